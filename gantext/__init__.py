@@ -1,0 +1,39 @@
+"""gantext: the thin package behind an executable book of derivations.
+
+Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.ledger` (checked equations).
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+__version__ = "0.1.0"
+__all__ = ["environment", "ledger", "matexp"]
+
+
+def environment() -> str:
+    """One readable line on what this runs on: versions, device and the kernels' backend.
+
+    >>> environment().split(" ")[0]
+    'gantext'
+    """
+    import platform
+
+    import torch
+
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if cuda else "CPU"
+    return " · ".join(
+        [
+            f"gantext {__version__}",
+            f"Python {platform.python_version()}",
+            f"torch {torch.__version__}",
+            f"device {device}",
+            "backend PyTorch",
+        ]
+    )
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in {"ledger", "matexp"}:
+        return import_module(f"gantext.{name}")
+    raise AttributeError(f"module 'gantext' has no attribute {name!r}")
