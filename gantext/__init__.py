@@ -5,6 +5,10 @@ Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gant
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gantext import ledger, matexp
 
 __version__ = "0.1.0"
 __all__ = ["environment", "ledger", "matexp"]

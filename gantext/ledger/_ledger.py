@@ -51,9 +51,9 @@ class Ledger:
     Every method takes the equation's ``label`` (``chapter:name``) and its ``tex``, quoted from the page, and returns
     an :class:`Entry`, which should be the last value of its cell.
 
-    With neither ``lhs`` nor ``rhs`` the check computes with the quoted TeX itself. ``lhs=`` replaces the left side by an
-    independent computation and reads the right one from the TeX; ``rhs=`` the other way round; both together leave the
-    TeX only quoted. A side is a value or a function whose parameters are names from ``where``.
+    With neither ``lhs`` nor ``rhs`` the check computes with the quoted TeX itself. ``lhs=`` replaces the left side by
+    an independent computation and reads the right one from the TeX; ``rhs=`` the other way round; both together leave
+    the TeX only quoted. A side is a value or a function whose parameters are names from ``where``.
 
     ``where`` gives the symbols their values: a mapping, or a function of a :class:`Draw` that returns one.
 
@@ -344,8 +344,8 @@ class Ledger:
     def _store(self, entry: Entry) -> Entry:
         if problems := entry.problems():
             raise CheckFailed(
-                f"{entry.label} {'; '.join(problems)}. Sharpen the check (more draws, odd and even sizes, other values), "
-                "or, if a damaged formula is true as well, say so in `also_true=`."
+                f"{entry.label} {'; '.join(problems)}. Sharpen the check (more draws, odd and even sizes, other "
+                "values), or, if a damaged formula is true as well, say so in `also_true=`."
             )
         self.entries[entry.label] = entry
         return entry
@@ -396,6 +396,8 @@ class Ledger:
             CheckFailed: the claim does not hold.
             LedgerError: a symbol has no value; ``also_true`` excuses what did not survive.
         """
+        if unknown := set(options) - set(Options.__annotations__):
+            raise TypeError(f"{label}: unknown option {sorted(unknown)}; there are {sorted(Options.__annotations__)}.")
         for number, env in enumerate(envs, start=1):
             try:
                 values = list(claim.values(arithmetic, env))

@@ -132,21 +132,26 @@ class Arithmetic(ABC):
         if name in env:
             return self.value(env[name])
         base, _, index = name.partition("_")
-        if index and base in env:
-            items = env[base]
-            picks = [
-                int(env[i]) if i in env else int(i)
-                for i in ([index] if index.isdigit() else index)
-                if i in env or i.isdigit()
-            ]
-            if picks:
-                return self.value(items[picks[0] - 1] if len(picks) == 1 else items[tuple(i - 1 for i in picks)])
+        if index and base in env and not callable(env[base]):
+            return self.value(self.component(env[base], index, env))
         constant = {"pi": self.pi, "e": self.e, "i": self.i, "infty": self.infinity}.get(name)
         if constant is not None:
             return constant
         if name == "I":
             return self.identity(env)
         raise Unreadable(f"{name!r} has no value: add it to `where` (there are {', '.join(sorted(env)) or 'none'}).")
+
+    def component(self, items: Any, index: str, env: Environment) -> Any:
+        """The entry that an index such as ``2``, ``i`` or ``ij`` names, counted from 1; its letters have values."""
+        letters = [index] if index in env or (index.isdigit() and not is_matrix(items)) else list(index)
+        if unknown := [c for c in letters if c not in env and not c.isdigit()]:
+            raise Unreadable(
+                f"the index {unknown[0]!r} has no value: add it, or the indexed symbol itself, to `where`."
+            )
+        places = [int(env.get(c, c)) - 1 for c in letters]
+        if min(places) < 0:
+            raise ValueError(f"the index {index!r} is {min(places) + 1}: indices count from 1")
+        return items[places[0]] if len(places) == 1 else items[tuple(places)]
 
     def identity(self, env: Environment) -> Any:
         sizes = {v.rows if hasattr(v, "rows") else v.shape[0] for v in env.values() if is_matrix(v) and is_square(v)}

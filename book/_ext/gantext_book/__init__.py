@@ -10,11 +10,11 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from gantext_book import equations, math, pages, stored, theme
-
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wire the modules to Sphinx's events."""
+    from gantext_book import equations, math, pages, stored, theme  # not at import: `make notebooks` needs none of it
+
     stored.connect(app)
     math.setup(app)
     theme.setup(app)

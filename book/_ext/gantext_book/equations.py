@@ -28,6 +28,10 @@ class Equation:
     line: int | None
 
     @property
+    def place(self) -> str:
+        return f"{self.docname}:{self.line or '?'}"
+
+    @property
     def anchor(self) -> str:
         return f"equation-{nodes.make_id(self.label)}"
 
@@ -73,10 +77,8 @@ class Book:
         """Everything that keeps the book from being complete; empty if it may be published."""
         found = [f"{doc}: {fault}" for doc, faults in sorted(self.faults.items()) for fault in faults]
         for doc, items in sorted(self.unlabelled.items()):
-            found += [
-                f"{doc}:{line or '?'}: a display equation has no label, so nothing checks it: {tex[:60]}"
-                for tex, line in items
-            ]
+            for tex, line in items:
+                found.append(f"{doc}:{line or '?'}: a display equation has no label, so nothing checks it: {tex[:60]}")
         equations = {e.label: e for e in self.all_equations()}
         entries: dict[str, Stored] = {}
         for stored in self.all_entries():
@@ -86,25 +88,24 @@ class Book:
             entries[label] = stored
         for label, equation in equations.items():
             if label not in entries:
-                found.append(f"{equation.docname}:{equation.line or '?'}: equation {label} has no entry in the ledger")
+                found.append(f"{equation.place}: equation {label} has no entry in the ledger")
         for label, stored in entries.items():
-            entry = stored.entry
-            found += [f"{stored.docname}: the entry of {label} {problem}" for problem in entry.problems()]
-            if entry.tex is None:
-                if label in equations:
-                    found.append(
-                        f"{stored.docname}: the entry of {label} quotes no TeX, but there is an equation of that label"
-                    )
-            elif label not in equations:
-                found.append(
-                    f"{stored.docname}: the ledger has an entry for {label}, but no page has an equation of that label"
-                )
-            elif normal(entry.tex) != normal(equations[label].tex):
-                found.append(
-                    f"{equations[label].docname}:{equations[label].line or '?'}: equation {label} is not what its entry quotes; "
-                    f"look at the check again.\n      page:  {normal(equations[label].tex)}\n      entry: {normal(entry.tex)}"
-                )
+            found += [f"{stored.docname}: the entry of {label} {problem}" for problem in stored.entry.problems()]
+            found += self._mismatch(stored, equations.get(label))
         return found
+
+    @staticmethod
+    def _mismatch(stored: Stored, equation: Equation | None) -> list[str]:
+        tex, label = stored.entry.tex, stored.entry.label
+        if tex is None:
+            return [f"{equation.place}: equation {label} has an entry that quotes no TeX"] if equation else []
+        if equation is None:
+            return [f"{stored.docname}: the ledger has an entry for {label}, but no page has an equation of that label"]
+        page, quote = normal(equation.tex), normal(tex)
+        if page == quote:
+            return []
+        says = f"{equation.place}: equation {label} is not what its entry quotes; look at the check again."
+        return [f"{says}\n      page:  {page}\n      entry: {quote}"]
 
 
 def book(env: BuildEnvironment) -> Book:
@@ -131,6 +132,7 @@ def stored_entries(notebook: Path, docname: str) -> tuple[list[Stored], list[str
 
 
 def notebook_of(env: BuildEnvironment, docname: str) -> Path:
+    """Where the executed twin of a page is, if it has one."""
     return Path(env.doc2path(docname)).with_suffix(".ipynb")
 
 

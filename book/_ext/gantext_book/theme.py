@@ -19,7 +19,8 @@ OPTIONS = {
 
 def set_options(app: Sphinx, config: Config) -> None:
     """``config-inited``: add to the theme options that Jupyter Book made from ``_config.yml``."""
-    config.html_theme_options.update(OPTIONS)  # type: ignore[attr-defined]
+    if config.html_theme == "sphinx_book_theme":
+        config.html_theme_options.update(OPTIONS)
 
 
 def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

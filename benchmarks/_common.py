@@ -1,0 +1,126 @@
+"""What every benchmark shares: the environment's record, interleaved timing, and an atomic JSON file."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gantext
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def single_threaded() -> None:
+    """Restart the script once with one BLAS thread: processor time counts threads that only wait."""
+    if not torch.cuda.is_available() and os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when NumPy is imported
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def device() -> torch.device:
+    """CUDA if there is one, else the CPU on one thread (see `seconds`). Call it first."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(1)
+    return torch.device("cpu")
+
+
+def device_name() -> str:
+    """The model of the device, for a CPU with the threads in use."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return f"{model}, threads in use: {torch.get_num_threads()}"
+
+
+def environment(*packages: str) -> dict[str, Any]:
+    """Date, device, versions and threads: the part of a result file that says what was measured on."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", *packages)}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "device": device_name(),
+        "versions": {"python": platform.python_version(), **versions, "gantext": getattr(gantext, "__version__", "0")},
+        "threads": torch.get_num_threads(),
+        "load_before": None if load is None else round(load, 2),  # other work on the same cores: trust ratios only
+    }
+
+
+def tests_pass(path: str) -> bool:
+    """Run a test file; its report goes to stderr."""
+    command = [sys.executable, "-m", "pytest", str(ROOT / path), "-q"]
+    return subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode == 0
+
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Mean time of one call: CUDA events on a GPU; on a CPU its processor time, which other work stretches little."""
+    if torch.cuda.is_available():
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(repeats):
+            call()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1e3 / repeats
+    begin = time.process_time()
+    for _ in range(repeats):
+        call()
+    return (time.process_time() - begin) / repeats
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 9, sample: float = 0.03
+) -> dict[str, dict[str, float]]:
+    """Time several calls side by side, the order turned round every time, so that drift and noise meet all alike.
+
+    Returns median, minimum and maximum of `rounds` samples in milliseconds; a sample repeats its call for about
+    `sample` seconds.
+    """
+    repeats = {}
+    for name, call in calls.items():
+        call()  # warm-up: allocator, thread pool, lazily built kernels
+        repeats[name] = max(1, round(sample / max(seconds(call, 1), 1e-6)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for k in range(rounds):
+        for name in list(calls)[:: 1 if k % 2 == 0 else -1]:
+            times[name].append(1e3 * seconds(calls[name], repeats[name]))
+    return {name: {"median_ms": statistics.median(t), "min_ms": min(t), "max_ms": max(t)} for name, t in times.items()}
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Floats of a nested structure to so many significant digits."""
+    if isinstance(value, dict):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def write_json(name: str, result: Mapping[str, Any]) -> Path:
+    """Write `benchmarks/results/NAME.json`; an interrupted run leaves the old file whole."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    draft = path.with_suffix(".json.tmp")
+    draft.write_text(json.dumps(rounded(dict(result)), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)  # atomic
+    return path

@@ -1,0 +1,289 @@
+"""The matrix exponential of a batch, differentiable any number of times, and the log-determinant that needs none.
+
+The chapter is `det-exp`: det exp A = exp Tr A.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["expm", "expm_ref", "logdet_expm"]
+
+# Row k: the weights of (I, A, A^2, A^3, A^6) in B_k; then A9 = B1 B5 + B4 and T18 = B2 + (B3 + A9) A9.
+T18 = (
+    (0.0, -1.00365581030144618291e-01, -8.02924648241156932449e-03, -8.92138498045729985177e-04, 0.0),
+    (0.0, 3.97849749499645077844e-01, 1.36783778460411720168e00, 4.98289622525382669416e-01,
+     -6.37898194594723280150e-04),
+    (-1.09676396052962061844e01, 1.68015813878906206114e00, 5.71779846478865511061e-02, -6.98210122488052056106e-03,
+     3.34975017086070470649e-05),
+    (-9.04316832390810593223e-02, -6.76404519071381882256e-02, 6.75961301770459654925e-02, 2.95552570429315521194e-02,
+     -1.39180257516060693404e-05),
+    (0.0, 0.0, -9.23364619367118555360e-02, -1.69364939002081722752e-02, -1.40086798182036094347e-05),
+)  # fmt: skip
+
+# Largest 1-norm at which T18 has a relative backward error below the unit roundoff 2^-24 or 2^-53 (same paper).
+THETA18 = {torch.float32: 3.010066362817634, torch.float64: 1.090863719290036}
+
+_WORK = {  # input dtype -> dtype of the products
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.complex64: torch.complex64,
+    torch.complex128: torch.complex128,
+}
+_DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+_MAX_SQUARINGS = 1024  # log2 of the largest float64 norm over theta, rounded up
+
+
+def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype | None = None) -> Tensor:
+    """Matrix exponential of a batch of square matrices.
+
+    exp A = T18(A / 2^s)^(2^s) with the smallest s >= 0 for which ||A / 2^s||_1 <= theta, one s per matrix
+    (equations `det-exp:taylor18` and `det-exp:scaling-squaring`). T18 is the Taylor polynomial of degree 18,
+    evaluated with five products; theta is 3.01 in float32 and 1.09 in float64. Gradients of every order go through
+    the products, so the backward pass costs two forward passes, where `torch.linalg.matrix_exp` exponentiates a
+    matrix of twice the size, eight times the work.
+
+    Args:
+        A: (..., n, n), real or complex, any strides; n and the batch may be 0. float16 and bfloat16 are computed in
+            float32 and cast back.
+        squarings: an upper bound k >= 0 of s. Given, nothing is read back from the device: the call compiles with
+            `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph; all matrices are
+            squared k times and those that need fewer keep the earlier power. It covers ||A||_1 <= theta 2^k, and
+            **a matrix beyond that becomes NaN** rather than silently inexact. None: the counts are read once
+            and the batch is sorted by them, so that one large matrix does not cost the others its squarings.
+        compute_dtype: torch.float32 or torch.float64 (complex input: the complex type of that precision), not below
+            the precision of A; None keeps that of A. Recommended: torch.float64 where ||A||_1 > 10.
+
+    Returns:
+        (..., n, n) in the dtype of A. A matrix with an entry that is NaN or infinite, or whose 1-norm overflows, is
+        NaN throughout (n = 1: the scalar exponential, so -inf gives 0); the others of the batch are unaffected. An
+        entry beyond the dtype becomes inf, and its neighbours may then be NaN, being differences of infinities.
+
+    Raises:
+        TypeError: A is not a tensor or not of a dtype above; squarings not an int; compute_dtype not one of the two.
+        ValueError: A is sparse, has fewer than two dimensions or is not square; squarings < 0; compute_dtype below A.
+
+    The commonest surprise: the error is relative to the norm of exp A, not to each entry, so small eigenvalues of exp A
+    are lost to large ones, and `slogdet(expm(A))` with them. The log-determinant is `logdet_expm`, exact and free.
+    Float32 products rounded to TF32 or bfloat16 by a global switch (`torch.set_float32_matmul_precision`) would
+    lose four more digits, in the backward pass too; where that switch is on, float32 is computed in float64.
+
+    Source: Bader, Blanes, Casas, "Computing the Matrix Exponential with an Optimized Taylor Polynomial
+    Approximation", Mathematics 7 (2019) 1174.
+
+    Example:
+        >>> import math, torch
+        >>> turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+        >>> expm(math.pi / 2 * turn).round(decimals=12).abs()  # a quarter turn
+        tensor([[0., 1.],
+                [1., 0.]], dtype=torch.float64)
+    """
+    _check_square(A, "expm")
+    _check_options(A, squarings, compute_dtype)
+    work, theta = _precision(A, compute_dtype)
+    n = A.shape[-1]
+    if A.numel() == 0:
+        return A.clone()
+    if n == 1:
+        return A.to(work).exp().to(A.dtype)
+    with _no_autocast(A.device):
+        X = A.to(work).reshape(-1, n, n)
+        norm = X.detach().abs().sum(-2).amax(-1)  # (B,), largest column sum
+        need = torch.log2(norm / theta).ceil().clamp(min=0)
+        bad = ~norm.isfinite() if squarings is None else ~norm.isfinite() | (need > squarings)
+        # A factor NaN spreads over its own matrix in forward and backward, and costs no pass of its own.
+        scale = torch.exp2(-need).masked_fill(bad, math.nan)
+        s = need.masked_fill(bad, 0).long()
+        X = _taylor18(X * scale[:, None, None])
+        X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
+        return X.reshape(A.shape).to(A.dtype)
+
+
+def _taylor18(A: Tensor) -> Tensor:
+    """I + A + A^2/2! + ... + A^18/18! in five products (equation `det-exp:taylor18`)."""
+    A2 = A @ A
+    A3 = A @ A2
+    powers = (A, A2, A3, A3 @ A3)  # A, A^2, A^3, A^6
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    B1, B2, B3, B4, B5 = (_combine(weights, eye, powers) for weights in T18)
+    # Sums after the products: baddbmm starts its inner sums from the addend and rounds a fifth worse at n = 32.
+    A9 = B4.add_(B1 @ B5)
+    return B2.add_(B3.add_(A9) @ A9)  # B2 + (B3 + A9) A9
+
+
+def _combine(weights: tuple[float, ...], eye: Tensor, powers: tuple[Tensor, ...]) -> Tensor:
+    # Python scalars, not a tensor of weights: making one on a GPU copies from the host, which graph capture forbids.
+    first, *others = ((c, P) for c, P in zip(weights[1:], powers, strict=True) if c)
+    out = first[0] * first[1]
+    for c, P in others:
+        out.add_(P, alpha=c)
+    return out.add_(eye, alpha=weights[0]) if weights[0] else out
+
+
+def _square_masked(X: Tensor, s: Tensor, squarings: int) -> Tensor:
+    for k in range(squarings):
+        X = torch.where((s > k)[:, None, None], X @ X, X)
+    return X
+
+
+def _square_sorted(X: Tensor, s: Tensor) -> Tensor:
+    bins = torch.zeros(_MAX_SQUARINGS + 2, dtype=torch.long, device=s.device)
+    counts = bins.scatter_add_(0, s, torch.ones_like(s)).tolist()  # the one host read
+    top = max(k for k, count in enumerate(counts) if count)
+    if counts[top] == len(X):
+        for _ in range(top):
+            X = X @ X
+        return X
+    order = s.argsort()
+    X = X.index_select(0, order)
+    done = []
+    for count in counts[:top]:  # the matrices that need exactly k squarings leave before the next
+        if count:
+            ready, X = X.split([count, len(X) - count])
+            done.append(ready)
+        X = X @ X
+    return torch.cat([*done, X]).index_select(0, order.argsort())
+
+
+def expm_ref(A: Tensor) -> Tensor:
+    """Matrix exponential by the textbook: scale, sum the series, square back. The reference of `expm`.
+
+    exp A = (sum_k (A/2^s)^k / k!)^(2^s), the sum up to k = 18 and s so large that ||A/2^s||_1 <= 1/2 for the whole
+    batch (equation `det-exp:scaling-squaring`): the first neglected term is below 0.5^19/19! = 2e-23.
+
+    Args:
+        A: (..., n, n), finite, computed in its own dtype: pass float64 or complex128 to compare with it.
+
+    Returns:
+        (..., n, n) in the dtype of A.
+
+    Raises:
+        TypeError, ValueError: as `expm`; ValueError for NaN or infinity.
+
+    The commonest surprise: one s for the batch. A large matrix costs a small neighbour s digits (in base 2).
+
+    Source: Higham, "Functions of Matrices" (SIAM 2008), section 10.3.
+
+    Example:
+        >>> expm_ref(torch.zeros(2, 2))
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    _check_square(A, "expm_ref")
+    if A.numel() == 0:
+        return A.clone()
+    norm = A.detach().abs().sum(-2).max().item()  # ||A||_1, the largest of the batch
+    if not math.isfinite(2 * norm):
+        raise ValueError(f"expm_ref: A has 1-norm {norm}, must be finite. expm gives NaN for such a matrix.")
+    s = max(0, math.ceil(math.log2(2 * norm))) if norm > 0 else 0
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand_as(A)
+    X, term, total = A / 2**s, eye, eye
+    for k in range(1, 19):
+        term = term @ X / k  # X^k / k!
+        total = total + term
+    for _ in range(s):
+        total = total @ total
+    return total
+
+
+def logdet_expm(A: Tensor) -> Tensor:
+    """Logarithm of the determinant of the matrix exponential, which is the trace.
+
+    log det exp A = Tr A (equation `det-exp:main`): n additions, no exponential, no factorisation, no overflow. The
+    gradient is the identity matrix.
+
+    Args:
+        A: (..., n, n), real or complex; n and the batch may be 0.
+
+    Returns:
+        (...), in the dtype of A; float32 for float16 and bfloat16. Complex A: Tr A itself, whose imaginary part is not
+        reduced to (-pi, pi]; it equals log det exp A up to a multiple of 2 pi i.
+
+    Raises:
+        TypeError, ValueError: as `expm`.
+
+    The commonest surprise: `torch.linalg.slogdet(torch.linalg.matrix_exp(A))` is not a check of it. In float32 that
+    has no correct digit once the eigenvalues of a full A spread over much more than 16: exp A has lost the small ones.
+
+    Source: the chapter `det-exp`.
+
+    Example:
+        >>> logdet_expm(torch.tensor([[1.0, 500.0], [500.0, 2.0]]))  # exp A itself overflows
+        tensor(3.)
+    """
+    _check_square(A, "logdet_expm")
+    return A.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=_WORK[A.dtype])
+
+
+def _precision(A: Tensor, compute_dtype: torch.dtype | None) -> tuple[torch.dtype, float]:
+    """The dtype of the products, and the theta of the precision that was asked for."""
+    work = _WORK[A.dtype]
+    if compute_dtype == torch.float64:
+        work = _DOUBLE.get(work, work)
+    theta = THETA18[torch.float64 if work in (torch.float64, torch.complex128) else torch.float32]
+    if work in _DOUBLE and _rounds_products(A.device.type, A.device.index):
+        work = _DOUBLE[work]  # theta stays, so a global switch never changes what a given number of squarings covers
+    return work, theta
+
+
+@torch.compiler.assume_constant_result  # a read of global switches: evaluated once when a graph is traced
+def _rounds_products(device: str, index: int | None) -> bool:
+    """Whether float32 matrix products on this device are rounded to TF32 or bfloat16."""
+    # Computing in float64 instead of switching the switch off for a moment: other threads do not see a changed switch,
+    # and the products of the backward pass, which run later, are covered as well.
+    if device == "cuda":
+        fast = torch.backends.cuda.matmul.fp32_precision == "tf32"
+        return fast and torch.cuda.get_device_capability(index) >= (8, 0)
+    if device == "cpu":
+        return torch.backends.mkldnn.matmul.fp32_precision in ("tf32", "bf16")  # pyright: ignore[reportAttributeAccessIssue]
+    return False
+
+
+def _no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+def _check_square(A: Tensor, name: str) -> None:
+    if not isinstance(A, Tensor):
+        raise TypeError(
+            f"{name}: A must be a torch.Tensor, got {type(A).__name__}. Convert it with torch.as_tensor(A)."
+        )
+    if A.dtype not in _WORK:
+        kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in _WORK)
+        raise TypeError(f"{name}: A has dtype {A.dtype}, must be one of {kinds}. Convert it with A.to(torch.float32).")
+    if A.layout != torch.strided:
+        raise ValueError(f"{name}: A has layout {A.layout}, must be dense. Convert it with A.to_dense().")
+    if A.dim() < 2 or A.shape[-1] != A.shape[-2]:
+        raise ValueError(
+            f"{name}: A has shape {tuple(A.shape)}, must be (..., n, n). Put the batch first, the matrix last."
+        )
+
+
+def _check_options(A: Tensor, squarings: int | None, compute_dtype: torch.dtype | None) -> None:
+    if squarings is not None:
+        if isinstance(squarings, bool) or not isinstance(squarings, int):
+            raise TypeError(
+                f"expm: squarings is {squarings!r} ({type(squarings).__name__}), must be a non-negative int or None. "
+                "Use ceil(log2(largest 1-norm / theta)), or None to have it chosen."
+            )
+        if squarings < 0:
+            raise ValueError(f"expm: squarings is {squarings}, must be at least 0. Use None to have it chosen.")
+    if compute_dtype is not None:
+        if compute_dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"expm: compute_dtype is {compute_dtype!r}, must be torch.float32, torch.float64 or None. "
+                "Complex input is computed in the complex type of that precision."
+            )
+        if compute_dtype == torch.float32 and A.dtype in (torch.float64, torch.complex128):
+            raise ValueError(
+                f"expm: compute_dtype is {compute_dtype}, below the precision of A ({A.dtype}). "
+                "Use None, or convert A first if the loss is meant."
+            )

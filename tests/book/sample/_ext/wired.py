@@ -1,0 +1,9 @@
+"""The wiring that the book's own extension does."""
+
+from gantext_book import stored
+from sphinx.application import Sphinx
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    stored.connect(app)
+    return {"parallel_read_safe": True}

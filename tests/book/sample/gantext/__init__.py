@@ -1,0 +1,3 @@
+"""A stand-in package."""
+
+__version__ = "0.3.0"

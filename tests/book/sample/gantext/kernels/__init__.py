@@ -1,0 +1,3 @@
+"""A subpackage."""
+
+from .fast import square as square

@@ -1,0 +1,6 @@
+"""Reached only through the subpackage."""
+
+
+def square(x: float) -> float:
+    """Square."""
+    return x * x
