@@ -9,8 +9,10 @@ from lark import Tree
 from sympy.parsing.latex import parse_latex
 
 from gantext.ledger import Unreadable
-from gantext.ledger._tex import read, relations, show
-from gantext.ledger._values import Exact, Numeric
+from gantext.ledger._exact import Exact
+from gantext.ledger._numeric import Numeric
+from gantext.ledger._tex import read, relations
+from gantext.ledger._tree import show
 
 A = mp.matrix([[mp.mpf("0.3"), mp.mpf("-0.5")], [mp.mpf("0.25"), mp.mpf("0.8")]])
 B = mp.matrix([[mp.mpf("-0.4"), mp.mpf("0.1")], [mp.mpf("0.9"), mp.mpf("0.2")]])

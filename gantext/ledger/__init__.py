@@ -18,6 +18,6 @@ blueprints, which link a text to formal proofs; this ledger claims less and asks
 from gantext.ledger._draw import Draw
 from gantext.ledger._entry import KINDS, MIME, CheckFailed, Entry, LedgerError, normal
 from gantext.ledger._ledger import Ledger
-from gantext.ledger._tex import Unreadable
+from gantext.ledger._tree import Unreadable
 
 __all__ = ["KINDS", "MIME", "CheckFailed", "Draw", "Entry", "Ledger", "LedgerError", "Unreadable", "normal"]

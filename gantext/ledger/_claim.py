@@ -10,10 +10,10 @@ import mpmath as mp
 import numpy as np
 import sympy as sp
 
+from gantext.ledger._arithmetic import Arithmetic, is_matrix, magnitude
 from gantext.ledger._entry import LedgerError
 from gantext.ledger._mutants import mutants
-from gantext.ledger._tex import Node
-from gantext.ledger._values import Arithmetic, is_matrix, magnitude
+from gantext.ledger._tree import Node
 
 Side = Callable[..., Any] | Any
 Test = Callable[[Any, Any], bool]

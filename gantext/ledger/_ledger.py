@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 import mpmath as mp
 import numpy as np
 
+from gantext.ledger._arithmetic import Arithmetic
 from gantext.ledger._claim import (
     ILL_FORMED,
     Claim,
@@ -30,8 +31,10 @@ from gantext.ledger._claim import (
 )
 from gantext.ledger._draw import Draw
 from gantext.ledger._entry import CheckFailed, Entry, LedgerError
-from gantext.ledger._tex import Unreadable, read, relations, sides
-from gantext.ledger._values import Arithmetic, Exact, Numeric
+from gantext.ledger._exact import Exact
+from gantext.ledger._numeric import Numeric
+from gantext.ledger._tex import read, relations, sides
+from gantext.ledger._tree import Unreadable
 
 Values = Mapping[str, Any]
 Where = Values | Callable[[Draw], Values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gantext.ledger._tex import Node, show
+from gantext.ledger._tree import Node, show
 
 
 def mutants(node: Node, against_zero: bool = False) -> Iterator[tuple[str, Node]]:
