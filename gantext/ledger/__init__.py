@@ -8,7 +8,7 @@ it from there.
 
 >>> ledger = Ledger("demo")
 >>> ledger.numeric("demo:square", r"(a+b)^2 = a^2 + 2ab + b^2", where=lambda draw: {"a": draw.real(), "b": draw.real()})
-✓ demo:square: numeric, computed from the page's own TeX; 24 of 24 mutants rejected
+✓ demo:square: numeric, computed from the page's own TeX; 26 of 26 mutants rejected
   both sides on 3 draws, 50 digits, relative difference below 1e-20
 
 The words: the book says *checked*, never *proved*. Relatives of the idea are Sage's doctested textbooks and Lean's

@@ -152,9 +152,7 @@ class Arithmetic(ABC):
         return items[places[0]] if len(places) == 1 else items[tuple(places)]
 
     def identity(self, env: Environment) -> Any:
-        sizes = {
-            v.rows if hasattr(v, "rows") else v.shape[0] for v in env.values() if is_matrix(v) and issquare_size(v)
-        }
+        sizes = {v.rows if hasattr(v, "rows") else v.shape[0] for v in env.values() if is_matrix(v) and is_square(v)}
         if len(sizes) != 1:
             raise Unreadable(f"the size of I is not clear from the matrices in `where` ({sorted(sizes)}): give I there")
         return self.eye(sizes.pop())
