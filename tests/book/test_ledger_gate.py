@@ -59,6 +59,10 @@ $$ (small:log)
 three
 ```
 
+```{code-cell} ipython3
+four
+```
+
 By {eq}`small:square`, all is well.
 """
 
@@ -93,6 +97,16 @@ def entries() -> list[Entry]:
     return [
         ledger.numeric("small:square", r"(a+b)^2 = a^2 + 2ab + b^2", two, code="gantext.environment"),
         ledger.definition("small:name", r"\kappa := a b"),
+        ledger.refutation(
+            "small:words",
+            None,
+            source="A library, version 1",
+            statement="half precision is supported",
+            counterexample="the number 1",
+            holds="convert to single precision first",
+            published=(2.0, 1.0),
+            corrected=(1.0, 1.0),
+        ),
         ledger.refutation(
             "small:log",
             r"\log(ab) = \log a + \log b",
@@ -289,6 +303,8 @@ def test_a_complete_book_is_built_and_linked(book: SmallBook) -> None:
     assert "2 of 2 numbered equations" in index.text
     assert len(index.select("table.ledger tbody tr")) == 3
     assert "A textbook, page 1" in index.text
+    assert "half precision is supported" in index.text
+    assert "convert to single precision first" in index.text
     function = index.select_one('a[href$="#gantext.environment"]')
     assert function is not None
     assert api.find(id="gantext.environment") is not None
@@ -311,4 +327,4 @@ def test_the_record_is_read_from_the_notebook_alone(book: SmallBook) -> None:
     book.store()
     notebook = json.loads(book.chapter.with_suffix(".ipynb").read_text(encoding="utf-8"))
     found = [o["data"][MIME]["label"] for c in notebook["cells"] for o in c.get("outputs", [])]
-    assert found == ["small:square", "small:name", "small:log"]
+    assert found == ["small:square", "small:name", "small:words", "small:log"]
