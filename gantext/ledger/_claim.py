@@ -17,7 +17,7 @@ from gantext.ledger._tree import Node
 
 Side = Callable[..., Any] | Any
 Test = Callable[[Any, Any], bool]
-ILL_FORMED = (ValueError, TypeError, ArithmeticError, IndexError)
+ILL_FORMED = (ValueError, TypeError, ArithmeticError, IndexError, AttributeError)
 
 
 class Claim:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 import mpmath as mp
 import numpy as np
 
-from gantext.ledger._arithmetic import Arithmetic
+from gantext.ledger._arithmetic import Arithmetic, magnitude
 from gantext.ledger._claim import (
     ILL_FORMED,
     Claim,
@@ -269,7 +269,8 @@ class Ledger:
             env = self._draws(label, where, 1, exact=False)[0]
             stated = Claim.given(published) if published else self._read(label, tex or "", env)
             right = Claim.given(corrected) if corrected else self._read(label, holds, env)
-            gap = max(gap_between(*pair) for pair in stated.values(Numeric(), env))
+            pairs = list(stated.values(Numeric(), env))
+            gap = max(gap_between(a, b) for a, b in pairs)
             if not gap > 1e-3:
                 raise CheckFailed(f"{label}: the statement does not fail here (relative difference {mp.nstr(gap, 3)}).")
             mutants, also_true = self._hold(label, right, Numeric(), [env], within(tol), None, **options)
@@ -277,7 +278,7 @@ class Ledger:
             "stated": tex or str(statement),
             "source": source,
             "counterexample": counterexample,
-            "fails by": f"a relative difference of {mp.nstr(gap, 2)}",
+            "fails by": f"a difference of {mp.nstr(max(magnitude(a - b) for a, b in pairs), 3)}",
             "holds instead, in words" if corrected else "holds instead": holds,
         }
         how = f"the published sides differ there, the corrected ones agree to {tol:.0e}"

@@ -79,18 +79,19 @@ class Numeric(Arithmetic):
         raise Unreadable(f"the norm with index {which!r} is not known")
 
     def series(self, op: str, term: Callable[[Any], Any], low: Any, high: Any) -> Any:
-        total, k = None, int(low)
+        total, first, k = None, None, int(low)
         small, quiet = mp.mpf(10) ** (-mp.mp.dps - 5), 0
         while k <= high:
             value = term(mp.mpf(k))
             total = value if total is None else (total + value if op == "sum" else total * value)
             if high == mp.inf:
                 change = magnitude(value if op == "sum" else value - 1)
+                first = change if first is None else first
                 quiet = quiet + 1 if change <= small * (1 + magnitude(total)) else 0
                 if quiet == 3:
                     break
-                if k - low > 5000:
-                    raise ValueError("an infinite sum or product has not settled after 5,000 terms: choose other draws")
+                if change > 1e6 * (1 + first) or k - low > 5000:
+                    raise ValueError("an infinite sum or product does not settle: choose other draws")
             k += 1
         return total if total is not None else mp.mpf(op == "prod")
 

@@ -1,0 +1,2133 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (det-exp)=
+# # Volume in a flow: $\det(\exp A) = \exp(\operatorname{Tr} A)$
+#
+# Take a square matrix $A$. Exponentiate it, then take the determinant (行列式): two operations that each cost on the order of $n^3$ multiplications. Or
+# add up its $n$ diagonal entries, the trace (迹), and exponentiate that single number. The results are equal, always.
+#
+# This chapter follows an appreciation of that identity by Su Jianlin (苏剑林), 恒等式 det(exp(A)) = exp(Tr(A)) 赏析 {cite:p}`su2019detexp`, who calls it
+# wondrous. We make it visible first, prove it in five ways, put it to work, and then look for the places where it, or the floating-point
+# arithmetic around it, fails. Every numbered equation carries a mark that opens its check: what a machine computed to test it, and which damaged
+# versions of the formula the check rejected. *Checked* is all we claim for a machine; the proofs are in the text.
+#
+# ## The result in one picture
+#
+# Read $A$ as a wind: at the point $x$ of the plane it blows with velocity $Ax$. A leaf that starts at $x(0)$ is at
+# $x(t) = \exp(tA)\,x(0)$ after time $t$. A small square of leaves is carried along, turned, stretched and sheared. What happens to its area?
+#
+# Move the slider. The first number is *measured*: the corners are carried by the flow and the area of the polygon they span is taken with the
+# shoelace formula. The second number knows nothing of the square: it is $e^{t \operatorname{Tr} A}$.
+#
+# ```{raw} html
+# <figure id="detexp-figure" class="detexp-figure">
+# <style>
+# .detexp-figure { margin: 1rem 0; --detexp-main: var(--pst-color-primary, #0072B2); --detexp-faint: color-mix(in srgb, currentColor 28%, transparent); }
+# .detexp-figure .detexp-row { display: flex; flex-wrap: wrap; gap: .75rem 1.25rem; align-items: center; }
+# .detexp-figure .detexp-controls { margin-bottom: .5rem; }
+# .detexp-figure label { font-weight: 600; }
+# .detexp-figure input[type=range] { width: min(100%, 16rem); min-height: 1.75rem; accent-color: var(--detexp-main); vertical-align: middle; }
+# .detexp-figure select { font: inherit; color: inherit; background: var(--pst-color-background, Canvas); border: 1px solid currentColor; border-radius: .3rem; padding: .25rem .4rem; max-width: 100%; }
+# .detexp-figure svg { flex: 1 1 15rem; width: 100%; max-width: 24rem; min-width: 0; height: auto; }
+# .detexp-figure svg text { fill: currentColor; font-size: 13px; }
+# .detexp-figure .detexp-numbers { font-variant-numeric: tabular-nums; margin: .5rem 0 0; }
+# .detexp-figure .detexp-numbers strong { color: var(--detexp-main); }
+# @media print { .detexp-figure { break-inside: avoid; } .detexp-figure .detexp-controls { display: none; } }
+# </style>
+# <div class="detexp-row detexp-controls">
+#   <span><label for="detexp-time">time <i>t</i></label> = <output id="detexp-t" for="detexp-time">1.00</output> <input id="detexp-time" type="range" min="0" max="2" step="0.02" value="1"></span>
+#   <span><label for="detexp-kind">wind</label>
+#   <select id="detexp-kind">
+#     <option value="0.2,-1.2,1.2,0.2">rotation that grows (Tr = 0.4)</option>
+#     <option value="0,1,0,0">shear (Tr = 0)</option>
+#     <option value="0.6,0,0,-0.6">saddle (Tr = 0)</option>
+#     <option value="0.5,0.2,0.2,-0.2">saddle that grows (Tr = 0.3)</option>
+#     <option value="-0.5,0.4,-0.1,-0.3">contraction (Tr = −0.8)</option>
+#   </select></span>
+# </div>
+# <div class="detexp-row">
+#   <svg viewBox="-160 -160 320 320" role="img" aria-labelledby="detexp-title">
+#     <title id="detexp-title">A unit square carried by a linear flow</title>
+#     <path id="detexp-field" fill="none" stroke="currentColor" stroke-opacity=".3" stroke-width="1"></path>
+#     <path d="M-158 0H158M0 -158V158" stroke="currentColor" stroke-opacity=".35" stroke-width="1" fill="none"></path>
+#     <path id="detexp-trail" fill="none" stroke="currentColor" stroke-opacity=".4" stroke-width="1.2" stroke-dasharray="3 3"></path>
+#     <path id="detexp-shape" fill-opacity=".3" stroke-width="2.5" style="fill: var(--detexp-main); stroke: var(--detexp-main)"></path>
+#     <path id="detexp-mark" fill="none" stroke-width="2" style="stroke: var(--detexp-main)"></path>
+#   </svg>
+#   <svg viewBox="0 0 320 240" role="img" aria-labelledby="detexp-title-2">
+#     <title id="detexp-title-2">Measured area on the curve of the exponential of t times the trace</title>
+#     <path d="M40 12V200H308" fill="none" stroke="currentColor" stroke-opacity=".5"></path>
+#     <path id="detexp-one" fill="none" stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3"></path>
+#     <path id="detexp-curve" fill="none" stroke="currentColor" stroke-width="1.6"></path>
+#     <circle id="detexp-dot" r="6" style="fill: var(--detexp-main)"></circle>
+#     <text x="36" y="216" text-anchor="middle">0</text><text x="300" y="216" text-anchor="middle">2</text>
+#     <text x="170" y="232" text-anchor="middle">time t</text><text x="46" y="20">area</text>
+#     <text id="detexp-one-label" x="34" text-anchor="end">1</text>
+#   </svg>
+# </div>
+# <p class="detexp-numbers detexp-row" aria-live="polite"><span>area, measured: <strong id="detexp-area">1.491825</strong></span> <span><i>e</i><sup><i>t</i> Tr <i>A</i></sup> = <strong id="detexp-trace">1.491825</strong></span></p>
+# <noscript>The slider needs JavaScript; the figure below shows the same at fixed times.</noscript>
+# <script>
+# (function () {
+#   var get = function (id) { return document.getElementById("detexp-" + id); };
+#   var corner = [[0.1, 0.1], [1.1, 0.1], [1.1, 1.1], [0.1, 1.1]], S = 40, square = [];
+#   for (var c = 0; c < 4; c++) for (var k = 0; k < 12; k++) {
+#     var p = corner[c], q = corner[(c + 1) % 4], w = k / 12;
+#     square.push([p[0] + w * (q[0] - p[0]), p[1] + w * (q[1] - p[1])]);
+#   }
+#   var letter = [[0.4, 0.3], [0.4, 0.9], [0.8, 0.9], [0.4, 0.9], [0.4, 0.62], [0.68, 0.62]];
+#   function times(a, b) { return [a[0]*b[0]+a[1]*b[2], a[0]*b[1]+a[1]*b[3], a[2]*b[0]+a[3]*b[2], a[2]*b[1]+a[3]*b[3]]; }
+#   function expm(a, t) {
+#     var x = a.map(function (v) { return v * t / 64; }), sum = [1, 0, 0, 1], term = [1, 0, 0, 1];
+#     for (var k = 1; k < 12; k++) {
+#       term = times(term, x).map(function (v) { return v / k; });
+#       sum = sum.map(function (v, i) { return v + term[i]; });
+#     }
+#     for (var s = 0; s < 6; s++) sum = times(sum, sum);
+#     return sum;
+#   }
+#   function carry(m, points) { return points.map(function (p) { return [m[0]*p[0]+m[1]*p[1], m[2]*p[0]+m[3]*p[1]]; }); }
+#   function path(points, close) {
+#     return "M" + points.map(function (p) { return (S * p[0]).toFixed(2) + " " + (-S * p[1]).toFixed(2); }).join("L") + (close ? "Z" : "");
+#   }
+#   function shoelace(points) {
+#     return points.reduce(function (sum, p, i) { var q = points[(i + 1) % points.length]; return sum + (p[0]*q[1] - q[0]*p[1]) / 2; }, 0);
+#   }
+#   function draw() {
+#     var t = +get("time").value, a = get("kind").value.split(",").map(Number), trace = a[0] + a[3];
+#     var image = carry(expm(a, t), square), area = shoelace(image), arrows = "", trail = "";
+#     for (var i = -3; i <= 3; i++) for (var j = -3; j <= 3; j++) {
+#       var u = [a[0]*i + a[1]*j, a[2]*i + a[3]*j];
+#       var tip = [i + 0.18 * u[0], j + 0.18 * u[1]];
+#       arrows += path([[i, j], tip], false);
+#       if (u[0] || u[1]) arrows += path([-1, 1].map(function (side) {  // two strokes of the head, through the tip
+#         return [tip[0] - 0.06 * u[0] - side * 0.03 * u[1], tip[1] - 0.06 * u[1] + side * 0.03 * u[0]];
+#       }).reduce(function (head, p, n) { return n ? [head[0], tip, p] : [p]; }, []), false);
+#     }
+#     for (var s = 0; s < t - 0.05; s += 0.5) trail += path(carry(expm(a, s), square), true);
+#     get("field").setAttribute("d", arrows);
+#     get("trail").setAttribute("d", trail || "M0 0");
+#     get("shape").setAttribute("d", path(image, true));
+#     get("mark").setAttribute("d", path(carry(expm(a, t), letter), false));
+#     var high = Math.max(1, Math.exp(2 * trace)) * 1.15, y = function (v) { return 200 - 180 * v / high; }, curve = [];
+#     for (var n = 0; n <= 60; n++) curve.push((40 + 260 * n / 60).toFixed(1) + " " + y(Math.exp(n / 30 * trace)).toFixed(1));
+#     get("curve").setAttribute("d", "M" + curve.join("L"));
+#     get("one").setAttribute("d", "M40 " + y(1) + "H308");
+#     get("one-label").setAttribute("y", y(1) + 4);
+#     get("dot").setAttribute("cx", 40 + 130 * t);
+#     get("dot").setAttribute("cy", y(area));
+#     get("t").textContent = t.toFixed(2);
+#     get("area").textContent = area.toFixed(6);
+#     get("trace").textContent = Math.exp(t * trace).toFixed(6);
+#   }
+#   get("time").addEventListener("input", draw);
+#   get("kind").addEventListener("change", draw);
+#   draw();
+# })();
+# </script>
+# </figure>
+# ```
+#
+# Everything on this page is computed by the page itself. First the set-up; then the same picture for readers on paper, on GitHub or on Colab: four winds, the square at three times, its measured area.
+
+# %% tags=["setup"]
+# NBVAL_IGNORE_OUTPUT
+# Set-up: on Colab, install this edition of gantext and nothing else; elsewhere, do nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+
+    address = os.environ.get("GANTEXT_ADDRESS", "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+
+import gantext
+
+print(gantext.environment())
+
+# %% tags=["hide-input"]
+import inspect
+import itertools
+import math
+import time
+from fractions import Fraction
+from html import escape
+
+import matplotlib.pyplot as plt
+import mpmath as mp
+import numpy as np
+import scipy.integrate
+import scipy.linalg
+import sympy as sp
+import torch
+from IPython.display import HTML
+
+from gantext import matexp
+from gantext.ledger import Ledger
+from gantext.matexp import expm, expm_ref, logdet_expm
+
+SCALE = "reduced"  # "gpu" for a Colab GPU, "paper" for the largest sizes named in the text
+SIZES = {
+    "reduced": {"orders": (2, 4, 8, 16, 32, 64, 128, 256), "probes": 200_000, "repeats": 5},
+    "gpu": {"orders": (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), "probes": 1_000_000, "repeats": 20},
+    "paper": {"orders": (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048), "probes": 4_000_000, "repeats": 20},
+}[SCALE]
+DEVICE = "cuda" if SCALE != "reduced" and torch.cuda.is_available() else "cpu"
+
+ledger = Ledger("det-exp")
+orders = itertools.cycle((2, 3, 4))  # even and odd, so that a lost sign cannot hide
+
+
+def square(draw, **kind):
+    """A random square matrix, of order 2, 3 and 4 in turn."""
+    return draw.matrix(next(orders), **kind)
+
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"  # Okabe and Ito's palette
+plt.rcParams.update({
+    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "savefig.transparent": False,
+    "figure.dpi": 120, "savefig.dpi": 120, "font.size": 10.5, "axes.titlesize": 10.5, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.8,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, GREY]),
+})
+torch.manual_seed(0)
+torch.set_default_dtype(torch.float64)
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each matrix. In each, a square with a letter F is carried along by the flow and drawn at times 0, 0.6 and 1.2. The growing rotation turns and enlarges it, the shear slants it at equal area, the saddle stretches it one way and squeezes it the other at equal area, the contraction shrinks it."}}
+def shoelace(points):
+    """Signed area of the polygon with these corners, shape (k, 2)."""
+    x, y = points.T
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+winds = {
+    "growing rotation": [[0.2, -1.2], [1.2, 0.2]],
+    "shear": [[0.0, 1.0], [0.0, 0.0]],
+    "saddle": [[0.8, 0.0], [0.0, -0.8]],
+    "contraction": [[-0.5, 0.4], [-0.1, -0.3]],
+}
+corners = np.array([[0.2, 0.1], [1.2, 0.1], [1.2, 1.1], [0.2, 1.1]])
+letter = np.array([[0.5, 0.3], [0.5, 0.9], [0.9, 0.9], [0.5, 0.9], [0.5, 0.62], [0.78, 0.62]])
+grid = np.stack(np.meshgrid(np.arange(-1.5, 3.6, 0.75), np.arange(-1.5, 2.9, 0.75)), axis=-1).reshape(-1, 2)
+
+fig, axes = plt.subplots(2, 2, figsize=(8, 6.6), layout="constrained")
+for axis, (name, rows) in zip(axes.flat, winds.items(), strict=True):
+    A = np.array(rows)
+    axis.quiver(*grid.T, *(A @ grid.T), color="#bbbbbb", width=0.004)
+    for t, colour in ((0.0, GREY), (0.6, ORANGE), (1.2, BLUE)):
+        flow = scipy.linalg.expm(t * A)
+        image = corners @ flow.T
+        area = shoelace(image)
+        assert abs(area - math.exp(t * np.trace(A))) < 1e-12
+        axis.fill(*image.T, facecolor=colour, edgecolor=colour, alpha=0.35, label=f"t = {t:.1f}: area {area:.4f}")
+        axis.plot(*(letter @ flow.T).T, color=colour)
+    axis.set(title=f"{name}, Tr A = {np.trace(A):.1f}", aspect="equal", xlim=(-1.8, 3.8), ylim=(-1.8, 2.9))
+    axis.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+plt.show()
+
+
+# %% [markdown]
+# The shear slants the square and the saddle makes a needle of it, yet neither changes its area: their traces are zero. The trace is the rate at which
+# a flow makes room. Write $V(t)$ for the area (in $n$ dimensions, the volume) of a region at time $t$. Then
+#
+# $$
+# V(t) = V(0)\, e^{t \operatorname{Tr} A}
+# $$ (det-exp:volume)
+#
+# and this is the whole theorem, for a linear map multiplies every volume by (the absolute value of) its determinant.
+
+# %% tags=["ledger"]
+def carried_polygon(draw):
+    A, polygon = draw.matrix(2), draw.matrix(2, 7)
+
+    def V(t):
+        image = mp.expm(t * A, method="taylor") * polygon
+        return sum(image[0, k - 1] * image[1, k] - image[0, k] * image[1, k - 1] for k in range(7)) / 2
+
+    return {"A": A, "t": draw.real(0.5, 1.5), "V": V}
+
+
+ledger.numeric(
+    "det-exp:volume", r"V(t) = V(0)\, e^{t \operatorname{Tr} A}", where=carried_polygon,
+    also_true={"V of −(0)": "zero has no sign"},
+)
+
+# %% [markdown]
+# **Why it must be so, in three sentences.** In a short time $h$ the flow is nearly $I + hA$. To first order in $h$ the determinant of $I + hA$ sees only the
+# diagonal: every other product in it has at least two off-diagonal factors, hence a factor $h^2$. So each short step multiplies volumes by
+# $1 + h \operatorname{Tr} A$, and compound interest does the rest.
+#
+# ## Statement
+#
+# For a square matrix $A \in \mathbb{C}^{n \times n}$ the exponential (矩阵指数) is defined by the series of the scalar one:
+#
+# $$
+# \exp A = \sum_{k=0}^{\infty} \frac{A^k}{k!}
+# $$ (det-exp:exp)
+#
+# Term by term, $\|A^k / k!\| \le \|A\|^k / k!$ in any submultiplicative norm, and the scalar series converges. So this one converges absolutely, for every $A$, and
+#
+# $$
+# \|\exp A\|_2 \le e^{\|A\|_2}
+# $$ (det-exp:norm-bound)
+#
+# where $\|\cdot\|_2$ is the spectral norm. A power series may be differentiated term by term: $\frac{d}{dt} \frac{t^k A^k}{k!} = A\,\frac{t^{k-1} A^{k-1}}{(k-1)!}$, hence
+#
+# $$
+# \frac{d}{dt} \exp(tA) = A \exp(tA) = \exp(tA)\,A
+# $$ (det-exp:flow)
+#
+# This is why $x(t) = \exp(tA)\,x(0)$ solves $\dot x = Ax$.
+
+# %% tags=["ledger"]
+ledger.implementation(
+    "det-exp:exp", r"\exp A = \sum_{k=0}^{\infty} \frac{A^k}{k!}",
+    where=lambda draw: {"A": square(draw)}, function=expm,
+)
+
+# %% tags=["ledger"]
+ledger.numeric("det-exp:norm-bound", r"\|\exp A\|_2 \le e^{\|A\|_2}", where=lambda draw: {"A": square(draw, complex=True)})
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:flow", r"\frac{d}{dt} \exp(tA) = A \exp(tA) = \exp(tA)\,A",
+    where=lambda draw: {"A": square(draw), "t": draw.real(0.5, 1.5)},
+)
+
+# %% [markdown]
+# ```{prf:theorem} Determinant of the exponential
+# :label: det-exp-theorem
+#
+# For every matrix $A \in \mathbb{C}^{n \times n}$,
+#
+# $$
+# \det(\exp A) = \exp(\operatorname{Tr} A)
+# $$ (det-exp:main)
+# ```
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:main", r"\det(\exp A) = \exp(\operatorname{Tr} A)",
+    where=lambda draw: {"A": square(draw, complex=True)}, code=[logdet_expm, expm],
+)
+
+# %% [markdown]
+# ````{prf:corollary} What follows at once
+# :label: det-exp-corollaries
+#
+# The exponential of a matrix is always invertible, with inverse
+#
+# $$
+# \exp(-A) \exp A = I
+# $$ (det-exp:inverse)
+#
+# For real $A$ its determinant is positive,
+#
+# $$
+# \det \exp A > 0
+# $$ (det-exp:positive)
+#
+# so $\exp(A)$ never reverses orientation. A real skew-symmetric matrix $K = -K^{\top}$ has trace zero and its exponential is a rotation:
+#
+# $$
+# (\exp K)^{\top} \exp K = I, \qquad \det \exp K = 1
+# $$ (det-exp:rotation)
+#
+# And although $\exp(A)\exp(B)$ is in general not $\exp(A+B)$, the two have the same determinant:
+#
+# $$
+# \det(\exp(A) \exp(B)) = \det \exp(A + B)
+# $$ (det-exp:product)
+# ````
+#
+# ```{prf:proof}
+# $A$ and $-A$ commute, so {eq}`det-exp:inverse` is the binomial theorem applied to the product of two series, as for numbers. For real $A$ the right side of {eq}`det-exp:main`
+# is the exponential of a real number. If $K^{\top} = -K$, transposing the series gives $(\exp K)^{\top} = \exp(-K)$, the inverse; and the diagonal of $K$ is zero.
+# Finally, both sides of {eq}`det-exp:product` are $e^{\operatorname{Tr} A + \operatorname{Tr} B}$.
+# ```
+
+# %% tags=["ledger"]
+ledger.numeric("det-exp:inverse", r"\exp(-A) \exp A = I", where=lambda draw: {"A": square(draw)})
+
+# %% tags=["ledger"]
+ledger.numeric("det-exp:positive", r"\det \exp A > 0", where=lambda draw: {"A": square(draw)})
+
+
+# %% tags=["ledger"]
+def skew(draw):
+    X = square(draw)
+    return {"K": X - X.T}
+
+
+ledger.numeric(
+    "det-exp:rotation", r"(\exp K)^{\top} \exp K = I, \qquad \det \exp K = 1", where=skew,
+    also_true={"exp of −(K)": "−K is skew as well, so det exp(−K) = 1 too"},
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:product", r"\det(\exp(A) \exp(B)) = \det \exp(A + B)",
+    where=lambda draw: (lambda A: {"A": A, "B": draw.matrix(A.rows)})(square(draw)),
+)
+
+
+# %% [markdown]
+# ## Five proofs
+#
+# Each proof shows something that the others hide. The first two are algebra, the third and fourth are the picture above made exact, the fifth is
+# bookkeeping that a computer can do with symbols.
+#
+# ### First proof: diagonalise, then let density finish
+#
+# **Intuition.** In the basis of its eigenvectors a matrix acts on each axis separately, and on one axis the theorem is $e^{\lambda} = e^{\lambda}$.
+#
+# Suppose that $A = P \Lambda P^{-1}$ with $\Lambda$ diagonal. Since $(P \Lambda P^{-1})^k = P \Lambda^k P^{-1}$, the series {eq}`det-exp:exp` gives
+#
+# $$
+# \exp(P \Lambda P^{-1}) = P \exp(\Lambda)\, P^{-1}
+# $$ (det-exp:similar)
+#
+# The exponential of a diagonal matrix is taken entry by entry. With $\det P \cdot \det P^{-1} = 1$, and with $\lambda_1, \dots, \lambda_n$ for the diagonal of $\Lambda$,
+#
+# $$
+# \det \exp A = \prod_{i=1}^{n} e^{\lambda_i} = \exp \sum_{i=1}^{n} \lambda_i = e^{\operatorname{Tr} \Lambda}
+# $$ (det-exp:eigenvalues)
+#
+# What is left is $\operatorname{Tr} \Lambda = \operatorname{Tr} A$. For an $n \times m$ matrix $X$ and an $m \times n$ matrix $Y$ both
+# $\operatorname{Tr}(XY)$ and $\operatorname{Tr}(YX)$ are the sum of all $x_{ij} y_{ji}$, so
+#
+# $$
+# \operatorname{Tr}(XY) = \operatorname{Tr}(YX)
+# $$ (det-exp:cyclic)
+#
+# and with $X = P\Lambda$, $Y = P^{-1}$ the traces of $A$ and $\Lambda$ agree. The theorem holds for every diagonalisable (可对角化) matrix.
+
+# %% tags=["ledger"]
+def diagonalisable(draw):
+    P = square(draw)
+    eigenvalues = draw.matrix(P.rows, 1)
+    Lambda = mp.diag(list(eigenvalues))
+    return {"P": P, "Lambda": Lambda, "lambda": eigenvalues, "n": P.rows, "A": P * Lambda * P**-1}
+
+
+ledger.numeric("det-exp:similar", r"\exp(P \Lambda P^{-1}) = P \exp(\Lambda)\, P^{-1}", where=diagonalisable)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:eigenvalues",
+    r"\det \exp A = \prod_{i=1}^{n} e^{\lambda_i} = \exp \sum_{i=1}^{n} \lambda_i = e^{\operatorname{Tr} \Lambda}",
+    where=diagonalisable,
+)
+
+# %% tags=["ledger"]
+ledger.exact(
+    "det-exp:cyclic", r"\operatorname{Tr}(XY) = \operatorname{Tr}(YX)",
+    where=lambda draw: {"X": draw.matrix(2, 3), "Y": draw.matrix(3, 2)},
+)
+
+
+# %% [markdown]
+# **The rest by density.** Not every matrix is diagonalisable; $\bigl(\begin{smallmatrix}0&1\\0&0\end{smallmatrix}\bigr)$ is not. But every matrix is a limit of diagonalisable ones,
+# and both sides of {eq}`det-exp:main` are continuous. The article mentions this route and sets it aside as laborious. It takes two short steps.
+#
+# *Distinct eigenvalues are the rule.* Whether the eigenvalues $\lambda_1, \dots, \lambda_n$ of $A$ are distinct can be read off the entries: the discriminant (判别式) of the
+# characteristic polynomial is a polynomial $D$ in the entries of $A$, and
+#
+# $$
+# D(A) = \prod_{j=2}^{n} \prod_{i=1}^{j-1} (\lambda_i - \lambda_j)^2
+# $$ (det-exp:discriminant)
+#
+# It is not the zero polynomial, because $D(\operatorname{diag}(1, \dots, n)) \ne 0$. The zeros of a non-zero polynomial contain no ball, so matrices with $D(A) \ne 0$ are
+# dense; and distinct eigenvalues make a matrix diagonalisable.
+#
+# *An explicit sequence.* Every complex matrix has a Schur form $A = U T U^{*}$, with $U$ unitary and $T$ upper triangular (next proof). Let $\Delta = \operatorname{diag}(1, 2, \dots, n)$ and
+#
+# $$
+# A_{\varepsilon} = U (T + \varepsilon \Delta)\, U^{*}, \qquad \|A_{\varepsilon} - A\|_2 = \varepsilon n
+# $$ (det-exp:perturbation)
+#
+# The eigenvalues of $A_\varepsilon$ are $t_{ii} + \varepsilon i$. Two of them coincide for at most one $\varepsilon$ each, so for all small $\varepsilon > 0$ they are distinct, and the
+# theorem holds for $A_\varepsilon$. Write $\Lambda(\varepsilon)$ for the diagonal matrix of its eigenvalues and let $\varepsilon$ go to zero:
+#
+# $$
+# \lim_{\varepsilon \to 0} \exp \operatorname{Tr} \Lambda(\varepsilon) = \det \exp A
+# $$ (det-exp:limit)
+#
+# while $\operatorname{Tr} \Lambda(\varepsilon) = \operatorname{Tr} A_\varepsilon \to \operatorname{Tr} A$. That completes the first proof.
+
+# %% tags=["ledger"]
+def known_eigenvalues(draw):
+    P = sp.eye(3)
+    while P.det() in (0, 1):
+        P = draw.matrix(3)
+    eigenvalues = draw.matrix(3, 1)
+    D = lambda M: M.charpoly().discriminant()  # from the coefficients, knowing no eigenvalue
+    return {"A": P * sp.diag(*eigenvalues) * P.inv(), "lambda": eigenvalues, "n": 3, "D": D}
+
+
+ledger.exact(
+    "det-exp:discriminant", r"D(A) = \prod_{j=2}^{n} \prod_{i=1}^{j-1} (\lambda_i - \lambda_j)^2", where=known_eigenvalues,
+    also_true={"D of −(A)": "the eigenvalues of −A have the same squared differences"},
+)
+
+
+# %% tags=["ledger"]
+def perturbed(draw):
+    A = square(draw, complex=True)
+    U, T = mp.schur(A)
+    Delta, epsilon = mp.diag(range(1, A.rows + 1)), draw.real(0.1, 0.5)
+    shifted = mp.matrix(T)
+    for i in range(A.rows):
+        shifted[i, i] += epsilon * (i + 1)
+    return {"A": A, "U": U, "T": T, "Delta": Delta, "varepsilon": epsilon, "n": A.rows, "A_varepsilon": U * shifted * U.H}
+
+
+ledger.numeric(
+    "det-exp:perturbation",
+    r"A_{\varepsilon} = U (T + \varepsilon \Delta)\, U^{*}, \qquad \|A_{\varepsilon} - A\|_2 = \varepsilon n",
+    where=perturbed,
+)
+
+
+# %% tags=["ledger"]
+def jordan_block(draw):
+    U, _ = mp.qr(draw.matrix(3))
+    J = mp.matrix([[mp.mpf("0.3"), 1, 0], [0, mp.mpf("0.3"), 1], [0, 0, mp.mpf("0.3")]])  # not diagonalisable
+    Delta = mp.diag([1, 2, 3])
+    Lambda = lambda epsilon: mp.diag(mp.eig(U * (J + epsilon * Delta) * U.H)[0])
+    return {"A": U * J * U.H, "Lambda": Lambda}
+
+
+ledger.numeric(
+    "det-exp:limit", r"\lim_{\varepsilon \to 0} \exp \operatorname{Tr} \Lambda(\varepsilon) = \det \exp A",
+    where=jordan_block, draws=1, digits=30,
+    also_true={"Lambda of −(varepsilon)": "the limit from the other side is the same"},
+)
+
+# %% [markdown]
+# The check of {eq}`det-exp:limit` runs on a Jordan block of order three, rotated by a random orthogonal matrix: as far from diagonalisable as a $3 \times 3$ matrix can be.
+# Its three eigenvalues part as $\varepsilon$ leaves zero, and the eigenvectors become nearly parallel, yet the determinant does not notice:
+
+# %%
+J = np.array([[0.3, 1, 0], [0, 0.3, 1], [0, 0, 0.3]])
+print("epsilon   condition of the eigenvectors   det exp(A_eps) / exp(Tr A)")
+for epsilon in (1e-1, 1e-2, 1e-3):
+    perturbed_J = J + epsilon * np.diag([1, 2, 3])
+    values, vectors = np.linalg.eig(perturbed_J)
+    ratio = np.exp(values.sum()).real / np.exp(np.trace(J))
+    assert abs(ratio - np.exp(6 * epsilon)) < 1e-9
+    print(f"{epsilon:7.0e}   {np.linalg.cond(vectors):29.1e}   {ratio:.6f}")
+
+
+# %% [markdown]
+# ### Second proof: make it triangular
+#
+# **Intuition.** Diagonal form is more than we need. In a triangular matrix the diagonal minds its own business: when such matrices are added or multiplied, diagonal
+# entries meet only diagonal entries.
+#
+# ```{prf:lemma} Schur form
+# :label: det-exp-schur
+#
+# Every $A \in \mathbb{C}^{n \times n}$ has a factorisation
+#
+# $$
+# A = U T U^{*}, \qquad U^{*} U = I
+# $$ (det-exp:schur)
+#
+# with $T$ upper triangular.
+# ```
+#
+# ```{prf:proof}
+# By induction on $n$; for $n = 1$ there is nothing to do. Over $\mathbb{C}$ the characteristic polynomial has a root, so $A$ has a unit eigenvector $u$, $Au = \lambda u$. Complete $u$ to an
+# orthonormal basis, the columns of a unitary matrix $W$ with $u$ first. The first column of $W^{*} A W$ is $W^{*} \lambda u = \lambda e_1$: below its first row stand zeros, and beside them a matrix of order
+# $n - 1$, which has a Schur form $V T' V^{*}$ by induction. Then $U = W \operatorname{diag}(1, V)$ does it.
+# ```
+
+# %% tags=["ledger"]
+def schur_form(draw):
+    A = square(draw, complex=True)
+    U, T = mp.schur(A)
+    phases = mp.diag([mp.expj(draw.real(-3, 3)) for _ in range(A.rows)])  # the form is unique only up to these
+    U, T = U * phases, phases.H * T * phases
+    return {"A": A, "U": U, "T": T, "t": T, "n": A.rows}
+
+
+ledger.numeric("det-exp:schur", r"A = U T U^{*}, \qquad U^{*} U = I", where=schur_form)
+
+
+# %% [markdown]
+# If $T$ and $T'$ are upper triangular, so is $TT'$, and its $i$-th diagonal entry is $\sum_j t_{ij} t'_{ji} = t_{ii} t'_{ii}$, since of each pair $t_{ij}$, $t'_{ji}$ with $i \ne j$ one is zero.
+# Hence powers act on the diagonal alone,
+#
+# $$
+# (T^k)_{ii} = t_{ii}^k
+# $$ (det-exp:triangular-power)
+#
+# and so does the series {eq}`det-exp:exp`: $\exp T$ is upper triangular with diagonal $e^{t_{ii}}$. The determinant of a triangular matrix is the product of its diagonal:
+#
+# $$
+# \det \exp T = \prod_{i=1}^{n} \sum_{k=0}^{\infty} \frac{t_{ii}^k}{k!} = \prod_{i=1}^{n} e^{t_{ii}} = e^{\operatorname{Tr} T}
+# $$ (det-exp:exp-triangular)
+#
+# Finally $\exp(U T U^{*}) = U \exp(T)\, U^{*}$, as in {eq}`det-exp:similar`, and neither determinant nor trace changes when $A$ is written in another basis:
+#
+# $$
+# \det \exp A = \det(U \exp(T)\, U^{*}) = \det \exp T = e^{\operatorname{Tr} T} = e^{\operatorname{Tr} A}
+# $$ (det-exp:schur-proof)
+#
+# This is the shortest complete proof. It also repairs a common one-line argument, "the eigenvalues of $\exp A$ are $e^{\lambda_i}$, so their product is $e^{\sum \lambda_i}$": true, but one
+# must know that multiplicities (重数) agree, and the triangular form is what shows it.
+
+# %% tags=["ledger"]
+def triangular_power(draw):
+    n = next(orders)
+    t = draw.matrix(n)
+    for i in range(n):
+        for j in range(i):
+            t[i, j] = 0
+    return {"t": t, "i": draw.integer(1, n), "k": draw.integer(3, 6)}
+
+
+ledger.exact(
+    "det-exp:triangular-power", r"(T^k)_{ii} = t_{ii}^k", where=triangular_power,
+    lhs=lambda t, i, k: (t**k)[i - 1, i - 1],
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:exp-triangular",
+    r"\det \exp T = \prod_{i=1}^{n} \sum_{k=0}^{\infty} \frac{t_{ii}^k}{k!} = \prod_{i=1}^{n} e^{t_{ii}} = e^{\operatorname{Tr} T}",
+    where=schur_form,
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:schur-proof",
+    r"\det \exp A = \det(U \exp(T)\, U^{*}) = \det \exp T = e^{\operatorname{Tr} T} = e^{\operatorname{Tr} A}",
+    where=schur_form,
+)
+
+
+# %% [markdown]
+# ### Third proof: Jacobi's formula and a differential equation
+#
+# **Intuition.** This is the picture with the slider: follow the volume through time and ask for its rate of change. It is the article's favourite.
+#
+# Let $M$ be an $n \times n$ matrix with entries $m_{ij}$ and let $c_{ij}$ be the cofactor (代数余子式) of $m_{ij}$: $(-1)^{i+j}$ times the determinant that is left when row $i$ and
+# column $j$ are struck out. Expansion along row $i$ reads
+#
+# $$
+# \det M = \sum_{j=1}^{n} m_{ij}\, c_{ij}
+# $$ (det-exp:laplace)
+#
+# The adjugate (伴随矩阵) $\operatorname{adj} M$ has the entry $c_{ji}$ in row $i$, column $j$. By {eq}`det-exp:laplace` the diagonal of $M \operatorname{adj}(M)$ is $\det M$; off the diagonal it is the expansion of a
+# determinant with two equal rows, zero. So
+#
+# $$
+# M \operatorname{adj}(M) = \det(M)\, I
+# $$ (det-exp:adjugate)
+
+# %% tags=["ledger"]
+def cofactors(draw):
+    M = square(draw)
+    n = M.rows
+    return {"M": M, "m": M, "c": M.cofactor_matrix(), "n": n, "i": draw.integer(1, n)}
+
+
+ledger.exact("det-exp:laplace", r"\det M = \sum_{j=1}^{n} m_{ij}\, c_{ij}", where=cofactors)
+
+# %% tags=["ledger"]
+ledger.exact("det-exp:adjugate", r"M \operatorname{adj}(M) = \det(M)\, I", where=lambda draw: {"M": square(draw)})
+
+# %% [markdown]
+# ```{prf:lemma} Jacobi's formula
+# :label: det-exp-jacobi-lemma
+#
+# The gradient of the determinant, as a function of the $n^2$ entries, is
+#
+# $$
+# \nabla_M \det M = \operatorname{adj}(M)^{\top}
+# $$ (det-exp:det-gradient)
+#
+# and along a differentiable curve $M(t)$
+#
+# $$
+# \frac{d}{dt} \det M(t) = \operatorname{Tr}\bigl(\operatorname{adj}(M(t))\, M'(t)\bigr)
+# $$ (det-exp:jacobi)
+#
+# Where $M(t)$ is invertible, this is
+#
+# $$
+# \frac{d}{dt} \det M(t) = \det(M(t)) \operatorname{Tr}\bigl(M(t)^{-1} M'(t)\bigr)
+# $$ (det-exp:jacobi-inverse)
+# ```
+#
+# ```{prf:proof}
+# In the expansion {eq}`det-exp:laplace` along row $i$ none of the cofactors $c_{i1}, \dots, c_{in}$ contains an entry of row $i$. So the determinant is a linear function of $m_{ij}$ with slope $c_{ij}$:
+# $\partial \det M / \partial m_{ij} = c_{ij}$, which is {eq}`det-exp:det-gradient`. By the chain rule $\frac{d}{dt} \det M = \sum_{i,j} c_{ij} m'_{ij}$. Since $c_{ij}$ stands in row $j$, column $i$ of the adjugate, this sum
+# is $\sum_j (\operatorname{adj}(M) M')_{jj}$, the trace in {eq}`det-exp:jacobi`. Where $\det M \ne 0$, {eq}`det-exp:adjugate` says $\operatorname{adj} M = \det(M) M^{-1}$.
+# ```
+
+# %% tags=["ledger"]
+ledger.gradient(
+    "det-exp:det-gradient", r"\nabla_M \det M = \operatorname{adj}(M)^{\top}",
+    where=lambda draw: {"M": square(draw)}, of=lambda M: torch.linalg.det(M), wrt="M",
+)
+
+# %% tags=["ledger"]
+generic = lambda t: sp.Matrix(3, 3, lambda i, j: sp.Function(f"m_{i + 1}{j + 1}")(t))  # nine unknown functions of t
+
+ledger.symbolic(
+    "det-exp:jacobi", r"\frac{d}{dt} \det M(t) = \operatorname{Tr}\bigl(\operatorname{adj}(M(t))\, M'(t)\bigr)",
+    where={"M": generic, "t": sp.Symbol("t")},
+)
+
+
+# %% tags=["ledger"]
+def curve(draw):
+    A, t = square(draw), draw.real(0.2, 1)
+    B = draw.matrix(A.rows)
+    return {"M": lambda s: A + s * B + s * s * A * B, "t": t}
+
+
+ledger.numeric(
+    "det-exp:jacobi-inverse",
+    r"\frac{d}{dt} \det M(t) = \det(M(t)) \operatorname{Tr}\bigl(M(t)^{-1} M'(t)\bigr)", where=curve,
+)
+
+
+# %% [markdown]
+# Now let $M(t) = \exp(tA)$ and $f(t) = \det \exp(tA)$. By {eq}`det-exp:flow`, $M(t)^{-1} M'(t) = A$, and {eq}`det-exp:jacobi-inverse` turns into
+#
+# $$
+# f'(t) = f(t) \operatorname{Tr} A, \qquad f(0) = 1
+# $$ (det-exp:ode)
+#
+# The function $e^{t \operatorname{Tr} A}$ solves this. Nothing else does, because the quotient of the two stands still: by the product rule its derivative is $f' e^{-t \operatorname{Tr} A} - f \operatorname{Tr}(A)\, e^{-t \operatorname{Tr} A}$, and with {eq}`det-exp:ode`
+#
+# $$
+# \frac{d}{dt} \bigl( f(t)\, e^{-t \operatorname{Tr} A} \bigr) = 0
+# $$ (det-exp:constant)
+#
+# So $f(t) e^{-t \operatorname{Tr} A} = f(0) = 1$, and $t = 1$ is the theorem. Nothing was asked of $A$: no eigenvalues, no basis.
+
+# %% tags=["ledger"]
+def determinant_in_time(draw):
+    A = square(draw)
+    return {"A": A, "t": draw.real(0.3, 1), "f": lambda t: mp.det(mp.expm(t * A, method="taylor"))}
+
+
+ledger.numeric(
+    "det-exp:ode", r"f'(t) = f(t) \operatorname{Tr} A, \qquad f(0) = 1", where=determinant_in_time,
+    also_true={"f of −(0)": "zero has no sign"},
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:constant",
+    r"\frac{d}{dt} \bigl( f(t)\, e^{-t \operatorname{Tr} A} \bigr) = 0", where=determinant_in_time,
+)
+
+# %% [markdown]
+# ### Fourth proof: many small steps
+#
+# **Intuition.** Walk along the flow in $m$ equal steps, each a step along the straight arrow. Volumes multiply, and the determinant of one small step is easy.
+#
+# First, the steps lead to the right place:
+#
+# $$
+# \exp A = \lim_{m \to \infty} \Bigl( I + \frac{A}{m} \Bigr)^m
+# $$ (det-exp:product-limit)
+#
+# To see it, put $X = \exp(A/m)$ and $Y = I + A/m$ and exchange the factors of $X^m$ for those of $Y^m$ one at a time:
+#
+# $$
+# X^m - Y^m = \sum_{k=0}^{m-1} X^{m-1-k} (X - Y)\, Y^k
+# $$ (det-exp:telescope)
+#
+# Both $\|X\|$ and $\|Y\|$ are at most $e^{\|A\|/m}$, and $\|X - Y\| \le \frac12 (\|A\|/m)^2 e^{\|A\|/m}$ because $X - Y$ is the tail of the series from $k = 2$ on. So the $m$ terms add up to no more than
+#
+# $$
+# \Bigl\| \exp A - \Bigl( I + \frac{A}{m} \Bigr)^m \Bigr\|_2 \le \frac{\|A\|_2^2\, e^{\|A\|_2}}{2m}
+# $$ (det-exp:euler-bound)
+#
+# which goes to zero.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:product-limit", r"\exp A = \lim_{m \to \infty} \Bigl( I + \frac{A}{m} \Bigr)^m",
+    where=lambda draw: {"A": draw.matrix(3)}, draws=1,
+)
+
+# %% tags=["ledger"]
+ledger.exact(
+    "det-exp:telescope", r"X^m - Y^m = \sum_{k=0}^{m-1} X^{m-1-k} (X - Y)\, Y^k",
+    where=lambda draw: {"X": draw.matrix(2), "Y": draw.matrix(2), "m": draw.integer(4, 6)},
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:euler-bound",
+    r"\Bigl\| \exp A - \Bigl( I + \frac{A}{m} \Bigr)^m \Bigr\|_2 \le \frac{\|A\|_2^2\, e^{\|A\|_2}}{2m}",
+    where=lambda draw: {"A": square(draw, complex=True), "m": draw.integer(1, 12)}, draws=6,
+)
+
+# %% [markdown]
+# Second, one step. In the expansion of $\det(I + \varepsilon A)$ over permutations, a permutation that is not the identity moves at least two indices and so contributes at least $\varepsilon^2$. The identity contributes
+# $\prod_i (1 + \varepsilon a_{ii}) = 1 + \varepsilon \operatorname{Tr} A + O(\varepsilon^2)$. Hence
+#
+# $$
+# \frac{d}{d\varepsilon} \det(I + \varepsilon A) \Big|_{\varepsilon = 0} = \operatorname{Tr} A
+# $$ (det-exp:first-order)
+#
+# Third, all steps together: $\det(I + A/m)^m = \bigl(1 + \tfrac{1}{m}\operatorname{Tr} A + O(m^{-2})\bigr)^m$ tends to $e^{\operatorname{Tr} A}$. The determinant is continuous, so with {eq}`det-exp:product-limit`
+#
+# $$
+# \det \exp A = \lim_{m \to \infty} \Bigl( \det \Bigl( I + \frac{A}{m} \Bigr) \Bigr)^m = e^{\operatorname{Tr} A}
+# $$ (det-exp:compound)
+#
+# This proof also says how far $m$ steps are from the limit. From $\log(1 + x) = x - \frac{x^2}{2} + \dots$ on each eigenvalue $\lambda_i / m$ of $A/m$,
+#
+# $$
+# \lim_{m \to \infty} m \Bigl( \operatorname{Tr} A - m \log \det \Bigl( I + \frac{A}{m} \Bigr) \Bigr) = \frac{1}{2} \operatorname{Tr} A^2
+# $$ (det-exp:slope)
+#
+# The volume error of small straight steps is $\operatorname{Tr}(A^2) / 2m$; we meet it again [in flows that are trained](#det-exp-cnf).
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:first-order", r"\frac{d}{d\varepsilon} \det(I + \varepsilon A) \Big|_{\varepsilon = 0} = \operatorname{Tr} A",
+    where=lambda draw: {"A": square(draw), "varepsilon": mp.mpf(0)},
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:compound",
+    r"\det \exp A = \lim_{m \to \infty} \Bigl( \det \Bigl( I + \frac{A}{m} \Bigr) \Bigr)^m = e^{\operatorname{Tr} A}",
+    where=lambda draw: {"A": draw.matrix(2)}, draws=1,
+    also_true={f"det of −({X})": "the order is 2 here, and det(−X) = det X" for X in ("I + A/m", "exp(A)")},
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:slope",
+    r"\lim_{m \to \infty} m \Bigl( \operatorname{Tr} A - m \log \det \Bigl( I + \frac{A}{m} \Bigr) \Bigr) = \frac{1}{2} \operatorname{Tr} A^2",
+    where=lambda draw: {"A": square(draw)},
+)
+
+# %% [markdown]
+# ### Fifth proof: bookkeeping with symbols
+#
+# **Intuition.** Determinant and trace are two coefficients of the characteristic polynomial. If eigenvalues are counted with their multiplicity, the theorem is a statement about sums and products of them.
+#
+# The characteristic polynomial (特征多项式) of a $3 \times 3$ matrix $A$, whatever its nine entries, is
+#
+# $$
+# \det(\lambda I - A) = \lambda^3 - \operatorname{Tr}(A)\, \lambda^2 + \frac{1}{2} \bigl( \operatorname{Tr}(A)^2 - \operatorname{Tr}(A^2) \bigr) \lambda - \det A
+# $$ (det-exp:charpoly)
+#
+# and multiplying out its linear factors gives
+#
+# $$
+# (\lambda - \lambda_1) (\lambda - \lambda_2) (\lambda - \lambda_3) = \lambda^3 - (\lambda_1 + \lambda_2 + \lambda_3)\, \lambda^2 + (\lambda_1 \lambda_2 + \lambda_1 \lambda_3 + \lambda_2 \lambda_3)\, \lambda - \lambda_1 \lambda_2 \lambda_3
+# $$ (det-exp:vieta)
+#
+# Comparing coefficients: trace = sum, determinant = product of the eigenvalues, each taken as often as it is a root. (For order $n$ the same comparison is made at $\lambda^{n-1}$ and at the constant term.) It remains to know that $\exp A$ has the eigenvalues $e^{\lambda_i}$ *with the same multiplicities*. For that bring $A$ to its
+# Jordan form (若尔当标准形), blocks $\lambda I + N$ of order $m$, where $N$ has ones just above the diagonal and $N^m = 0$. As $\lambda I$ and $N$ commute,
+#
+# $$
+# \exp(\lambda I + N) = e^{\lambda} \sum_{k=0}^{m-1} \frac{N^k}{k!}
+# $$ (det-exp:jordan)
+#
+# is upper triangular with $m$ equal diagonal entries, so
+#
+# $$
+# \det \exp(\lambda I + N) = e^{m \lambda} = e^{\operatorname{Tr}(\lambda I + N)}
+# $$ (det-exp:jordan-det)
+#
+# and the blocks multiply up to the theorem.
+
+# %% tags=["ledger"]
+entries = sp.Matrix(3, 3, sp.symbols("a11:14 a21:24 a31:34"))  # nine unknowns
+
+ledger.symbolic(
+    "det-exp:charpoly",
+    r"\det(\lambda I - A) = \lambda^3 - \operatorname{Tr}(A)\, \lambda^2 + \frac{1}{2} \bigl( \operatorname{Tr}(A)^2 - \operatorname{Tr}(A^2) \bigr) \lambda - \det A",
+    where={"A": entries, "lambda": sp.Symbol("lambda")},
+    also_true={"Tr of −(A)": "in the third term, where the trace is squared"},
+)
+
+# %% tags=["ledger"]
+ledger.symbolic(
+    "det-exp:vieta",
+    r"(\lambda - \lambda_1) (\lambda - \lambda_2) (\lambda - \lambda_3) = \lambda^3 - (\lambda_1 + \lambda_2 + \lambda_3)\, \lambda^2 + (\lambda_1 \lambda_2 + \lambda_1 \lambda_3 + \lambda_2 \lambda_3)\, \lambda - \lambda_1 \lambda_2 \lambda_3",
+    where={name: sp.Symbol(name) for name in ("lambda", "lambda_1", "lambda_2", "lambda_3")},
+)
+
+# %% tags=["ledger"]
+shift = sp.Matrix(3, 3, lambda i, j: int(j == i + 1))
+beyond = "it adds a multiple of N³, and N³ = 0"
+
+ledger.symbolic(
+    "det-exp:jordan", r"\exp(\lambda I + N) = e^{\lambda} \sum_{k=0}^{m-1} \frac{N^k}{k!}",
+    where={"lambda": sp.Symbol("lambda"), "N": shift, "m": 3},
+    also_true={"sum ends one later": beyond, "sign of -1": beyond, "without -1": beyond, "2·(m)": beyond},
+)
+
+# %% tags=["ledger"]
+nilpotent = "only the diagonal counts, and that of N is zero"
+ledger.symbolic(
+    "det-exp:jordan-det", r"\det \exp(\lambda I + N) = e^{m \lambda} = e^{\operatorname{Tr}(\lambda I + N)}",
+    where={"lambda": sp.Symbol("lambda"), "N": shift, "m": 3},
+    also_true={name: nilpotent for name in ("sign of N", "2·(N)", "without N")},
+)
+
+# %% [markdown]
+# SymPy can do the whole ledger of cases. For a $2 \times 2$ matrix with unknown entries the eigenvalues contain a square root, which cancels; for $3 \times 3$ we go through all ways in which three eigenvalues can be tied into Jordan blocks:
+
+# %%
+a, b, c, d = sp.symbols("a b c d")
+A2 = sp.Matrix([[a, b], [c, d]])
+characteristic = A2.charpoly()
+roots = sp.roots(characteristic.as_expr(), characteristic.gen, multiple=True)
+assert len(roots) == 2 and sp.simplify(sum(roots) - A2.trace()) == 0
+product = sp.powsimp(sp.prod(sp.exp(root) for root in roots))
+assert sp.simplify(product - sp.exp(A2.trace())) == 0
+lines = ["2×2, eigenvalues:", *(f"  {root}" for root in roots)]
+
+lam = sp.symbols("lambda_1:4")
+P = sp.Matrix([[1, 2, 0], [0, 1, 3], [1, 0, 1]])  # any change of basis
+for blocks in ((1, 1, 1), (2, 1), (3,)):
+    J = sp.diag(*[sp.jordan_cell(lam[i], size) for i, size in enumerate(blocks)])
+    A3 = P * J * P.inv()
+    left = sp.powsimp(sp.expand((P * J.exp() * P.inv()).det(method="berkowitz")))
+    assert sp.simplify(left - sp.exp(A3.trace().simplify())) == 0
+    lines.append(f"3×3, Jordan blocks {blocks}: det exp A = {left}")
+print("\n".join(lines))
+
+
+# %% [markdown]
+# For order two the exponential itself has a closed form that everybody should have seen once. Let $\sigma = \frac12 \operatorname{Tr} A$, $B = A - \sigma I$ (so that $\operatorname{Tr} B = 0$) and $q = \sqrt{-\det B}$, real or imaginary. By Cayley–Hamilton
+# $B^2 = q^2 I$, the even powers of $B$ sum to a hyperbolic cosine and the odd ones to a sine:
+#
+# $$
+# \exp A = e^{\sigma} \Bigl( \cosh(q)\, I + \frac{\sinh q}{q}\, B \Bigr)
+# $$ (det-exp:two-by-two)
+#
+# and the theorem is the best-known identity of the hyperbolic functions:
+#
+# $$
+# \det \Bigl( \cosh(q)\, I + \frac{\sinh q}{q}\, B \Bigr) = \cosh^2 q - \sinh^2 q = 1
+# $$ (det-exp:hyperbolic)
+
+# %% tags=["ledger"]
+def traceless_part(draw):
+    A = draw.matrix(2)
+    sigma = (A[0, 0] + A[1, 1]) / 2
+    B = A - sigma * mp.eye(2)
+    return {"A": A, "sigma": sigma, "B": B, "q": mp.sqrt(-mp.det(B))}
+
+
+even = {"cosh of −(q)": "cosh is even"}
+ledger.numeric(
+    "det-exp:two-by-two", r"\exp A = e^{\sigma} \Bigl( \cosh(q)\, I + \frac{\sinh q}{q}\, B \Bigr)",
+    where=traceless_part, draws=4, also_true=even,
+)
+
+# %% tags=["ledger"]
+opposite = "−q is the other root of −det B, so B may be replaced by −B"
+ledger.numeric(
+    "det-exp:hyperbolic", r"\det \Bigl( \cosh(q)\, I + \frac{\sinh q}{q}\, B \Bigr) = \cosh^2 q - \sinh^2 q = 1",
+    where=traceless_part, draws=4,
+    also_true=even | {
+        "sinh of −(q)": opposite,
+        "sign of (sinh(q)/q)·B": opposite,
+        "sign of cosh(q)·I": "det(−X) = det X at order 2, and then as for B",
+        "det of −(cosh(q)·I + (sinh(q)/q)·B)": "det(−X) = det X at order 2",
+    },
+)
+
+# %% [markdown]
+# ## What it is good for
+#
+# ### A gradient that costs nothing
+#
+# The logarithm of {eq}`det-exp:main` is a linear function of $A$. Whatever $A$ is, its gradient is the identity matrix:
+#
+# $$
+# \nabla_A \log \det \exp A = I
+# $$ (det-exp:log-gradient)
+#
+# A linear layer with weight $W = \exp A$ is always invertible, its inverse is $\exp(-A)$, and the log-determinant that a normalising flow (标准化流) needs is $\operatorname{Tr} A$: $n$ additions, where a factorisation of $W$ costs
+# $\frac23 n^3$ operations.
+
+# %% tags=["ledger"]
+ledger.gradient(
+    "det-exp:log-gradient", r"\nabla_A \log \det \exp A = I", where=lambda draw: {"A": square(draw)},
+    of=lambda A: torch.linalg.slogdet(expm(A)).logabsdet, wrt="A", code=logdet_expm,
+)
+
+
+# %% [markdown]
+# ### Liouville's formula
+#
+# The picture did not need a constant wind. Let the columns of $\Phi(t)$ be $n$ solutions of the linear system with coefficients that change in time,
+#
+# $$
+# \Phi'(t) = A(t)\, \Phi(t)
+# $$ (det-exp:linear-system)
+#
+# Jacobi's formula {eq}`det-exp:jacobi-inverse` gives $\frac{d}{dt} \log \det \Phi = \operatorname{Tr}(\Phi^{-1} A \Phi) = \operatorname{Tr} A$, and so
+#
+# $$
+# \det \Phi(t) = \det(\Phi(0)) \exp \int_0^t \operatorname{Tr} A(s)\, ds
+# $$ (det-exp:liouville)
+#
+# This is Liouville's formula (刘维尔公式). It asks for no commutativity: $\Phi(t)$ itself is in general *not* $\exp \int_0^t A(s)\, ds$ unless the matrices $A(s)$ commute; only the determinant is.
+
+# %% tags=["ledger"]
+def moving_frame(draw):
+    """Any smooth curve of invertible matrices is a flow, that of A = Φ'Φ⁻¹."""
+    n = next(orders)
+    P0, P1, P2 = 2 * mp.eye(n) + draw.matrix(n), draw.matrix(n) / 4, draw.matrix(n) / 4
+    Phi = lambda t: P0 + t * P1 + t * t * P2
+    return {"Phi": Phi, "A": lambda t: (P1 + 2 * t * P2) * Phi(t) ** -1, "t": draw.real(0.4, 0.9)}
+
+
+ledger.numeric("det-exp:linear-system", r"\Phi'(t) = A(t)\, \Phi(t)", where=moving_frame)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:liouville", r"\det \Phi(t) = \det(\Phi(0)) \exp \int_0^t \operatorname{Tr} A(s)\, ds", where=moving_frame,
+    also_true={"Phi of −(0)": "zero has no sign"},
+)
+
+
+# %% [markdown]
+# For a nonlinear flow $\dot x = f(x)$ let $J(t)$ be the Jacobian matrix of $x(t)$ with respect to the starting point and $G = \partial f / \partial x$. Differentiating the equation by the starting point gives a linear system for $J$, along each path:
+#
+# $$
+# J'(t) = G(x(t))\, J(t)
+# $$ (det-exp:variation)
+#
+# so that near the path volumes grow at the rate $\operatorname{Tr} G$, which is the divergence (散度) $\operatorname{div} f$ of the field:
+#
+# $$
+# \frac{d}{dt} \log \det J(t) = \operatorname{Tr} G(x(t))
+# $$ (det-exp:divergence)
+
+# %% tags=["ledger"]
+def projective_flow(draw):
+    """The flow of f(x) = (x1², x1 x2) in closed form: straight lines into infinity, faster and faster."""
+    a, t = mp.matrix([draw.real(0.2, 0.8), draw.real()]), draw.real(0.2, 0.6)
+
+    def J(t):
+        w = 1 / (1 - t * a[0])
+        return mp.matrix([[w**2, 0], [t * a[1] * w**2, w]])
+
+    def p(t, x):  # density at time t if the starting points are standard normal
+        b = x / (1 + t * x[0])  # where x came from
+        return mp.exp(-(b[0] ** 2 + b[1] ** 2) / 2) / (2 * mp.pi) / (1 + t * x[0]) ** 3
+
+    G = lambda x: mp.matrix([[2 * x[0], 0], [x[1], x[0]]])
+    return {"x": lambda t: a / (1 - t * a[0]), "J": J, "G": G, "p": p, "t": t}
+
+
+ledger.numeric("det-exp:variation", r"J'(t) = G(x(t))\, J(t)", where=projective_flow)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:divergence", r"\frac{d}{dt} \log \det J(t) = \operatorname{Tr} G(x(t))", where=projective_flow,
+    also_true={
+        "det of −(J(t))": "J is of order 2, and det(−J) = det J",
+        "log of −(det(J(t)))": "it adds the constant iπ, which has no derivative",
+    },
+)
+
+# %% [markdown]
+# Now without closed forms. We integrate three systems numerically and compare volumes: a linear one whose coefficients change and do not commute, the Van der Pol oscillator, whose divergence $\mu(1 - x^2)$ changes its sign along the path, and a damped pendulum, where
+# $\operatorname{div} f = -\gamma$ everywhere, so that *every* region shrinks like $e^{-\gamma t}$ however it is bent.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "On the left, a disc in the phase plane of a damped pendulum at times 0, 2, 4 and 6. It moves, shrinks and is bent into a hooked crescent. On the right, its measured area at 13 times lies on the curve of exp(-t/4)."}}
+solve = lambda f, span, y0: scipy.integrate.solve_ivp(f, span, y0, method="DOP853", rtol=1e-11, atol=1e-12)
+
+# 1. Linear, with coefficients that do not commute.
+A_of = lambda t: np.array([[np.cos(t), t, 0.0], [-1.0, -0.5, np.sin(2 * t)], [0.3, t * t, 0.1]])
+Phi = solve(lambda t, y: (A_of(t) @ y.reshape(3, 3)).ravel(), (0, 2), np.eye(3).ravel()).y[:, -1].reshape(3, 3)
+trace_integral = np.sin(2.0) - 2 * 0.5 + 2 * 0.1
+naive = scipy.linalg.expm(scipy.integrate.quad_vec(A_of, 0, 2)[0])
+assert abs(np.linalg.det(Phi) / np.exp(trace_integral) - 1) < 1e-8
+assert np.abs(Phi - naive).max() > 0.5  # the exponential of the integral is another matrix ...
+assert abs(np.linalg.det(naive) / np.linalg.det(Phi) - 1) < 1e-8  # ... with the same determinant
+
+# 2. Van der Pol: path, Jacobian and integral of the divergence together.
+mu = 1.5
+
+
+def van_der_pol(t, y):
+    (x, v), J = y[:2], y[2:6].reshape(2, 2)
+    G = np.array([[0, 1], [-1 - 2 * mu * x * v, mu * (1 - x * x)]])
+    return np.concatenate([[v, mu * (1 - x * x) * v - x], (G @ J).ravel(), [np.trace(G)]])
+
+
+end = solve(van_der_pol, (0, 3), np.array([0.5, 0.5, 1, 0, 0, 1, 0])).y[:, -1]
+assert abs(np.linalg.det(end[2:6].reshape(2, 2)) / np.exp(end[6]) - 1) < 1e-6
+
+# 3. Pendulum: the area of a disc of starting points, measured.
+gamma, corners_of_disc = 0.25, 3000
+angle = 2 * np.pi * np.arange(corners_of_disc) / corners_of_disc
+start = np.stack([-2.0 + 0.9 * np.cos(angle), 1.3 + 0.9 * np.sin(angle)])
+times = np.linspace(0, 6, 13)
+
+
+def pendulum(t, y):
+    x, v = y.reshape(2, -1)
+    return np.concatenate([v, -np.sin(x) - gamma * v])
+
+
+carried = scipy.integrate.solve_ivp(pendulum, (0, 6), start.ravel(), method="DOP853", rtol=1e-9, atol=1e-10, t_eval=times)
+shapes = carried.y.T.reshape(len(times), 2, -1)
+areas = np.array([shoelace(shape.T) for shape in shapes])
+assert np.abs(areas / areas[0] - np.exp(-gamma * times)).max() < 1e-5
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.7), layout="constrained", width_ratios=(1.4, 1))
+for k, colour in zip((0, 4, 8, 12), (GREY, ORANGE, GREEN, BLUE), strict=True):
+    left.fill(*shapes[k], facecolor=colour, edgecolor=colour, alpha=0.45, label=f"t = {times[k]:.0f}")
+left.set(xlabel="angle", ylabel="angular velocity", title="a disc of pendulums", aspect="equal")
+left.legend(ncols=2, fontsize=9)
+right.plot(times, areas / areas[0], "o", label="measured area")
+fine = np.linspace(0, 6, 100)
+right.plot(fine, np.exp(-gamma * fine), color=GREY, zorder=0, label=r"$e^{-\gamma t}$")
+right.set(xlabel="time", ylim=(0, 1.05), title="its area, relative to the start")
+right.legend()
+plt.show()
+print(f"linear system: det Φ(2) = {np.linalg.det(Phi):.6f} = exp ∫ Tr A = {np.exp(trace_integral):.6f}")
+print(f"Van der Pol:   det J(3) = {np.linalg.det(end[2:6].reshape(2, 2)):.6f} = exp ∫ div f = {np.exp(end[6]):.6f}")
+
+# %% [markdown]
+# ### The series of $\log \det(I + X)$
+#
+# The same derivative, applied to $I + tX$, reads
+#
+# $$
+# \frac{d}{dt} \log \det(I + tX) = \operatorname{Tr}\bigl( (I + tX)^{-1} X \bigr)
+# $$ (det-exp:log-derivative)
+#
+# Expand the inverse into $\sum_k (-t)^k X^k$ and integrate from $0$ to $1$:
+#
+# $$
+# \log \det(I + X) = \sum_{k=1}^{\infty} \frac{(-1)^{k+1}}{k} \operatorname{Tr} X^k
+# $$ (det-exp:log-series)
+#
+# The right side is $\operatorname{Tr} \log(I + X)$ with the logarithm's own series. **When does it converge?** Often one reads: if $\|X\| < 1$. That is sufficient, but not the sharp condition. In terms of the eigenvalues $\mu_i$ of $X$
+# the function is $\sum_i \log(1 + t\mu_i)$. As a power series in $t$ it has the radius of convergence $1/\rho$, where $\rho = \max_i |\mu_i|$ is the spectral radius (谱半径). So at $t = 1$ it converges for $\rho < 1$, *however large the norm*, and diverges for $\rho > 1$.
+
+# %% tags=["ledger"]
+constant = "it adds 0 or iπ to the logarithm, and constants have no derivative"
+ledger.numeric(
+    "det-exp:log-derivative",
+    r"\frac{d}{dt} \log \det(I + tX) = \operatorname{Tr}\bigl( (I + tX)^{-1} X \bigr)",
+    where=lambda draw: {"X": square(draw), "t": draw.real(0.1, 0.4)},
+    also_true={f"{f} of −({X})": constant for f, X in (("det", "I + t·X"), ("log", "det(I + t·X)"))},
+)
+
+
+# %% tags=["ledger"]
+def large_norm_small_radius(draw):
+    """Spectral radius 1/4, norm above 3."""
+    n = next(orders)
+    U, _ = mp.qr(draw.matrix(n))
+    T = mp.matrix(n)
+    for i in range(n):
+        T[i, i] = mp.mpf(1) / 4 - mp.mpf(i) / (2 * n)
+        for j in range(i + 1, n):
+            T[i, j] = 4 + draw.real()
+    return {"X": U * T * U.T}
+
+
+same_parity = "it changes the exponent of −1 by an even number"
+ledger.numeric(
+    "det-exp:log-series",
+    r"\log \det(I + X) = \sum_{k=1}^{\infty} \frac{(-1)^{k+1}}{k} \operatorname{Tr} X^k",
+    where=large_norm_small_radius, digits=30,
+    also_true={
+        "(-1)^(k + 1) with the exponent's sign changed": same_parity, "sign of k": same_parity, "sign of 1": same_parity,
+    },
+)
+
+
+# %%
+def log_series(X, terms):
+    total, power = 0.0, np.eye(len(X))
+    for k in range(1, terms + 1):
+        power = power @ X
+        total += (-1) ** (k + 1) / k * np.trace(power)
+    return total
+
+
+lines = []
+for radius in (0.5, 0.9, 1.1):
+    X = np.array([[radius, 50.0], [0.0, -radius / 2]])
+    error = abs(log_series(X, 400) - np.linalg.slogdet(np.eye(2) + X)[1])
+    assert (error < 1e-13) if radius < 1 else (error > 1e10)
+    outcome = "converged" if error < 1e-13 else "diverged"
+    norm = np.linalg.norm(X, 2)
+    lines.append(f"norm {norm:.0f}, radius {radius}: after 400 terms {outcome}")
+print("\n".join(lines))
+
+# %% [markdown]
+# ### The logarithmic form, and where it needs a condition
+#
+# Put $B = \exp A$. Then {eq}`det-exp:main` can be read backwards, and the article gives this logarithmic form:
+#
+# $$
+# \ln \det B = \operatorname{Tr} \ln B
+# $$ (det-exp:log-form)
+#
+# As an equation between numbers this needs care, on both sides. A matrix has a logarithm if and only if it is invertible, and then it has many. With the principal logarithm (主值), imaginary parts in $(-\pi, \pi]$, the right side adds $n$ angles and may
+# leave that interval; the left side is one angle and may not. So the two can differ by a multiple of $2\pi i$. The smallest matrix on which they do is $2 \times 2$: take $B = e^{2\pi i/3} I$. The sum of the two angles is $4\pi/3$, and the angle of $\det B = e^{4\pi i/3}$ is $-2\pi/3$.
+
+# %% tags=["ledger"]
+turn = mp.expjpi(mp.mpf(2) / 3)
+ledger.refutation(
+    "det-exp:log-form", r"\ln \det B = \operatorname{Tr} \ln B", where={"B": mp.matrix([[turn, 0], [0, turn]])},
+    source="Su Jianlin, 恒等式 det(exp(A)) = exp(Tr(A)) 赏析, kexue.fm/archives/6377, logarithmic form (stated without a condition)",
+    counterexample="B = exp(2πi/3) I of order 2, principal logarithms: the left side is −2πi/3, the right side 4πi/3",
+    holds=r"\det B = \exp \operatorname{Tr} \ln B",
+    also_true={
+        "det of −(B)": "B is of order 2, and det(−B) = det B",
+        "ln of −(B)": "B is of order 2, and two angles each change by π",
+    },
+)
+
+# %% [markdown]
+# What holds instead: for *every* invertible $B$ and *every* choice of its logarithm
+#
+# $$
+# \det B = \exp \operatorname{Tr} \log B
+# $$ (det-exp:log-mod)
+#
+# which says that the logarithmic form is true modulo $2\pi i$. It is true as it stands, with principal logarithms, for real $B$ that have no eigenvalue in $(-\infty, 0]$: the complex ones come in conjugate pairs, whose angles cancel. Hence for such $B$
+#
+# $$
+# \log \det B = \operatorname{Tr} \log B
+# $$ (det-exp:log-principal)
+#
+# Two small warnings. $B = -I_2$ is real with $\det B = 1$, yet $\operatorname{Tr} \log B = 2\pi i$. And $\operatorname{diag}(-1, -2)$ has determinant $2 > 0$ but is not the exponential of any real matrix: a logarithm commutes with it, so it is diagonal, and its entries are logarithms of negative numbers. For a real logarithm, $\det B > 0$ is necessary and not sufficient {cite:p}`higham2008functions`.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:log-mod", r"\det B = \exp \operatorname{Tr} \log B", where=lambda draw: {"B": square(draw, complex=True)},
+    digits=30,
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:log-principal", r"\log \det B = \operatorname{Tr} \log B",
+    where=lambda draw: (lambda X: {"B": mp.eye(X.rows) + X / 4})(square(draw)), digits=30,
+)
+
+# %%
+B = -np.eye(2)
+trace = np.trace(scipy.linalg.logm(B))
+assert np.linalg.det(B) == 1 and abs(abs(trace) - 2 * np.pi) < 1e-12
+assert abs(np.exp(trace) - 1) < 1e-12  # the form that always holds
+print(f"B = -I: log det B = 0, |Tr log B| = {abs(trace):.4f} = 2π")
+
+# %% [markdown]
+# (det-exp-cnf)=
+# ### Continuous normalising flows
+#
+# Let points drawn from a density $p_0$ be carried by $\dot x = f(x)$ {cite:p}`chen2018neural,grathwohl2019ffjord`. Mass is conserved and volumes change by {eq}`det-exp:divergence`, so along each path the density $p$ obeys the *instantaneous change of variables*
+#
+# $$
+# \frac{d}{dt} \log p(t, x(t)) = -\operatorname{Tr} G(x(t))
+# $$ (det-exp:change-of-variables)
+#
+# For a linear flow this is our identity again: $\log p$ falls by exactly $t \operatorname{Tr} A$.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:change-of-variables", r"\frac{d}{dt} \log p(t, x(t)) = -\operatorname{Tr} G(x(t))", where=projective_flow,
+    also_true={"log of −(p(t, x(t)))": "it adds the constant iπ, which has no derivative"},
+)
+
+# %% [markdown]
+# **The catch is the clock.** A program does not follow the flow, it takes $\tau/h$ steps of length $h$. Euler's step is the map $I + hA$, and its volume is *not* $e^{h \operatorname{Tr} A}$. From {eq}`det-exp:slope`, over the time $\tau$ the log-volume of the discrete flow is off by about $-\frac{h\tau}{2} \operatorname{Tr} A^2$:
+#
+# $$
+# \lim_{h \to 0} \frac{1}{h} \Bigl( \frac{\tau}{h} \log \det(I + hA) - \tau \operatorname{Tr} A \Bigr) = -\frac{\tau}{2} \operatorname{Tr} A^2
+# $$ (det-exp:euler-volume)
+#
+# A step of the classical Runge–Kutta method (RK4) is the series of $\exp(hA)$ cut after $k = 4$. What is missing begins with $(hA)^5/5!$, so by {eq}`det-exp:log-derivative` one step is off by
+#
+# $$
+# \lim_{h \to 0} \frac{1}{h^5} \Bigl( \log \det \Bigl( \sum_{k=0}^{4} \frac{(hA)^k}{k!} \Bigr) - h \operatorname{Tr} A \Bigr) = -\frac{1}{120} \operatorname{Tr} A^5
+# $$ (det-exp:rk4-volume)
+#
+# and $\tau/h$ steps by about $-\frac{h^4 \tau}{120} \operatorname{Tr} A^5$. A model that reports $\log p$ from the integrated trace reports the density of the exact flow, while its samples come from the discrete one. The difference is what these two limits measure.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:euler-volume",
+    r"\lim_{h \to 0} \frac{1}{h} \Bigl( \frac{\tau}{h} \log \det(I + hA) - \tau \operatorname{Tr} A \Bigr) = -\frac{\tau}{2} \operatorname{Tr} A^2",
+    where=lambda draw: {"A": square(draw), "tau": draw.real(0.5, 2)},
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:rk4-volume",
+    r"\lim_{h \to 0} \frac{1}{h^5} \Bigl( \log \det \Bigl( \sum_{k=0}^{4} \frac{(hA)^k}{k!} \Bigr) - h \operatorname{Tr} A \Bigr) = -\frac{1}{120} \operatorname{Tr} A^5",
+    where=lambda draw: {"A": draw.matrix(3)}, draws=1,
+)
+
+# %%
+rng = np.random.default_rng(3)
+A = rng.standard_normal((4, 4)) / 2
+I4, tau = np.eye(4), 1.0
+tr2, tr5 = np.trace(A @ A), np.trace(np.linalg.matrix_power(A, 5))
+lines = ["steps   Euler: error   predicted      RK4: error  predicted"]
+for steps in (10, 20, 40, 80):
+    h = tau / steps
+    power, rk4 = I4, I4
+    for k in range(1, 5):
+        power = power @ (h * A) / k
+        rk4 = rk4 + power
+    volumes = [steps * np.linalg.slogdet(step)[1] for step in (I4 + h * A, rk4)]
+    errors = [volume - tau * np.trace(A) for volume in volumes]
+    predicted = [-h * tau / 2 * tr2, -(h**4) * tau / 120 * tr5]
+    columns = [f"{e:+13.1e} {p:+11.1e}" for e, p in zip(errors, predicted, strict=True)]
+    lines.append(f"{steps:5d} " + "   ".join(columns))
+assert all(abs(e / p - 1) < 0.05 for e, p in zip(errors, predicted, strict=True))
+print("\n".join(lines))
+
+
+# %% [markdown]
+# ### Hutchinson's estimator
+#
+# In a trained flow $G$ is the Jacobian matrix of a network. Its trace costs $n$ backward passes, but one vector–Jacobian product $v^{\top} G$ costs a single pass. Let $v$ be a random vector with $\mathbb{E}[v v^{\top}] = I$. Since $v^{\top} A v = \operatorname{Tr}(A v v^{\top})$ and expectation
+# passes through the trace,
+#
+# $$
+# \mathbb{E}[v^{\top} A v] = \operatorname{Tr} A
+# $$ (det-exp:hutchinson)
+#
+# This is Hutchinson's estimator {cite:p}`hutchinson1990stochastic`. Now its variance. Only the symmetric part
+#
+# $$
+# S = \frac{1}{2} (A + A^{\top})
+# $$ (det-exp:symmetric-part)
+#
+# matters, as $v^{\top} A v = v^{\top} S v = \sum_i s_{ii} v_i^2 + 2 \sum_{i<j} s_{ij} v_i v_j$, and we take the $v_i$ independent.
+#
+# - *Random signs* (Rademacher, $v_i = \pm 1$). Then $v_i^2 = 1$ is no longer random, and the products $v_i v_j$, $i < j$, have mean 0, variance 1 and are uncorrelated. So the variance is $4 \sum_{i<j} s_{ij}^2$:
+#
+# $$
+# \operatorname{Var}(v^{\top} A v) = 2 \Bigl( \|S\|_F^2 - \sum_{i=1}^{n} s_{ii}^2 \Bigr)
+# $$ (det-exp:rademacher)
+#
+# - *Gaussian.* Now $v_i^2$ has variance 2 and is uncorrelated with the products, which adds $2 \sum_i s_{ii}^2$. With $v$ standard normal the variance is
+#
+# $$
+# \operatorname{Var}_{\mathcal{N}}(v^{\top} A v) = 2\, \|S\|_F^2
+# $$ (det-exp:gaussian)
+#
+# So signs never do worse, and for a diagonal matrix they make no error at all. Note that FFJORD's published code draws Gaussian vectors unless it is asked for signs.
+
+# %% tags=["ledger"]
+def quadratic_form(draw):
+    A = draw.matrix(4)
+    S = (A + A.T) / 2
+    return {"A": A, "S": S, "s": S, "n": 4}
+
+
+def form(v, A):
+    return ((v @ np.asarray(A)) * v).sum(-1)
+
+
+ledger.statistical(
+    "det-exp:hutchinson", r"\mathbb{E}[v^{\top} A v] = \operatorname{Tr} A", where=lambda draw: {"A": draw.matrix(4)},
+    samples=lambda A, n, rng: form(rng.choice([-1.0, 1.0], size=(n, 4)), A), n=SIZES["probes"],
+)
+
+# %% tags=["ledger"]
+ledger.definition("det-exp:symmetric-part", r"S = \frac{1}{2} (A + A^{\top})")
+
+
+# %% tags=["ledger"]
+def variance_over_all_signs(A):
+    """Not a sample: the mean over all 2^n sign vectors, in rational numbers."""
+    signs = [sp.Matrix(v) for v in itertools.product((-1, 1), repeat=A.rows)]
+    return sum(((v.T * A * v)[0] - A.trace()) ** 2 for v in signs) / len(signs)
+
+
+ledger.exact(
+    "det-exp:rademacher", r"\operatorname{Var}(v^{\top} A v) = 2 \Bigl( \|S\|_F^2 - \sum_{i=1}^{n} s_{ii}^2 \Bigr)",
+    where=quadratic_form, lhs=variance_over_all_signs,
+)
+
+# %% tags=["ledger"]
+ledger.statistical(
+    "det-exp:gaussian", r"\operatorname{Var}_{\mathcal{N}}(v^{\top} A v) = 2\, \|S\|_F^2", where=quadratic_form,
+    samples=lambda A, n, rng: (form(rng.standard_normal((n, 4)), A) - float(A.trace())) ** 2, n=SIZES["probes"],
+)
+
+# %% [markdown]
+# A larger case, derived against measured:
+
+# %%
+rng = np.random.default_rng(0)
+n, probes = 30, SIZES["probes"]
+A = rng.standard_normal((n, n))
+S = (A + A.T) / 2
+whole, diagonal = (S**2).sum(), (np.diag(S) ** 2).sum()
+derived = {"signs": 2 * (whole - diagonal), "Gaussian": 2 * whole}
+measured = {}
+for name in derived:
+    v = rng.standard_normal((probes, n))
+    q = form(np.sign(v) if name == "signs" else v, A)
+    measured[name] = q.var(ddof=1)
+    assert abs(q.mean() - np.trace(A)) < 4 * q.std() / probes**0.5
+    assert abs(measured[name] / derived[name] - 1) < 0.03
+for name in derived:
+    ratio = measured[name] / derived[name]
+    print(f"{name:9s} derived {derived[name]:6.1f}, measured / derived = {ratio:.2f}")
+
+
+# %% [markdown]
+# FFJORD draws $v$ *once* for a whole solve and keeps it along the path, so that the solver sees a smooth right-hand side. That costs no bias: $x(t)$ does not depend on $v$, and expectation passes through the integral too:
+#
+# $$
+# \mathbb{E} \int_0^{\tau} v^{\top} G(x(t))\, v\, dt = \int_0^{\tau} \operatorname{Tr} G(x(t))\, dt
+# $$ (det-exp:one-probe)
+
+# %% tags=["ledger"]
+def one_probe_per_solve(G, x, tau, n, rng):
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    v, total = rng.standard_normal((n, 2)), 0.0
+    for node, weight in zip(nodes, weights, strict=True):
+        at = x(mp.mpf(float(tau) * (node + 1) / 2))
+        total = total + float(tau) / 2 * weight * form(v, np.array(G(at).tolist(), dtype=float))
+    return total
+
+
+ledger.statistical(
+    "det-exp:one-probe",
+    r"\mathbb{E} \int_0^{\tau} v^{\top} G(x(t))\, v\, dt = \int_0^{\tau} \operatorname{Tr} G(x(t))\, dt",
+    where=lambda draw: {**projective_flow(draw), "tau": mp.mpf("0.8")},
+    samples=one_probe_per_solve, n=SIZES["probes"],
+)
+
+
+# %% [markdown]
+# ### The cost of the two sides
+#
+# The left side of {eq}`det-exp:main` takes $5 + s$ matrix products for the exponential (five for a polynomial and $s$ squarings, explained below) and a factorisation, about $(5 + s)\, 2n^3 + \frac23 n^3$ operations. The right side takes $n - 1$ additions. The article says that the two costs lie who knows how many times apart; here is how many, on the machine at hand, with one thread.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "One curve on doubly logarithmic axes, the time of det of exp A divided by that of exp of the trace, against the order n. It rises from tens for the smallest matrices to thousands for the largest, towards a dashed line that rises with the square of n."}}
+# NBVAL_IGNORE_OUTPUT
+def seconds_per_matrix(function, batch):
+    """The fastest of several runs: what the computation costs when nothing disturbs it."""
+    best = math.inf
+    for _ in range(SIZES["repeats"]):
+        start = time.perf_counter()
+        function(batch)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best / len(batch)
+
+
+sides = {"left": lambda A: torch.linalg.slogdet(expm(A)), "right": lambda A: logdet_expm(A).exp()}
+cost = {side: [] for side in sides}
+threads = torch.get_num_threads()
+torch.set_num_threads(1)  # waiting for a second thread would be timed too
+for n in SIZES["orders"]:
+    batch = torch.randn(max(1, 65536 // n**2), n, n, device=DEVICE) / n**0.5
+    for side, function in sides.items():
+        cost[side].append(seconds_per_matrix(function, batch))
+torch.set_num_threads(threads)
+where = "GPU" if DEVICE == "cuda" else "one CPU thread"
+times_apart = np.array(cost["left"]) / np.array(cost["right"])
+assert times_apart[SIZES["orders"].index(256)] > 50
+
+sizes = np.array(SIZES["orders"], float)
+fig, axis = plt.subplots(figsize=(6.4, 3.9), layout="constrained")
+axis.loglog(sizes, times_apart, "o-", label="measured")
+axis.loglog(sizes, times_apart[-1] * (sizes / sizes[-1]) ** 2, "k--", lw=1, label="$n^2$, as operations count")
+axis.set(xlabel="order n", ylabel="time of the left side / right side", title=f"how many times apart, float64, {where}")
+axis.set_xticks(sizes, [f"{n:.0f}" for n in sizes])
+axis.minorticks_off()
+axis.legend()
+plt.show()
+print("\n".join(f"n = {n:4d}: left / right = {r:7,.0f}" for n, r in zip(SIZES["orders"], times_apart, strict=True)))
+
+# %% [markdown]
+# One must add what the identity does *not* save. It computes $\det B$ from the trace only if a logarithm of $B$ is known. For a given $B$ it is not, and the way to $\det B$ is still a factorisation.
+#
+# ## The implementation
+#
+# How does one compute $\exp A$? The series alone is a poor way: for $A = -20$ its terms grow to $4 \cdot 10^7$ before they cancel to $2 \cdot 10^{-9}$, and no digit survives in float64. Moler and Van Loan {cite:p}`moler2003nineteen` describe nineteen ways, all of them dubious to some
+# degree. The one that lasted is *scaling and squaring* (缩放与平方): $\exp A = (\exp(A/2))^2$, so halve $A$ until it is small, use a polynomial there, and square back.
+#
+# **The polynomial.** Let
+#
+# $$
+# T_{18}(X) = \sum_{k=0}^{18} \frac{X^k}{k!}
+# $$ (det-exp:taylor18)
+#
+# Horner's rule would spend 17 matrix products on it. Products are what costs; sums are nearly free. Paterson and Stockmeyer save most of them by computing a few powers once. Bader, Blanes and Casas {cite:p}`bader2019computing` go further: take
+# $X^2$, $X^3 = X X^2$ and $X^6 = X^3 X^3$ (three products), form five linear combinations $B_1, \dots, B_5$ of $I, X, X^2, X^3, X^6$, and
+#
+# $$
+# A_9 = B_1 B_5 + B_4, \qquad \sum_{k=0}^{18} \frac{X^k}{k!} = B_2 + (B_3 + A_9)\, A_9
+# $$ (det-exp:five-products)
+#
+# Five products in all, for degree 18. There are 19 coefficients to match; the weights of the five combinations solve the resulting polynomial system and are published as decimals. They cannot be read off, only checked.
+
+# %% tags=["ledger"]
+ledger.implementation(
+    "det-exp:taylor18", r"T_{18}(X) = \sum_{k=0}^{18} \frac{X^k}{k!}",
+    where=lambda draw: {"X": 2 * square(draw)},  # large enough for one more term to show
+    function=expm, call=lambda X: matexp._taylor18(X[None])[0], tol=1e-13,
+)
+
+
+# %% tags=["ledger"]
+def combinations(draw):
+    X = 2 * square(draw)
+    B = [sum((mp.mpf(w) * X**k for w, k in zip(row, (0, 1, 2, 3, 6), strict=True)), mp.matrix(X.rows)) for row in matexp.T18]
+    return {"X": X, "B": B, "A_9": B[0] * B[4] + B[3]}
+
+
+ledger.numeric(
+    "det-exp:five-products",
+    r"A_9 = B_1 B_5 + B_4, \qquad \sum_{k=0}^{18} \frac{X^k}{k!} = B_2 + (B_3 + A_9)\, A_9",
+    where=combinations, tol=2e-15, code=expm,  # the weights are float64 numbers
+)
+
+
+# %% [markdown]
+# The same for all coefficients one by one, in exact rational arithmetic on the stored float64 weights:
+
+# %%
+def polynomial_times(p, q):
+    product = [Fraction(0)] * (len(p) + len(q) - 1)
+    for i, x in enumerate(p):
+        for j, y in enumerate(q):
+            product[i + j] += x * y
+    return product
+
+
+def polynomial_sum(p, q):
+    return [x + y for x, y in itertools.zip_longest(p, q, fillvalue=Fraction(0))]
+
+
+def as_polynomial(row):
+    p = [Fraction(0)] * 7
+    for weight, power in zip(row, (0, 1, 2, 3, 6), strict=True):
+        p[power] = Fraction(weight)
+    return p
+
+
+B1, B2, B3, B4, B5 = map(as_polynomial, matexp.T18)
+A9 = polynomial_sum(polynomial_times(B1, B5), B4)
+T = polynomial_sum(B2, polynomial_times(polynomial_sum(B3, A9), A9))
+relative = [abs(T[k] * math.factorial(k) - 1) for k in range(19)]
+assert all(T[k] == 0 for k in range(19, len(T)))
+assert max(relative[:8]) < 1e-14 and max(relative) < 1e-10
+theta = matexp.THETA18[torch.float64]
+effect = sum(float(relative[k]) * theta**k / math.factorial(k) for k in range(19))
+degree = max(k for k, coefficient in enumerate(T) if coefficient)
+assert degree == 18 and effect < 1e-15
+print(f"degree {degree}; all errors together, at |x| = θ: below 1e-15")
+
+
+# %% [markdown]
+# **The scaling.** For given $A$ let $s$ be the smallest whole number $\ge 0$ for which $\|A\|_1 \le 2^s \theta$, that is, unless $s = 0$,
+#
+# $$
+# 2^{s-1} \theta < \|A\|_1 \le 2^s \theta
+# $$ (det-exp:squarings)
+#
+# where $\theta$ is the largest norm at which $T_{18}$ is as good as the rounding: 3.01 in float32, 1.09 in float64 (the paper derives them from the backward error). Since $\exp A = (\exp(2^{-s} A))^{2^s}$ exactly, we compute, with $T_{18}$ in the place of $\exp$,
+#
+# $$
+# \operatorname{expm}(A) = \bigl( T_{18}(2^{-s} A) \bigr)^{2^s}
+# $$ (det-exp:scaling-squaring)
+
+# %% tags=["ledger"]
+def scaled(draw):
+    A = 40 ** draw.real(0, 1) * square(draw)
+    theta = mp.mpf(matexp.THETA18[torch.float64])
+    s = max(0, int(mp.ceil(mp.log(mp.mnorm(A, 1) / theta, 2))))
+    T = lambda X: sum((X**k / mp.factorial(k) for k in range(1, 19)), X**0)
+    return {"A": A, "theta": theta, "s": s, "T_18": T}
+
+
+ledger.numeric("det-exp:squarings", r"2^{s-1} \theta < \|A\|_1 \le 2^s \theta", where=scaled, code=expm)
+
+# %% tags=["ledger"]
+ledger.implementation(
+    "det-exp:scaling-squaring", r"\operatorname{expm}(A) = \bigl( T_{18}(2^{-s} A) \bigr)^{2^s}", where=scaled,
+    function=expm, call=lambda A: expm(A), tol=1e-12,
+)
+
+# %% [markdown]
+# The reference says it in the fewest lines: scale, sum, square. It is printed here from the package itself, so it is what the tests compare with.
+
+# %%
+signature, _, body = inspect.getsource(expm_ref).split('"""')  # without its docstring
+print(signature.rstrip() + body.rstrip())
+
+# %% [markdown]
+# And {func}`gantext.matexp.expm` does the five products of {eq}`det-exp:five-products`, one $s$ for each matrix of a batch. They are asserted equal, matrix for matrix, over nine orders of magnitude:
+
+# %%
+print(inspect.getsource(matexp._taylor18))
+generator = torch.Generator().manual_seed(1)
+for n in (1, 2, 3, 8, 33):
+    for scale in (1e-6, 1e-3, 1.0, 10.0, 1e3):
+        A = scale * torch.randn(8, n, n, generator=generator) / n
+        A = A - scale * torch.eye(n)  # keep exp A within range
+        kernel, reference = expm(A), torch.stack([expm_ref(one) for one in A])
+        size = reference.abs().amax((-2, -1)).clamp(min=1e-300)
+        error = (kernel - reference).abs().amax((-2, -1)) / size
+        condition = max(1.0, scale)  # exp is worse conditioned the larger A is
+        assert error.max() < 2e-13 * condition, (n, scale, error.max())
+print("expm = expm_ref on 200 matrices, orders 1 to 33, norms about 1e-6 to 1e3")
+
+
+# %% [markdown]
+# **Backwards.** PyTorch differentiates `torch.linalg.matrix_exp` with an elegant identity {cite:p}`mathias1996chain`: with $L = \frac{d}{d\varepsilon} \exp(A + \varepsilon E) \big|_{\varepsilon = 0}$,
+#
+# $$
+# \exp \begin{pmatrix} A & E \\ 0 & A \end{pmatrix} = \begin{pmatrix} \exp A & L \\ 0 & \exp A \end{pmatrix}
+# $$ (det-exp:frechet)
+#
+# which exponentiates a matrix of twice the order, eight times the work. {func}`gantext.matexp.expm` lets the gradient flow back through its few products, two for each, about twice the work of the forward pass. And for the log-determinant no gradient is needed at all: {func}`gantext.matexp.logdet_expm` returns
+#
+# $$
+# \log \det \exp A = \operatorname{Tr} A
+# $$ (det-exp:logdet)
+
+# %% tags=["ledger"]
+def block_exponential(A, E):
+    n = A.rows
+    block = mp.matrix(2 * n)
+    block[:n, :n], block[n:, n:], block[:n, n:] = A, A, E
+    return mp.expm(block, method="taylor")
+
+
+def from_derivative(A, E):
+    n, whole = A.rows, mp.matrix(2 * A.rows)
+    with mp.workdps(150):
+        h = mp.mpf(10) ** -50
+        L = (mp.expm(A + h * E, method="taylor") - mp.expm(A - h * E, method="taylor")) / (2 * h)
+    whole[:n, :n] = whole[n:, n:] = mp.expm(A, method="taylor")
+    whole[:n, n:] = L
+    return whole
+
+
+ledger.numeric(
+    "det-exp:frechet",
+    r"\exp \begin{pmatrix} A & E \\ 0 & A \end{pmatrix} = \begin{pmatrix} \exp A & L \\ 0 & \exp A \end{pmatrix}",
+    where=lambda draw: (lambda A: {"A": A, "E": draw.matrix(A.rows)})(square(draw)),
+    lhs=block_exponential, rhs=from_derivative,
+    mutants={"L with A and E exchanged": lambda A, E: from_derivative(E, A)},
+)
+
+# %% tags=["ledger"]
+ledger.implementation(
+    "det-exp:logdet", r"\log \det \exp A = \operatorname{Tr} A", where=lambda draw: {"A": 300 * square(draw)},
+    function=logdet_expm,
+)
+
+# %% [markdown]
+# ## Where it fails
+#
+# The identity is exact. What fails is arithmetic, and each of its failures teaches something about one of the two sides.
+#
+# ### Overflow
+#
+# The entries of $\exp A$ overflow as soon as an eigenvalue has a real part above 709.8 in float64, 88.7 in float32, 11.1 in float16; and the determinant overflows long before that, because it is a product of $n$ numbers. So compare logarithms, never determinants:
+
+# %%
+balanced = torch.diag(torch.tensor([100.0, -100.0]))
+assert torch.linalg.slogdet(expm(balanced)).logabsdet.abs() < 1e-12  # float64: fine
+assert not expm(balanced.float()).isfinite().all()  # float32: e^100 is beyond it
+assert logdet_expm(balanced.float()) == 0
+
+many = 3 * torch.eye(40, dtype=torch.float32)  # entries of exp A up to e^3 = 20, det = e^120
+E = expm(many)
+assert E.isfinite().all() and torch.linalg.det(E) == math.inf
+assert abs(torch.linalg.slogdet(E).logabsdet - 120) < 1e-3 and logdet_expm(many) == 120
+from_exp = torch.linalg.slogdet(expm(balanced.float())).logabsdet.item()
+trace = logdet_expm(balanced.float())
+print(f"diag(100, -100) in float32: log det of exp A = {from_exp}, trace = {trace}")
+print(f"3 I, order 40, in float32: det of exp A = {torch.linalg.det(E)}, trace = {logdet_expm(many)}")
+
+# %% [markdown]
+# ### Small eigenvalues drown
+#
+# Let $S$ be symmetric with eigenvalues $\lambda_1 \le \dots \le \lambda_n$, and $E = \exp S$. An algorithm that is as good as possible returns $E + F$ with $\|F\|_2$ about $u \|E\|_2$, where $u$ is the unit roundoff ($1.1 \cdot 10^{-16}$ in float64, $6 \cdot 10^{-8}$ in float32). What does the log-determinant make of $F$? By Jacobi's formula
+#
+# $$
+# \frac{d}{d\varepsilon} \log \det(E + \varepsilon F) \Big|_{\varepsilon = 0} = \operatorname{Tr}(E^{-1} F)
+# $$ (det-exp:sensitivity)
+#
+# and $|\operatorname{Tr}(E^{-1} F)| \le n \|E^{-1}\|_2 \|F\|_2$, about $n\,u\,\|E^{-1}\|_2 \|E\|_2$. That product of norms, the condition number (条件数), is for our $E$
+#
+# $$
+# \|\exp S\|_2\, \|\exp(-S)\|_2 = e^{\lambda_n - \lambda_1}
+# $$ (det-exp:condition)
+#
+# So the error grows like $u\, e^{\text{spread}}$, and *no digit is left* once the spread of the eigenvalues passes about $\log(1/u)$: 36.7 in float64, 16.6 in float32. The trace knows nothing of this.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:sensitivity",
+    r"\frac{d}{d\varepsilon} \log \det(E + \varepsilon F) \Big|_{\varepsilon = 0} = \operatorname{Tr}(E^{-1} F)",
+    where=lambda draw: (lambda A: {"E": mp.expm(A), "F": draw.matrix(A.rows), "varepsilon": mp.mpf(0)})(square(draw)),
+    also_true={f"{f} of −({X})": constant for f, X in (("det", "E + varepsilon·F"), ("log", "det(E + varepsilon·F)"))},
+)
+
+
+# %% tags=["ledger"]
+def symmetric(draw):
+    n = next(orders)
+    Q, _ = mp.qr(draw.matrix(n))
+    eigenvalues = mp.matrix(sorted(draw.matrix(n, 1)))
+    return {"S": Q * mp.diag(list(eigenvalues)) * Q.T, "lambda": eigenvalues, "n": n}
+
+
+ledger.numeric("det-exp:condition", r"\|\exp S\|_2\, \|\exp(-S)\|_2 = e^{\lambda_n - \lambda_1}", where=symmetric)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the log-determinant against the spread of the eigenvalues. For float32 and float64 the error computed from exp A climbs exponentially, parallel to the dashed lines u times e to the spread and somewhat below them, and reaches one at a spread of about 20 and 40. The error of the trace stays at the bottom of the plot."}}
+spreads = np.arange(2, 49, 2)
+generator = torch.Generator().manual_seed(5)
+rotations = torch.linalg.qr(torch.randn(9, 8, 8, generator=generator)).Q
+errors = {name: [] for name in ("float32", "float64", "trace")}
+for spread in spreads:
+    eigenvalues = torch.linspace(-spread / 2, spread / 2, 8) + 0.125  # their sum, the trace, is 1
+    S = rotations @ torch.diag(eigenvalues) @ rotations.mT
+    S = (S + S.mT) / 2
+    for name in ("float32", "float64"):
+        computed = torch.linalg.slogdet(expm(S.to(getattr(torch, name)))).logabsdet.double()
+        errors[name].append((computed - 1).abs().nan_to_num(torch.inf).median().item())
+    errors["trace"].append((logdet_expm(S) - 1).abs().median().item())
+    unmixed = torch.linalg.slogdet(expm(torch.diag(eigenvalues))).logabsdet
+    assert abs(unmixed - 1) < 1e-12
+
+at = {int(spread): k for k, spread in enumerate(spreads)}
+assert errors["float32"][at[4]] < 1e-4 and errors["float32"][at[24]] > 0.5
+assert errors["float64"][at[10]] < 1e-9 and errors["float64"][at[44]] > 0.5
+assert max(errors["trace"]) < 1e-13
+
+fig, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+for name, colour, u in (("float32", ORANGE, 2.0**-24), ("float64", BLUE, 2.0**-53)):
+    axis.semilogy(spreads, errors[name], "o-", color=colour, ms=4, label=f"slogdet(exp A), {name}")
+    axis.semilogy(spreads, u * np.exp(spreads), "--", color=colour, lw=1, label=rf"$u\,e^{{\mathrm{{spread}}}}$, {name}")
+axis.semilogy(spreads, np.maximum(errors["trace"], 1e-17), "s-", color=GREEN, ms=4, label="trace, float64")
+axis.axhline(1, color=GREY, lw=0.8)
+axis.set(xlabel="spread of the eigenvalues", ylabel="absolute error (true value 1)", ylim=(1e-17, 1e4))
+axis.legend(fontsize=8.5, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.28))
+plt.show()
+
+# %% [markdown]
+# The same eigenvalues *on the diagonal* do no harm at all: there the small ones are not mixed with the large ones, and the cell asserts twelve digits for every spread in the figure. It is mixed scales, not size, that destroy the digits.
+#
+# ### A test that passes, an answer that is wrong
+#
+# It is tempting to test a matrix exponential by the identity. That finds many errors, but not all: it is a necessary condition, one number against $n^2$. Here is a nearly perfect accident. For
+#
+# $$
+# \exp \begin{pmatrix} 1 & b \\ 0 & -1 \end{pmatrix} = \begin{pmatrix} e & b \sinh 1 \\ 0 & e^{-1} \end{pmatrix}
+# $$ (det-exp:overscaling)
+#
+# with $b = 10^8$, the norm asks for $s = 25$ halvings. They also make the diagonal small, $\pm 2^{-25}$, which float32 cannot see beside 1: $1 \pm 2^{-25}$ rounds to 1, squaring returns 1, and the diagonal of the result is $(1, 1)$ instead of $(2.718, 0.368)$. This is called *overscaling* {cite:p}`almohy2009new`. The log-determinant?
+# It is 0, and the trace is 0: the test passes. With the diagonal $(1, 2)$ it does not pass. *Test with a trace that is not zero, and test more than the determinant.*
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:overscaling",
+    r"\exp \begin{pmatrix} 1 & b \\ 0 & -1 \end{pmatrix} = \begin{pmatrix} e & b \sinh 1 \\ 0 & e^{-1} \end{pmatrix}",
+    where=lambda draw: {"b": draw.real(2, 5)},
+    also_true={"sign of entry 0": "zero has no sign"},
+)
+
+# %%
+lines = ["float32, b = 1e8            diagonal of exp A  (true)        log det  trace"]
+for other, true in ((-1.0, (math.e, 1 / math.e)), (2.0, (math.e, math.e**2))):
+    A = torch.tensor([[1.0, 1e8], [0.0, other]], dtype=torch.float32)
+    for name, function in (("torch", torch.linalg.matrix_exp), ("gantext", expm)):
+        E = function(A)
+        logdet = torch.linalg.slogdet(E).logabsdet.item()
+        gap = abs(logdet - A.trace())
+        assert abs(E[0, 0] / true[0] - 1) > 0.5  # wrong by more than half, and ...
+        assert gap < 1e-6 if other == -1 else gap > 0.9  # ... noticed only the second time
+        x, y = E.diagonal().tolist()
+        lines.append(
+            f"diagonal (1, {other:+.0f}), {name:8s} {x:8.2f}, {y:6.2f}  "
+            f"({true[0]:.2f}, {true[1]:.2f}) {logdet:10.2f} {A.trace():6.0f}"
+        )
+    exact = scipy.linalg.expm(A.double().numpy())  # float64; SciPy treats triangles apart
+    assert np.allclose(np.diag(exact), true, rtol=1e-12)
+print("\n".join(lines))
+
+# %% [markdown]
+# Ours is no better than PyTorch's here, and we say so: both scale by the norm. In float64 the same matrix keeps eight digits; `expm(A, compute_dtype=torch.float64)` is the remedy for large norms.
+#
+# ### The hump
+#
+# For non-normal matrices (非正规矩阵), eigenvalues describe the end of the story and not its middle. In
+#
+# $$
+# \exp \Bigl( t \begin{pmatrix} -1 & 50 \\ 0 & -2 \end{pmatrix} \Bigr) = \begin{pmatrix} e^{-t} & 50 (e^{-t} - e^{-2t}) \\ 0 & e^{-2t} \end{pmatrix}
+# $$ (det-exp:hump)
+#
+# both eigenvalues are negative and the area shrinks like $e^{-3t}$ from the first moment, steadily. But the norm first rises to twelve: a square becomes a long thin needle before it becomes small. Scaling and squaring works its way back over this hump, and squaring up the hump and down again costs digits.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:hump",
+    r"\exp \Bigl( t \begin{pmatrix} -1 & 50 \\ 0 & -2 \end{pmatrix} \Bigr) = \begin{pmatrix} e^{-t} & 50 (e^{-t} - e^{-2t}) \\ 0 & e^{-2t} \end{pmatrix}",
+    where=lambda draw: {"t": draw.real(0.3, 1)},
+    also_true={"sign of entry 0": "zero has no sign"},
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Logarithmic plot against time from 0 to 8. The norm of exp of tA rises from about 1 to 12.5 at time 0.7, then falls. The determinant falls along a straight line from the start."}}
+t = torch.linspace(0, 8, 161)
+E = expm(t[:, None, None] * torch.tensor([[-1.0, 50.0], [0.0, -2.0]]))
+norms, dets = torch.linalg.matrix_norm(E, 2), torch.linalg.det(E)
+assert 12 < norms.max() < 13 and 0.6 < t[norms.argmax()] < 0.8 and norms[-1] < 0.02
+assert (dets / torch.exp(-3 * t) - 1).abs().max() < 1e-9
+
+fig, axis = plt.subplots(figsize=(6.4, 3.5), layout="constrained")
+axis.semilogy(t, norms, label=r"norm $\|\exp(tA)\|_2$")
+axis.semilogy(t, dets, label=r"area $\det \exp(tA) = e^{-3t}$")
+axis.set(xlabel="time t", ylim=(1e-6, 40))
+axis.legend()
+plt.show()
+print(f"largest norm {norms.max():.1f} at t = {t[norms.argmax()]:.1f}")
+
+# %% [markdown]
+# ### Half precision
+#
+# The documentation of `torch.linalg.matrix_exp` lists bfloat16 among its types. On version 2.13.0, on a CPU, both half types return nonsense without an error, even for small matrices; {func}`gantext.matexp.expm` computes them in float32 and rounds once at the end. The cell measures it on whatever version runs here and holds PyTorch to nothing but the version we saw.
+
+# %%
+A = 0.1 * torch.randn(64, 3, 3, generator=torch.Generator().manual_seed(2))
+lines = []
+for dtype in (torch.float16, torch.bfloat16):
+    half = A.to(dtype)
+    truth = torch.linalg.matrix_exp(half.double())
+    worst = lambda E: ((E - truth).abs().amax() / truth.abs().amax()).item()
+    assert worst(expm(half)) < torch.finfo(dtype).eps
+    broken = not worst(torch.linalg.matrix_exp(half)) < 0.1  # NaN counts as broken
+    if torch.__version__.startswith("2.13.0"):
+        assert broken
+    verdict = "more than 10 % off, or NaN" if broken else "fine"
+    lines.append(f"{str(dtype):15s} gantext: within one rounding; torch: {verdict}")
+print("\n".join([f"torch {torch.__version__.split('+')[0]}, CPU", *lines]))
+
+# %% [markdown]
+# ## Claims and measurements
+#
+# The article has no experiment. The claims below are its own and those of the papers and programs that this chapter leans on; the cell computes or asserts each.
+
+# %% tags=["hide-input"]
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def products(run, n=16):
+    """How many n × n matrix products a computation takes, by PyTorch's own count of operations."""
+    A = (torch.randn(1, n, n) / n**2).requires_grad_(True)  # small: no squarings
+    with FlopCounterMode(display=False) as counter:
+        run(A)
+    return counter.get_total_flops() / (2 * n**3)
+
+
+forward = products(expm)
+both = products(lambda A: expm(A).sum().backward())
+assert forward == 5 and both <= 15
+
+rows = [
+    ("Su: the left side costs far more than the right", "no number", "more than 50 times at n = 256",
+     "CPU, float64, one thread", "holds"),
+    ("Chen et al.: log p along a flow falls at the rate of the trace", "equality", "equal to 20 digits",
+     "CPU, 50 digits", "holds"),
+    ("Hutchinson: random signs vary least", "no number",
+     f"{derived['signs'] / derived['Gaussian']:.2f} of the Gaussian variance at n = 30, within 3 %", "CPU, float64", "holds"),
+    ("FFJORD: one noise vector for a whole solve leaves no bias", "bias 0", "0 within 4 standard errors",
+     "CPU, float64", "holds"),
+    ("Bader et al.: degree 18 with five products", "5", f"{forward:.0f}; with the backward pass {both:.0f}",
+     "CPU, float64", "holds"),
+    ("PyTorch: matrix_exp supports bfloat16", "yes", "wrong by more than 10 % in version 2.13.0",
+     "CPU, bfloat16", "fails"),
+    ("residual-flows: training estimates log det(I + J)", "0.405 for J = 1/2", "0.333 (gradient: right)",
+     "exact", "fails in value"),
+]
+head = ("claim", "source's number", "measured here", "device", "verdict")
+cells = lambda tag, row: "".join(f"<{tag}>{escape(text)}</{tag}>" for text in row)
+body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+HTML(f'<table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table>')
+
+# %% [markdown]
+# ## Where the article and popular code disagree
+#
+# **The logarithmic form.** Stated without a condition, it holds modulo $2\pi i$ only: {eq}`det-exp:log-form` against {eq}`det-exp:log-mod`.
+#
+# **Density.** The article sets the density argument aside as laborious. With the Schur form it is three lines, {eq}`det-exp:perturbation` and {eq}`det-exp:limit`; and the Schur form alone is shorter still, {eq}`det-exp:schur-proof`.
+#
+# **The condition for the series.** $\|X\| < 1$ is sufficient for {eq}`det-exp:log-series`; the sharp condition is $\rho(X) < 1$. The check of that equation uses matrices with $\|X\|_2 > 3$.
+#
+# **Commuting matrices.** That $AB = BA$ gives $e^{A+B} = e^A e^B$ is stated correctly, as sufficient. It is not necessary: see [the second exercise](#det-exp-ex-commute).
+#
+# **An estimator whose value is not what its name says.** Residual flows {cite:p}`chen2019residual` need $\log \det(I + J)$ for a contraction with Jacobian matrix $J$. For training, the published code uses a function called `neumann_logdet_estimator`. It multiplies a probe $v$ by the Neumann series of $(I + J)^{-1}$ while no gradient is recorded, then
+# by $J$ once more with gradients on. By {eq}`det-exp:log-derivative` its *gradient* is exactly right: an unbiased estimate of $\operatorname{Tr}((I + J)^{-1} dJ)$. But the *value* that it returns is an estimate of
+#
+# $$
+# \operatorname{Tr}\bigl( J (I + J)^{-1} \bigr) = \sum_{k=1}^{\infty} (-1)^{k+1} \operatorname{Tr} J^k
+# $$ (det-exp:neumann)
+#
+# The coefficients $\frac1k$ of {eq}`det-exp:log-series` are missing, as they must be in a derivative. In evaluation the code switches to the estimator with these coefficients, so likelihoods reported on test data are not affected; one that is read off in training mode is not a likelihood. The paper is about the gradient, and that is sound.
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "det-exp:neumann",
+    r"\operatorname{Tr}\bigl( J (I + J)^{-1} \bigr) = \sum_{k=1}^{\infty} (-1)^{k+1} \operatorname{Tr} J^k",
+    where=lambda draw: {"J": draw.matrix(2) / 10}, digits=30,
+    also_true={
+        "(-1)^(k + 1) with the exponent's sign changed": same_parity, "sign of k": same_parity, "sign of 1": same_parity,
+    },
+)
+
+
+# %% tags=["ledger"]
+def neumann_value(J, terms=200):
+    """What that function returns in the mean, for g(x) = Jx: one more J after the truncated Neumann series."""
+    series = sum(((-1) ** k * J**k for k in range(terms + 1)), mp.matrix(J.rows))
+    product = series * J
+    return sum(product[i, i] for i in range(J.rows))
+
+
+ledger.refutation(
+    "det-exp:neumann-value", None, where={"J": mp.matrix([[mp.mpf(1) / 2]])},
+    statement="going by its name, neumann_logdet_estimator returns an estimate of log det(I + J)",
+    source="rtqichen/residual-flows on GitHub, lib/layers/iresblock.py, function neumann_logdet_estimator",
+    counterexample="J = 1/2 of order 1: the value tends to 1/3, while log det(I + J) = log(3/2) = 0.405",
+    holds="the value estimates Tr(J(I + J)⁻¹); only its gradient is that of log det(I + J)",
+    published=(neumann_value, lambda J: mp.log(mp.det(mp.eye(J.rows) + J))),
+    corrected=(neumann_value, lambda J: J[0, 0] / (1 + J[0, 0])),
+)
+
+# %%
+theta = torch.tensor(0.5, requires_grad=True)
+with torch.no_grad():
+    neumann = sum((-theta) ** k for k in range(60))
+value = theta * neumann  # for one dimension and v = ±1 there is no noise
+(slope,) = torch.autograd.grad(value, theta)
+assert abs(value.item() - 1 / 3) < 1e-12 and abs(slope.item() - 1 / 1.5) < 1e-12
+print(f"value: {value.item():.3f}, log det: {math.log(1.5):.3f}")
+print(f"slope: {slope.item():.3f}, slope of log det: {1 / 1.5:.3f}")
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Trace zero is not everything
+# :label: det-exp-ex-traceless
+#
+# By the theorem the exponential of a real $2 \times 2$ matrix with trace zero has determinant 1. Is every real matrix with determinant 1 such an exponential? *Hint:* use {eq}`det-exp:two-by-two` to find the smallest possible trace of $\exp A$.
+# ```
+#
+# ```{solution-start} det-exp-ex-traceless
+# :class: dropdown
+# ```
+#
+# No. With $\operatorname{Tr} A = 0$ the closed form gives $\operatorname{Tr} \exp A = 2 \cosh q$. If $q$ is real this is at least 2; if $q = i\omega$ it is $2 \cos \omega \ge -2$. So the matrix $\operatorname{diag}(-2, -\frac12)$, with determinant 1 and trace $-2.5$, is out of reach.
+
+# %%
+A = 3 * torch.randn(100_000, 2, 2, generator=torch.Generator().manual_seed(0))
+A[:, 1, 1] = -A[:, 0, 0]
+E = expm(A)
+scale = E.abs().amax((-2, -1)) ** 2
+assert ((torch.linalg.det(E) - 1).abs() / scale).max() < 1e-12
+traces = E.diagonal(dim1=-2, dim2=-1).sum(-1)
+assert -2 - 1e-12 < traces.min() < -1.99 and logdet_expm(A).abs().max() == 0
+print(f"smallest trace of exp A among 100,000 traceless A: {traces.min():.2f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Equal without commuting
+# :label: det-exp-ex-commute
+#
+# Let $A = \operatorname{diag}(0, 2\pi i)$ and $B = \bigl(\begin{smallmatrix} 0 & 1 \\ 0 & 2\pi i \end{smallmatrix}\bigr)$. Show that $AB \ne BA$ and yet $e^{A+B} = e^A e^B$.
+# ```
+#
+# ```{solution-start} det-exp-ex-commute
+# :class: dropdown
+# ```
+#
+# $A$, $B$ and $A + B$ each have two distinct eigenvalues, all of them whole multiples of $2\pi i$. So each is diagonalisable, and its exponential is $P I P^{-1} = I$. All three exponentials are the identity. But $AB - BA$ has the entry $-2\pi i$ in its corner.
+
+# %%
+A = sp.diag(0, 2 * sp.pi * sp.I)
+B = sp.Matrix([[0, 1], [0, 2 * sp.pi * sp.I]])
+assert A * B != B * A
+assert A.exp() == B.exp() == (A + B).exp() == sp.eye(2)
+print("AB - BA =", (A * B - B * A).tolist())
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} An invertible convolution
+# :label: det-exp-ex-convolution
+#
+# An image has $c$ channels and $h \times w$ pixels. A $1 \times 1$ convolution multiplies the channel vector of each pixel by the same matrix $W = \exp A$. What is the log-determinant of this linear map of $\mathbb{R}^{chw}$, and what does it cost?
+# ```
+#
+# ```{solution-start} det-exp-ex-convolution
+# :class: dropdown
+# ```
+#
+# Ordered by pixels the map is block diagonal with $hw$ blocks $W$, so its log-determinant is $hw \operatorname{Tr} A$: $c$ additions and one multiplication. The determinant of the dense matrix would cost $(chw)^3$.
+
+# %%
+c, h, w = 3, 4, 5
+A = torch.randn(c, c, generator=torch.Generator().manual_seed(4)) / 2
+layer = lambda x: torch.nn.functional.conv2d(x[None], expm(A)[:, :, None, None])[0]
+J = torch.autograd.functional.jacobian(layer, torch.zeros(c, h, w))
+J = J.reshape(c * h * w, c * h * w)
+logdet = h * w * logdet_expm(A)
+assert torch.allclose(torch.linalg.slogdet(J).logabsdet, logdet, rtol=1e-12)
+print(f"Jacobian matrix of order {c * h * w}: log det = {h * w} Tr A = {logdet:.4f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} A step that keeps volumes better
+# :label: det-exp-ex-cayley
+#
+# Replace Euler's step by the Cayley step $C_h = (I - \frac h2 A)^{-1} (I + \frac h2 A)$ (the trapezoidal rule). Show that its log-volume error per step is $\frac{h^3}{12} \operatorname{Tr} A^3$ to leading order, and exactly zero for every $2 \times 2$ matrix with trace zero.
+# ```
+#
+# ```{solution-start} det-exp-ex-cayley
+# :class: dropdown
+# ```
+#
+# On an eigenvalue $\lambda$ of $A$, $\log(1 + \frac{h\lambda}{2}) - \log(1 - \frac{h\lambda}{2}) = h\lambda + \frac{(h\lambda)^3}{12} + O(h^5)$: the even powers cancel. Summed over the eigenvalues this is $h \operatorname{Tr} A + \frac{h^3}{12} \operatorname{Tr} A^3 + \dots$
+# A traceless $2 \times 2$ matrix has the eigenvalues $\pm\lambda$, and the odd function cancels between them, to all orders.
+
+# %%
+rng = np.random.default_rng(8)
+
+
+def cayley(A, h):
+    identity = np.eye(len(A))
+    return np.linalg.solve(identity - h / 2 * A, identity + h / 2 * A)
+
+
+A, h = rng.standard_normal((5, 5)), 0.02
+error = np.linalg.slogdet(cayley(A, h))[1] - h * np.trace(A)
+predicted = h**3 / 12 * np.trace(A @ A @ A)
+assert abs(error / predicted - 1) < 0.02
+A = np.array([[0.7, 2.0], [-3.0, -0.7]])
+for step in (0.01, 0.1, 1.0):
+    assert abs(np.linalg.det(cayley(A, step)) - 1) < 1e-13
+print(f"error / prediction = {error / predicted:.2f}; traceless, order 2: no error at all")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Markov chains forget
+# :label: det-exp-ex-markov
+#
+# A continuous-time Markov chain has a generator $Q$: non-negative off the diagonal, rows with sum zero. Its transition matrix is $\exp(tQ)$. Show that $0 < \det \exp(tQ) \le 1$, and that the determinant is 1 for some $t > 0$ only if nothing ever moves.
+# ```
+#
+# ```{solution-start} det-exp-ex-markov
+# :class: dropdown
+# ```
+#
+# Every diagonal entry of $Q$ is minus the sum of its row's non-negative entries, so $\operatorname{Tr} Q \le 0$ and $\det \exp(tQ) = e^{t \operatorname{Tr} Q} \in (0, 1]$. It is 1 only if $\operatorname{Tr} Q = 0$; then every diagonal entry is zero, hence every row is zero and $Q = 0$.
+# The simplex of distributions loses volume at the rate $-\operatorname{Tr} Q$, the sum of all rates of leaving.
+
+# %%
+Q = torch.rand(6, 6, generator=torch.Generator().manual_seed(6))
+Q = Q - torch.diag(Q.sum(1))
+for t in (0.1, 0.5, 1.0):
+    P = expm(t * Q)
+    assert P.min() > 0 and (P.sum(1) - 1).abs().max() < 1e-14
+    sign, logdet = torch.linalg.slogdet(P)
+    assert sign == 1 and abs(logdet - t * Q.trace()) < 1e-9 and logdet < 0
+print(f"Tr Q = {Q.trace():.3f}; det exp Q = {torch.linalg.det(expm(Q)):.1e}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Russian roulette
+# :label: det-exp-ex-roulette
+#
+# The series {eq}`det-exp:log-series` is infinite, a program is not. Draw a random whole number $N \ge 1$, stop after $N$ terms, and divide the $k$-th term by $\Pr(N \ge k)$. Show that the result is unbiased. With $\Pr(N \ge k) = 2^{1-k}$, for which spectral radius is the variance finite?
+# ```
+#
+# ```{solution-start} det-exp-ex-roulette
+# :class: dropdown
+# ```
+#
+# The $k$-th term is kept with probability $\Pr(N \ge k)$ and divided by it, so its mean is the term itself; absolute convergence allows the means to be added. The terms decay like $\rho^k$. Up to factors that do not matter, the estimate for $N = m$ is of size $\max(1, (2\rho)^m)$ and has probability $2^{-m}$, so the second moment is finite if
+# $\sum_m (4\rho^2)^m 2^{-m}$ is, that is if $\rho < 1/\sqrt2$.
+
+# %%
+rng = np.random.default_rng(9)
+X = np.array([[0.4, 2.0, 1.0], [0.0, -0.3, 1.5], [0.0, 0.0, 0.2]])  # spectral radius 0.4
+exact = np.linalg.slogdet(np.eye(3) + X)[1]
+k = np.arange(1, 60)
+powers = np.array([np.trace(np.linalg.matrix_power(X, j)) for j in k])
+terms = (-1.0) ** (k + 1) / k * powers
+weighted = np.cumsum(terms * 2.0 ** (k - 1))  # divided by P(N >= k) = 2^(1-k)
+estimates = weighted[rng.geometric(0.5, SIZES["probes"]) - 1]
+error = estimates.std() / len(estimates) ** 0.5
+assert abs(estimates.mean() - exact) < 4 * error
+assert abs(terms[:3].sum() - exact) > 10 * error  # a fixed cut is biased, and we would see it
+print(f"log det(I + X) = {exact:.3f}; the mean of {len(estimates):,} draws: {estimates.mean():.3f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ## What the ledger holds
+
+# %%
+kinds = {}
+for entry in ledger.entries.values():
+    kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
+print("\n".join(f"{kind:15s}{count:3d}" for kind, count in sorted(kinds.items())))
+ledger
+
+# %% [markdown]
+# ## References
+#
+# ```{bibliography}
+# :filter: docname in docnames
+# ```
