@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -34,11 +35,12 @@ def site() -> Path:
     assert command, "the makefile has no line `$(BIN)/jupyter-book build ...`"
     program, *rest = shlex.split(command[1])
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "book" / "_ext")}
-    built = subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *rest], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    if built.returncode:
-        pytest.fail(f"the book does not build\n{built.stdout}\n{built.stderr}", pytrace=False)
+    build = [str(Path(sys.executable).with_name(program)), *rest]
+    with TemporaryFile("w+", encoding="utf-8") as log:  # a pipe would stay open as long as any child of the build lives
+        status = subprocess.run(build, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+        log.seek(0)
+        if status:
+            pytest.fail(f"the book does not build\n{log.read()}", pytrace=False)
     return ROOT / "_build" / "html"
 
 

@@ -74,7 +74,7 @@ def _raw(html: str) -> nodes.raw:
 
 
 def fold_checks(view: View, doctree: nodes.document) -> None:
-    """Fold each check's cell under one line that says what it is and links back to its equation."""
+    """Fold each check's cell under one line that says what it is; inside, links lead back to its equation."""
     by_cell: dict[int, list[Stored]] = {}
     for stored in view.book.entries.get(view.docname, []):
         by_cell.setdefault(stored.cell, []).append(stored)
@@ -84,8 +84,9 @@ def fold_checks(view: View, doctree: nodes.document) -> None:
             anchors = "".join(f'<span id="{s.anchor}"></span>' for s in by_cell[number])
             at = cell.parent.index(cell)
             cell.parent.insert(at + 1, _raw("</details>"))
-            summary = view.fill("summary", items=[view.item(s) for s in by_cell[number]])
-            cell.parent.insert(at, _raw(f'{anchors}<details class="check"><summary>{summary}</summary>'))
+            items = [view.item(s) for s in by_cell[number]]
+            summary, links = view.fill("summary", items=items), view.fill("links", items=items)
+            cell.parent.insert(at, _raw(f'{anchors}<details class="check"><summary>{summary}</summary>{links}'))
 
 
 class View:
@@ -187,14 +188,15 @@ class View:
 
 
 def copy_notebooks(app: Sphinx, exception: Exception | None) -> None:
-    """``build-finished``: put each chapter's notebook beside its page, for the download link."""
+    """``build-finished``: put each chapter's notebook beside its page, and where the theme's button looks for it."""
     if exception is None and app.builder.format == "html":
         for docname in sorted(app.env.found_docs):
             notebook = notebook_of(app.env, docname)
             if notebook.exists():
-                target = Path(app.outdir) / f"{docname}.ipynb"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(notebook.read_bytes())
+                for folder in (Path(app.outdir), Path(app.outdir) / "_sources"):
+                    target = folder / f"{docname}.ipynb"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(notebook.read_bytes())
 
 
 def link_equations(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -19,6 +20,7 @@ OPTIONS = {
 
 def set_options(app: Sphinx, config: Config) -> None:
     """``config-inited``: add to the theme options that Jupyter Book made from ``_config.yml``."""
+    config.html_context.setdefault("default_mode", "auto")  # without it the theme complains on every page
     if config.html_theme == "sphinx_book_theme":
         config.html_theme_options.update(OPTIONS)
 
@@ -35,8 +37,15 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     context["script_files"] = kept
 
 
+def mend_bibliography(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """``html-page-context``: docutils gives bibliographies roles that screen readers have dropped or misread."""
+    body = context.get("body", "").replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    context["body"] = re.sub(r'(<div class="citation"[^>]*) role="doc-biblioentry"', r"\1", body)
+
+
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
     app.add_css_file("gantext.css", priority=900)
     app.connect("config-inited", set_options)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", mend_bibliography, priority=900)

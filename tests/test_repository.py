@@ -1,0 +1,130 @@
+"""Promises that the repository makes as a whole: one address, a short API, twins in step, a lock that locks."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from gantext_book import twins
+from gantext_book.plain import contexts, leftovers
+from gantext_book.source import ROOT, chapters, site
+from packaging.requirements import Requirement
+
+import gantext
+import gantext.ledger
+
+# How many cells of each notebook may have an output that nbval does not compare: training curves, timings, versions.
+IGNORED = {"det-exp": 2}
+STORED_BYTES = 1_500_000
+
+CHAPTERS = chapters(ROOT)
+every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=[path.stem for path in CHAPTERS])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def texts() -> dict[str, str]:
+    """Every file of the repository that is neither generated nor binary, ignored ones left out."""
+    if (ROOT / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        names = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    else:  # an archive of the sources
+        walked = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+        left_out = {".venv", "_build", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+        names = [path.as_posix() for path in walked if not left_out & set(path.parts)]
+    found = {}
+    for name in names:
+        if not re.fullmatch(r"notebooks/[^/]+\.(ipynb|py)", name):
+            try:
+                found[name] = (ROOT / name).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+    return found
+
+
+def code_cells(chapter: Path) -> list[nbformat.NotebookNode]:
+    notebook = nbformat.read(chapter.with_suffix(".ipynb"), as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_addresses_stand_in_one_place() -> None:
+    facts, files = site(ROOT), texts()
+    owner_and_name = "/".join(facts.repository.split("/")[-2:])
+    for address in (owner_and_name, re.sub(r"^https?://", "", facts.baseurl)):
+        pattern = re.compile(rf"(?<![\w/-]){re.escape(address)}(?![\w/-])|[/:]{re.escape(address)}(?![\w-])")
+        assert [name for name, text in files.items() if pattern.search(text)] == ["_config.yml"]
+        assert len(pattern.findall(files["_config.yml"])) == 1
+
+
+def test_exports_are_few_and_known() -> None:
+    assert gantext.__all__ == ["environment", "ledger", "matexp"]
+    assert gantext.ledger.__all__ == [
+        *("KINDS", "MIME", "CheckFailed", "Draw", "Entry", "Ledger", "LedgerError", "Unreadable", "normal"),
+    ]
+    assert all(hasattr(gantext, name) for name in gantext.__all__)
+    assert all(hasattr(gantext.ledger, name) for name in gantext.ledger.__all__)
+
+
+def test_import_is_light() -> None:
+    code = "import sys, gantext; print(*sorted({'torch', 'sympy', 'numpy', 'triton'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+@every_chapter
+def test_twins_are_in_step(chapter: Path) -> None:
+    assert twins.check(chapter, site(ROOT), contexts(ROOT)[chapter]) == []
+
+
+@every_chapter
+def test_notebook_shows_no_raw_markup(chapter: Path) -> None:
+    notebook = nbformat.read(chapter.with_suffix(".ipynb"), as_version=4)
+    assert [found for cell in notebook.cells if cell.cell_type == "markdown" for found in leftovers(cell.source)] == []
+
+
+@every_chapter
+def test_uncompared_outputs_are_counted(chapter: Path) -> None:
+    cells = code_cells(chapter)
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert not [cell.source for cell in cells if re.search(r"#\s*(NBVAL_SKIP|NBVAL_RAISES_EXCEPTION)", cell.source)]
+    assert not {"nbval-skip", "nbval-raises-exception", "raises-exception", "nbval-ignore-output"} & set(tags)
+    assert sum("NBVAL_IGNORE_OUTPUT" in cell.source for cell in cells) == IGNORED.get(chapter.stem, 0)
+
+
+@every_chapter
+def test_notebook_is_tidy(chapter: Path) -> None:
+    cells = code_cells(chapter)
+    assert "setup" in cells[0].metadata.get("tags", [])
+    for cell in cells:
+        last = cell.source.rstrip().splitlines()[-1]
+        assert not last.endswith(";"), f"nbval does not honour a semicolon: {last}"
+        pictures = [out for out in cell.outputs if "image/png" in out.get("data", {})]
+        if pictures and "plt" in cell.source:
+            assert "plt.show()" in cell.source.splitlines(), "else the value of the last line is stored as text"
+            assert cell.metadata.get("mystnb", {}).get("image", {}).get("alt"), "a picture needs its alt text"
+    assert chapter.with_suffix(".ipynb").stat().st_size < STORED_BYTES
+
+
+def test_requirements_never_ask_colab_to_move() -> None:
+    needed = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+    assert {clause.operator for requirement in needed for clause in requirement.specifier} == {">="}
+    (torch,) = (requirement for requirement in needed if requirement.name == "torch")
+    assert torch.specifier.contains("2.11")
+
+
+def test_lock_holds_every_wheel_to_its_hash() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    locked = [line for line in lines if line.strip() and not line.startswith("#")]
+    assert locked
+    assert [line for line in locked if not re.search(r"==\S+.*--hash=sha256:[0-9a-f]{64}", line)] == []
+    assert [line for line in locked if re.match(r"(torch|nvidia|cuda|triton)\b", line)] == []
+
+
+def test_verbs() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert {"book", "test", "notebooks", "bench", "lint"} <= set(re.findall(r"^([a-z]+):(?!=)", makefile, re.MULTILINE))
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.findall(r"^\s*(make\b.*)$", ci, re.MULTILINE) == ["make book", "make lint", "make test"]
