@@ -262,7 +262,6 @@ def carried_polygon(draw):
 
 ledger.numeric(
     "det-exp:volume", r"V(t) = V(0)\, e^{t \operatorname{Tr} A}", where=carried_polygon,
-    also_true={"V of −(0)": "zero has no sign"},
 )
 
 # %% [markdown]
@@ -732,7 +731,6 @@ def determinant_in_time(draw):
 
 ledger.numeric(
     "det-exp:ode", r"f'(t) = f(t) \operatorname{Tr} A, \qquad f(0) = 1", where=determinant_in_time,
-    also_true={"f of −(0)": "zero has no sign"},
 )
 
 # %% tags=["ledger"]
@@ -1012,7 +1010,6 @@ ledger.numeric("det-exp:linear-system", r"\Phi'(t) = A(t)\, \Phi(t)", where=movi
 # %% tags=["ledger"]
 ledger.numeric(
     "det-exp:liouville", r"\det \Phi(t) = \det(\Phi(0)) \exp \int_0^t \operatorname{Tr} A(s)\, ds", where=moving_frame,
-    also_true={"Phi of −(0)": "zero has no sign"},
 )
 
 
@@ -1768,7 +1765,6 @@ ledger.numeric(
     "det-exp:overscaling",
     r"\exp \begin{pmatrix} 1 & b \\ 0 & -1 \end{pmatrix} = \begin{pmatrix} e & b \sinh 1 \\ 0 & e^{-1} \end{pmatrix}",
     where=lambda draw: {"b": draw.real(2, 5)},
-    also_true={"sign of entry 0": "zero has no sign"},
 )
 
 # %%
@@ -1808,7 +1804,6 @@ ledger.numeric(
     "det-exp:hump",
     r"\exp \Bigl( t \begin{pmatrix} -1 & 50 \\ 0 & -2 \end{pmatrix} \Bigr) = \begin{pmatrix} e^{-t} & 50 (e^{-t} - e^{-2t}) \\ 0 & e^{-2t} \end{pmatrix}",
     where=lambda draw: {"t": draw.real(0.3, 1)},
-    also_true={"sign of entry 0": "zero has no sign"},
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Logarithmic plot against time from 0 to 8. The norm of exp of tA rises from about 1 to 12.5 at time 0.7, then falls. The determinant falls along a straight line from the start."}}

@@ -12,7 +12,7 @@ import sympy as sp
 
 from gantext.ledger._arithmetic import Arithmetic, is_matrix, magnitude
 from gantext.ledger._entry import LedgerError
-from gantext.ledger._mutants import mutants
+from gantext.ledger._mutants import ZERO, mutants
 from gantext.ledger._tree import Node
 
 Side = Callable[..., Any] | Any
@@ -46,7 +46,7 @@ class Claim:
             for side, other in ((right, "right"), (left, "left")):
                 pair = (lambda x: (left, "=", x)) if other == "right" else (lambda x: (x, "=", right))  # noqa: B023 - used at once
                 if isinstance(side, Node):
-                    for name, node in mutants(side, against_zero=Node("num", ("0",)) in (left, right)):
+                    for name, node in mutants(side, against_zero=ZERO in (left, right)):
                         yield name, Claim([pair(node)], self.bound)
                 elif other == "right":
                     value = value_of(side, arithmetic, env)

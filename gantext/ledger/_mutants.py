@@ -7,6 +7,8 @@ from typing import Any
 
 from gantext.ledger._tree import Node, show
 
+ZERO = Node("num", ("0",))  # it has no sign to get wrong
+
 
 def mutants(node: Node, against_zero: bool = False) -> Iterator[tuple[str, Node]]:
     """Yield ``(name, damaged copy)`` for each single slip in ``node``, without repetition.
@@ -33,7 +35,8 @@ def _inside(node: Node) -> Iterator[tuple[str, Node]]:
     if node.op == "matrix":
         for r, row in enumerate(node.args):
             for c, child in enumerate(row):
-                for name, damaged in [(f"sign of entry {show(child)}", _negated(child)), *_inside(child)]:
+                signs = [] if child == ZERO else [(f"sign of entry {show(child)}", _negated(child))]
+                for name, damaged in [*signs, *_inside(child)]:
                     rows = [list(line) for line in node.args]
                     rows[r][c] = damaged
                     yield name, Node("matrix", tuple(tuple(line) for line in rows))
@@ -59,6 +62,8 @@ def _here(node: Node) -> Iterator[tuple[str, Node]]:
         yield f"{show(node)} with the exponent's sign changed", Node("pow", (args[0], _negated(args[1])))
     elif op == "call" and args[0] not in {"adj", "abs"}:  # even functions of their argument (adj: of an odd-sized one)
         for i, value in enumerate(args[1:], start=1):
+            if value == ZERO:
+                continue
             yield f"{args[0]} of −({show(value)})", _with(node, i, _negated(value))
     elif op in {"transpose", "adjoint"}:
         yield f"{show(args[0])} without its {op}", args[0]
