@@ -294,13 +294,13 @@ def test_a_complete_book_is_built_and_linked(book: SmallBook) -> None:
     for mark in marks:
         target = page.find(id=str(mark["href"]).lstrip("#"))
         assert target is not None
-        details = target.find_next("details", class_="check")
+        details = target.find_parent("details", class_="check")
         assert details is not None
         back = details.find("a")
         assert back is not None
         assert page.find(id=str(back["href"]).split("#")[1]) is not None
     assert "Last verified 2026-01-02" in page.text
-    assert "2 of 2 numbered equations" in index.text
+    assert "2 of 2 numbered statements" in index.text
     assert len(index.select("table.ledger tbody tr")) == 3
     assert "A textbook, page 1" in index.text
     assert "half precision is supported" in index.text

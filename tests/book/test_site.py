@@ -177,7 +177,7 @@ def test_equation_check_and_function_lead_to_each_other(site: Path, name: str) -
         assert mark is not None, f"{back} has no mark"
         check = page.find(id=attribute(mark, "href").removeprefix("#"))
         assert isinstance(check, Tag), f"{back}: its mark leads nowhere"
-        fold = check if check.name == "details" else check.find_next("details")
+        fold = check.find_parent("details")  # inside it, so that following the link opens it
         assert isinstance(fold, Tag)
         assert "check" in fold.get_attribute_list("class")
         assert fold.select("div.cell_input"), f"{back}: its check shows no code"
@@ -514,3 +514,17 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
     focused = formula.evaluate("formula => formula === document.activeElement")
     page.close()
     assert (opened, focused) == (True, True)
+
+
+@every_chapter
+def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -> None:
+    page = browser.new_page()
+    page.goto((site / f"{name}.html").as_uri())
+    assert page.locator("details.check[open]").count() == 0
+    mark = page.locator(".eq-mark").last
+    mark.click()
+    fold = page.locator("details.check[open]")
+    fold.wait_for(timeout=5000)
+    assert fold.count() == 1
+    assert fold.locator(str(mark.get_attribute("href"))).is_visible()
+    page.close()

@@ -81,12 +81,12 @@ def fold_checks(view: View, doctree: nodes.document) -> None:
     cells = [n for n in doctree.findall(nodes.container) if n.get("nb_element") == "cell_code"]
     for number, cell in enumerate(cells):
         if number in by_cell and cell.parent is not None:
-            anchors = "".join(f'<span id="{s.anchor}"></span>' for s in by_cell[number])
             at = cell.parent.index(cell)
             cell.parent.insert(at + 1, _raw("</details>"))
             items = [view.item(s) for s in by_cell[number]]
             summary, links = view.fill("summary", items=items), view.fill("links", items=items)
-            cell.parent.insert(at, _raw(f'{anchors}<details class="check"><summary>{summary}</summary>{links}'))
+            # The anchors are inside the fold: a browser that follows a link into a closed <details> opens it.
+            cell.parent.insert(at, _raw(f'<details class="check"><summary>{summary}</summary>{links}'))
 
 
 class View:
