@@ -1,6 +1,7 @@
 """gantext: the thin package behind an executable book of derivations.
 
-Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.ledger` (checked equations).
+Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.divergences` (what critics and
+generators minimise), :mod:`gantext.ledger` (checked equations).
 """
 
 from importlib import import_module
@@ -8,10 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gantext import ledger, matexp
+    from gantext import divergences, ledger, matexp
 
 __version__ = "0.1.0"
-__all__ = ["environment", "ledger", "matexp"]
+__all__ = ["divergences", "environment", "ledger", "matexp"]
 
 
 def environment() -> str:
@@ -38,6 +39,6 @@ def environment() -> str:
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in {"ledger", "matexp"}:
+    if name in {"divergences", "ledger", "matexp"}:
         return import_module(f"gantext.{name}")
     raise AttributeError(f"module 'gantext' has no attribute {name!r}")

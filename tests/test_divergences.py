@@ -1,0 +1,683 @@
+"""Losses, gradient penalties and exact distances: laws, rivals, the dossier of numbers, gradients, and bad input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import ot as pot
+import pytest
+import scipy.spatial.distance
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import grad, gradcheck, gradgradcheck
+
+from gantext.divergences import (
+    HINGE,
+    NON_SATURATING,
+    SATURATING,
+    WASSERSTEIN,
+    ClosedForm,
+    Objective,
+    bures,
+    gan_qp,
+    gradient_norms,
+    gradient_penalty,
+    interpolate,
+    jensen_shannon,
+    wasserstein_1d,
+    wgan_div_1d,
+    wgan_gp_1d,
+)
+
+F64 = torch.float64
+ot: Any = pot  # its annotations admit tuples that it returns with log=True only
+HALF = [torch.float16, torch.bfloat16]
+OBJECTIVES = [SATURATING, NON_SATURATING, HINGE, WASSERSTEIN]
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def randn(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=F64)
+
+
+def law(n: int) -> Tensor:
+    return torch.rand(n, dtype=F64).softmax(0)
+
+
+# --- objectives
+
+
+def test_losses_are_the_textbook_formulas() -> None:
+    real, fake = randn(7), randn(5, 2)
+    D = torch.sigmoid
+    sgan = -(D(real).log().mean() + (1 - D(fake)).log().mean())
+    for objective in (SATURATING, NON_SATURATING):
+        torch.testing.assert_close(objective.critic_loss(real, fake), sgan)
+    torch.testing.assert_close(SATURATING.generator_loss(fake), (1 - D(fake)).log().mean())
+    torch.testing.assert_close(NON_SATURATING.generator_loss(fake), -D(fake).log().mean())
+    margin = (1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()
+    torch.testing.assert_close(HINGE.critic_loss(real, fake), margin)
+    torch.testing.assert_close(WASSERSTEIN.critic_loss(real, fake), fake.mean() - real.mean())
+    for objective in (HINGE, WASSERSTEIN):
+        torch.testing.assert_close(objective.generator_loss(fake), -fake.mean())
+
+
+@every_objective
+def test_large_means_real(objective: Objective) -> None:
+    real, fake = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    down = grad(objective.critic_loss(real, fake), [real, fake])
+    assert (down[0] < 0).all() and (down[1] > 0).all()
+    assert (grad(objective.generator_loss(fake), fake)[0] < 0).all()
+
+
+@every_objective
+def test_extreme_scores_stay_finite(objective: Objective) -> None:
+    t = torch.tensor([-1e4, 1e4], requires_grad=True)
+    losses = torch.stack([objective.critic_loss(t, t), objective.generator_loss(t)])
+    assert losses.isfinite().all() and grad(losses.sum(), t)[0].isfinite().all()
+    assert not torch.sigmoid(t).log().isfinite().all()  # the naive form: log 0
+    naive = grad(torch.sigmoid(t).log().sum(), t)[0]
+    assert not naive.isfinite().all()
+
+
+def test_sgan_keeps_its_gradient_where_sigmoid_has_rounded_to_one() -> None:
+    t = torch.tensor([40.0], dtype=F64, requires_grad=True)
+    (slope,) = grad(NON_SATURATING.generator_loss(t), t)
+    assert slope.item() == pytest.approx(-math.exp(-40), rel=1e-12)
+    assert NON_SATURATING.generator_loss(t).item() == pytest.approx(math.exp(-40), rel=1e-12)
+    assert -torch.sigmoid(t).log().item() == 0
+    u = -t.detach().requires_grad_()
+    twenty_five = SATURATING.generator_loss(torch.tensor([25.0], dtype=F64)).item() + 25
+    assert twenty_five == pytest.approx(-math.exp(-25), rel=1e-4)  # torch's softplus returns exactly 25 there
+    assert grad(SATURATING.generator_loss(u), u)[0].item() == pytest.approx(-math.exp(-40), rel=1e-12)
+
+
+def test_best_sgan_critic_gives_the_jensen_shannon_divergence() -> None:
+    p, q = law(6), law(6)
+    T = p.log() - q.log()
+    loss = (p * -torch.sigmoid(T).log()).sum() + (q * -torch.sigmoid(-T).log()).sum()
+    assert (math.log(2) - loss / 2).item() == pytest.approx(jensen_shannon(p, q).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [*HALF, torch.float32, F64])
+def test_losses_are_averaged_in_float32_or_better(dtype: torch.dtype) -> None:
+    t = torch.full((300, 300), 3.0, dtype=dtype)
+    t[0] = -400
+    out = [loss for o in OBJECTIVES for loss in (o.critic_loss(t, t), o.generator_loss(t))] + [
+        gan_qp(t, -t, t.abs(), 1)
+    ]
+    want = [loss for o in OBJECTIVES for loss in (o.critic_loss(t.double(), t.double()), o.generator_loss(t.double()))]
+    want.append(gan_qp(t.double(), -t.double(), t.double().abs(), 1))
+    wide = F64 if dtype == F64 else torch.float32
+    assert all(loss.dtype == wide and loss.shape == () for loss in out)
+    torch.testing.assert_close(torch.stack(out).double(), torch.stack(want), rtol=1e-6, atol=1e-6)
+
+
+@every_objective
+def test_losses_pass_gradcheck(objective: Objective) -> None:
+    real, fake = randn(4, 1).requires_grad_(), randn(3).requires_grad_()
+    assert gradcheck(objective.critic_loss, (real, fake))
+    assert gradcheck(objective.generator_loss, (fake,))
+    assert gradgradcheck(objective.critic_loss, (real, fake))
+
+
+# --- GAN-QP
+
+
+def test_gan_qp_formula_gradient_and_unit() -> None:
+    real, fake, d = randn(4, 3), randn(4, 3), randn(4, 3).abs() + 0.1
+    delta = real - fake
+    torch.testing.assert_close(gan_qp(real, fake, d, 0.7), (delta**2 / (1.4 * d)).mean() - delta.mean())
+    scaled = gan_qp(5 * real, 5 * fake, d, 5 * 0.7)  # lambda is a unit: critic and value scale with it
+    torch.testing.assert_close(scaled, 5 * gan_qp(real, fake, d, 0.7))
+    assert gradcheck(lambda r, f: gan_qp(r, f, d, 0.7), (real.requires_grad_(), fake.requires_grad_()))
+
+
+def test_gan_qp_unary_critic_is_a_graph_laplacian() -> None:
+    # Points 0, 1, 4, p = (1/2, 1/2, 0), q = (1/2, 0, 1/2): the best critic is (3, 15/4, 0), and breaks |dT| <= d.
+    X, T = torch.tensor([0.0, 1, 4], dtype=F64), torch.tensor([3.0, 3.75, 0.0], dtype=F64, requires_grad=True)
+    i, j = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 2, 0, 2])  # the four pairs of p x q, equally likely
+    loss = gan_qp(T[i], T[j], (X[i] - X[j]).abs(), 1.0)
+    assert grad(loss, T)[0].abs().max() < 1e-15
+    p_minus_q = torch.tensor([0.0, 0.5, -0.5], dtype=F64)
+    assert -loss.item() == pytest.approx((p_minus_q @ T.detach()).item() / 2, rel=1e-14)
+
+
+def test_gan_qp_hostile_distances() -> None:
+    t = torch.tensor([1e4, 1e4 + 1], requires_grad=True)
+    zero = gan_qp(t, t.detach(), torch.zeros(2), 1.0)  # a fake that equals its real: no 0/0
+    assert zero == 0 and torch.equal(grad(zero, t)[0], torch.full((2,), -0.5))
+    assert gan_qp(t, t.detach(), torch.tensor([1.0, -1.0]), 1.0).isnan()
+
+
+# --- gradient penalties
+
+
+class Critic(nn.Module):
+    """A smooth critic whose gradient and its derivatives are nowhere trivial."""
+
+    def __init__(self, d: int = 3, *extra: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(d, 8), *extra, nn.SiLU(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flatten(1))
+
+
+def test_norms_are_those_of_each_sample_alone() -> None:
+    critic, x = Critic().double(), randn(5, 3)
+    alone = [grad(critic(row := x[i : i + 1].clone().requires_grad_()).sum(), row)[0].norm() for i in range(5)]
+    torch.testing.assert_close(gradient_norms(critic, x), torch.stack(alone))
+    with torch.no_grad():  # the classic slip: no grad mode, a leaf that requires no gradient
+        torch.testing.assert_close(gradient_norms(critic, x), torch.stack(alone))
+    assert not x.requires_grad and x.grad is None
+
+
+@pytest.mark.parametrize(
+    ("centre", "power"), [(1.0, 2.0), (0.0, 6.0), (0.0, 2.0), (0.0, 3.0), (0.0, 1.5), (0.7, 3.0), (1.0, 1.0)]
+)
+def test_penalty_value_gradcheck_and_gradgradcheck(centre: float, power: float) -> None:
+    critic = Critic().double()
+    x = randn(4, 3)
+    norms = gradient_norms(critic, x)
+    want = (norms - centre).abs().pow(power).mean()
+    torch.testing.assert_close(gradient_penalty(critic, x, centre=centre, power=power), want)
+    names, weights = zip(*critic.named_parameters(), strict=True)
+
+    def penalty(x: Tensor, *weights: Tensor) -> Tensor:
+        call = lambda x: torch.func.functional_call(critic, dict(zip(names, weights, strict=True)), x)  # noqa: E731
+        return gradient_penalty(call, x, centre=centre, power=power)
+
+    inputs = (x.requires_grad_(), *(w.detach().requires_grad_() for w in weights[:-1]), weights[-1].detach())
+    assert gradcheck(penalty, inputs)
+    assert gradgradcheck(penalty, inputs)
+
+
+def linear(w: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: x @ w
+
+
+@pytest.mark.parametrize(("centre", "power"), [(1.0, 2.0), (0.0, 6.0), (0.0, 2.0), (0.0, 3.0), (0.0, 1.0), (0.0, 0.5)])
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-8])
+def test_zero_and_tiny_gradients_are_safe(centre: float, power: float, size: float) -> None:
+    w = torch.full((3,), size, requires_grad=True)
+    (first,) = grad(gradient_penalty(linear(w), torch.ones(4, 3), centre=centre, power=power), w, create_graph=True)
+    assert first.isfinite().all()
+    if size in (0.0, 1e-30):  # 1e-30 squared is 0 in float32
+        (second,) = grad(first.sum(), w, allow_unused=True, materialize_grads=True)
+        want = 2.0 if (centre, power) == (0.0, 2.0) else 0.0  # |w|^2 has a second derivative at 0, and keeps it
+        assert torch.equal(second, torch.full((3,), want))
+
+
+def test_naive_norms_fail_at_zero() -> None:
+    w = torch.zeros(3, requires_grad=True)
+    assert grad((w.square().sum().sqrt() - 1) ** 2, w)[0].isnan().all()
+    (first,) = grad((w.norm() - 1) ** 2, w, create_graph=True)
+    assert first.isfinite().all() and grad(first.sum(), w)[0].isnan().all()
+    where_after = torch.where(w.square().sum() > 0, w.square().sum().sqrt(), 0.0)
+    assert grad(where_after, w)[0].isnan().all()
+    (first,) = grad(gradient_penalty(linear(w), torch.ones(2, 3)), w, create_graph=True)
+    (second,) = grad(first.sum(), w, allow_unused=True, materialize_grads=True)
+    assert torch.equal(first, torch.zeros(3)) and torch.equal(second, torch.zeros(3))
+
+
+def test_penalty_keeps_its_curvature_where_the_norm_is_at_the_centre() -> None:
+    w = torch.tensor([0.6, 0.8], dtype=F64, requires_grad=True)
+    (first,) = grad(gradient_penalty(linear(w), randn(3, 2)), w, create_graph=True)
+    (second,) = grad(first @ torch.tensor([0.6, 0.8], dtype=F64), w)
+    assert torch.allclose(second, 2 * w, atol=1e-12)  # |gap|^2 by abs() would give 0
+
+
+def test_constant_critics() -> None:
+    critic = Critic()
+    nn.init.zeros_(cast(nn.Linear, critic.body[-1]).weight)  # connected, and constant: gradients are zero
+    loss = gradient_penalty(critic, torch.randn(6, 3)) + gradient_penalty(
+        critic, torch.randn(6, 3), centre=0.0, power=6
+    )
+    assert loss == 1
+    loss.backward()
+    assert all(w.grad is None or w.grad.isfinite().all() for w in critic.parameters())
+    assert torch.equal(gradient_norms(lambda x: 0 * x.sum(1) + 7, torch.ones(3, 2)), torch.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_types_keep_float32_statistics(dtype: torch.dtype) -> None:
+    w = torch.full((64,), 40.0, dtype=dtype, requires_grad=True)
+    norms = gradient_norms(linear(w), torch.ones(3, 64, dtype=dtype))  # squares sum to 102400 > 65504
+    assert norms.dtype == torch.float32 and torch.equal(norms, torch.full((3,), 320.0))
+    loss = gradient_penalty(linear(w), torch.ones(3, 64, dtype=dtype), centre=0.0, power=6.0)
+    assert loss.item() == pytest.approx(320.0**6, rel=1e-6)
+
+
+def test_autocast_keeps_float32_statistics() -> None:
+    critic, x = Critic(64), torch.randn(16, 64)
+    want = gradient_penalty(critic, x)
+    wants = grad(want, list(critic.parameters())[:3])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert critic(x).dtype == torch.bfloat16
+        out = gradient_penalty(critic, x)
+        assert gradient_norms(critic, x).dtype == torch.float32
+    assert out.dtype == torch.float32 and out.item() == pytest.approx(want.item(), rel=1e-2)
+    for got, exact in zip(grad(out, list(critic.parameters())[:3]), wants, strict=True):
+        assert (got - exact).norm() <= 0.05 * exact.norm()
+
+
+def test_compiled_critic_and_bound_forward() -> None:
+    critic, x = Critic(), torch.randn(4, 3)
+    torch.testing.assert_close(gradient_norms(critic.forward, x), gradient_norms(critic, x))
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.BatchNorm1d(8), nn.BatchNorm1d(8, track_running_stats=False).eval(), nn.SyncBatchNorm(8), nn.LazyBatchNorm1d()],
+)
+def test_batch_norm_is_refused_before_anything_runs(norm: nn.Module) -> None:
+    critic = Critic(3, norm)
+    for call in (critic, critic.forward):
+        with pytest.raises(
+            ValueError, match=rf"gradient_penalty: .*{type(norm).__name__} 'body.1'.* alone.* layer"
+        ) as e:
+            gradient_penalty(cast(Any, call), torch.zeros(2, 99))  # the critic itself would fail on this shape
+        assert "eval()" in str(e.value)
+
+
+def test_per_sample_norms_are_accepted() -> None:
+    x = torch.randn(4, 3)
+    for norm in (nn.BatchNorm1d(8).eval(), nn.LayerNorm(8), nn.GroupNorm(2, 8)):
+        assert gradient_norms(Critic(3, norm), x).shape == (4,)
+    image = nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2), nn.Flatten(), nn.Linear(8, 1))
+    assert gradient_norms(image, torch.randn(4, 1, 4, 4)).shape == (4,)
+
+
+def test_last_layer_batch_norm_makes_the_penalty_vanish() -> None:
+    critic = nn.Sequential(Critic().double(), nn.BatchNorm1d(1, eps=1e-30).double())
+    hidden = lambda x: critic(x)  # noqa: E731  a plain function is not inspected
+    assert gradient_norms(hidden, randn(16, 3)).max() < 1e-12
+    assert gradient_norms(critic.eval(), randn(16, 3)).min() > 1e-3
+
+
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    dtype=st.sampled_from([*HALF, torch.float32, F64]),
+    layout=st.sampled_from(["plain", "sliced", "expanded", "transposed"]),
+    column=st.booleans(),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_shapes_and_strides(shape: list[int], dtype: torch.dtype, layout: str, column: bool) -> None:
+    x = torch.randn(*shape).to(dtype)
+    if layout == "sliced":
+        x = torch.stack([x, x], -1)[..., 0]
+    elif layout == "expanded":
+        x = x[:1].expand(5, *x.shape[1:])
+    elif layout == "transposed":
+        x = x.transpose(0, -1)
+    n = len(x)
+
+    def critic(x: Tensor) -> Tensor:
+        scores = x.square().reshape(n, -1).sum(1) / 2  # gradient x
+        return scores[:, None] if column else scores
+
+    norms = gradient_norms(critic, x)
+    assert norms.shape == (n,) and norms.dtype == (F64 if dtype == F64 else torch.float32)
+    torch.testing.assert_close(norms.detach(), x.to(norms.dtype).reshape(n, -1).norm(dim=1))
+    mixed = interpolate(x, -x)
+    u = mixed.double().reshape(n, -1) / x.double().reshape(n, -1)  # 2u - 1, the same in all coordinates
+    assert mixed.shape == x.shape and mixed.dtype == dtype
+    assert ((u - u[:, :1]).abs() <= 4 * torch.finfo(dtype).eps).all() and (u.abs() <= 1 + torch.finfo(dtype).eps).all()
+
+
+def test_interpolation_draws_one_seeded_number_per_sample() -> None:
+    real, fake = torch.ones(1000, 2, 2), torch.zeros(1000, 2, 2, dtype=torch.bfloat16)
+    x = interpolate(real, fake, torch.Generator().manual_seed(3))
+    assert torch.equal(x, interpolate(real, fake, torch.Generator().manual_seed(3))) and x.dtype == torch.float32
+    u = x[:, 0, 0]
+    assert u.unique().numel() > 990 and scipy.stats.kstest(u.numpy(), "uniform").pvalue > 1e-3
+    assert torch.equal(x, u[:, None, None].expand_as(x))
+
+
+# --- the Wasserstein distance on a line
+
+
+def test_wasserstein_of_a_shift_is_the_shift() -> None:
+    x = randn(101)
+    for p in (1.0, 2, 7.5, 300):
+        for c in (3.0, 1e4, 0.0):
+            assert wasserstein_1d(x, (x + c)[torch.randperm(101)], p).item() == pytest.approx(c, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3.5])
+def test_wasserstein_agrees_with_pot(p: float) -> None:
+    x, y, a, b = randn(13), 2 * randn(8) + 1, law(13), law(8)
+    ours = wasserstein_1d(x, y, p, a, b).item()
+    assert ours == pytest.approx(float(ot.wasserstein_1d(x.numpy(), y.numpy(), a.numpy(), b.numpy(), p=p)) ** (1 / p))
+    cost = (x[:, None] - y).abs().pow(p).numpy()
+    assert ours == pytest.approx(ot.emd2(a.numpy(), b.numpy(), cost) ** (1 / p), rel=1e-9)
+    assert ours == pytest.approx(wasserstein_1d(y.flip(0), x, p, b.flip(0), a).item(), rel=1e-12)
+
+
+def test_wasserstein_agrees_with_scipy_on_unequal_samples_and_ties() -> None:
+    for n, m in [(1, 1), (1, 5), (7, 3), (6, 6), (100, 101)]:
+        x, y = randn(n).round(decimals=1), randn(m).round(decimals=1)
+        assert wasserstein_1d(x, y).item() == pytest.approx(
+            scipy.stats.wasserstein_distance(x, y), rel=1e-12, abs=1e-15
+        )
+    x, y, a = torch.tensor([0.0, 1, 2]), torch.tensor([5.0]), torch.tensor([0.5, 0.0, 0.5])  # a point of weight zero
+    assert wasserstein_1d(x, y, 1, a) == 4
+
+
+@given(seed=st.integers(0, 10_000), p=st.sampled_from([1.0, 1.5, 2.0, 6.0]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_wasserstein_is_a_metric(seed: int, p: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 7, (3,), generator=generator).tolist()
+    points = [torch.randn(n, generator=generator) for n in sizes]
+    laws = [torch.randn(n, generator=generator).mul(3).softmax(0) for n in sizes]
+    d = lambda i, j: wasserstein_1d(points[i], points[j], p, laws[i], laws[j]).item()  # noqa: E731
+    assert d(0, 1) == pytest.approx(d(1, 0), rel=1e-9)
+    assert d(0, 2) <= d(0, 1) + d(1, 2) + 1e-9
+    assert d(0, 0) == 0 and d(0, 1) >= 0
+
+
+# --- Gaussians
+
+
+def covariance(d: int, rank: int | None = None) -> Tensor:
+    X = randn(d, rank or d)
+    return X @ X.mT / d
+
+
+@pytest.mark.parametrize("d", [1, 2, 9])
+def test_bures_agrees_with_pot_and_is_symmetric(d: int) -> None:
+    m, n, C, D = randn(d), randn(d), covariance(d), covariance(d)
+    ours = bures(m, C, n, D).item()
+    theirs = ot.gaussian.bures_wasserstein_distance(*(t.numpy() for t in (m, n, C, D)))
+    assert ours == pytest.approx(float(theirs), rel=1e-9)
+    assert ours == pytest.approx(bures(n, D, m, C).item(), rel=1e-12)
+    E = covariance(d)
+    assert ours <= (bures(m, C, m, E) + bures(m, E, n, D)).item() + 1e-12
+    root = [t.diagonal().sqrt() for t in (C.diagonal().diag(), D.diagonal().diag())]  # commuting: roots subtract
+    diagonal = bures(m, C.diagonal().diag(), n, D.diagonal().diag()).item()
+    assert diagonal == pytest.approx(math.hypot((m - n).norm(), (root[0] - root[1]).norm()), rel=1e-12)
+
+
+def test_bures_in_one_dimension_is_the_quantile_distance() -> None:
+    u = (torch.arange(200_000, dtype=F64) + 0.5) / 200_000
+    z = torch.special.ndtri(u)
+    exact = bures(torch.zeros(1), torch.ones(1, 1), torch.full((1,), 2.0), torch.full((1, 1), 9.0)).item()
+    assert exact == pytest.approx(math.hypot(2, 2), rel=1e-12)
+    assert wasserstein_1d(z, 3 * z + 2, 2).item() == pytest.approx(exact, rel=1e-4)
+
+
+def test_bures_of_nearly_equal_covariances_keeps_its_digits() -> None:
+    C, zero = covariance(6), torch.zeros(6, dtype=F64)
+    assert bures(zero, C, zero, C).item() < 1e-14
+    for c in (1e-6, 1e-9):  # (1 + c)^2 C: the root is (1 + c) C^(1/2), so the distance c (Tr C)^(1/2)
+        assert bures(zero, C, zero, (1 + c) ** 2 * C).item() == pytest.approx(c * C.trace().sqrt().item(), rel=2e-6)
+
+    def naive(C: Tensor, D: Tensor) -> Tensor:
+        values, V = torch.linalg.eigh(C)
+        R = V * values.sqrt() @ V.mT
+        return (
+            (C.trace() + D.trace() - 2 * torch.linalg.eigvalsh(R @ D @ R).clamp(min=0).sqrt().sum()).clamp(min=0).sqrt()
+        )
+
+    want = 1e-9 * C.trace().sqrt()
+    assert (naive(C, (1 + 1e-9) ** 2 * C) / want - 1).abs() > 0.5
+
+
+def test_bures_of_singular_covariances() -> None:
+    C, D, zero = covariance(5, 2), covariance(5, 1), torch.zeros(5)
+    trace = C.trace() + D.trace() - 2 * (D @ C).trace().sqrt()  # D of rank one
+    assert bures(zero, C, zero, D).item() == pytest.approx(trace.sqrt().item(), rel=1e-6)
+    nothing = torch.zeros(5, 5)
+    assert bures(zero, nothing, zero, nothing) == 0
+    assert bures(zero, nothing, zero, C).item() == pytest.approx(C.trace().sqrt().item(), rel=1e-7)
+    sample = torch.randn(20, 50).T.cov().float()  # of rank 19, with negative eigenvalues from rounding
+    assert bures(torch.zeros(50), sample, torch.zeros(50), sample).item() < 1e-6
+
+
+# --- Jensen-Shannon
+
+
+def test_jensen_shannon_laws() -> None:
+    p, q = law(9), law(9)
+    ours = jensen_shannon(p, q).item()
+    assert ours == pytest.approx(float(scipy.spatial.distance.jensenshannon(p, q)) ** 2, rel=1e-10)
+    assert ours == pytest.approx(jensen_shannon(q, p).item(), rel=1e-14)
+    assert jensen_shannon(p, p) == 0
+    p, q = torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([0.0, 0.5, 0.5, 0.0])  # 0 log 0 on both sides and on one
+    assert jensen_shannon(p, q).item() == pytest.approx(math.log(2) / 2, rel=1e-15)
+    for a in (1, 4):  # two point masses: log 2, whatever their distance
+        x = torch.eye(5)
+        assert jensen_shannon(x[0], x[a]).item() == math.log(2)
+
+
+def test_jensen_shannon_of_nearby_laws_keeps_its_digits() -> None:
+    p = law(4)
+    q = p + 1e-9 * torch.tensor([1.0, -2, 4, -3], dtype=F64)
+    m, exact = (p + q) / 2, ((q - p).square() / (8 * p)).sum().item()  # to first order in q / p - 1
+    naive = ((p * (p / m).log()).sum() + (q * (q / m).log()).sum()).item() / 2
+    assert jensen_shannon(p, q).item() == pytest.approx(exact, rel=1e-6)
+    assert abs(naive / exact - 1) > 0.5
+
+
+# --- closed forms on a line
+
+
+def normal(x: Tensor, mean: float, variance: float | Tensor) -> Tensor:
+    return (-((x - mean) ** 2) / (2 * variance)).exp() / (2 * math.pi * torch.as_tensor(variance, dtype=F64)).sqrt()
+
+
+def interpolated(x: Tensor, mean: float, variance: float) -> Tensor:
+    """Density of u X + (1 - u) Y, X from N(0, 1), Y from N(mean, variance): Gaussian for each u, averaged over u."""
+    nodes, weights = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(64))
+    u = (1 + nodes[:, None]) / 2
+    each = normal(x - (1 - u) * mean, 0, u**2 + (1 - u) ** 2 * variance)
+    return weights / 2 @ each
+
+
+def gaussians(mean: float, variance: float, sampler: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = torch.linspace(-12, 12 + mean, 20_001, dtype=F64)
+    p, q = normal(x, 0, 1), normal(x, mean, variance)
+    return p, q, interpolated(x, mean, variance) if sampler == "interp" else (p + q) / 2, x
+
+
+@pytest.mark.parametrize(
+    ("mean", "sampler", "value"),
+    [(1, "interp", 1.027227), (2, "interp", 2.105172), (4, "interp", 4.406503), (2, "mix", 2.109428)],
+)
+def test_wgan_gp_closed_form(mean: float, sampler: str, value: float) -> None:
+    p, q, r, x = gaussians(mean, 1, sampler)
+    form = wgan_gp_1d(p, q, r, x, weight=10.0)
+    assert form.value.item() == pytest.approx(value, abs=1e-6)
+    assert (form.slope.abs() >= 1).all()
+    assert_optimal(form, p, q, r, x, lambda slope: 10 * (slope.abs() - 1) ** 2)
+
+
+TABLE: dict[
+    tuple[float, float], tuple[float, list[float], list[float]]
+] = {  # (mean, variance): W_1, then with r = (p + q)/2 and with r of interpolation
+    (1, 1): (1.0, [0.504864, 0.126216, 0.507590, 0.367891], [0.544536, 0.511539]),
+    (2, 1): (2.0, [2.188568, 0.547142, 1.178556, 0.854193], [2.103447, 1.171263]),
+    (4, 1): (4.0, [15.324913, 3.831228, 2.908922, 2.108327], [8.130068, 2.680788]),
+    (2, 4): (2.016981, [2.655989, 0.663997, 1.222922, 0.886349], [2.593251, 1.211538]),
+}
+
+
+@pytest.mark.parametrize(("mean", "variance"), TABLE)
+def test_wgan_div_closed_form(mean: float, variance: float) -> None:
+    W1, mix, interp = TABLE[mean, variance]
+    p, q, r, x = gaussians(mean, variance, "mix")
+    assert wasserstein_1d(x, x, 1, p / p.sum(), q / q.sum()).item() == pytest.approx(W1, abs=2e-6)
+    found = [wgan_div_1d(p, q, r, x, k, power).value.item() for k, power in ((0.5, 2), (2, 2), (2, 6), (10, 6))]
+    assert found == pytest.approx(mix, abs=2e-6)
+    p, q, r, x = gaussians(mean, variance, "interp")
+    found = [wgan_div_1d(p, q, r, x, k, power).value.item() for k, power in ((0.5, 2), (2, 6))]
+    assert found == pytest.approx(interp, abs=2e-6)
+
+
+@pytest.mark.parametrize("power", [1.5, 2.0, 6.0])
+def test_wgan_div_critic_is_optimal_and_its_gap_is_power_times_the_penalty(power: float) -> None:
+    p, q, r, x = gaussians(2, 1, "mix")
+    form = wgan_div_1d(p, q, r, x, 2.0, power)
+    assert_optimal(form, p, q, r, x, lambda slope: 2 * slope.abs() ** power)
+    penalty = 2 * torch.trapezoid(r * form.slope.abs() ** power, x)
+    assert penalty.item() == pytest.approx(form.value.item() / (power - 1), rel=1e-5)
+
+
+def assert_optimal(
+    form: ClosedForm, p: Tensor, q: Tensor, r: Tensor, x: Tensor, cost: Callable[[Tensor], Tensor]
+) -> None:
+    """The critic with this slope attains the value, and no perturbation of it does better."""
+
+    def objective(slope: Tensor) -> float:
+        T = torch.cat([torch.zeros(1, dtype=F64), torch.cumulative_trapezoid(slope, x)])
+        return torch.trapezoid((p - q) * T - r * cost(slope), x).item()
+
+    best = objective(form.slope)
+    assert best == pytest.approx(form.value.item(), rel=1e-5)
+    for t in range(1, 6):
+        assert objective(form.slope + 0.2 * torch.sin(t * x)) < best
+        assert objective(form.slope * (1 + 0.1 * torch.sin(t * x))) < best
+
+
+def test_wgan_div_corollaries() -> None:
+    p, q, r, x = gaussians(2, 1, "mix")
+    towards_w1 = [wgan_div_1d(p, q, r, x, 2.0, power).value.item() for power in (2, 6, 20, 100, 1000)]
+    assert towards_w1 == pytest.approx([0.5471, 1.1786, 1.6274, 1.8910, 1.9843], abs=6e-5)
+    one, five = (wgan_div_1d(p, q, r, x, k) for k in (2.0, 10.0))
+    assert five.value.item() == pytest.approx(one.value.item() * 5**-0.2, rel=1e-12)
+    torch.testing.assert_close(five.slope, one.slope * 5**-0.2)
+    back = wgan_div_1d(q, p, r, x)
+    torch.testing.assert_close((back.value, back.slope), (one.value, -one.slope))
+    x = torch.linspace(-12, 12, 20_001, dtype=F64)  # r uniform on [-12, 12], k = 1/2: 12 times the Cramer distance
+    flat = torch.full_like(x, 1 / 24)
+    cramer = wgan_div_1d(normal(x, 0, 1), normal(x, 2, 1), flat, x, 0.5, 2)
+    assert cramer.value.item() == pytest.approx(11.665559, abs=2e-6)
+    Phi = lambda t: torch.special.erfc(-t / math.sqrt(2)) / 2  # noqa: E731  torch.special.ndtr loses its tail
+    D = torch.where(x < 1, Phi(x) - Phi(x - 2), Phi(2 - x) - Phi(-x))
+    # r in proportion to |D|: the critic is the potential of W_1, of slope 1
+    form = wgan_div_1d(normal(x, 0, 1), normal(x, 2, 1), D / torch.trapezoid(D, x), x, k=1.0, power=2.0)
+    assert form.value.item() == pytest.approx(1, abs=1e-6)
+    assert (form.slope[5000:15000] + 1).abs().max() < 1e-5
+
+
+def test_tails_are_summed_from_the_nearer_end() -> None:
+    x = torch.linspace(-20, 22, 20_001, dtype=F64)
+    p, q = normal(x, 0, 1), normal(x, 2, 1)
+    r = (p + q) / 2  # 1e-88 at the ends
+    assert wgan_div_1d(p, q, r, x, 0.5, 2).value.item() == pytest.approx(2.188568, abs=2e-6)
+    D = torch.cat([torch.zeros(1, dtype=F64), torch.cumulative_trapezoid(p - q, x)])  # summed from the left only
+    assert torch.trapezoid(D**2 / (2 * r), x) > 1e6
+
+
+def test_value_is_infinite_where_mass_must_cross_what_is_not_penalised() -> None:
+    x = torch.linspace(0, 3, 3001, dtype=F64)
+    p, q = (x < 1).double(), (x > 2).double()
+    p, q = (f / torch.trapezoid(f, x) for f in (p, q))
+    assert wgan_div_1d(p, q, (p + q) / 2, x).value == math.inf
+    assert wgan_gp_1d(p, q, (p + q) / 2, x, 10.0).value == math.inf
+    assert wgan_div_1d(p, q, torch.ones_like(x) / 3, x).value.isfinite()
+    same = wgan_div_1d(p, p, q, x), wgan_gp_1d(p, p, q, x, 10.0)  # p = q: 0, though r misses them; GP still has slope 1
+    assert same[0].value == 0 and not same[0].slope.any()
+    assert same[1].value == 0 and (same[1].slope == 1).all()
+
+
+@pytest.mark.parametrize("oracle", [wasserstein_1d, jensen_shannon])
+def test_oracles_take_float32_and_return_float64_without_graph(oracle: Callable[..., Tensor]) -> None:
+    p = torch.tensor([0.25, 0.75], requires_grad=True)
+    q = torch.tensor([0.75, 0.25])
+    out = oracle(p, q)
+    assert out.dtype == F64 and not out.requires_grad
+
+
+def test_rounding_of_the_given_laws_is_normalised_away() -> None:
+    p, q, x = law(5), law(5), randn(5)
+    near = p * (1 + 5e-6)
+    assert jensen_shannon(near, q).item() == pytest.approx(jensen_shannon(p, q).item(), rel=1e-12)
+    for order in (1, 3):
+        exact = wasserstein_1d(x, x + 1, order, p, q).item()
+        assert wasserstein_1d(x, x + 1, order, near, q).item() == pytest.approx(exact, rel=1e-12)
+    p, q, r, x = gaussians(2, 1, "mix")
+    off = wgan_div_1d(1.0005 * p, 0.9995 * q, 1.0005 * r, x)
+    torch.testing.assert_close(off, wgan_div_1d(p, q, r, x), rtol=1e-9, atol=1e-12)
+
+
+# --- bad input: argument, value received, rule, remedy
+
+ONE, TWO, EYE = torch.ones(3), torch.ones(2), torch.eye(2)
+GRID = torch.linspace(0, 1, 11)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: HINGE.critic_loss(cast(Any, [1.0]), ONE), TypeError, ["hinge: real is list", "floating", "as_tensor"]),
+        (lambda: HINGE.critic_loss(ONE, ONE.long()), TypeError, ["fake is torch.int64", "floating"]),
+        (lambda: SATURATING.generator_loss(ONE[:0]), ValueError, ["saturating: fake has shape (0,)", "empty", "Skip"]),
+        (
+            lambda: gan_qp(ONE[:, None], ONE[:, None], ONE, 1.0),
+            ValueError,
+            ["(3, 1), (3, 1), (3,)", "equal", "Flatten"],
+        ),
+        (lambda: gan_qp(ONE, ONE, ONE, 0), ValueError, ["gan_qp: lambda_ is 0", "> 0", "docstring"]),
+        (lambda: gan_qp(ONE, ONE, ONE, cast(Any, "1")), TypeError, ["lambda_ is '1' (str)", "finite number"]),
+        (lambda: gradient_norms(linear(ONE), torch.ones(4, 3, dtype=torch.long)), TypeError, ["x is torch.int64"]),
+        (lambda: gradient_norms(linear(ONE), torch.ones(0, 3)), ValueError, ["x has shape (0, 3)", "empty"]),
+        (lambda: gradient_norms(lambda x: x, torch.ones(4, 3)), ValueError, ["shape (4, 3)", "one score", "Average"]),
+        (lambda: gradient_norms(lambda x: x.sum(), torch.ones(4, 3)), ValueError, ["returned shape ()"]),
+        (lambda: gradient_norms(linear(torch.ones(3, 2)), torch.ones(4, 3)), ValueError, ["returned shape (4, 2)"]),
+        (lambda: gradient_penalty(lambda x: x.detach().sum(1), torch.ones(4, 3)), ValueError, ["no graph", "detach()"]),
+        (
+            lambda: gradient_penalty(lambda x: torch.ones(4, requires_grad=True) * 1, torch.ones(4, 3)),
+            ValueError,
+            ["no graph", "detach()"],
+        ),
+        (lambda: gradient_penalty(linear(ONE), torch.ones(4, 3), centre=-1), ValueError, ["centre is -1", ">= 0"]),
+        (lambda: gradient_penalty(linear(ONE), torch.ones(4, 3), power=0), ValueError, ["power is 0", "> 0"]),
+        (lambda: gradient_penalty(linear(ONE), torch.ones(4, 3), power=math.nan), ValueError, ["power is nan"]),
+        (lambda: gradient_penalty(linear(ONE), torch.ones(4, 3), power=True), TypeError, ["power is True (bool)"]),
+        (
+            lambda: interpolate(torch.ones(3, 1), torch.ones(2, 1)),
+            ValueError,
+            ["(3, 1) and (2, 1)", "(N, ...)", "Draw"],
+        ),
+        (lambda: interpolate(torch.tensor(1.0), torch.tensor(1.0)), ValueError, ["(N, ...)"]),
+        (lambda: wasserstein_1d(ONE, EYE), ValueError, ["y of shape (2, 2)", "(n,)", "Flatten"]),
+        (lambda: wasserstein_1d(ONE, ONE * math.inf), ValueError, ["y of shape", "finite"]),
+        (lambda: wasserstein_1d(ONE, ONE, 0.5), ValueError, ["p is 0.5", ">= 1"]),
+        (lambda: wasserstein_1d(ONE, ONE, math.inf), ValueError, ["p is inf", "finite"]),
+        (lambda: wasserstein_1d(ONE, ONE, 1, TWO / 2), ValueError, ["x_weights of shape (2,)", "(3,)"]),
+        (lambda: wasserstein_1d(ONE, TWO, 1, None, TWO), ValueError, ["y_weights", "sum 2", "sum to 1", "Divide"]),
+        (lambda: jensen_shannon(torch.tensor([1.5, -0.5]), TWO / 2), ValueError, ["p has minimum -0.5", ">= 0"]),
+        (lambda: jensen_shannon(TWO / 2, ONE / 3), ValueError, ["q of shape (3,)", "(2,)"]),
+        (lambda: bures(TWO, EYE, ONE, EYE), ValueError, ["mean_y of shape (3,)", "(2,)"]),
+        (lambda: bures(TWO, torch.eye(3), TWO, EYE), ValueError, ["cov_x of shape (3, 3)", "(2, 2)"]),
+        (lambda: bures(TWO, EYE, TWO, torch.ones(2, 2).triu()), ValueError, ["cov_y", "symmetric", "C.mT"]),
+        (lambda: bures(TWO, EYE * math.nan, TWO, EYE), ValueError, ["cov_x", "finite"]),
+        (lambda: bures(TWO, -EYE, TWO, EYE), ValueError, ["cov_x has eigenvalue -1", "Pass"]),
+        (lambda: wgan_gp_1d(GRID, GRID, GRID, -GRID, 1.0), ValueError, ["grid of 11 points", "increasing", "Sort"]),
+        (lambda: wgan_gp_1d(GRID, GRID, GRID, GRID, 1.0), ValueError, ["density_p", "integral 0.5", "Normalise"]),
+        (lambda: wgan_gp_1d(2 * GRID, ONE, GRID, GRID, 1.0), ValueError, ["density_q of shape (3,)", "(11,)"]),
+        (lambda: wgan_gp_1d(2 * GRID, 2 * GRID, 4 * GRID - 1, GRID, 1.0), ValueError, ["density_r", "minimum -1"]),
+        (lambda: wgan_gp_1d(GRID, GRID, GRID, GRID, -1.0), ValueError, ["weight is -1.0", "> 0"]),
+        (lambda: wgan_div_1d(GRID, GRID, GRID, GRID, 0.0), ValueError, ["k is 0.0", "> 0"]),
+        (lambda: wgan_div_1d(GRID, GRID, GRID, GRID, 1.0, 1.0), ValueError, ["power is 1.0", "> 1"]),
+    ],
+)
+def test_bad_input_is_refused_in_words(call: Callable[[], Any], error: type[Exception], words: list[str]) -> None:
+    with pytest.raises(error) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
