@@ -61,9 +61,18 @@ def code_hash(nb: NotebookNode) -> str:
     return hashlib.sha256(json.dumps([cell.source for cell in code_cells(nb)]).encode()).hexdigest()
 
 
+class _RunTime(ast.NodeTransformer):
+    """Leaves out what is written for type checkers only."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node.orelse
+        return self.generic_visit(node)
+
+
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
     """The dotted names that a module imports; `package` is what its relative imports start from."""
-    for node in ast.walk(tree):
+    for node in ast.walk(_RunTime().visit(tree)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
