@@ -5,7 +5,8 @@ papers on SGAN, WGAN, WGAN-GP and GAN-QP maximise the same thing. Two public cod
 give *small* scores to real samples: there the terms in T change sign and the penalty does not. Under either sign it is
 **added** to the critic's minimised loss, with its factor (10 for WGAN-GP, k = 2 for WGAN-div), not to the generator's.
 
-The chapters are `wasserstein`, `w-divergence`, `gan-qp`. What is called exact is computed in float64, without a graph.
+The chapters are `wasserstein` and, to come, `w-divergence` and `gan-qp`. What is called exact is computed in float64,
+without a graph.
 An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is computed.
 """
 
@@ -30,11 +31,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of a game, each a mean of functions of one score (equation `wasserstein:objectives`).
+    """The losses of a game, each a mean of functions of one score (equation `wasserstein:game`).
 
     The critic minimises E_p on_real(T) + E_q on_fake(T), the generator E_q on_generated(T). `SATURATING` and
     `NON_SATURATING` are the games of SGAN: the discriminator is sigmoid(T), never formed, and the best critic loss
-    2 log 2 - 2 JS(p, q) (`wasserstein:sgan-optimum`). `HINGE` has the margins ±1. `WASSERSTEIN` is `wasserstein:dual`;
+    2 log 2 - 2 JS(p, q) (`wasserstein:game-value`). `HINGE` has the margins ±1. `WASSERSTEIN` is `wasserstein:dual`;
     its generator loss is also that of WGAN-GP, WGAN-div and GAN-QP.
 
     Both methods take scores (floating, any shapes, not empty) and return a scalar in float32 or better. The commonest
@@ -99,7 +100,7 @@ def gan_qp(real: Tensor, fake: Tensor, distance: Tensor, lambda_: float) -> Tens
 
 
 def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """u x + (1 - u) y, one u uniform on [0, 1) for each pair of samples (equation `wasserstein:interpolation`).
+    """u x + (1 - u) y, one u uniform on [0, 1) for each pair of samples (equation `wasserstein:gradient-penalty`).
 
     Args:
         real, fake: (N, ...), floating, of one shape. A graph behind them is kept: in a critic's step detach the fakes.
@@ -127,7 +128,7 @@ def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = 
 def gradient_norms(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Euclidean norm of the critic's gradient at each sample, ready for a second backward pass.
 
-    `n_i = |grad T(x_i)|` (equation `wasserstein:gradient-norm`). Where it is 0 the norm has no derivative, and 0 is
+    `n_i = |grad T(x_i)|` (equation `wasserstein:gradient-penalty`). Where it is 0 the norm has no derivative, and 0 is
     taken in every order: the square root gives NaN in the first, `Tensor.norm` in the second.
 
     Args:
@@ -153,7 +154,8 @@ def gradient_penalty(
 ) -> Tensor:
     """Mean over the samples of `|n_i - centre|^power`, where n_i are the `gradient_norms`.
 
-    1 and 2 give WGAN-GP (`wasserstein:gp`); 0 and 6 WGAN-div (`w-divergence:definition`), for which no root is taken.
+    1 and 2 give WGAN-GP (`wasserstein:gradient-penalty`); 0 and 6 WGAN-div (`w-divergence:definition`), for which
+    no root is taken.
 
     Args:
         critic, x: as in `gradient_norms`; x from the law r, by `interpolate` or real and fake samples side by side.
@@ -212,7 +214,7 @@ def wasserstein_1d(
 ) -> Tensor:
     """Exact W_p of two discrete laws on the line, `(integral of |F^-1(u) - G^-1(u)|^p du)^(1/p)`.
 
-    Equation `wasserstein:quantiles`: in one dimension the monotone plan is optimal for every p >= 1.
+    Equation `wasserstein:line`: in one dimension the monotone plan is optimal for every p >= 1.
 
     Args:
         x, y: (n,) and (m,), in any order.
@@ -319,7 +321,7 @@ class ClosedForm(NamedTuple):
 def wgan_gp_1d(density_p: Tensor, density_q: Tensor, density_r: Tensor, grid: Tensor, weight: float) -> ClosedForm:
     """Exact value of WGAN-GP on a line, the integral of `|D| + D^2 / (4 weight r)`, where D = F_p - F_q.
 
-    Equation `wasserstein:gp-closed-form`: `|T'| = 1 + |D| / (2 weight r)`, never below 1, with the sign of -D.
+    Equation `wasserstein:penalty-value`: `|T'| = 1 + |D| / (2 weight r)`, never below 1, with the sign of -D.
 
     Args:
         density_p, density_q, density_r: (M,), densities of p, q and of the points penalised, normalised over the grid
