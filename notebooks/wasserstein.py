@@ -17,7 +17,7 @@
 # A generative adversarial network plays with two distributions: $p$, the law of the data, and $q$, the law of what the generator makes. A second network, the critic (判别器), is trained to tell them apart, and
 # the slope of the critic is the only thing the generator ever hears. So two questions decide everything. *Which distance does the best critic measure? Which slope does it hand down?*
 #
-# This chapter is the background that the next ones build on. It follows two articles by Su Jianlin (苏剑林), 互怼的艺术：从零直达 WGAN-GP {cite:p}`su2017wgangp` and 从 Wasserstein 距离、对偶理论到 WGAN {cite:p}`su2019wasserstein`, and the papers they
+# This chapter is the background that the chapters on GANs build on; those on the Wasserstein divergence and on GAN-QP are still to be written. It follows two articles by Su Jianlin (苏剑林), 互怼的艺术：从零直达 WGAN-GP {cite:p}`su2017wgangp` and 从 Wasserstein 距离、对偶理论到 WGAN {cite:p}`su2019wasserstein`, and the papers they
 # explain: the original game {cite:p}`goodfellow2014generative`, the Wasserstein GAN {cite:p}`arjovsky2017wasserstein`, its gradient penalty {cite:p}`gulrajani2017improved`, and the analysis of its dynamics {cite:p}`mescheder2018which`. Every numbered equation carries a mark that opens its check.
 #
 # A convention for the whole part: **a large value of the critic means "real"**. Papers and programs differ in this sign; ours is fixed here.
@@ -126,7 +126,7 @@
 # | WGAN ($W_1$) | $a$ | $1$ | stays 1 | {eq}`wasserstein:point-w` |
 # | WGAN-GP with weight $\lambda$ | $a + \frac{a^2}{4\lambda}$ | $1 + \frac{a}{2\lambda}$ | stays 1 | {eq}`wasserstein:point-gp`, {eq}`wasserstein:point-gp-slope` |
 #
-# This table is the thread of the part. The later chapters add their own lines: objectives whose slope goes to zero together with $a$, and what that costs elsewhere.
+# This table is the thread of the part. The chapters on the Wasserstein divergence and GAN-QP will add their own lines: objectives whose slope goes to zero together with $a$, and what that costs elsewhere.
 #
 # Everything on this page is computed by the page itself. First the set-up; then the picture again for readers on paper, on GitHub or on Colab, this time *measured*: each value comes from an optimiser that does not know the formulas.
 
@@ -1478,7 +1478,7 @@ HTML(f'<table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{b
 # **"Slope 1."** That the potential of $W_1$ has slope 1 along the routes of an optimal plan is a theorem, {eq}`wasserstein:slackness`. It motivates the penalty {cite:p}`gulrajani2017improved`. But the maximiser of the *penalised* objective is another function: by {eq}`wasserstein:penalty-slope` its slope is above 1 wherever there is anything to transport, and what a training program prints as "W distance", the
 # gap $\mathbb{E}_p T - \mathbb{E}_q T$, is $W_1 + \frac{1}{2\lambda} \int \frac{(F_p - F_q)^2}{r} dx$ at the optimum: too large by twice the second term of {eq}`wasserstein:penalty-value`.
 #
-# **"Not a divergence."** The paper on the Wasserstein divergence {cite:p}`wu2018wasserstein`, which the next chapter follows, is reported to say that the objective of WGAN-GP need not be one. For the power 2 that everybody uses it is, [by the theorem above](#in-which-sense-it-is-a-divergence), as soon as $r$ has a density. For the power 3 it is not. The objection that stands is about the dynamics.
+# **"Not a divergence."** The paper on the Wasserstein divergence {cite:p}`wu2018wasserstein` is reported to say that the objective of WGAN-GP need not be one. For the power 2 that everybody uses it is, [by the theorem above](#in-which-sense-it-is-a-divergence), as soon as $r$ has a density. For the power 3 it is not. The objection that stands is about the dynamics.
 #
 # **"Minus a divergence."** That the non-saturating loss contains $-2\,\mathrm{JS}$ and so pushes the distributions apart is a reading of its gradient {cite:p}`arjovsky2017towards` that {eq}`wasserstein:non-saturating-value` takes back: the sum is $2\,\mathrm{KL}(m, p)$, which pulls. What remains of the criticism is its size: without bound.
 #
@@ -1615,7 +1615,7 @@ print(f"slope 1 at all 2000 points; gap {cone_gap:.2f} instead of W1 = 2")
 # :class: dropdown
 # ```
 #
-# $\dot\theta = \psi$ and $\dot\psi = -\theta - 2k\psi$: the only rest point is the solution $(0, 0)$, and the eigenvalues $-k \pm \sqrt{k^2 - 1}$ have a negative real part for every $k > 0$. It always settles; for $k = \frac12$ with eigenvalues $-\frac12 \pm \frac{\sqrt3}{2} i$. This is the Dirac-GAN of the next chapter.
+# $\dot\theta = \psi$ and $\dot\psi = -\theta - 2k\psi$: the only rest point is the solution $(0, 0)$, and the eigenvalues $-k \pm \sqrt{k^2 - 1}$ have a negative real part for every $k > 0$. It always settles; for $k = \frac12$ with eigenvalues $-\frac12 \pm \frac{\sqrt3}{2} i$. This is the Dirac-GAN of the Wasserstein divergence.
 
 # %%
 for k in (0.1, 0.5, 3.0):
