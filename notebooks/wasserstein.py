@@ -1449,8 +1449,7 @@ plt.show()
 print(f"theta: {at_80:.2f} at t = 80, {at_200:.3f} at t = 200; slope at the data: {drift[1][passing]:.2f}")
 
 # %% [markdown]
-# In practice gradients are noisy. Near $\psi = 0$ a kick carries the critic to the other side, where the rest point is $+2\lambda$: the fake then swings between two places where no data are (the green curve). With larger networks and noisy batches the picture is milder, and WGAN-GP is widely and successfully used; but it has to be calmed from outside, by several critic steps for each generator step and small learning rates. The next chapter
-# changes the penalty instead.
+# In practice gradients are noisy. Near $\psi = 0$ a kick carries the critic to the other side, where the rest point is $+2\lambda$: the fake then swings between two places where no data are (the green curve). With larger networks and noisy batches the picture is milder, and WGAN-GP is widely and successfully used; but it has to be calmed from outside, by several critic steps for each generator step and small learning rates. The Wasserstein divergence changes the penalty instead.
 #
 # ## Claims and measurements
 
