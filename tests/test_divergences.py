@@ -196,7 +196,7 @@ def test_penalty_value_gradcheck_and_gradgradcheck(centre: float, power: float) 
     names, weights = zip(*critic.named_parameters(), strict=True)
 
     def penalty(x: Tensor, *weights: Tensor) -> Tensor:
-        call = lambda x: torch.func.functional_call(critic, dict(zip(names, weights, strict=True)), x)  # noqa: E731
+        call = lambda x: torch.func.functional_call(critic, dict(zip(names, weights, strict=True)), x)
         return gradient_penalty(call, x, centre=centre, power=power)
 
     inputs = (x.requires_grad_(), *(w.detach().requires_grad_() for w in weights[:-1]), weights[-1].detach())
@@ -302,7 +302,7 @@ def test_per_sample_norms_are_accepted() -> None:
 
 def test_last_layer_batch_norm_makes_the_penalty_vanish() -> None:
     critic = nn.Sequential(Critic().double(), nn.BatchNorm1d(1, eps=1e-30).double())
-    hidden = lambda x: critic(x)  # noqa: E731  a plain function is not inspected
+    hidden = lambda x: critic(x)  # a plain function is not inspected
     assert gradient_norms(hidden, randn(16, 3)).max() < 1e-12
     assert gradient_norms(critic.eval(), randn(16, 3)).min() > 1e-3
 
@@ -383,7 +383,7 @@ def test_wasserstein_is_a_metric(seed: int, p: float) -> None:
     sizes = torch.randint(1, 7, (3,), generator=generator).tolist()
     points = [torch.randn(n, generator=generator) for n in sizes]
     laws = [torch.randn(n, generator=generator).mul(3).softmax(0) for n in sizes]
-    d = lambda i, j: wasserstein_1d(points[i], points[j], p, laws[i], laws[j]).item()  # noqa: E731
+    d = lambda i, j: wasserstein_1d(points[i], points[j], p, laws[i], laws[j]).item()
     assert d(0, 1) == pytest.approx(d(1, 0), rel=1e-9)
     assert d(0, 2) <= d(0, 1) + d(1, 2) + 1e-9
     assert d(0, 0) == 0 and d(0, 1) >= 0
@@ -565,7 +565,7 @@ def test_wgan_div_corollaries() -> None:
     flat = torch.full_like(x, 1 / 24)
     cramer = wgan_div_1d(normal(x, 0, 1), normal(x, 2, 1), flat, x, 0.5, 2)
     assert cramer.value.item() == pytest.approx(11.665559, abs=2e-6)
-    Phi = lambda t: torch.special.erfc(-t / math.sqrt(2)) / 2  # noqa: E731  torch.special.ndtr loses its tail
+    Phi = lambda t: torch.special.erfc(-t / math.sqrt(2)) / 2  # torch.special.ndtr loses its tail
     D = torch.where(x < 1, Phi(x) - Phi(x - 2), Phi(2 - x) - Phi(-x))
     # r in proportion to |D|: the critic is the potential of W_1, of slope 1
     form = wgan_div_1d(normal(x, 0, 1), normal(x, 2, 1), D / torch.trapezoid(D, x), x, k=1.0, power=2.0)

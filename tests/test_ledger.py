@@ -63,7 +63,7 @@ class TestRightEquationsPass:
     def test_implementation(self, ledger: Ledger) -> None:
         tex = r"S = \sum_{k=0}^{\infty} \frac{A^k}{k!}"
         entry = ledger.implementation("demo:series", tex, square, function=torch.linalg.matrix_exp)
-        assert entry.functions == ("torch._C._linalg.linalg_matrix_exp",) or entry.functions[0].endswith("matrix_exp")
+        assert [name.rpartition(".")[2] for name in entry.functions] == ["linalg_matrix_exp"]
 
     def test_definition_is_counted_apart(self, ledger: Ledger) -> None:
         ledger.definition("demo:name", r"\kappa := \|A\|\,\|A^{-1}\|", code="gantext.environment")
@@ -168,6 +168,12 @@ class TestChecksThatCannotFailAreRefused:
     def test_zero_equals_zero(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed, match="lets a mutant survive"):
             ledger.numeric("demo:vacuous", "ab = ba", {"a": mp.mpf(0), "b": mp.mpf(1)})
+
+    def test_a_symbol_may_have_any_name(self, ledger: Ledger) -> None:
+        """A clash of names inside the ledger would make mutants fail to run, and so count as rejected."""
+        names = {"change": mp.mpf(2), "side": mp.mpf(3)}
+        with pytest.raises(CheckFailed, match="survive"):
+            ledger.numeric("demo:vacuous", r"\iint f = 0", names, lhs=0, rhs=lambda change, side: 0 * change * side)
 
     def test_a_trace_of_zero_cannot_tell_a_sign(self, ledger: Ledger) -> None:
         nilpotent = mp.matrix([[0, 1], [0, 0]])

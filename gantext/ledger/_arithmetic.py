@@ -167,7 +167,7 @@ class Arithmetic(ABC):
         if callable(env.get(name)):
             return self.value(env[name](*(self.evaluate(a, env) for a in args)))
         if name != stem and callable(env.get(stem)):
-            function: Callable[[Any], Any] = lambda x: self.value(env[stem](x))  # noqa: E731 - rebound below per prime
+            function: Callable[[Any], Any] = lambda x: self.value(env[stem](x))  # rebound below per prime
             for _ in range(len(name) - len(stem)):
                 function = (lambda f: lambda x: self.derivative(f, x))(function)
             return function(self.evaluate(args[0], env))
@@ -188,7 +188,7 @@ class Arithmetic(ABC):
 
     def fn_adj(self, x: Any) -> Any:
         n = square_size(x, "adj")
-        cofactor = lambda i, j: (-1) ** (i + j) * self.fn_det(self.minor(x, i, j))  # noqa: E731 - a formula, used once
+        cofactor = lambda i, j: (-1) ** (i + j) * self.fn_det(self.minor(x, i, j))
         return self.matrix([[cofactor(j, i) for j in range(n)] for i in range(n)])
 
     def minor(self, x: Any, i: int, j: int) -> Any:

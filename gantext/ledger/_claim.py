@@ -43,16 +43,16 @@ class Claim:
                 flipped = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "!=": "="}[sign]
                 yield f"{sign} turned into {flipped}", Claim([(left, flipped, right)], self.bound)
                 continue
-            for side, other in ((right, "right"), (left, "left")):
-                pair = (lambda x: (left, "=", x)) if other == "right" else (lambda x: (x, "=", right))  # noqa: B023 - used at once
-                if isinstance(side, Node):
-                    for name, node in mutants(side, against_zero=ZERO in (left, right)):
-                        yield name, Claim([pair(node)], self.bound)
-                elif other == "right":
-                    value = value_of(side, arithmetic, env)
-                    for name, change in changes(value):
-                        changed = lambda change=change, side=side, **e: change(value_of(side, arithmetic, e))  # noqa: E731
-                        yield name, Claim([pair(changed)], self.bound)
+            against_zero = ZERO in (left, right)
+            if isinstance(right, Node):
+                for name, node in mutants(right, against_zero):
+                    yield name, Claim([(left, "=", node)], self.bound)
+            else:
+                for name, change in changes(value_of(right, arithmetic, env)):
+                    yield name, Claim([(left, "=", _changed(right, change, arithmetic))], self.bound)
+            if isinstance(left, Node):
+                for name, node in mutants(left, against_zero):
+                    yield name, Claim([(node, "=", right)], self.bound)
             for name, side in named.items() if i == len(self.relations) - 1 else ():
                 yield name, Claim([(left, "=", side)], self.bound)
 
@@ -71,6 +71,11 @@ def changes(value: Any) -> Iterable[tuple[str, Callable[[Any], Any]]]:
     for k, term in enumerate(terms):
         yield f"sign of {term}", lambda v, k=k: v - 2 * v.args[k]
         yield f"without {term}", lambda v, k=k: v - v.args[k]
+
+
+def _changed(side: Side, change: Callable[[Any], Any], arithmetic: Arithmetic) -> Side:
+    """The side as a function of the environment, damaged by ``change``; no symbol's name can get in the way."""
+    return lambda **env: change(value_of(side, arithmetic, env))
 
 
 def value_of(side: Any, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
@@ -125,7 +130,7 @@ def witness(a: Any, b: Any) -> bool:
     rng = np.random.default_rng(7)
     x = sp.Dummy("x")
     for _ in range(3):
-        number = lambda: sp.Rational(int(rng.integers(1, 50)), 53)  # noqa: E731 - a formula, used twice
+        number = lambda: sp.Rational(int(rng.integers(1, 50)), 53)
         for entry in entries:
             applied = {f.func for f in entry.atoms(sp.core.function.AppliedUndef)}
             for f in sorted(applied, key=str):

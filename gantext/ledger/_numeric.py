@@ -105,7 +105,7 @@ class Numeric(Arithmetic):
         first = f((low + high) / 2)
         if not is_matrix(first):
             return mp.quad(f, [low, high])
-        entry = lambda i, j: mp.quad(lambda x: f(x)[i, j], [low, high])  # noqa: E731 - a formula, used once
+        entry = lambda i, j: mp.quad(lambda x: f(x)[i, j], [low, high])
         return mp.matrix([[entry(i, j) for j in range(first.cols)] for i in range(first.rows)])
 
     def limit(self, f: Callable[[Any], Any], target: Any) -> Any:
