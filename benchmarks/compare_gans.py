@@ -1,0 +1,122 @@
+"""Ten ways to train a GAN on three laws, eight seeds each, with one loop and one budget: `make compare`.
+
+The protocol is fixed here, before any result: the same networks, optimiser, batch, generator steps and two critic steps
+for all; beside it WGAN and WGAN-GP with five critic steps, WGAN-GP also without momentum, as their authors train them.
+Each run is kept in `_build/gans` the moment it ends, so that an interrupted sweep goes on where it stopped;
+`benchmarks/results/gans.json` is written when all are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import _common
+import torch
+from tqdm import tqdm
+
+from gantext import data, gan, nets
+from gantext.divergences import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
+
+RUNS = _common.ROOT / "_build" / "gans"
+SEEDS = range(8)
+SAMPLES = 5000  # of each trained generator
+
+
+@dataclass(frozen=True)
+class Method:
+    """A game, which may depend on the numbers in a sample, and how its players step."""
+
+    game: Any
+    n_critic: int = 2
+    betas: tuple[float, float] = (0.5, 0.9)
+
+
+METHODS = {
+    "SGAN, saturating": Method(lambda size: gan.game(SATURATING)),
+    "SGAN, non-saturating": Method(lambda size: gan.game(NON_SATURATING)),
+    "hinge": Method(lambda size: gan.game(HINGE)),
+    "WGAN, clipped, 5 critic steps": Method(lambda size: gan.game(WASSERSTEIN, clip=0.01, name="WGAN"), n_critic=5),
+    "WGAN-GP": Method(lambda size: gan.wgan_gp()),
+    "WGAN-GP, its authors' way": Method(lambda size: gan.wgan_gp(), n_critic=5, betas=(0.0, 0.9)),
+    "WGAN-div, interpolates": Method(lambda size: gan.wgan_div()),
+    "WGAN-div, real and fake": Method(lambda size: gan.wgan_div(at="samples")),
+    "GAN-QP, L1": Method(lambda size: gan.qp(10 / size, "L1")),
+    "GAN-QP, L2": Method(lambda size: gan.qp(10 / size**0.5, "L2")),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A law, and the budget that all methods share on it."""
+
+    law: Any
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+TASKS = {
+    "ring": Task(data.ring, 3000, 128, 1e-3),
+    "grid": Task(data.grid, 4000, 128, 1e-3),
+    "digits": Task(data.digits, 3000, 64, 4e-4),
+}
+
+
+def train(task: str, method: str, seed: int, steps: int | None = None, callbacks: Any = ()) -> gan.Fit:
+    """One run."""
+    budget, way = TASKS[task], METHODS[method]
+    law = budget.law()
+    torch.manual_seed(seed)
+    generator, critic = nets.generator(law.shape), nets.critic(law.shape)
+    return gan.fit(
+        generator, critic, law.sample, way.game(law.shape[0]), steps=steps or budget.steps, n_critic=way.n_critic,
+        batch_size=budget.batch_size, learning_rate=budget.learning_rate, betas=way.betas, seed=seed,
+        callbacks=callbacks, progress=False,
+    )  # fmt: skip
+
+
+def path(task: str, method: str, seed: int) -> Path:
+    name = "".join(c if c.isalnum() else "-" for c in method)
+    return RUNS / f"{task}-{name}-{seed}.pt"
+
+
+def keep(task: str, method: str, seed: int) -> None:
+    """Train, and keep samples of the last generator and of its running average."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    begin, kept = time.process_time(), {"steps": TASKS[task].steps, "last": None, "average": None}
+    try:
+        run = train(task, method, seed)
+        z = torch.randn(SAMPLES, 16, generator=torch.Generator().manual_seed(1000 + seed))
+        with torch.no_grad():
+            kept |= {name: net.eval()(z) for name, net in (("last", run.generator), ("average", run.ema))}
+    except FloatingPointError as error:
+        kept["diverged"] = str(error)
+    kept["seconds"] = time.process_time() - begin
+    file = path(task, method, seed)
+    torch.save(kept, file.with_suffix(".tmp"))
+    file.with_suffix(".tmp").replace(file)
+
+
+def sweep(tasks: list[str], jobs: int) -> None:
+    RUNS.mkdir(parents=True, exist_ok=True)
+    runs = [(task, method, seed) for seed in SEEDS for task, method in itertools.product(tasks, METHODS)]
+    missing = [run for run in runs if not path(*run).exists()]
+    with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing)) as bar:
+        for done in as_completed(pool.submit(keep, *run) for run in missing):
+            done.result()
+            bar.update()
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    arguments.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    options = arguments.parse_args()
+    sweep(options.tasks, options.jobs)
