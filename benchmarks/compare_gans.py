@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import _common
+import scipy.stats
 import torch
 from tqdm import tqdm
 
-from gantext import data, gan, nets
+from gantext import data, gan, metrics, nets
 from gantext.divergences import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
 
 RUNS = _common.ROOT / "_build" / "gans"
@@ -114,9 +117,85 @@ def sweep(tasks: list[str], jobs: int) -> None:
             bar.update()
 
 
+def scores(task: str, x: torch.Tensor) -> dict[str, float]:
+    """What is reported of `SAMPLES` samples."""
+    if task != "digits":
+        return metrics.mode_coverage(x, TASKS[task].law())._asdict()
+    ruler = metrics.Features()
+    real, fake = ruler(data.digits().images), ruler(x)
+    near = metrics.precision_recall(real, fake[: len(real)])
+    kernel = metrics.kernel_distance(real, fake)
+    return {"frechet": metrics.frechet_distance(real, fake), "kernel": kernel.value, **near._asdict()}
+
+
+def judged(task: str, method: str, seed: int) -> dict[str, Any]:
+    """The record of one run: scores of the last generator and of its running average, or none if it diverged."""
+    kept = torch.load(path(task, method, seed))
+    ends = {end: None if kept[end] is None else scores(task, kept[end]) for end in ("last", "average")}
+    return {"task": task, "method": method, "seed": seed, "steps": kept["steps"], **ends}
+
+
+def time_per_step(steps: int = 40) -> dict[str, dict[str, float]]:
+    """Median time of a generator step with its critic steps, relative to the non-saturating SGAN's, in one process."""
+    ratios = {}
+    for task in ("ring", "digits"):
+        calls = {method: partial(train, task, method, 0, steps) for method in METHODS}
+        times = {method: t["median_ms"] for method, t in _common.interleave(calls, rounds=7, sample=0).items()}
+        ratios[task] = {method: t / times["SGAN, non-saturating"] for method, t in times.items()}
+    return ratios
+
+
+def spread(values: list[float]) -> str:
+    """Mean and 95 % interval (Student's t) in words."""
+    mean, half = statistics.fmean(values), 0.0
+    if len(values) > 1:
+        half = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.3g} ± {half:.2g}"
+
+
+def tables(runs: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """For the page of results: one table a law, a row a method, mean ± 95 % interval over the seeds."""
+    made = []
+    for task in TASKS:
+        some = next(run["last"] for run in runs if run["task"] == task and run["last"])
+        head = ["method", "runs", *[f"{score}, {end}" for end in ("last", "average") for score in some]]
+        body = []
+        for method in METHODS:
+            mine = [run for run in runs if run["task"] == task and run["method"] == method]
+            good = [run for run in mine if run["last"]]
+            cells = [spread([run[end][score] for run in good]) for end in ("last", "average") for score in some]
+            body.append([method, f"{len(good)} of {len(mine)}", *cells])
+        made.append(
+            {"title": f"{task}: {TASKS[task].steps} generator steps, mean ± 95 % interval", "head": head, "rows": body}
+        )
+    body = [[method, *[f"{times[task][method]:.2f}" for task in times]] for method in METHODS]
+    title = "time of a generator step with its critic steps, relative to the non-saturating SGAN's"
+    return [*made, {"title": title, "head": ["method", *times], "rows": body}]
+
+
+def report() -> None:
+    """Score every run, time the methods, write the result."""
+    everything = [(task, method, seed) for task, method, seed in itertools.product(TASKS, METHODS, SEEDS)]
+    runs = [judged(*run) for run in tqdm(everything, desc="scores")]
+    times = time_per_step()
+    real = metrics.Features()(data.digits().images)
+    floor = metrics.frechet_floor(real, SAMPLES)
+    _common.write_json("gans", {
+        "schema": 1, "title": "Ten ways to train a GAN on three laws", "chapter": "gan-comparison",
+        **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, times), "times": times,
+        "floor": {
+            "frechet": floor.mean, "spread": floor.std,
+            "test": metrics.frechet_distance(real, metrics.Features()(data.digits("test").images)),
+        },
+        "runs": runs,
+    })  # fmt: skip
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     arguments.add_argument("--jobs", type=int, default=2, help="runs side by side")
     options = arguments.parse_args()
     sweep(options.tasks, options.jobs)
+    if all(path(*run).exists() for run in itertools.product(TASKS, METHODS, SEEDS)):
+        report()

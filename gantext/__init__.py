@@ -1,7 +1,9 @@
 """gantext: the thin package behind an executable book of derivations.
 
 Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.divergences` (what critics and
-generators minimise), :mod:`gantext.ledger` (checked equations).
+generators minimise, and the exact values), :mod:`gantext.tangent` (gradient penalties without double backward),
+:mod:`gantext.gan` (the training loop), :mod:`gantext.data`, :mod:`gantext.nets`, :mod:`gantext.metrics` (what it is fed,
+what it trains, how the outcome is measured), :mod:`gantext.ledger` (checked equations).
 """
 
 from importlib import import_module
@@ -9,10 +11,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gantext import divergences, ledger, matexp
+    from gantext import data, divergences, gan, ledger, matexp, metrics, nets, tangent
 
 __version__ = "0.1.0"
-__all__ = ["divergences", "environment", "ledger", "matexp"]
+__all__ = ["data", "divergences", "environment", "gan", "ledger", "matexp", "metrics", "nets", "tangent"]
 
 
 def environment() -> str:
@@ -39,6 +41,6 @@ def environment() -> str:
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in {"divergences", "ledger", "matexp"}:
+    if name in __all__:
         return import_module(f"gantext.{name}")
     raise AttributeError(f"module 'gantext' has no attribute {name!r}")

@@ -180,6 +180,7 @@ class View:
         files = [json.loads(f.read_text(encoding="utf-8")) for f in results(self.app.srcdir)]
         for file in files:
             file.setdefault("claims", [])
+            file.setdefault("tables", [])  # of numbers that are not times against rivals: a title, a head, rows
             file["rivals"] = sorted({name for row in file["rows"] for name in row["results"]} - {"ours"})
             file["gpu"] = "nvidia" in file["device"].lower()
             for row in file["rows"]:

@@ -1,0 +1,211 @@
+"""What the GANs of this book imitate: mixtures of Gaussians and 8 x 8 digits behind one interface.
+
+A law has the `shape` of one sample and draws n of them with `sample(n, rng)`, float32, on the device of the
+`torch.Generator` rng; one seed gives one stream on one kind of device. Nothing is downloaded. An argument of the wrong
+kind raises TypeError, one outside its stated range ValueError, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gantext.divergences import _check_number, _floating
+
+__all__ = ["Digits", "Law", "Mixture", "digits", "grid", "normal", "ring"]
+
+
+class Law(Protocol):
+    """What a training loop asks of its data."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        ...
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """n independent samples, (n, *shape), float32, on the device of rng."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The mixture of K round Gaussians N(means[k], std^2 I), equally likely, in d dimensions.
+
+    Args:
+        means: (K, d), floating, finite; stored as float32 on the CPU.
+        std: >= 0, in the unit of the means, one number for all; 0 gives K point masses.
+
+    The commonest surprise: a batch does not hold n / K samples of each mode, since the mode is drawn too.
+
+    >>> law = Mixture(torch.tensor([[0.0], [3.0]]), std=0)
+    >>> law.shape, sorted(set(law.sample(50, torch.Generator().manual_seed(0)).flatten().tolist()))
+    ((1,), [0.0, 3.0])
+    """
+
+    means: Tensor
+    std: float
+
+    def __post_init__(self) -> None:
+        means = _floating("Mixture", "means", self.means)
+        if means.dim() != 2 or not means.isfinite().all():
+            raise ValueError(
+                f"Mixture: means of shape {tuple(means.shape)} must be (K, d) and finite. One row is one mode."
+            )
+        _check_number("Mixture", "std", self.std, 0, included=True)
+        object.__setattr__(self, "means", means.detach().to("cpu", torch.float32))
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.means.shape[1],)
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        _check_draw("Mixture.sample", n, rng)
+        modes = torch.randint(len(self.means), (n,), generator=rng, device=rng.device)
+        noise = torch.randn(n, *self.shape, generator=rng, device=rng.device)
+        return self.means.to(rng.device)[modes] + self.std * noise  # (n, d)
+
+
+def ring(modes: int = 8, radius: float = 2.0, std: float = 0.05) -> Mixture:
+    """The mixture of Gaussians evenly spaced on a circle around 0, the first at (radius, 0), then anticlockwise.
+
+    Args:
+        modes: >= 1.
+        radius: > 0.
+        std: >= 0, in the unit of the radius.
+    Returns:
+        A `Mixture` with `means` (modes, 2).
+
+    The commonest surprise: neighbours are 2 radius sin(pi / modes) apart, with the defaults 1.53 or 31 std.
+    Source: Metz et al., Unrolled GANs, arXiv 1611.02163, section 3.1.
+
+    >>> ring(4).means.round().abs().tolist()
+    [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]]
+    """
+    _check_count("ring", "modes", modes)
+    _check_number("ring", "radius", radius, 0)
+    angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
+    return Mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std)
+
+
+def grid(side: int = 5, spacing: float = 1.0, std: float = 0.05) -> Mixture:
+    """The mixture of side x side Gaussians on a square lattice centred at 0, row by row from the lower left.
+
+    Args:
+        side: >= 1.
+        spacing: > 0, between neighbours in a row or column.
+        std: >= 0, in the unit of the spacing.
+    Returns:
+        A `Mixture` with `means` (side * side, 2).
+
+    The commonest surprise: side = 5 gives 25 modes. Source: Srivastava et al., VEEGAN, arXiv 1705.07761,
+    section 4.1.
+
+    >>> grid(2).means.tolist()
+    [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
+    """
+    _check_count("grid", "side", side)
+    _check_number("grid", "spacing", spacing, 0)
+    ticks = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    return Mixture(torch.stack([x.flatten(), y.flatten()], 1), std)
+
+
+def normal(mean: float | list[float] | tuple[float, ...], std: float = 1.0) -> Mixture:
+    """The round Gaussian N(mean, std^2 I), a `Mixture` of one; std = 0 is the point mass at the mean.
+
+    Args:
+        mean: finite number for a law on the line, shape (1,), or d of them.
+        std: >= 0.
+
+    The commonest surprise: samples on the line have shape (n, 1), as a network wants them, not (n,).
+
+    >>> normal(0.5, 0).sample(2, torch.Generator()), normal([0, 0, 0]).shape
+    (tensor([[0.5000], [0.5000]]), (3,))
+    """
+    row = mean if isinstance(mean, list | tuple) else [mean]
+    return Mixture(torch.tensor([row], dtype=torch.float64), std)
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """The empirical law of handwritten digits: each draw takes one of the images, with replacement.
+
+    `images` is (N, 64), float32 in [-1, 1], a row the 8 x 8 pixels from the top left, ink +1; `labels` is (N,), int64,
+    0 to 9. Draws carry no labels. Made by `digits`.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.images.shape[1],)
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        _check_draw("Digits.sample", n, rng)
+        rows = torch.randint(len(self.images), (n,), generator=rng, device=rng.device)
+        return self.images.to(rng.device)[rows]  # (n, 64)
+
+
+def digits(split: str = "train") -> Digits:
+    """The 1797 handwritten digits that come with scikit-learn, in a fixed split of 1200 and 597.
+
+    The grey levels 0 to 16 become [-1, 1]. The order is `numpy.random.RandomState(0).permutation(1797)`, a generator
+    whose stream NumPy has frozen; its first 1200 entries are "train", the rest "test", whatever the machine.
+
+    Args:
+        split: "train" or "test".
+    Returns:
+        A `Digits`; its shape is (64,), flat: the networks of this book are dense. `images.view(-1, 8, 8)` to draw them.
+    Raises:
+        ModuleNotFoundError: scikit-learn is missing.
+
+    The commonest surprise: scikit-learn holds only what the UCI set calls its test part, 13 writers, and both splits
+    here know all of them. Source: Alpaydin, Kaynak, UCI Optical Recognition of Handwritten Digits, 1998.
+
+    >>> train = digits()
+    >>> train.shape, len(train.images), train.images.min().item(), train.images.max().item()
+    ((64,), 1200, -1.0, 1.0)
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"digits: split is {split!r}, must be 'train' or 'test'. There is no third part.")
+    images, labels = _load_digits()
+    order = np.random.RandomState(0).permutation(len(images))
+    rows = order[:1200] if split == "train" else order[1200:]
+    return Digits(torch.from_numpy(images[rows] / 8 - 1).float(), torch.from_numpy(labels[rows]).long())
+
+
+@cache
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "digits: scikit-learn is not installed, must be: the images are part of it. "
+            "Install it with `pip install scikit-learn`."
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    return images, labels
+
+
+def _check_draw(name: str, n: int, rng: torch.Generator) -> None:
+    _check_count(name, "n", n)
+    if not isinstance(rng, torch.Generator):
+        raise TypeError(
+            f"{name}: rng is {type(rng).__name__}, must be a torch.Generator. Use torch.Generator().manual_seed(0)."
+        )
+
+
+def _check_count(name: str, argument: str, value: int, least: int = 1) -> None:
+    rule = f"must be an int >= {least}. See the usual values in its docstring."
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
+    if value < least:
+        raise ValueError(f"{name}: {argument} is {value}, {rule}")
