@@ -60,7 +60,17 @@ def test_addresses_stand_in_one_place() -> None:
 
 
 def test_exports_are_few_and_known() -> None:
-    assert gantext.__all__ == ["data", "divergences", "environment", "gan", "ledger", "matexp", "metrics", "nets", "tangent"]
+    assert gantext.__all__ == [
+        "data",
+        "divergences",
+        "environment",
+        "gan",
+        "ledger",
+        "matexp",
+        "metrics",
+        "nets",
+        "tangent",
+    ]
     assert gantext.ledger.__all__ == [
         *("KINDS", "MIME", "CheckFailed", "Draw", "Entry", "Ledger", "LedgerError", "Unreadable", "normal"),
     ]
