@@ -4,26 +4,38 @@ A `Game` is two losses, both minimised; `fit` alternates them. `fit_critic` trai
 laws, which is how the chapters hold trained critics against exact values. A sampler is any function
 `(n, rng) -> (n, ...)`, such as `gantext.data.ring().sample`, that draws from the `torch.Generator` it is given.
 
-The loop runs through Hugging Face Accelerate: the same call uses a GPU, mixed precision or several processes under
-`accelerate launch`. An argument of the wrong kind raises TypeError, one outside its range ValueError, before any step.
+The loop runs through Hugging Face Accelerate, so a script that calls `fit` needs no change to use what there is::
+
+    python train.py                                   # on a GPU, if there is one
+    accelerate launch --mixed_precision bf16 train.py
+    accelerate launch --num_processes 2 train.py      # on two GPUs, twice the batch; with --cpu, two processes
+
+Each process runs the whole script and ends with the same weights: write samples from one of them
+(`accelerate.PartialState().is_main_process`). An argument of the wrong kind raises TypeError, one outside its range
+ValueError, before any step.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.optim.swa_utils import AveragedModel
 
-from gantext.divergences import WASSERSTEIN, Objective, gan_qp, gradient_penalty, interpolate
+from gantext.data import _check_count
+from gantext.divergences import WASSERSTEIN, Objective, _check_number, gan_qp, gradient_penalty, interpolate
+from gantext.tangent import is_piecewise_linear, scores_and_penalty
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,13 +60,15 @@ class Game:
     """What the two players minimise: `critic_loss(critic, batch)` and `generator_loss(critic, batch)`, scalars.
 
     In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`, if
-    given, is the bound on the critic's weights after each of its steps (WGAN). Build one with `game`, or write one.
+    given, is the bound on the critic's weights after each of its steps (WGAN). `settings` names the losses'
+    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one.
     """
 
     name: str
     critic_loss: Callable[[Critic, Batch], Tensor]
     generator_loss: Callable[[Critic, Batch], Tensor]
     clip: float | None = None
+    settings: str = ""
 
 
 def game(
@@ -78,24 +92,30 @@ def game(
         name: for reports; None: the objective's.
 
     The commonest surprise: the penalty is never part of the generator's loss. Mixed precision does not reach it either:
-    it is computed in float32.
+    it is computed in float32. For "samples" and a piecewise linear critic, scores and penalty come together, without
+    double backward, from `gantext.tangent.scores_and_penalty`.
 
     >>> game(WASSERSTEIN, clip=0.01).generator_loss(lambda x: x.sum(1), Batch(None, torch.ones(2, 3), None, None))
     tensor(-3.)
     """
     if not isinstance(objective, Objective):
         raise TypeError(f"game: objective is {objective!r}, must be a gantext.divergences.Objective. Try WASSERSTEIN.")
-    if not penalty >= 0:
-        raise ValueError(f"game: penalty is {penalty}, must be >= 0: it is added to a loss that is minimised.")
+    for argument, value, included in (("penalty", penalty, True), ("centre", centre, True), ("power", power, False)):
+        _check_number("game", argument, value, 0, included=included)
     if at not in ("interpolates", "samples"):
         raise ValueError(f"game: at is {at!r}, must be 'interpolates' or 'samples'. See the docstring.")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"game: clip is {clip}, must be > 0, or None for none. The WGAN paper takes 0.01.")
+    if clip is not None:
+        _check_number("game", "clip", clip, 0)
 
     def critic_loss(critic: Critic, batch: Batch) -> Tensor:
+        device = batch.real.device.type
+        if penalty and at == "samples" and is_piecewise_linear(critic) and not torch.is_autocast_enabled(device):
+            x = torch.cat([batch.real, batch.fake])
+            scores, punished = scores_and_penalty(cast(nn.Module, critic), x, centre=centre, power=power)
+            return objective.critic_loss(*scores.split([len(batch.real), len(batch.fake)])) + penalty * punished
         loss = objective.critic_loss(critic(batch.real), critic(batch.fake))
         if penalty:
-            with torch.autocast(batch.real.device.type, enabled=False):
+            with torch.autocast(device, enabled=False):
                 between = at == "interpolates"
                 x = interpolate(batch.real, batch.fake, batch.rng) if between else torch.cat([batch.real, batch.fake])
                 loss = loss + penalty * gradient_penalty(critic, x, centre=centre, power=power)
@@ -104,7 +124,8 @@ def game(
     def generator_loss(critic: Critic, batch: Batch) -> Tensor:
         return objective.generator_loss(critic(batch.fake))
 
-    return Game(name or objective.name, critic_loss, generator_loss, clip)
+    settings = f"{objective.name}, penalty {penalty}, centre {centre}, power {power}, at {at}"
+    return Game(name or objective.name, critic_loss, generator_loss, clip, settings)
 
 
 def wgan_gp(weight: float = 10.0) -> Game:
@@ -134,8 +155,7 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
     norms = {"L1": lambda x: x.abs().sum(1), "L2": lambda x: x.norm(dim=1), "squared": lambda x: x.square().sum(1)}
     if norm not in norms:
         raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(norms)}. The paper uses L1 and L2.")
-    if not lambda_ > 0:
-        raise ValueError(f"qp: lambda_ is {lambda_}, must be > 0: it is the unit of the scores.")
+    _check_number("qp", "lambda_", lambda_, 0)
 
     def critic_loss(critic: Critic, batch: Batch) -> Tensor:
         distance = norms[norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
@@ -145,12 +165,15 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
     def generator_loss(critic: Critic, batch: Batch) -> Tensor:
         return WASSERSTEIN.generator_loss(critic(batch.fake))
 
-    return Game(f"GAN-QP-{norm}", critic_loss, generator_loss)
+    return Game(f"GAN-QP-{norm}", critic_loss, generator_loss, settings=f"lambda {lambda_}")
 
 
 @dataclass
 class Fit:
-    """The state of a training run: networks, the generator's running average, steps done, losses of every step."""
+    """The state of a training run: networks, the generator's running average `ema`, and the number of steps done.
+
+    `history` has one loss of each player for every step, the critic's from the last of its `n_critic`.
+    """
 
     generator: nn.Module
     critic: nn.Module
@@ -183,29 +206,32 @@ def fit(
     """Train a generator against a critic: in each step `n_critic` steps of the critic, then one of the generator.
 
     Args:
-        generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place.
-        real: sampler of the data.
+        generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place, on
+            the accelerator's device; what does not require gradients stays as it is.
+        real: sampler of the data, in the shape of the generator's samples and the dtype of the networks.
         game: what they minimise.
         steps: generator steps in all, those of a resumed run included.
-        latent: width of a standard normal code, or a sampler of codes.
+        latent: width of a standard normal code, or a sampler of codes, whose `rng` lies on the device.
         batch_size: samples of each law in a step and process; under several processes gradients are averaged.
         n_critic: critic steps to one generator step, each on a fresh batch.
         learning_rate, betas: of Adam, for both players. `optimizer(parameters)` replaces it.
-        ema: decay of the running average of the generator, in [0, 1), after a warm-up: after n steps it is
-            min(ema, (1 + n) / (10 + n)), so that a short run does not average its beginning.
+        ema: decay of the running average of the generator, in [0, 1), after a warm-up: step 1 is copied, and in step n
+            the decay is min(ema, n / (9 + n)), so that a short run does not average its beginning.
         seed: of data, codes and penalties. The initial weights are the caller's: seed before the networks are built.
-        callbacks: each is called with the `Fit` after every generator step.
+        callbacks: each is called with the `Fit` after every step. Losses reach its `history` every 100 steps: reading
+            one from a GPU waits for it.
         checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end, so that an
-            interrupt loses no more than that.
+            interrupt loses no more than that. One of another recipe is refused.
         progress: show a bar, on the main process.
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
     Returns:
-        `Fit`. Sample from `ema`, which keeps its batch norms' statistics averaged too.
+        `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms: their statistics are averaged too.
     Raises:
         FloatingPointError: a loss is not finite (looked at every 100 steps): the run has diverged.
 
     Every step draws from generators seeded with (seed, process, step), so a resumed run repeats an unbroken one exactly
-    (on one device; dropout, which draws from PyTorch's own generator, excepted).
+    (on one device; dropout, which draws from PyTorch's own generator, excepted). The commonest surprise: an
+    `Accelerator` made earlier in the program, with its mixed precision, is what None finds.
 
     >>> from gantext.nets import mlp
     >>> _ = torch.manual_seed(0)
@@ -214,27 +240,38 @@ def fit(
     >>> run.step, len(run.history["critic"])
     (5, 5)
     """
-    from accelerate import Accelerator
-    from tqdm import tqdm
+    from tqdm import TqdmWarning, tqdm
 
-    _check_counts("fit", steps=steps, batch_size=batch_size, n_critic=n_critic, save_every=save_every)
+    with warnings.catch_warnings():  # Accelerate imports a bar for notebooks that asks for ipywidgets
+        warnings.simplefilter("ignore", TqdmWarning)
+        from accelerate import Accelerator
+
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
+    functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
+    counts = {"n_critic": n_critic, "save_every": save_every} | ({} if callable(latent) else {"latent": latent})
+    networks = {"generator": generator, "critic": critic}
+    _check("fit", game, networks, functions, learning_rate, seed, steps=steps, batch_size=batch_size, **counts)
     if not 0 <= ema < 1:
         raise ValueError(f"fit: ema is {ema}, must be in [0, 1). 0 keeps no average.")
     accelerator = accelerator or Accelerator()
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
     device, trainable = accelerator.device, [p for p in critic.parameters() if p.requires_grad]
+    _agree(generator.to(device), critic.to(device))
     host, noise = torch.Generator(), torch.Generator(device)
     codes: Sampler = latent if callable(latent) else lambda n, rng: torch.randn(n, latent, generator=rng, device=device)
     make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate, betas=betas, fused=True))
-    _agree(accelerator, generator.to(device), critic.to(device))
-    average = AveragedModel(generator, multi_avg_fn=_running_average(ema), use_buffers=True)
     optimizers = {"critic": make(trainable), "generator": make([p for p in generator.parameters() if p.requires_grad])}
     stepping: dict[str, Any] = {player: accelerator.prepare(each) for player, each in optimizers.items()}
-    run, losses = Fit(generator, critic, average.module), {player: [] for player in optimizers}
-    file = _Checkpoint(checkpoint, run, [generator, critic, average, *optimizers.values()], {
-        "game": game.name, "batch_size": batch_size, "n_critic": n_critic, "ema": ema, "seed": seed,
-        "processes": accelerator.num_processes, "optimizer": repr(optimizers["critic"]),
+    run, losses = Fit(generator, critic, deepcopy(generator)), {player: [] for player in optimizers}
+    file = _Checkpoint(checkpoint, run, list(optimizers.values()), {
+        "game": [game.name, game.clip, game.settings], "generator": _layout(generator), "critic": _layout(critic),
+        "batch_size": batch_size, "n_critic": n_critic, "ema": ema, "seed": seed,
+        "optimizer": repr(optimizers["critic"]), "processes": accelerator.num_processes,
+        "mixed precision": accelerator.mixed_precision,
     })  # fmt: skip
-    file.load(device)
+    file.load(steps)
 
     def turn(player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
         for p in trainable:
@@ -243,27 +280,35 @@ def fit(
             z = codes(batch_size, noise)
             with torch.set_grad_enabled(player == "generator"):
                 fake = generator(z)
-            value = loss(critic, Batch(real(batch_size, host).to(device), fake, z, noise))
+            x = _draw("fit", "real", real, batch_size, host, trainable[0])
+            if fake.shape != x.shape:
+                raise ValueError(
+                    f"fit: generator makes shape {tuple(fake.shape)}, must be {tuple(x.shape)} as real draws. "
+                    "Change its last layer."
+                )
+            value = loss(critic, Batch(x, fake, z, noise))
         stepping[player].zero_grad()
         accelerator.backward(value)
         _average_gradients(accelerator, optimizers[player])
         stepping[player].step()
-        if player == "critic" and game.clip is not None:
-            with torch.no_grad():
-                for p in trainable:
-                    p.clamp_(-game.clip, game.clip)
+        if player == "critic":
+            _clip(trainable, game.clip)
         return value.detach()
 
     def record() -> None:
         """Bring the losses over from the device, and see that they are finite."""
-        for player, values in losses.items():
-            run.history[player] += torch.stack(values).tolist() if values else []
-            values.clear()
-            if not np.isfinite(run.history[player][-1:]).all():
-                raise FloatingPointError(
-                    f"fit: the {player}'s loss is {run.history[player][-1]} at step {run.step}, must stay finite: "
-                    "the run has diverged. Lower learning_rate, or take more critic steps."
-                )
+        new = {player: torch.stack(values).tolist() for player, values in losses.items()}
+        for player, values in new.items():
+            run.history[player] += values
+            losses[player].clear()
+        finite = [all(map(math.isfinite, pair)) for pair in zip(*new.values(), strict=True)]
+        if not finite[-1]:
+            first = finite.index(False)
+            raise FloatingPointError(
+                f"fit: the losses of step {run.step - len(finite) + 1 + first} are {new['critic'][first]} (critic) and "
+                f"{new['generator'][first]} (generator), must stay finite: the run has diverged. Lower "
+                "learning_rate, or take more critic steps."
+            )
 
     bar = tqdm(total=steps, initial=run.step, desc=game.name, disable=not (progress and accelerator.is_main_process))
     try:
@@ -273,17 +318,18 @@ def fit(
             values = [turn("critic", game.critic_loss) for _ in range(n_critic)]
             losses["critic"].append(values[-1])
             losses["generator"].append(turn("generator", game.generator_loss))
-            average.update_parameters(generator)
             run.step += 1
+            _follow(run.ema, generator, ema, run.step)
+            saving = run.step % save_every == 0 or run.step == steps
+            if saving or run.step % 100 == 0:
+                record()
             for callback in callbacks:
                 callback(run)
-            if run.step % 100 == 0 or run.step == steps:
-                record()
-                bar.update(run.step - bar.n)
-            if run.step % save_every == 0 or run.step == steps:
-                record()
-                if accelerator.is_main_process:
-                    file.save()
+            if saving and accelerator.is_main_process:
+                file.save()
+            if saving:
+                accelerator.wait_for_everyone()
+            bar.update()
     finally:
         bar.close()
         for p in trainable:
@@ -308,7 +354,7 @@ def fit_critic(
     Args:
         critic: trained in place, on its own device.
         real, fake: samplers of the laws.
-        game: only its critic loss is used.
+        game: only its critic loss and its `clip` are used.
         steps, batch_size, learning_rate: of Adam with PyTorch's usual betas.
         seed: of samples and penalties; seed the initial weights before the critic is built.
         progress: show a bar.
@@ -326,41 +372,60 @@ def fit_critic(
     """
     from tqdm import trange
 
-    _check_counts("fit_critic", steps=steps, batch_size=batch_size)
-    parameters = list(critic.parameters())
-    device = parameters[0].device
-    host, noise = torch.Generator(), torch.Generator(device)
+    functions = {"real": real, "fake": fake}
+    _check("fit_critic", game, {"critic": critic}, functions, learning_rate, seed, steps=steps, batch_size=batch_size)
+    parameters = [p for p in critic.parameters() if p.requires_grad]
+    host, noise = torch.Generator(), torch.Generator(parameters[0].device)
     optimizer = Adam(parameters, lr=learning_rate, fused=True)
     schedule = CosineAnnealingLR(optimizer, steps)
     losses: list[Tensor] = []
     for rng in (host, noise):
         _reseed(rng, seed, 0, 0, rng is noise)
     for _ in trange(steps, desc=game.name, disable=not progress):
-        x, y = real(batch_size, host).to(device), fake(batch_size, host).to(device)
+        x = _draw("fit_critic", "real", real, batch_size, host, parameters[0])
+        y = _draw("fit_critic", "fake", fake, batch_size, host, parameters[0])
         loss = game.critic_loss(critic, Batch(x, y, None, noise))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        _clip(parameters, game.clip)
         schedule.step()
         losses.append(loss.detach())
     return torch.stack(losses).tolist()
 
 
-def _running_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], values: Sequence[Tensor], n: Tensor) -> None:
-        weight = max(1 - decay, 9 / (10 + int(n)))
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value, weight) if average.is_floating_point() else average.copy_(value)
+@torch.no_grad()
+def _clip(parameters: Iterable[nn.Parameter], bound: float | None) -> None:
+    if bound is not None:
+        for p in parameters:
+            p.clamp_(-bound, bound)
 
-    return update
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float, n: int) -> None:
+    """Step n = 1, 2, ... of the running average of parameters and buffers."""
+    weight = 1.0 if n == 1 else max(1 - decay, 9 / (9 + n))
+    values = chain(network.parameters(), network.buffers())
+    for mean, value in zip(chain(average.parameters(), average.buffers()), values, strict=True):
+        mean.lerp_(value, weight) if mean.is_floating_point() else mean.copy_(value)
+
+
+def _draw(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator, like: Tensor) -> Tensor:
+    """n samples on the device and in the dtype of the critic's weights `like`."""
+    x = sampler(n, rng)
+    if not isinstance(x, Tensor) or x.dtype != like.dtype:
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: {argument} draws {got}, must be {like.dtype} as the critic. Convert one of them.")
+    if x.shape[:1] != (n,):
+        raise ValueError(f"{name}: {argument} draws shape {tuple(x.shape)}, must be ({n}, ...). Draw as many as asked.")
+    return x.to(like.device)
 
 
 def _reseed(rng: torch.Generator, *key: int) -> None:
     rng.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
-def _agree(accelerator: Accelerator, *networks: nn.Module) -> None:
+def _agree(*networks: nn.Module) -> None:
     """All processes start from the main process's weights."""
     from accelerate.utils import broadcast
 
@@ -377,40 +442,67 @@ def _average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
             g.copy_(part.view_as(g))
 
 
+def _layout(network: nn.Module) -> dict[str, Any]:
+    """What must agree for a checkpoint to fit: names, shapes, and what is trained."""
+    return {name: (tuple(t.shape), t.requires_grad) for name, t in network.state_dict(keep_vars=True).items()}
+
+
 class _Checkpoint:
     """A run's file: written beside and moved into place, and refused where the recipe is another."""
 
-    def __init__(self, path: str | os.PathLike[str] | None, run: Fit, parts: Sequence[Any], recipe: dict[str, Any]):
-        self.path, self.run, self.parts, self.recipe = None if path is None else Path(path), run, parts, recipe
-        if self.path is not None and not self.path.absolute().parent.is_dir():
-            raise ValueError(f"fit: checkpoint is {path}, its folder must exist. Make it.")
+    def __init__(self, path: str | os.PathLike[str] | None, run: Fit, others: Sequence[Any], recipe: dict[str, Any]):
+        self.path, self.run, self.recipe = None if path is None else Path(path), run, recipe
+        self.parts = [run.generator, run.critic, run.ema, *others]
+        if self.path is not None and (self.path.is_dir() or not self.path.absolute().parent.is_dir()):
+            raise ValueError(f"fit: checkpoint is {path}, must be a file in a folder that exists. Make the folder.")
 
-    def load(self, device: torch.device) -> None:
+    def load(self, steps: int) -> None:
         if self.path is None or not self.path.exists():
             return
-        state = torch.load(self.path, map_location=device, weights_only=True)
-        different = [name for name, value in self.recipe.items() if state["recipe"].get(name) != value]
-        if different:
-            raise ValueError(
-                f"fit: checkpoint {self.path} has another {', '.join(different)}, must be of the same recipe. "
-                "Name another file, or delete it."
-            )
-        for part, saved in zip(self.parts, state["parts"], strict=True):
+        remedy = "Name another file, or delete it."
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            recipe, parts, done, history = (state[key] for key in ("recipe", "parts", "step", "history"))
+        except Exception as error:
+            raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
+        if different := [name for name, value in self.recipe.items() if recipe.get(name) != value]:
+            names = ", ".join(different)
+            raise ValueError(f"fit: checkpoint {self.path} has another {names}, must be of the same recipe. {remedy}")
+        if done > steps:
+            raise ValueError(f"fit: steps is {steps}, must be >= {done} as in checkpoint {self.path}. {remedy}")
+        for part, saved in zip(self.parts, parts, strict=True):
             part.load_state_dict(saved)
-        self.run.step, self.run.history = state["step"], state["history"]
+        self.run.step, self.run.history = done, history
 
     def save(self) -> None:
-        if self.path is not None:
-            draft = self.path.with_name(self.path.name + ".tmp")
-            parts = [part.state_dict() for part in self.parts]
-            state = {"recipe": self.recipe, "step": self.run.step, "history": self.run.history, "parts": parts}
-            torch.save(state, draft)
+        if self.path is None:
+            return
+        draft = self.path.with_name(self.path.name + ".tmp")
+        parts = [part.state_dict() for part in self.parts]
+        try:
+            torch.save(
+                {"recipe": self.recipe, "step": self.run.step, "history": self.run.history, "parts": parts}, draft
+            )
             draft.replace(self.path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
-def _check_counts(name: str, **counts: int) -> None:
-    for argument, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name}: {argument} is {value!r}, must be an int. Give a whole number.")
-        if value < 1:
-            raise ValueError(f"{name}: {argument} is {value}, must be >= 1.")
+def _check(
+    name: str, game: Game, networks: dict[str, Any], functions: dict[str, Any], rate: float, seed: int, **counts: Any
+) -> None:
+    if not isinstance(game, Game):
+        raise TypeError(f"{name}: game is {game!r}, must be a Game. Call wgan_div(), or game() with an objective.")
+    for argument, network in networks.items():
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"{name}: {argument} is {type(network).__name__}, must be a torch.nn.Module. Wrap it.")
+        if not any(p.requires_grad for p in network.parameters()):
+            raise ValueError(f"{name}: {argument} has no trainable parameter, must have one. Unfreeze it.")
+    for argument, function in functions.items():
+        if not callable(function):
+            kind = type(function).__name__
+            raise TypeError(f"{name}: {argument} is a {kind}, must be callable. Of a law, pass its `sample`.")
+    for argument, count in counts.items():
+        _check_count(name, argument, count)
+    _check_count(name, "seed", seed, 0)
+    _check_number(name, "learning_rate", rate, 0)
