@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(firstword $(foreach p,chromium chromium-browser google-chrome,$(shell command -v $(p))))
 export PYTHONPATH := book/_ext
-.PHONY: book test notebooks bench lint lock browser clean
+.PHONY: book test notebooks bench compare lint lock browser clean
 .DEFAULT_GOAL := book
 
 # The HTML, warnings as errors, into _build/html. Nothing is executed: outputs come from the stored notebooks.
@@ -22,6 +22,10 @@ notebooks: $(READY)
 # Each script runs its operation's tests first and reports nothing if they fail.
 bench: $(READY)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# The long comparisons behind the tables of the chapters: hours on two cores; stopped, they go on where they were.
+compare: $(READY)
+	for script in benchmarks/compare_*.py; do $(BIN)/python $$script || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

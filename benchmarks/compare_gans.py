@@ -123,13 +123,14 @@ def scores(task: str, x: torch.Tensor) -> dict[str, float]:
         return metrics.mode_coverage(x, TASKS[task].law())._asdict()
     ruler = metrics.Features()
     real, fake = ruler(data.digits().images), ruler(x)
-    near = metrics.precision_recall(real, fake[: len(real)])
-    kernel = metrics.kernel_distance(real, fake)
+    as_many = fake[: len(real)]
+    near, kernel = metrics.precision_recall(real, as_many), metrics.kernel_distance(real, as_many)
     return {"frechet": metrics.frechet_distance(real, fake), "kernel": kernel.value, **near._asdict()}
 
 
 def judged(task: str, method: str, seed: int) -> dict[str, Any]:
     """The record of one run: scores of the last generator and of its running average, or none if it diverged."""
+    torch.set_num_threads(1)
     kept = torch.load(path(task, method, seed))
     ends = {end: None if kept[end] is None else scores(task, kept[end]) for end in ("last", "average")}
     return {"task": task, "method": method, "seed": seed, "steps": kept["steps"], **ends}
@@ -173,10 +174,13 @@ def tables(runs: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> li
     return [*made, {"title": title, "head": ["method", *times], "rows": body}]
 
 
-def report() -> None:
+def report(jobs: int) -> None:
     """Score every run, time the methods, write the result."""
-    everything = [(task, method, seed) for task, method, seed in itertools.product(TASKS, METHODS, SEEDS)]
-    runs = [judged(*run) for run in tqdm(everything, desc="scores")]
+    everything = list(itertools.product(TASKS, METHODS, SEEDS))
+    with ProcessPoolExecutor(jobs) as pool:
+        scored = pool.map(judged, *zip(*everything, strict=True), chunksize=8)
+        runs = list(tqdm(scored, desc="scores", total=len(everything)))
+    torch.set_num_threads(1)
     times = time_per_step()
     real = metrics.Features()(data.digits().images)
     floor = metrics.frechet_floor(real, SAMPLES)
@@ -198,4 +202,4 @@ if __name__ == "__main__":
     options = arguments.parse_args()
     sweep(options.tasks, options.jobs)
     if all(path(*run).exists() for run in itertools.product(TASKS, METHODS, SEEDS)):
-        report()
+        report(options.jobs)

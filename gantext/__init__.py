@@ -2,8 +2,9 @@
 
 Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.divergences` (what critics and
 generators minimise, and the exact values), :mod:`gantext.tangent` (gradient penalties without double backward),
-:mod:`gantext.gan` (the training loop), :mod:`gantext.data`, :mod:`gantext.nets`, :mod:`gantext.metrics` (what it is fed,
-what it trains, how the outcome is measured), :mod:`gantext.ledger` (checked equations).
+:mod:`gantext.gan` (the training loop) with :mod:`gantext.data`, :mod:`gantext.nets` and :mod:`gantext.metrics` (what it
+is fed, what it trains, how the outcome is measured), :mod:`gantext.orthogonal` (vectors split into a part along and a
+part across), :mod:`gantext.ledger` (checked equations).
 """
 
 from importlib import import_module
@@ -11,10 +12,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gantext import data, divergences, gan, ledger, matexp, metrics, nets, tangent
+    from gantext import data, divergences, gan, ledger, matexp, metrics, nets, orthogonal, tangent
 
 __version__ = "0.1.0"
-__all__ = ["data", "divergences", "environment", "gan", "ledger", "matexp", "metrics", "nets", "tangent"]
+__all__ = [
+    "data", "divergences", "environment", "gan", "ledger", "matexp", "metrics", "nets", "orthogonal", "tangent",
+]  # fmt: skip
 
 
 def environment() -> str:

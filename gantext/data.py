@@ -30,7 +30,7 @@ class Law(Protocol):
         ...
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """n independent samples, (n, *shape), float32, on the device of rng."""
+        """n independent samples, of shape `(n, *shape)`, float32, on the device of rng."""
         ...
 
 

@@ -5,7 +5,7 @@ papers on SGAN, WGAN, WGAN-GP and GAN-QP maximise the same thing. Two public cod
 give *small* scores to real samples: there the terms in T change sign and the penalty does not. Under either sign it is
 **added** to the critic's minimised loss, with its factor (10 for WGAN-GP, k = 2 for WGAN-div), not to the generator's.
 
-The chapters are `wasserstein` and, to come, `w-divergence` and `gan-qp`. What is called exact is computed in float64,
+The chapters are `wasserstein`, `w-divergence` and `gan-qp`. What is called exact is computed in float64,
 without a graph.
 An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is computed.
 """
@@ -23,9 +23,9 @@ from torch.nn.functional import logsigmoid, relu
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = [
-    "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "ClosedForm", "Objective", "bures", "gan_qp",
-    "gradient_norms", "gradient_penalty", "interpolate", "jensen_shannon", "wasserstein_1d", "wgan_div_1d",
-    "wgan_gp_1d",
+    "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "ClosedForm", "Objective", "PairForm", "bures", "gan_qp",
+    "gan_qp_binary", "gan_qp_unary", "gradient_norms", "gradient_penalty", "interpolate", "jensen_shannon",
+    "wasserstein_1d", "wgan_div_1d", "wgan_gp_1d",
 ]  # fmt: skip
 
 
@@ -370,6 +370,95 @@ def wgan_div_1d(
     D, ratio, x = _cdf_gap("wgan_div_1d", density_p, density_q, density_r, grid)
     slope = (ratio / (k * power)).pow(1 / (power - 1))
     return ClosedForm((power - 1) / power * torch.trapezoid(D.abs() * slope, x), -D.sign() * slope)
+
+
+class PairForm(NamedTuple):
+    """Value of GAN-QP between two discrete laws, and its optimal critic: Delta of every pair, or T of every point."""
+
+    value: Tensor
+    critic: Tensor
+
+
+def gan_qp_binary(p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> PairForm:
+    """Exact value of GAN-QP with a critic of *two* arguments, the QP divergence (equation `gan-qp:binary-value`).
+
+    Maximum of E_{p x q} (Delta - Delta^2 / (2 lambda d)) over antisymmetric Delta, attained by `gan-qp:binary-critic`,
+    `Delta = lambda d (A - B) / (A + B)` with A = p_i q_j and B = p_j q_i, so that `|Delta| <= lambda d`.
+
+    Args:
+        p, q: (n,), probabilities of the same n points.
+        distance: (n, n), d_ij = d_ji > 0 between different points; no triangle inequality is needed, and the diagonal
+            is not used.
+        lambda_: > 0, score per distance (`gan-qp:unit`).
+    Returns:
+        `PairForm(value, critic)`: a scalar in the unit of lambda d, and Delta_ij = T(i, j) - T(j, i), (n, n), large
+        where i is the real one; NaN for a pair that is never drawn.
+
+    The commonest surprise: nobody trains this critic. Programs score single samples: that is `gan_qp_unary`, whose
+    value is smaller. Source: Su, arXiv 1811.07296.
+
+    >>> gan_qp_binary(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 3], [3, 0]]), 1.0).value
+    tensor(1.5000, dtype=torch.float64)
+    """
+    p, q, d = _pairs("gan_qp_binary", p, q, distance, lambda_)
+    e, m = p - q, (p + q) / 2
+    gap = e[:, None] * m - e * m[:, None]  # A - B, without cancellation where p and q are nearly equal
+    both = p[:, None] * q + q[:, None] * p
+    share = (gap / both).where(both > 0, math.nan).fill_diagonal_(0)
+    return PairForm(lambda_ / 4 * (d * gap * share).nansum(), lambda_ * d * share)
+
+
+def gan_qp_unary(p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> PairForm:
+    """Exact value of GAN-QP with a critic of *one* argument, Delta = T_i - T_j (equation `gan-qp:unary-value`).
+
+    The best T solves `L T = p - q` (`gan-qp:unary-critic`), where L is the Laplacian of the graph with the weights
+    `w_ij = (p_i q_j + q_i p_j) / (lambda d_ij)`, and the value is `(p - q) . T / 2`: a network of resistors.
+
+    Args:
+        p, q, distance, lambda_: as in `gan_qp_binary`; the value is never above its.
+    Returns:
+        `PairForm(value, critic)`: a scalar, and T, (n,), with mean 0 under (p + q) / 2; NaN where both laws are 0.
+
+    The commonest surprise: `|T_i - T_j|` can exceed lambda d_ij, also between points that both laws charge
+    (`gan-qp:lipschitz`). Source: the chapter `gan-qp`.
+
+    >>> d = torch.tensor([[0.0, 1, 4], [1, 0, 3], [4, 3, 0]])  # the points 0, 1 and 4
+    >>> T = gan_qp_unary(torch.tensor([0.5, 0.5, 0]), torch.tensor([0.5, 0, 0.5]), d, 1.0).critic
+    >>> T - T[2]
+    tensor([3.0000, 3.7500, 0.0000], dtype=torch.float64)
+    """
+    p, q, d = _pairs("gan_qp_unary", p, q, distance, lambda_)
+    used = p + q > 0
+    p, q, d = p[used], q[used], d[used][:, used]
+    w = ((p[:, None] * q + q[:, None] * p) / (lambda_ * d)).fill_diagonal_(0)
+    degree = w.sum(1).where(w.sum(1) > 0, 1.0)  # 0 only for a single point
+    root = degree.sqrt()
+    # Scaled by its diagonal the Laplacian stays well conditioned when tails have weights of 1e-40; T is fixed up to
+    # a constant, and adding the projection on the constants chooses one.
+    constant = root / root.norm()
+    scaled = (degree.diag() - w) / (root[:, None] * root) + constant[:, None] * constant
+    T = torch.linalg.solve(scaled, (p - q) / root) / root
+    T = T - ((p + q) / 2) @ T
+    critic = torch.full_like(used, math.nan, dtype=T.dtype)
+    critic[used] = T
+    return PairForm((p - q) @ T / 2, critic)
+
+
+def _pairs(name: str, p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The checked laws and distances, these with ones on the diagonal."""
+    _check_number(name, "lambda_", lambda_, 0)
+    p = _law(name, "p", p)
+    n = len(p)
+    q = _law(name, "q", q, n)
+    d = _floating(name, "distance", distance).detach().double()
+    if d.shape == (n, n):
+        d = d.clone().fill_diagonal_(1)
+    if d.shape != (n, n) or not d.isfinite().all() or d.min() <= 0 or not torch.allclose(d, d.mT, rtol=1e-5, atol=0):
+        raise ValueError(
+            f"{name}: distance of shape {tuple(d.shape)}, least entry {d.min():.3g}, must be {(n, n)}, symmetric, "
+            "finite and > 0 off the diagonal. Merge equal points, adding up their probabilities."
+        )
+    return p, q, (d + d.mT) / 2
 
 
 def _cdf_gap(name: str, p: Tensor, q: Tensor, r: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

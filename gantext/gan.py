@@ -146,7 +146,7 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
         norm: d(x, y) of each pair of samples, over all of their numbers: "L1", "L2" or "squared" (the square of L2).
 
     The commonest surprise: norms here are sums. Su's code takes means over the D numbers of an image with factor 10:
-    lambda_ = 10 / D for L1 and 10 / D^(1/2) for L2. Source: Su, arXiv 1811.07296.
+    `lambda_ = 10 / D` for L1 and `10 / D^(1/2)` for L2. Source: Su, arXiv 1811.07296.
 
     >>> batch = Batch(torch.full((1, 2), 3.0), torch.zeros(1, 2), None, torch.Generator())
     >>> qp(norm="L1").critic_loss(lambda x: x.sum(1), batch)  # D = 6, d = 6

@@ -70,7 +70,7 @@ def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
         shape: of one sample, (d,) with d <= 3 or (64,).
         latent: >= 1, numbers in a latent vector.
     Returns:
-        A network from (N, latent) to (N, *shape); digits lie in (-1, 1).
+        A network from (N, latent) to `(N, *shape)`; digits lie in (-1, 1).
 
     The commonest surprise: in training mode a batch norm makes each digit depend on its batch. Call `eval()` to sample.
 
@@ -92,7 +92,7 @@ def critic(shape: tuple[int, ...], *, spectral: bool = False) -> nn.Sequential:
         shape: of one sample, (d,) with d <= 3 or (64,).
         spectral: as in `mlp`.
     Returns:
-        A network from (N, *shape) to scores (N,), any real numbers: no sigmoid.
+        A network from `(N, *shape)` to scores (N,), any real numbers: no sigmoid.
 
     The commonest surprise: scores are (N,), not (N, 1), which beside (N,) would broadcast to N x N.
 

@@ -17,7 +17,7 @@
 # A generative adversarial network plays with two distributions: $p$, the law of the data, and $q$, the law of what the generator makes. A second network, the critic (判别器), is trained to tell them apart, and
 # the slope of the critic is the only thing the generator ever hears. So two questions decide everything. *Which distance does the best critic measure? Which slope does it hand down?*
 #
-# This chapter is the background that the chapters on GANs build on; those on the Wasserstein divergence and on GAN-QP are still to be written. It follows two articles by Su Jianlin (苏剑林), 互怼的艺术：从零直达 WGAN-GP {cite:p}`su2017wgangp` and 从 Wasserstein 距离、对偶理论到 WGAN {cite:p}`su2019wasserstein`, and the papers they
+# This chapter is the background of the next three: {doc}`w-divergence`, {doc}`gan-qp`, and {doc}`gan-comparison`. It follows two articles by Su Jianlin (苏剑林), 互怼的艺术：从零直达 WGAN-GP {cite:p}`su2017wgangp` and 从 Wasserstein 距离、对偶理论到 WGAN {cite:p}`su2019wasserstein`, and the papers they
 # explain: the original game {cite:p}`goodfellow2014generative`, the Wasserstein GAN {cite:p}`arjovsky2017wasserstein`, its gradient penalty {cite:p}`gulrajani2017improved`, and the analysis of its dynamics {cite:p}`mescheder2018which`. Every numbered equation carries a mark that opens its check.
 #
 # A convention for the whole part: **a large value of the critic means "real"**. Papers and programs differ in this sign; ours is fixed here.
@@ -126,7 +126,7 @@
 # | WGAN ($W_1$) | $a$ | $1$ | stays 1 | {eq}`wasserstein:point-w` |
 # | WGAN-GP with weight $\lambda$ | $a + \frac{a^2}{4\lambda}$ | $1 + \frac{a}{2\lambda}$ | stays 1 | {eq}`wasserstein:point-gp`, {eq}`wasserstein:point-gp-slope` |
 #
-# This table is the thread of the part. The chapters on the Wasserstein divergence and GAN-QP will add their own lines: objectives whose slope goes to zero together with $a$, and what that costs elsewhere.
+# This table is the thread of the part. {doc}`w-divergence` and {doc}`gan-qp` add their own lines, {eq}`w-divergence:point-slope` and {eq}`gan-qp:point-slope`: one has a slope that goes to zero together with $a$, the other a slope that one number fixes.
 #
 # Everything on this page is computed by the page itself. First the set-up; then the picture again for readers on paper, on GitHub or on Colab, this time *measured*: each value comes from an optimiser that does not know the formulas.
 

@@ -26,6 +26,8 @@ from gantext.divergences import (
     Objective,
     bures,
     gan_qp,
+    gan_qp_binary,
+    gan_qp_unary,
     gradient_norms,
     gradient_penalty,
     interpolate,
@@ -594,6 +596,122 @@ def test_value_is_infinite_where_mass_must_cross_what_is_not_penalised() -> None
     assert same[1].value == 0 and (same[1].slope == 1).all()
 
 
+# --- GAN-QP on finitely many points
+
+
+def apart(x: Tensor) -> Tensor:
+    return (x[:, None] - x).abs()
+
+
+def symmetric(n: int) -> Tensor:
+    """Dissimilarities that break the triangle inequality."""
+    return (lambda d: (d + d.T) / 2)(torch.rand(n, n, dtype=F64).square() + 1e-3)
+
+
+def pairwise(p: Tensor, q: Tensor, delta: Tensor, d: Tensor, lambda_: float) -> Tensor:
+    """E over x ~ p and y ~ q of Delta - Delta^2 / (2 lambda d), pair by pair."""
+    terms = [
+        p[i] * q[j] * (delta[i, j] - delta[i, j] ** 2 / (2 * lambda_ * d[i, j]))
+        for i in range(len(p))
+        for j in range(len(q))
+        if i != j
+    ]
+    return torch.stack(terms).sum()
+
+
+@pytest.mark.parametrize("n", [2, 5, 6])
+def test_gan_qp_critics_are_optimal(n: int) -> None:
+    p, q, d, lambda_ = law(n), law(n), symmetric(n), 0.7
+    binary, unary = gan_qp_binary(p, q, d, lambda_), gan_qp_unary(p, q, d, lambda_)
+    S = binary.critic.clone().requires_grad_()  # any matrix S gives an antisymmetric Delta
+    best = pairwise(p, q, (S - S.T) / 2, d, lambda_)
+    assert best.item() == pytest.approx(binary.value.item(), rel=1e-12)
+    assert grad(best, S)[0].abs().max() < 1e-14
+    assert (binary.critic.abs() <= lambda_ * d).all()
+    T = unary.critic.clone().requires_grad_()
+    best = pairwise(p, q, T[:, None] - T, d, lambda_)
+    assert best.item() == pytest.approx(unary.value.item(), rel=1e-12)
+    assert grad(best, T)[0].abs().max() < 1e-14
+    assert unary.value <= binary.value * (1 + 1e-12)  # the objectives are concave: zero gradient is a maximum
+    for _ in range(5):
+        S, T = binary.critic + 0.1 * randn(n, n), unary.critic + 0.1 * randn(n)
+        assert pairwise(p, q, (S - S.T) / 2, d, lambda_) < binary.value
+        assert pairwise(p, q, T[:, None] - T, d, lambda_) < unary.value
+
+
+@pytest.mark.parametrize("oracle", [gan_qp_binary, gan_qp_unary])
+def test_gan_qp_laws(oracle: Callable[..., Any]) -> None:
+    p, q, d = law(6), law(6), symmetric(6)
+    value, critic = oracle(p, q, d, 1.0)
+    assert value > 0 and oracle(p, p, d, 1.0).value == 0
+    back = oracle(q, p, d, 1.0)
+    torch.testing.assert_close((back.value, back.critic), (value, -critic))
+    five = oracle(p, q, d, 5.0)  # lambda is a unit
+    torch.testing.assert_close((five.value, five.critic), (5 * value, 5 * critic))
+    order = torch.randperm(6)
+    moved = oracle(p[order], q[order], d[order][:, order], 1.0)
+    assert moved.value.item() == pytest.approx(value.item(), rel=1e-12)
+    two = torch.eye(2), 3 * (1 - torch.eye(2))
+    assert oracle(two[0][0], two[0][1], two[1], 0.5).value.item() == pytest.approx(0.75, rel=1e-15)
+    alone = oracle(torch.ones(1), torch.ones(1), torch.zeros(1, 1), 1.0)
+    assert alone.value == 0 and not alone.critic.any()
+
+
+@pytest.mark.parametrize(
+    ("mean", "binary", "unary"),
+    [(0.5, 0.12458, 0.10793), (1, 0.38991, 0.36330), (2, 0.96449, 0.95388), (4, 1.99923, 1.99903)],
+)
+def test_gan_qp_of_two_gaussians(mean: float, binary: float, unary: float) -> None:
+    x = torch.linspace(-9, 13, 301, dtype=F64)  # tails of 1e-63
+    p, q = (torch.softmax(-((x - m) ** 2) / 2, 0) for m in (0, mean))
+    assert gan_qp_binary(p, q, apart(x), 1.0).value.item() == pytest.approx(binary, abs=6e-6)
+    assert gan_qp_unary(p, q, apart(x), 1.0).value.item() == pytest.approx(unary, abs=6e-6)
+    product = p[:, None] * q
+    for d in (apart(x), apart(x) ** 2):  # a linear critic is a lower bound: E Delta^2 / d known, Delta = theta (y - x)
+        theta = mean / (product * torch.where(d > 0, apart(x) ** 2 / d, 0.0)).sum()
+        assert mean * theta / 2 < gan_qp_unary(p, q, d, 1.0).value < (product * d).sum() / 2
+
+
+def test_gan_qp_disjoint_supports_and_points_never_drawn() -> None:
+    p, q = torch.tensor([0.25, 0.75, 0, 0, 0]), torch.tensor([0, 0, 0.5, 0.5, 0])
+    d = symmetric(5)
+    binary, unary = gan_qp_binary(p, q, d, 2.0), gan_qp_unary(p, q, d, 2.0)
+    mean = (p.double() @ d @ q.double()).item()  # of the distance; the two-argument critic attains lambda / 2 times it
+    assert binary.value.item() == pytest.approx(mean, rel=1e-14) and unary.value < mean
+    assert unary.critic[:4].isfinite().all() and unary.critic[4].isnan()
+    drawn = torch.zeros(5, 5, dtype=torch.bool)
+    drawn[:2, 2:4] = drawn[2:4, :2] = True
+    drawn.fill_diagonal_(True)
+    assert torch.equal(binary.critic.isfinite(), drawn)
+
+
+def test_gan_qp_of_nearby_laws_keeps_its_digits() -> None:
+    p, d = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=F64), apart(torch.tensor([0.0, 1, 4, 6], dtype=F64))
+    c, step = 2.0**-44, torch.tensor([1.0, -2, 4, -3], dtype=F64)
+    q, tilt = p + c * step, step[:, None] * p - step * p[:, None]
+    exact = (d * tilt**2 / (8 * p[:, None] * p)).sum().item()  # of value / c^2, to first order in c
+    assert gan_qp_binary(p, q, d, 1.0).value.item() / c**2 == pytest.approx(exact, rel=1e-11)
+    A, B = p[:, None] * q, q[:, None] * p
+    naive = (d * (A - B) ** 2 / (A + B)).sum().item() / 4
+    assert abs(naive / c**2 / exact - 1) > 1e-5
+    w = (2 * p[:, None] * p / (d + torch.eye(4))).fill_diagonal_(0)
+    T = torch.linalg.lstsq((w.sum(1).diag() - w), step[:, None], driver="gelsd").solution[:, 0]
+    assert gan_qp_unary(p, q, d, 1.0).value.item() / c**2 == pytest.approx((step @ T).item() / 2, rel=1e-11)
+
+
+def test_gan_qp_unary_is_solved_without_the_pseudo_inverse() -> None:
+    """Weights of 1e-40 next to 1: a pseudo-inverse takes the small eigenvalues for zeros."""
+    x = torch.linspace(0, 1, 6, dtype=F64)
+    p = torch.tensor([1, 1, 1e-30, 1e-30, 1e-30, 1e-36], dtype=F64)
+    q = torch.tensor([1e-30, 1e-30, 1e-36, 3e-30, 1, 1], dtype=F64)
+    p, q = p / p.sum(), q / q.sum()
+    T, w = gan_qp_unary(p, q, apart(x), 1.0).critic, (p[:, None] * q + q[:, None] * p) / (apart(x) + torch.eye(6))
+    flow = (w * (T[:, None] - T)).sum(1)
+    torch.testing.assert_close(flow, p - q, rtol=1e-9, atol=0)
+    naive = torch.linalg.pinv(w.sum(1).diag() - w) @ (p - q)
+    assert ((naive - naive[0]) - (T - T[0])).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("oracle", [wasserstein_1d, jensen_shannon])
 def test_oracles_take_float32_and_return_float64_without_graph(oracle: Callable[..., Tensor]) -> None:
     p = torch.tensor([0.25, 0.75], requires_grad=True)
@@ -672,6 +790,13 @@ GRID = torch.linspace(0, 1, 11)
         (lambda: wgan_gp_1d(2 * GRID, ONE, GRID, GRID, 1.0), ValueError, ["density_q of shape (3,)", "(11,)"]),
         (lambda: wgan_gp_1d(2 * GRID, 2 * GRID, 4 * GRID - 1, GRID, 1.0), ValueError, ["density_r", "minimum -1"]),
         (lambda: wgan_gp_1d(GRID, GRID, GRID, GRID, -1.0), ValueError, ["weight is -1.0", "> 0"]),
+        (lambda: gan_qp_binary(TWO / 2, TWO / 2, 1 - EYE, 0.0), ValueError, ["gan_qp_binary: lambda_ is 0.0", "> 0"]),
+        (lambda: gan_qp_binary(TWO, TWO / 2, 1 - EYE, 1.0), ValueError, ["p has minimum 1 and sum 2", "Divide"]),
+        (lambda: gan_qp_unary(TWO / 2, ONE / 3, 1 - EYE, 1.0), ValueError, ["gan_qp_unary: q of shape (3,)", "(2,)"]),
+        (lambda: gan_qp_unary(TWO / 2, TWO / 2, ONE, 1.0), ValueError, ["distance of shape (3,)", "(2, 2)", "Merge"]),
+        (lambda: gan_qp_unary(TWO / 2, TWO / 2, EYE, 1.0), ValueError, ["least entry 0", "> 0 off", "Merge"]),
+        (lambda: gan_qp_unary(TWO / 2, TWO / 2, 1 + EYE.roll(1, 0).triu(), 1.0), ValueError, ["symmetric"]),
+        (lambda: gan_qp_unary(TWO / 2, TWO / 2, EYE.long(), 1.0), TypeError, ["distance is torch.int64", "floating"]),
         (lambda: wgan_div_1d(GRID, GRID, GRID, GRID, 0.0), ValueError, ["k is 0.0", "> 0"]),
         (lambda: wgan_div_1d(GRID, GRID, GRID, GRID, 1.0, 1.0), ValueError, ["power is 1.0", "> 1"]),
     ],

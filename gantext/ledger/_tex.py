@@ -244,9 +244,12 @@ class _Reader:
         return Node("call", ("exp", exponent)) if base == Node("sym", ("e",)) else Node("pow", (base, exponent))
 
     def argument_tokens(self) -> list[str]:
-        """The tokens of a TeX argument: a braced group or one token."""
+        r"""The tokens of a TeX argument: a braced group or one token, of a number one digit (``\frac12`` is 1/2)."""
         if self.peek() != "{":
-            return [self.next()]
+            token = self.next()
+            if token[0].isdigit() and len(token) > 1:
+                self.items = [*self.items[: self.at], token[1:], *self.items[self.at :]]
+            return [token[0] if token[0].isdigit() else token]
         start, depth = self.at + 1, 0
         while True:
             token = self.next()
