@@ -28,7 +28,8 @@
 # ```{raw} html
 # <figure id="qp-figure" class="qp-figure">
 # <style>
-# .qp-figure { margin: 1rem 0; --qp-main: var(--pst-color-primary, #0072B2); --qp-bad: #D55E00; }
+# .qp-figure { margin: 1rem 0; --qp-main: var(--pst-color-primary, #0072B2); --qp-bad: #B34700; }
+# html[data-theme="dark"] .qp-figure { --qp-bad: #FF8A3D; }
 # .qp-figure .qp-row { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; align-items: center; }
 # .qp-figure label { font-weight: 600; }
 # .qp-figure input[type=range] { width: min(100%, 13rem); min-height: 1.75rem; accent-color: var(--qp-main); vertical-align: middle; }
