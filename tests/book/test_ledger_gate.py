@@ -155,11 +155,11 @@ class SmallBook:
         nb.metadata["gantext"] = {"verified": {"date": "2026-01-02", "device": "CPU", "versions": {"torch": "2.13.0"}}}
         nbformat.write(nb, self.chapter.with_suffix(".ipynb"))
 
-    def build(self) -> str:
+    def build(self, fresh: bool = True) -> str:
         """Build with warnings as errors; returns what Sphinx said."""
         settings = {
             "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "gantext_book"],
-            "exclude_patterns": ["_build", "notebooks/*.ipynb", "jupyter_cache"],
+            "exclude_patterns": ["_build", "notebooks/*.ipynb", "jupyter_cache", "jupyter_execute"],
             "nb_execution_mode": "cache",
             "nb_execution_cache_path": str(self.root / "jupyter_cache"),
             "nb_merge_streams": True,
@@ -176,7 +176,7 @@ class SmallBook:
         with patch_docutils(), docutils_namespace():
             app = Sphinx(
                 str(self.root), None, str(out), str(out / "doctrees"), "html", confoverrides=settings,
-                status=said, warning=said, freshenv=True, warningiserror=True, keep_going=True,
+                status=said, warning=said, freshenv=fresh, warningiserror=True, keep_going=True,
             )  # fmt: skip
             app.build()
             assert app.statuscode == 0, said.getvalue()
@@ -321,6 +321,18 @@ def test_entries_of_a_removed_chapter_leave_the_ledger(book: SmallBook) -> None:
     book.chapter.with_suffix(".ipynb").unlink()
     with pytest.raises(ExtensionError):
         book.build()
+
+
+def test_functions_lead_to_a_chapter_that_came_after_them(book: SmallBook) -> None:
+    book.stored[0]["functions"] = []
+    book.store()
+    book.build()
+    assert book.page("book/api").select_one('a[href$="#equation-small-square"]') is None
+    book.stored[0]["functions"] = ["gantext.environment"]
+    book.edit("Before the first equation.", "Before the first of the equations.")
+    book.store()
+    book.build(fresh=False)  # reads the chapter again, and with it the page of the functions
+    assert book.page("book/api").select_one('a[href$="#equation-small-square"]') is not None
 
 
 def test_the_record_is_read_from_the_notebook_alone(book: SmallBook) -> None:

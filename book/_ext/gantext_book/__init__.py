@@ -29,6 +29,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(pages.made)
     for name in ("ledger-table", "ledger-count", "errata", "results"):
         app.add_directive(name, pages.Made)
+    app.connect("env-get-outdated", equations.documenting_pages)
     app.connect("env-before-read-docs", equations.load_entries)
     app.connect("doctree-read", equations.collect)
     app.connect("env-purge-doc", equations.purge)

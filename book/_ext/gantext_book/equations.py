@@ -58,11 +58,13 @@ class Book:
     entries: dict[str, list[Stored]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)  # pages computed from the records of others
+    documenting: set[str] = field(default_factory=set)  # pages of functions, which lead to the equations they compute
 
     def forget(self, docname: str) -> None:
         self.equations.pop(docname, None)
         self.unlabelled.pop(docname, None)
         self.made.discard(docname)
+        self.documenting.discard(docname)
 
     def all_equations(self) -> list[Equation]:
         return [e for page in self.equations.values() for e in page]
@@ -158,6 +160,13 @@ def collect(app: Sphinx, doctree: nodes.document) -> None:
 def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
     """``env-purge-doc``: forget a page that is read again or gone."""
     book(env).forget(docname)
+
+
+def documenting_pages(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], gone: set[str]
+) -> list[str]:
+    """``env-get-outdated``: pages of functions are read again whenever a chapter's equations may have changed."""
+    return sorted(book(env).documenting & env.found_docs) if added | changed | gone else []
 
 
 def made_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:

@@ -202,6 +202,7 @@ def copy_notebooks(app: Sphinx, exception: Exception | None) -> None:
 
 def link_equations(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """``autodoc-process-docstring``: a function's documentation links to the equations whose entries name it."""
+    book(app.env).documenting.add(app.env.docname)
     labels = {s.entry.label for s in book(app.env).all_entries() if name in s.entry.functions and s.entry.tex}
     if labels:
         lines += ["", "Computes " + ", ".join(f":eq:`{label}`" for label in sorted(labels)) + ".", ""]
