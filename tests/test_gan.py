@@ -801,7 +801,7 @@ def test_fit_critic_refuses(options: dict[str, Any], error: type[Exception], mes
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: game("hinge"), TypeError, "game: objective is 'hinge', must be"),  # pyright: ignore[reportArgumentType]
+        (lambda: game(cast(Any, "hinge")), TypeError, "game: objective is 'hinge', must be"),
         (lambda: game(HINGE, penalty=-1), ValueError, "game: penalty is -1, must be a finite number >= 0"),
         (lambda: game(HINGE, penalty=math.inf), ValueError, "game: penalty is inf"),
         (lambda: game(HINGE, penalty=1, centre=-1), ValueError, "game: centre is -1"),
