@@ -1563,7 +1563,7 @@ assert error < 1e-12
 print("one convolution, two dense layers: the gradients of both forms agree to 12 digits")
 
 # %% [markdown]
-# In {func}`gantext.gan.fit` it is used where it wins: for the penalty on the samples, where the whole critic step becomes about 1.1 to 1.6 times as fast even against double backward that shares one forward pass. On segments the gain is up to 1.3 for larger critics and none for the smallest of this book, which keeps double backward. The measurements, with the two claims of ours that failed, are on the page {doc}`../book/results`.
+# In {func}`gantext.gan.fit` it is used where it wins: for the penalty on the samples, where it was faster at every size measured, even against double backward that shares one forward pass. On segments the gain is smaller, and none for the smallest critic of this book; there the loop keeps double backward. The measurements, with the two claims of ours that failed, are on the page {doc}`../book/results`.
 #
 # ## Claims and measurements
 
