@@ -22,7 +22,7 @@
 #
 # ## The result in one picture
 #
-# Each dot is one trained generator, each bar the mean of eight seeds with its 95 % interval. The sweep is a command, `make compare`, that takes about two hours on two cores; its record lies in the repository, and this page draws it.
+# Each dot is one trained generator, each bar the mean of eight seeds with its 95 % interval. The sweep is a command, `make compare`, that takes about an hour and a half of processor time; its record lies in the repository, and this page draws it.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
