@@ -12,13 +12,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 import gantext
+from gantext.metrics import half_width
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -105,6 +108,29 @@ def interleave(
         for name in list(calls)[:: 1 if k % 2 == 0 else -1]:
             times[name].append(1e3 * seconds(calls[name], repeats[name]))
     return {name: {"median_ms": statistics.median(t), "min_ms": min(t), "max_ms": max(t)} for name, t in times.items()}
+
+
+def sweep(keep: Callable[..., None], runs: Sequence[tuple[Any, ...]], path: Callable[..., Path], jobs: int) -> None:
+    """Call `keep(*run)` for each run whose file `path(*run)` is not there yet, `jobs` of them side by side."""
+    for folder in {path(*run).parent for run in runs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    missing = [run for run in runs if not path(*run).exists()]
+    with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing)) as bar:
+        for done in as_completed(pool.submit(keep, *run) for run in missing):
+            done.result()
+            bar.update()
+
+
+def store(file: Path, kept: dict[str, Any]) -> None:
+    """Keep a run; an interrupted call leaves no file."""
+    torch.save(kept, file.with_suffix(".tmp"))
+    file.with_suffix(".tmp").replace(file)  # atomic
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and 95 % interval in words."""
+    half = half_width(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.3g} ± {half:.2g}"
 
 
 def rounded(value: Any, digits: int = 4) -> Any:

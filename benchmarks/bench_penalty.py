@@ -17,8 +17,8 @@ from _common import ROOT, device, environment, interleave, single_threaded, test
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gantext.divergences import WASSERSTEIN, gradient_penalty, interpolate
 from gantext.nets import mlp
+from gantext.objectives import WASSERSTEIN, gradient_penalty, interpolate
 from gantext.tangent import scores_and_penalty, tangent_penalty
 
 sys.path.insert(0, str(ROOT / "tests"))

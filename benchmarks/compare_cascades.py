@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
-from gantext import data, gan, metrics, nets
-from gantext.divergences import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
+from gantext import data, games, gan, metrics, nets
+from gantext.objectives import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
 from gantext.orthogonal import CascadeHead, cascade_directions
 
 RUNS = _common.ROOT / "_build" / "cascades"
@@ -151,21 +151,21 @@ def samplers(setting: str, size: int) -> tuple[gan.Sampler, gan.Sampler]:
     return real, codes
 
 
-def game(setting: str, size: int = 1) -> gan.Game:
+def game(setting: str, size: int = 1) -> games.Game:
     """The mean of the losses of all scores, summed over `size` stacked networks."""
     objective: Objective = {"non-saturating": NON_SATURATING, "GAN-QP": WASSERSTEIN}.get(setting, HINGE)
 
-    def critic_loss(critic: gan.Critic, batch: gan.Batch) -> Tensor:
+    def critic_loss(critic: games.Critic, batch: games.Batch) -> Tensor:
         real, fake = critic(batch.real), critic(batch.fake)  # (n, S, N)
         if setting != "GAN-QP":
             return size * objective.critic_loss(real, fake)
         distance = (batch.real - batch.fake).norm(dim=-1, keepdim=True).detach().expand_as(real)
         return size * gan_qp(real, fake, distance, LAMBDA)
 
-    def generator_loss(critic: gan.Critic, batch: gan.Batch) -> Tensor:
+    def generator_loss(critic: games.Critic, batch: games.Batch) -> Tensor:
         return size * objective.generator_loss(critic(batch.fake))
 
-    return gan.Game(setting, critic_loss, generator_loss)
+    return games.Game(setting, critic_loss, generator_loss)
 
 
 def train(setting: str, head: str, seeds: Sequence[int], steps: int = STEPS) -> gan.Fit:
@@ -255,7 +255,7 @@ def difference(runs: list[dict[str, Any]], setting: str, a: str, b: str, end: st
     n, mean, spread = len(gaps), statistics.fmean(gaps), statistics.stdev(gaps)
     return {
         "setting": setting, "a": a, "b": b, "end": end, "n": n, "mean": mean, "spread": spread,
-        "half": scipy.stats.t.ppf(0.975, n - 1) * spread / n**0.5,
+        "half": metrics.half_width(gaps),
         "p": float(cast(Any, scipy.stats.ttest_1samp(gaps, 0)).pvalue), "detectable": detectable(n) * spread,
     }  # fmt: skip
 
@@ -295,7 +295,9 @@ def tables(runs: list[dict[str, Any]], differences: list[dict[str, Any]]) -> lis
         body = []
         for head in dict.fromkeys(run["head"] for run in mine):
             good = [run for run in mine if run["head"] == head]
-            cells = [spread([run[end][s] for run in good]) for end in ("last", "average") for s in mine[0]["last"]]
+            cells = [
+                _common.spread([run[end][s] for run in good]) for end in ("last", "average") for s in mine[0]["last"]
+            ]
             body.append([head, str(len(good)), *cells])
         title = f"{setting}: {STEPS} generator steps, mean ± 95 % interval"
         columns = [f"{s}, {end}" for end in ("last", "average") for s in mine[0]["last"]]
@@ -307,12 +309,6 @@ def tables(runs: list[dict[str, Any]], differences: list[dict[str, Any]]) -> lis
     ]  # fmt: skip
     head = ["setting", "heads", "generator", "seeds", "difference", "p", "p after Holm", "found in 80 %"]
     return [*made, {"title": "Fréchet distance, seed by seed: lower is better", "head": head, "rows": body}]
-
-
-def spread(values: list[float]) -> str:
-    """Mean and 95 % interval (Student's t) in words."""
-    half = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.fmean(values):.3g} ± {half:.2g}"
 
 
 BLOCKS = [(setting, head, block) for (setting, head), n in ARMS.items() for block in range(n)]

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import _common
-import scipy.stats
 import torch
 from tqdm import tqdm
 
-from gantext import data, gan, metrics, nets
-from gantext.divergences import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
+from gantext import data, games, gan, metrics, nets
+from gantext.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
 
 RUNS = _common.ROOT / "_build" / "gans"
 SEEDS = range(8)
@@ -41,16 +39,16 @@ class Method:
 
 
 METHODS = {
-    "SGAN, saturating": Method(lambda size: gan.game(SATURATING)),
-    "SGAN, non-saturating": Method(lambda size: gan.game(NON_SATURATING)),
-    "hinge": Method(lambda size: gan.game(HINGE)),
-    "WGAN, clipped, 5 critic steps": Method(lambda size: gan.game(WASSERSTEIN, clip=0.01, name="WGAN"), n_critic=5),
-    "WGAN-GP": Method(lambda size: gan.wgan_gp()),
-    "WGAN-GP, its authors' way": Method(lambda size: gan.wgan_gp(), n_critic=5, betas=(0.0, 0.9)),
-    "WGAN-div, interpolates": Method(lambda size: gan.wgan_div()),
-    "WGAN-div, real and fake": Method(lambda size: gan.wgan_div(at="samples")),
-    "GAN-QP, L1": Method(lambda size: gan.qp(10 / size, "L1")),
-    "GAN-QP, L2": Method(lambda size: gan.qp(10 / size**0.5, "L2")),
+    "SGAN, saturating": Method(lambda size: games.game(SATURATING)),
+    "SGAN, non-saturating": Method(lambda size: games.game(NON_SATURATING)),
+    "hinge": Method(lambda size: games.game(HINGE)),
+    "WGAN, clipped, 5 critic steps": Method(lambda size: games.game(WASSERSTEIN, clip=0.01, name="WGAN"), n_critic=5),
+    "WGAN-GP": Method(lambda size: games.wgan_gp()),
+    "WGAN-GP, its authors' way": Method(lambda size: games.wgan_gp(), n_critic=5, betas=(0.0, 0.9)),
+    "WGAN-div, interpolates": Method(lambda size: games.wgan_div()),
+    "WGAN-div, real and fake": Method(lambda size: games.wgan_div(at="samples")),
+    "GAN-QP, L1": Method(lambda size: games.qp(10 / size, "L1")),
+    "GAN-QP, L2": Method(lambda size: games.qp(10 / size**0.5, "L2")),
 }
 
 
@@ -102,19 +100,7 @@ def keep(task: str, method: str, seed: int) -> None:
     except FloatingPointError as error:
         kept["diverged"] = str(error)
     kept["seconds"] = time.process_time() - begin
-    file = path(task, method, seed)
-    torch.save(kept, file.with_suffix(".tmp"))
-    file.with_suffix(".tmp").replace(file)
-
-
-def sweep(tasks: list[str], jobs: int) -> None:
-    RUNS.mkdir(parents=True, exist_ok=True)
-    runs = [(task, method, seed) for seed in SEEDS for task, method in itertools.product(tasks, METHODS)]
-    missing = [run for run in runs if not path(*run).exists()]
-    with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing)) as bar:
-        for done in as_completed(pool.submit(keep, *run) for run in missing):
-            done.result()
-            bar.update()
+    _common.store(path(task, method, seed), kept)
 
 
 def scores(task: str, x: torch.Tensor) -> dict[str, float]:
@@ -146,14 +132,6 @@ def time_per_step(steps: int = 40) -> dict[str, dict[str, float]]:
     return ratios
 
 
-def spread(values: list[float]) -> str:
-    """Mean and 95 % interval (Student's t) in words."""
-    mean, half = statistics.fmean(values), 0.0
-    if len(values) > 1:
-        half = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.3g} ± {half:.2g}"
-
-
 def tables(runs: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
     """For the page of results: one table a law, a row a method, mean ± 95 % interval over the seeds."""
     made = []
@@ -164,7 +142,7 @@ def tables(runs: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> li
         for method in METHODS:
             mine = [run for run in runs if run["task"] == task and run["method"] == method]
             good = [run for run in mine if run["last"]]
-            cells = [spread([run[end][score] for run in good]) for end in ("last", "average") for score in some]
+            cells = [_common.spread([run[end][score] for run in good]) for end in ("last", "average") for score in some]
             body.append([method, f"{len(good)} of {len(mine)}", *cells])
         made.append(
             {"title": f"{task}: {TASKS[task].steps} generator steps, mean ± 95 % interval", "head": head, "rows": body}
@@ -200,6 +178,7 @@ if __name__ == "__main__":
     arguments.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     arguments.add_argument("--jobs", type=int, default=2, help="runs side by side")
     options = arguments.parse_args()
-    sweep(options.tasks, options.jobs)
+    runs = [(task, method, seed) for seed in SEEDS for task, method in itertools.product(options.tasks, METHODS)]
+    _common.sweep(keep, runs, path, options.jobs)
     if all(path(*run).exists() for run in itertools.product(TASKS, METHODS, SEEDS)):
         report(options.jobs)

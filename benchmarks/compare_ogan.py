@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import _common
-import scipy.stats
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gantext import data, gan, metrics, nets
-from gantext.divergences import NON_SATURATING
+from gantext import data, games, gan, metrics, nets
+from gantext.objectives import NON_SATURATING
 from gantext.orthogonal import o_gan, pearson, split
 
 RUNS = _common.ROOT / "_build" / "ogan"
@@ -68,24 +65,24 @@ class Pair(nn.Module):
         return self.generator(z)
 
 
-def bidirectional(pair: Pair) -> gan.Game:
+def bidirectional(pair: Pair) -> games.Game:
     """Tell (x, E(x)) from (G(z), z); the non-saturating losses of Donahue et al. and Dumoulin et al."""
     T = NON_SATURATING
 
-    def critic_loss(critic: gan.Critic, batch: gan.Batch) -> Tensor:
+    def critic_loss(critic: gan.Critic, batch: games.Batch) -> Tensor:
         with torch.no_grad():
             code = pair.encoder(batch.real)
         return T.critic_loss(*scores(critic, batch, code))
 
-    def generator_loss(critic: gan.Critic, batch: gan.Batch) -> Tensor:
+    def generator_loss(critic: gan.Critic, batch: games.Batch) -> Tensor:
         real, fake = scores(critic, batch, pair.encoder(batch.real))
         return T.generator_loss(fake) + T.generator_loss(-real)  # the encoder wants its pairs taken for the other kind
 
-    def scores(critic: gan.Critic, batch: gan.Batch, code: Tensor) -> tuple[Tensor, Tensor]:
+    def scores(critic: gan.Critic, batch: games.Batch, code: Tensor) -> tuple[Tensor, Tensor]:
         assert batch.latent is not None
         return critic(torch.cat([batch.real, code], 1)), critic(torch.cat([batch.fake, batch.latent], 1))
 
-    return gan.Game(BIGAN, critic_loss, generator_loss)
+    return games.Game(BIGAN, critic_loss, generator_loss)
 
 
 def train(method: str, seed: int, steps: int = STEPS) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
@@ -131,19 +128,7 @@ def keep(method: str, seed: int) -> None:
     except FloatingPointError as error:
         kept["diverged"] = str(error)
     kept["seconds"] = time.process_time() - begin
-    file = path(method, seed)
-    torch.save(kept, file.with_suffix(".tmp"))
-    file.with_suffix(".tmp").replace(file)
-
-
-def sweep(jobs: int) -> None:
-    RUNS.mkdir(parents=True, exist_ok=True)
-    runs = [(method, seed) for seed in SEEDS for method in [*O_GANS, BIGAN, AUTOENCODER]]
-    missing = [run for run in runs if not path(*run).exists()]
-    with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing)) as bar:
-        for done in as_completed(pool.submit(keep, *run) for run in missing):
-            done.result()
-            bar.update()
+    _common.store(path(method, seed), kept)
 
 
 def read_off(generator: nn.Module, critic: nn.Sequential, seed: int) -> Callable[[Tensor], Tensor]:
@@ -271,14 +256,6 @@ def references() -> dict[str, float]:
     }
 
 
-def spread(values: list[float]) -> str:
-    """Mean and 95 % interval (Student's t) in words."""
-    mean, half = statistics.fmean(values), 0.0
-    if len(values) > 1:
-        half = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.3g} ± {half:.2g}"
-
-
 COLUMNS = {
     "frechet": "Fréchet distance of samples", "correlation": "ρ on fakes", "error": "reconstruction error",
     "agreement": "same class", "between": "Fréchet distance half-way", "doubt": "doubt half-way",
@@ -295,7 +272,7 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for method in [*O_GANS, READ, BIGAN, AUTOENCODER]:
             mine = [run for run in runs if run["method"] == method]
             good = [run[end] for run in mine if run[end]]
-            cells = [spread([score[column] for score in good]) for column in COLUMNS]
+            cells = [_common.spread([score[column] for score in good]) for column in COLUMNS]
             body.append([method, f"{len(good)} of {len(mine)}", *cells])
         title = f"Held-out digits, {words}, {STEPS} steps: mean ± 95 % interval"
         made.append({"title": title, "head": ["method", "runs", *COLUMNS.values()], "rows": body})
@@ -317,5 +294,6 @@ def report() -> None:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    sweep(arguments.parse_args().jobs)
+    runs = [(method, seed) for seed in SEEDS for method in [*O_GANS, BIGAN, AUTOENCODER]]
+    _common.sweep(keep, runs, path, arguments.parse_args().jobs)
     report()

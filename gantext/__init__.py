@@ -1,10 +1,11 @@
 """gantext: the thin package behind an executable book of derivations.
 
-Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.divergences` (what critics and
-generators minimise, and the exact values), :mod:`gantext.tangent` (gradient penalties without double backward),
-:mod:`gantext.gan` (the training loop) with :mod:`gantext.data`, :mod:`gantext.nets` and :mod:`gantext.metrics` (what it
-is fed, what it trains, how the outcome is measured), :mod:`gantext.orthogonal` (vectors split into a part along and a
-part across), :mod:`gantext.ledger` (checked equations).
+Each topic is one module: :mod:`gantext.matexp` (matrix exponential), :mod:`gantext.divergences` (exact distances of
+laws), :mod:`gantext.objectives` (what critics and generators minimise, gradient penalties), :mod:`gantext.tangent` (the
+penalties without double backward), :mod:`gantext.games` (the methods), :mod:`gantext.gan` (the training loop) with
+:mod:`gantext.data`, :mod:`gantext.nets` and :mod:`gantext.metrics` (what it is fed, what it trains, how the outcome is
+measured), :mod:`gantext.orthogonal` (vectors split into a part along and a part across), :mod:`gantext.ledger` (checked
+equations).
 """
 
 from importlib import import_module
@@ -12,11 +13,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gantext import data, divergences, gan, ledger, matexp, metrics, nets, orthogonal, tangent
+    from gantext import data, divergences, games, gan, ledger, matexp, metrics, nets, objectives, orthogonal, tangent
 
 __version__ = "0.1.0"
 __all__ = [
-    "data", "divergences", "environment", "gan", "ledger", "matexp", "metrics", "nets", "orthogonal", "tangent",
+    "data", "divergences", "environment", "games", "gan", "ledger", "matexp", "metrics", "nets", "objectives",
+    "orthogonal", "tangent",
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gantext.divergences import _check_number, _floating
+from gantext._checks import check_count, check_number, floating
 
 __all__ = ["Digits", "Law", "Mixture", "digits", "grid", "normal", "ring"]
 
@@ -53,12 +53,12 @@ class Mixture:
     std: float
 
     def __post_init__(self) -> None:
-        means = _floating("Mixture", "means", self.means)
+        means = floating("Mixture", "means", self.means)
         if means.dim() != 2 or not means.isfinite().all():
             raise ValueError(
                 f"Mixture: means of shape {tuple(means.shape)} must be (K, d) and finite. One row is one mode."
             )
-        _check_number("Mixture", "std", self.std, 0, included=True)
+        check_number("Mixture", "std", self.std, 0, included=True)
         object.__setattr__(self, "means", means.detach().to("cpu", torch.float32))
 
     @property
@@ -88,8 +88,8 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.05) -> Mixture:
     >>> ring(4).means.round().abs().tolist()
     [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]]
     """
-    _check_count("ring", "modes", modes)
-    _check_number("ring", "radius", radius, 0)
+    check_count("ring", "modes", modes)
+    check_number("ring", "radius", radius, 0)
     angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     return Mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std)
 
@@ -110,8 +110,8 @@ def grid(side: int = 5, spacing: float = 1.0, std: float = 0.05) -> Mixture:
     >>> grid(2).means.tolist()
     [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
     """
-    _check_count("grid", "side", side)
-    _check_number("grid", "spacing", spacing, 0)
+    check_count("grid", "side", side)
+    check_number("grid", "spacing", spacing, 0)
     ticks = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return Mixture(torch.stack([x.flatten(), y.flatten()], 1), std)
@@ -196,16 +196,8 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_draw(name: str, n: int, rng: torch.Generator) -> None:
-    _check_count(name, "n", n)
+    check_count(name, "n", n)
     if not isinstance(rng, torch.Generator):
         raise TypeError(
             f"{name}: rng is {type(rng).__name__}, must be a torch.Generator. Use torch.Generator().manual_seed(0)."
         )
-
-
-def _check_count(name: str, argument: str, value: int, least: int = 1) -> None:
-    rule = f"must be an int >= {least}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
-    if value < least:
-        raise ValueError(f"{name}: {argument} is {value}, {rule}")

@@ -1,6 +1,6 @@
-"""One training loop for every GAN of the book, and the games it plays.
+"""One training loop for every GAN of the book.
 
-A `Game` is two losses, both minimised; `fit` alternates them. `fit_critic` trains the critic alone, against two fixed
+`fit` alternates the two losses of a `gantext.games.Game`. `fit_critic` trains the critic alone, against two fixed
 laws, which is how the chapters hold trained critics against exact values. A sampler is any function
 `(n, rng) -> (n, ...)`, such as `gantext.data.ring().sample`, that draws from the `torch.Generator` it is given.
 
@@ -25,7 +25,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,139 +33,15 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from gantext.data import _check_count
-from gantext.divergences import WASSERSTEIN, Objective, _check_number, gan_qp, gradient_penalty, interpolate
-from gantext.tangent import is_piecewise_linear, scores_and_penalty
+from gantext._checks import check_count, check_number
+from gantext.games import Batch, Critic, Game
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Batch", "Fit", "Game", "fit", "fit_critic", "game", "qp", "wgan_div", "wgan_gp"]
+__all__ = ["Fit", "fit", "fit_critic"]
 
 Sampler = Callable[[int, torch.Generator], Tensor]
-Critic = Callable[[Tensor], Tensor]
-
-
-class Batch(NamedTuple):
-    """What a loss may use: samples (n, ...) of both laws, the fakes' latent codes, and a source of random numbers."""
-
-    real: Tensor
-    fake: Tensor
-    latent: Tensor | None
-    rng: torch.Generator
-
-
-@dataclass(frozen=True)
-class Game:
-    """What the two players minimise: `critic_loss(critic, batch)` and `generator_loss(critic, batch)`, scalars.
-
-    In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`, if
-    given, is the bound on the critic's weights after each of its steps (WGAN). `settings` names the losses'
-    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one.
-    """
-
-    name: str
-    critic_loss: Callable[[Critic, Batch], Tensor]
-    generator_loss: Callable[[Critic, Batch], Tensor]
-    clip: float | None = None
-    settings: str = ""
-
-
-def game(
-    objective: Objective,
-    *,
-    penalty: float = 0.0,
-    centre: float = 0.0,
-    power: float = 2.0,
-    at: str = "interpolates",
-    clip: float | None = None,
-    name: str | None = None,
-) -> Game:
-    """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss.
-
-    Args:
-        objective: one of `gantext.divergences`: `SATURATING`, `NON_SATURATING`, `HINGE`, `WASSERSTEIN`.
-        penalty: >= 0, the factor (lambda of WGAN-GP, k of WGAN-div).
-        centre, power: as in `gantext.divergences.gradient_penalty`.
-        at: where gradients are taken, "interpolates" or "samples" (the real and the fake batch, so r = (p + q) / 2).
-        clip: > 0, bound on the critic's weights, or None.
-        name: for reports; None: the objective's.
-
-    The commonest surprise: the penalty is never part of the generator's loss. Mixed precision does not reach it either:
-    it is computed in float32. For "samples" and a piecewise linear critic, scores and penalty come together, without
-    double backward, from `gantext.tangent.scores_and_penalty`.
-
-    >>> game(WASSERSTEIN, clip=0.01).generator_loss(lambda x: x.sum(1), Batch(None, torch.ones(2, 3), None, None))
-    tensor(-3.)
-    """
-    if not isinstance(objective, Objective):
-        raise TypeError(f"game: objective is {objective!r}, must be a gantext.divergences.Objective. Try WASSERSTEIN.")
-    for argument, value, included in (("penalty", penalty, True), ("centre", centre, True), ("power", power, False)):
-        _check_number("game", argument, value, 0, included=included)
-    if at not in ("interpolates", "samples"):
-        raise ValueError(f"game: at is {at!r}, must be 'interpolates' or 'samples'. See the docstring.")
-    if clip is not None:
-        _check_number("game", "clip", clip, 0)
-
-    def critic_loss(critic: Critic, batch: Batch) -> Tensor:
-        device = batch.real.device.type
-        if penalty and at == "samples" and is_piecewise_linear(critic) and not torch.is_autocast_enabled(device):
-            x = torch.cat([batch.real, batch.fake])
-            scores, punished = scores_and_penalty(cast(nn.Module, critic), x, centre=centre, power=power)
-            return objective.critic_loss(*scores.split([len(batch.real), len(batch.fake)])) + penalty * punished
-        loss = objective.critic_loss(critic(batch.real), critic(batch.fake))
-        if penalty:
-            with torch.autocast(device, enabled=False):
-                between = at == "interpolates"
-                x = interpolate(batch.real, batch.fake, batch.rng) if between else torch.cat([batch.real, batch.fake])
-                loss = loss + penalty * gradient_penalty(critic, x, centre=centre, power=power)
-        return loss
-
-    def generator_loss(critic: Critic, batch: Batch) -> Tensor:
-        return objective.generator_loss(critic(batch.fake))
-
-    settings = f"{objective.name}, penalty {penalty}, centre {centre}, power {power}, at {at}"
-    return Game(name or objective.name, critic_loss, generator_loss, clip, settings)
-
-
-def wgan_gp(weight: float = 10.0) -> Game:
-    """WGAN with a one-centred penalty on interpolates (`wasserstein:gradient-penalty`; Gulrajani et al. 2017)."""
-    return game(WASSERSTEIN, penalty=weight, centre=1.0, name="WGAN-GP")
-
-
-def wgan_div(k: float = 2.0, power: float = 6.0, at: str = "interpolates") -> Game:
-    """WGAN-div (`w-divergence:definition`; Wu et al. 2018; `at="samples"` is the choice of most public code)."""
-    return game(WASSERSTEIN, penalty=k, power=power, at=at, name="WGAN-div")
-
-
-def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
-    """GAN-QP with the one-argument critic that is trained in practice (`gan-qp:objective`).
-
-    Args:
-        lambda_: > 0, score per distance.
-        norm: d(x, y) of each pair of samples, over all of their numbers: "L1", "L2" or "squared" (the square of L2).
-
-    The commonest surprise: norms here are sums. Su's code takes means over the D numbers of an image with factor 10:
-    `lambda_ = 10 / D` for L1 and `10 / D^(1/2)` for L2. Source: Su, arXiv 1811.07296.
-
-    >>> batch = Batch(torch.full((1, 2), 3.0), torch.zeros(1, 2), None, torch.Generator())
-    >>> qp(norm="L1").critic_loss(lambda x: x.sum(1), batch)  # D = 6, d = 6
-    tensor(-3.)
-    """
-    norms = {"L1": lambda x: x.abs().sum(1), "L2": lambda x: x.norm(dim=1), "squared": lambda x: x.square().sum(1)}
-    if norm not in norms:
-        raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(norms)}. The paper uses L1 and L2.")
-    _check_number("qp", "lambda_", lambda_, 0)
-
-    def critic_loss(critic: Critic, batch: Batch) -> Tensor:
-        distance = norms[norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
-        scores = critic(batch.real), critic(batch.fake)
-        return gan_qp(scores[0].flatten(), scores[1].flatten(), distance, lambda_)
-
-    def generator_loss(critic: Critic, batch: Batch) -> Tensor:
-        return WASSERSTEIN.generator_loss(critic(batch.fake))
-
-    return Game(f"GAN-QP-{norm}", critic_loss, generator_loss, settings=f"lambda {lambda_}")
 
 
 @dataclass
@@ -233,6 +109,7 @@ def fit(
     (on one device; dropout, which draws from PyTorch's own generator, excepted). The commonest surprise: an
     `Accelerator` made earlier in the program, with its mixed precision, is what None finds.
 
+    >>> from gantext.games import wgan_div
     >>> from gantext.nets import mlp
     >>> _ = torch.manual_seed(0)
     >>> real = lambda n, rng: 3 + torch.randn(n, 1, generator=rng)
@@ -242,7 +119,9 @@ def fit(
     """
     from tqdm import TqdmWarning, tqdm
 
-    with warnings.catch_warnings():  # Accelerate imports a bar for notebooks that asks for ipywidgets
+    with (
+        warnings.catch_warnings()
+    ):  # Accelerate imports tqdm's bar for notebooks, which asks for ipywidgets; ours does not
         warnings.simplefilter("ignore", TqdmWarning)
         from accelerate import Accelerator
 
@@ -363,6 +242,7 @@ def fit_critic(
 
     The commonest surprise: the last loss is one batch's. To compare with an exact value, average a large fresh sample.
 
+    >>> from gantext.games import wgan_div
     >>> from gantext.nets import mlp
     >>> _ = torch.manual_seed(0)
     >>> draw = lambda mean: lambda n, rng: mean + torch.randn(n, 1, generator=rng)
@@ -503,6 +383,6 @@ def _check(
             kind = type(function).__name__
             raise TypeError(f"{name}: {argument} is a {kind}, must be callable. Of a law, pass its `sample`.")
     for argument, count in counts.items():
-        _check_count(name, argument, count)
-    _check_count(name, "seed", seed, 0)
-    _check_number(name, "learning_rate", rate, 0)
+        check_count(name, argument, count)
+    check_count(name, "seed", seed, 0)
+    check_number(name, "learning_rate", rate, 0)

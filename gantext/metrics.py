@@ -14,6 +14,7 @@ finite, as those of a diverged generator: count such a run as failed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gantext.data import Mixture, _check_count, digits
-from gantext.divergences import _check_number, _floating, bures
+from gantext._checks import check_count, check_number, floating
+from gantext.data import Mixture, digits
+from gantext.divergences import bures
 from gantext.nets import mlp
 
 __all__ = [
     "Features", "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "frechet_distance", "frechet_floor",
-    "kernel_distance", "mode_coverage", "precision_recall", "train_features",
+    "half_width", "kernel_distance", "mode_coverage", "precision_recall", "train_features",
 ]  # fmt: skip
 
 _WEIGHTS = "digits_features.npz"
@@ -66,8 +68,8 @@ def mode_coverage(samples: Tensor, mixture: Mixture, within: float = 3.0, share:
     >>> mode_coverage(torch.tensor([[1.0, 0.0]] * 15 + [[0.0, 0.0]] * 5), law)
     ModeCoverage(modes=1, good=0.75)
     """
-    _check_number("mode_coverage", "within", within, 0)
-    _check_number("mode_coverage", "share", share, 0)
+    check_number("mode_coverage", "within", within, 0)
+    check_number("mode_coverage", "share", share, 0)
     if not isinstance(mixture, Mixture):
         raise TypeError(f"mode_coverage: mixture is {type(mixture).__name__}, must be a Mixture. Use ring() or grid().")
     K, d = mixture.means.shape
@@ -202,8 +204,8 @@ def frechet_floor(reference: Tensor, n: int, *, repeats: int = 20, seed: int = 0
     >>> frechet_floor(torch.tensor([[0.0], [1.0]] * 50), 1000).mean < 0.01
     True
     """
-    _check_count("frechet_floor", "n", n, 2)
-    _check_count("frechet_floor", "repeats", repeats, 2)
+    check_count("frechet_floor", "n", n, 2)
+    check_count("frechet_floor", "repeats", repeats, 2)
     x = _samples("frechet_floor", "reference", reference, 2)
     rng, moments = torch.Generator().manual_seed(seed), _moments(x)
     draws = (x[torch.randint(len(x), (n,), generator=rng)] for _ in range(repeats))
@@ -238,7 +240,7 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
     >>> round(kernel_distance(x, x + 3, degree=1).value, 12)  # (difference of means)^2 without bias: 9 - 1/3 - 1/3
     8.333333333333
     """
-    _check_count("kernel_distance", "degree", degree)
+    check_count("kernel_distance", "degree", degree)
     x = _samples("kernel_distance", "x", x, 3)
     y = _samples("kernel_distance", "y", y, 3, x.shape[1])
     n, m = len(x), len(y)
@@ -263,6 +265,25 @@ def _kernel(x: Tensor, degree: int) -> Tensor:
 def _kernel_sums(x: Tensor, y: Tensor, degree: int) -> Tensor:
     """Sum over j of k(x_i, y_j), for each i."""
     return torch.cat([(part @ y.mT / x.shape[1] + 1).pow(degree).sum(1) for part in _parts(x, len(y))])
+
+
+def half_width(values: Sequence[float] | np.ndarray) -> float:
+    """Half of Student's 95 % interval of the mean, `t_0.975 s / n^(1/2)` (equation `gan-comparison:interval`).
+
+    Args:
+        values: n >= 2 scores, one for each seed.
+
+    The commonest surprise: with eight seeds t is 2.36 and not 1.96. Needs SciPy, which comes with scikit-learn.
+
+    >>> round(half_width([1.0, 2.0, 3.0]), 3)  # t = 4.303, s = 1
+    2.484
+    """
+    from scipy.stats import t
+
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or len(x) < 2:
+        raise ValueError(f"half_width: values has shape {x.shape}, must be (n,) with n >= 2. Run more seeds.")
+    return float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
 
 
 class PrecisionRecall(NamedTuple):
@@ -291,7 +312,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     >>> precision_recall(real, real / 2)  # fakes all among the reals, but only on 0 to 4.5, with radius 0.5 to 1.5
     PrecisionRecall(precision=1.0, recall=0.7)
     """
-    _check_count("precision_recall", "k", k)
+    check_count("precision_recall", "k", k)
     real = _samples("precision_recall", "real", real, k + 1)
     fake = _samples("precision_recall", "fake", fake, k + 1, real.shape[1])
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))
@@ -319,7 +340,7 @@ def _parts(x: Tensor, width: int) -> tuple[Tensor, ...]:
 
 
 def _samples(name: str, argument: str, x: Tensor, least: int, width: int | None = None) -> Tensor:
-    shape = tuple(_floating(name, argument, x).shape)
+    shape = tuple(floating(name, argument, x).shape)
     if len(shape) != 2 or shape[0] < least or width not in (None, shape[1]):
         rule = f"(n, {'d' if width is None else width}) with n >= {least}"
         raise ValueError(f"{name}: {argument} has shape {shape}, must be {rule}. Draw enough samples, one a row.")

@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gantext.data import _check_count
+from gantext._checks import check_count
 
 __all__ = ["critic", "generator", "mlp"]
 
@@ -49,7 +49,7 @@ def mlp(
     )
     """
     for size in sizes:
-        _check_count("mlp", "sizes", size)
+        check_count("mlp", "sizes", size)
     if len(sizes) < 2:
         raise ValueError(f"mlp: sizes is {list(sizes)}, must have two entries or more. Begin with the input's width.")
     layers: list[nn.Module] = []
@@ -77,7 +77,7 @@ def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
     >>> generator((64,))[-1]
     Tanh()
     """
-    _check_count("generator", "latent", latent)
+    check_count("generator", "latent", latent)
     if _is_digits("generator", shape):
         return mlp([latent, 128, 128, 64], norm=nn.BatchNorm1d).append(nn.Tanh())
     return mlp([latent, 96, 96, *shape])
@@ -86,7 +86,7 @@ def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
 def critic(shape: tuple[int, ...], *, spectral: bool = False) -> nn.Sequential:
     """From samples to scores, large for real: d-96-96-1 for points, 64-128-64-1 for digits, LeakyReLU(0.2).
 
-    No batch norm: it would mix the samples, and `gantext.divergences.gradient_penalty` refuses it.
+    No batch norm: it would mix the samples, and `gantext.objectives.gradient_penalty` refuses it.
 
     Args:
         shape: of one sample, (d,) with d <= 3 or (64,).

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gantext.data import _check_count
-from gantext.divergences import Objective, _check_number, _floating, _wide, gan_qp
-from gantext.gan import Batch, Critic, Game, game
+from gantext._checks import check_count, check_number, floating, wide
+from gantext.games import Batch, Critic, Game, game
 from gantext.matexp import _no_autocast, _rounds_products
+from gantext.objectives import Objective, gan_qp
 
 __all__ = ["CascadeHead", "Split", "cascade_directions", "cascade_ref", "o_gan", "o_gan_ref", "pearson", "split"]
 
@@ -77,7 +77,7 @@ def split(z: Tensor, dim: int = -1) -> Split:
     >>> split(torch.tensor([1.0, 1.0, 4.0])).join()
     tensor([1., 1., 4.])
     """
-    z = _wide(_floating("split", "z", z))
+    z = wide(floating("split", "z", z))
     mean = z.mean(dim, keepdim=True)
     constant = z.detach().amax(dim, keepdim=True) - z.detach().amin(dim, keepdim=True) == 0
     # Centred twice: beside a mean of 1e4 the first difference carries the mean's own rounding. Direction and scale do
@@ -109,7 +109,7 @@ def pearson(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
     >>> pearson(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[10_004.0, 10_002.0, 10_000.0]]))
     tensor([-1.0000])
     """
-    x, y = _floating("pearson", "x", x), _floating("pearson", "y", y)
+    x, y = floating("pearson", "x", x), floating("pearson", "y", y)
     if x.shape != y.shape:
         raise ValueError(
             f"pearson: x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}, must have one. Expand the smaller."
@@ -132,7 +132,7 @@ class _Score(nn.Module):
             )
         if x is self.fake:
             self.code = code
-        return _wide(code).mean(1)
+        return wide(code).mean(1)
 
 
 def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, match: str = "correlation") -> Game:
@@ -164,7 +164,7 @@ def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, mat
     >>> o_gan().critic_loss(lambda x: x + torch.tensor([0.0, 1.0, 2.0]), batch)  # 1 / 4 - 1 - 0.5
     tensor(-1.2500)
     """
-    _check_number("o_gan", "weight", weight, 0, included=True)
+    check_number("o_gan", "weight", weight, 0, included=True)
     if match not in ("correlation", "squared"):
         raise ValueError(f"o_gan: match is {match!r}, must be 'correlation' or 'squared'. See the docstring.")
     if not isinstance(objective, Objective | Game | None):
@@ -195,11 +195,11 @@ def _mismatch(score: _Score, batch: Batch, match: str) -> Tensor:
             f"o_gan: critic returned codes {shape} for latent vectors {tuple(z.shape)}, must be of one shape (N, n) "
             "with n >= 3. Change the critic's last layer, or latent."
         )
-    return -pearson(z, code).mean() if match == "correlation" else (_wide(z) - _wide(code)).square().mean()
+    return -pearson(z, code).mean() if match == "correlation" else (wide(z) - wide(code)).square().mean()
 
 
 def _distance(batch: Batch) -> Tensor:
-    return _wide(batch.real - batch.fake).detach().flatten(1).square().mean(1)  # (N,)
+    return wide(batch.real - batch.fake).detach().flatten(1).square().mean(1)  # (N,)
 
 
 _SQUARED_QP = Game(
@@ -256,7 +256,7 @@ def cascade_ref(v: Tensor, W: Tensor, orthogonal: bool = False) -> Tensor:
     >>> cascade_ref(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0], [1.0, 1.0]]))  # 4 of 7: the 3 is gone
     tensor([[6., 4.]])
     """
-    v, W = _floating("cascade_ref", "v", v), _floating("cascade_ref", "W", W)
+    v, W = floating("cascade_ref", "v", v), floating("cascade_ref", "W", W)
     if v.dim() != 2 or W.dim() not in (2, 3) or W.shape[-1] != v.shape[1] or (W.dim() == 3 and len(W) != len(v)):
         raise ValueError(
             f"cascade_ref: v and W have shapes {tuple(v.shape)} and {tuple(W.shape)}, must be (N, d) and (K, d) or "
@@ -307,7 +307,7 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
     tensor([[2., 0.],
             [0., 1.]])
     """
-    W = _wide(_floating("cascade_directions", "W", W))
+    W = wide(floating("cascade_directions", "W", W))
     if W.dim() < 2:
         raise ValueError(f"cascade_directions: W has shape {tuple(W.shape)}, must be (..., K, d). Stack the vectors.")
     if W.shape[-2] == 1:
@@ -315,11 +315,11 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
     with _no_autocast(W.device):
         # A w~ is the small difference of large vectors: not from products that a global switch rounds to TF32.
         rounded = W.dtype == torch.float32 and _rounds_products(W.device.type, W.device.index)
-        wide = W.double() if rounded else W
+        exact = W.double() if rounded else W
         # w~_i is proportional to w_i and independent of the other lengths, so a unit per row needs no graph.
-        unit = wide.detach().abs().amax(-1, keepdim=True)
+        unit = exact.detach().abs().amax(-1, keepdim=True)
         unit = unit.masked_fill(unit == 0, 1)
-        return ((_gram_schmidt if orthogonal else _projections)(wide / unit) * unit).to(W.dtype)
+        return ((_gram_schmidt if orthogonal else _projections)(exact / unit) * unit).to(W.dtype)
 
 
 def _projections(W: Tensor) -> Tensor:
@@ -383,7 +383,7 @@ class CascadeHead(nn.Linear):
             ("heads", heads),
             ("classes", 1 if classes is None else classes),
         ):
-            _check_count("CascadeHead", argument, count)
+            check_count("CascadeHead", argument, count)
         if orthogonal and heads > features:
             raise ValueError(
                 f"CascadeHead: heads is {heads}, must be <= {features} features if orthogonal: the others would always "
@@ -393,8 +393,9 @@ class CascadeHead(nn.Linear):
         self.orthogonal, self.classes = orthogonal, classes
         self.embedding = None if classes is None else nn.Parameter(torch.zeros(classes, heads, features))
 
+    # The base is nn.Linear, for its weights and their start; a class for each sample is this head's own.
     def forward(self, v: Tensor, y: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        v = _wide(_floating("CascadeHead", "v", v))
+        v = wide(floating("CascadeHead", "v", v))
         if v.shape[-1:] != (self.in_features,):
             raise ValueError(
                 f"CascadeHead: v has shape {tuple(v.shape)}, must be (N, {self.in_features}). Flatten the features."
@@ -406,10 +407,10 @@ class CascadeHead(nn.Linear):
             want = "None without classes" if self.embedding is None else f"classes of shape {tuple(v.shape[:-1])}"
             raise ValueError(f"CascadeHead: y is {got}, must be {want}. Pass one class for each sample.")
         with _no_autocast(v.device):
-            bias = None if self.bias is None else _wide(self.bias)
+            bias = None if self.bias is None else wide(self.bias)
             if y is None or self.embedding is None:
                 return F.linear(v, cascade_directions(self.weight, self.orthogonal), bias)
-            W = cascade_directions(_wide(self.weight) + _wide(self.embedding), self.orthogonal)  # (C, K, d)
+            W = cascade_directions(wide(self.weight) + wide(self.embedding), self.orthogonal)  # (C, K, d)
             rows = F.embedding(y, W.flatten(1)).unflatten(-1, W.shape[1:])  # (N, K, d)
             scores = (rows @ v[..., None])[..., 0]
             return scores if bias is None else scores + bias

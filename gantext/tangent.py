@@ -1,6 +1,6 @@
 """The gradient penalty of a piecewise linear critic without double backward: exact, and cheaper.
 
-`gantext.divergences.gradient_penalty` differentiates a gradient, and autograd then propagates second derivatives of the
+`gantext.objectives.gradient_penalty` differentiates a gradient, and autograd then propagates second derivatives of the
 activations, which are zeros for ReLU and LeakyReLU. What is left when they are dropped is one more forward pass.
 
 Let layer l map h_(l-1) to z_l = W_l h_(l-1) + b_l and h_l = M_l z_l, where the diagonal matrix M_l holds the slopes of
@@ -39,7 +39,8 @@ from torch.nn import functional as F
 from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weight, conv3d_input, conv3d_weight
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from gantext.divergences import _check_number, _floating, _power, _wide
+from gantext._checks import check_number, floating, wide
+from gantext.objectives import _power
 
 __all__ = ["is_piecewise_linear", "scores_and_penalty", "tangent_penalty"]
 
@@ -66,7 +67,7 @@ def tangent_penalty(critic: nn.Module, x: Tensor, *, centre: float = 1.0, power:
 
     Args:
         critic: an `nn.Sequential`, nested or not, of the layers that `is_piecewise_linear` knows.
-        x, centre, power: as in `gantext.divergences.gradient_penalty`.
+        x, centre, power: as in `gantext.objectives.gradient_penalty`.
     Returns:
         Scalar, float32 or better, to be added to any loss. Under `torch.no_grad` the value is right and has no graph.
     Raises:
@@ -125,11 +126,11 @@ def is_piecewise_linear(critic: object) -> bool:
 
 
 def _apply(name: str, critic: object, x: Tensor, centre: float, power: float) -> tuple[Tensor, Tensor]:
-    _check_number(name, "centre", centre, 0, included=True)
-    _check_number(name, "power", power, 0)
+    check_number(name, "centre", centre, 0, included=True)
+    check_number(name, "power", power, 0)
     layers = _layers(name, critic)
     weights = [t for layer in layers if isinstance(layer, _AFFINE) for t in (layer.weight, layer.bias)]  # read once
-    dtype = _floating(name, "x", x).dtype
+    dtype = floating(name, "x", x).dtype
     if any(t is not None and t.dtype != dtype for t in weights):
         raise ValueError(f"{name}: x has dtype {dtype}, must have that of the critic's weights. Convert x.")
     return _ScoresAndPenalty.apply(name, layers, centre, power, x, *weights)
@@ -163,7 +164,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             scores, g, deltas, entering = _scores_and_deltas(name, layers, x, weights)
-        squared = _wide(g).reshape(len(x), -1).square().sum(1)
+        squared = wide(g).reshape(len(x), -1).square().sum(1)
         gap, slope = squared, 1.0
         if centre != 0:
             beyond = _power(squared, 0.5) - centre
@@ -175,7 +176,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
         ctx.save_for_backward(x, g, along.to(g.dtype), *weights, *deltas, *kinks)
         return scores, _power(gap, power / 2).mean()
 
-    @staticmethod
+    @staticmethod  # torch annotates the base with *args: each Function has arguments of its own
     def backward(ctx: Any, c: Tensor | None, w: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled():  # create_graph=True: what is computed below would count as constant
             raise RuntimeError(f"{ctx.called}: this gradient has no derivative of its own. Use gradient_penalty.")

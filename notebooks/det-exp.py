@@ -143,7 +143,7 @@
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
-# Set-up: on Colab, install this edition of gantext and nothing else; elsewhere, do nothing.
+# Set-up: on Colab, install this edition of gantext and nothing else; elsewhere, do nothing. Versions differ by machine.
 import sys
 
 if "google.colab" in sys.modules:
@@ -196,12 +196,7 @@ def square(draw, **kind):
 
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"  # Okabe and Ito's palette
-plt.rcParams.update({
-    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "savefig.transparent": False,
-    "figure.dpi": 120, "savefig.dpi": 120, "font.size": 10.5, "axes.titlesize": 10.5, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.8,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, GREY]),
-})
+plt.style.use("gantext.book")
 torch.manual_seed(0)
 torch.set_default_dtype(torch.float64)
 
@@ -1436,6 +1431,7 @@ ledger.statistical(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "One curve on doubly logarithmic axes, the time of det of exp A divided by that of exp of the trace, against the order n. It rises from tens for the smallest matrices to thousands for the largest, towards a dashed line that rises with the square of n."}}
 # NBVAL_IGNORE_OUTPUT
+# Times differ from run to run; what must hold is asserted.
 def seconds_per_matrix(function, batch):
     """The fastest of several runs: what the computation costs when nothing disturbs it."""
     best = math.inf

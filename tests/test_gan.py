@@ -19,9 +19,11 @@ from torch.autograd import grad
 
 from gantext import gan
 from gantext.data import normal, ring
-from gantext.divergences import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate, wgan_div_1d
-from gantext.gan import Batch, Fit, Game, fit, fit_critic, game, qp, wgan_div, wgan_gp
+from gantext.divergences import wgan_div_1d
+from gantext.games import Batch, Game, game, qp, wgan_div, wgan_gp
+from gantext.gan import Fit, fit, fit_critic
 from gantext.nets import mlp
+from gantext.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate
 
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
@@ -640,8 +642,9 @@ TWO = """
 import sys, torch
 from accelerate import Accelerator, debug_launcher
 from gantext.data import ring
-from gantext.gan import fit, wgan_div, game
-from gantext.divergences import WASSERSTEIN
+from gantext.gan import fit
+from gantext.games import wgan_div, game
+from gantext.objectives import WASSERSTEIN
 from gantext.nets import mlp
 
 def main(folder):

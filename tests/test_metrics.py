@@ -443,3 +443,14 @@ X = torch.zeros(90, 2)
 def test_bad_input_is_named(call: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+# --- intervals over seeds
+
+
+def test_half_width_is_scipys_interval() -> None:
+    x = np.random.default_rng(0).normal(size=8)
+    low, high = scipy.stats.t.interval(0.95, 7, x.mean(), scipy.stats.sem(x))
+    assert metrics.half_width(x) == pytest.approx((high - low) / 2, rel=1e-12)
+    with pytest.raises(ValueError, match=r"^half_width: values has shape \(1,\), must be .* Run more seeds"):
+        metrics.half_width([1.0])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gantext.data import digits, ring
-from gantext.divergences import gradient_norms, gradient_penalty
 from gantext.nets import critic, generator, mlp
+from gantext.objectives import gradient_norms, gradient_penalty
 
 SHAPES: list[tuple[int, ...]] = [(1,), (2,), (3,), (64,)]
 every_shape = pytest.mark.parametrize("shape", SHAPES)

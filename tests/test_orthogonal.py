@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.nn.utils import parametrizations
 
-from gantext.divergences import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, gradient_penalty
-from gantext.gan import Batch, Game, fit, fit_critic, game, qp, wgan_div, wgan_gp
+from gantext.games import Batch, Game, game, qp, wgan_div, wgan_gp
+from gantext.gan import fit, fit_critic
 from gantext.nets import mlp
+from gantext.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, gradient_penalty
 from gantext.orthogonal import (
     CascadeHead,
     cascade_directions,

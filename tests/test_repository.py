@@ -64,7 +64,8 @@ def test_addresses_stand_in_one_place() -> None:
 
 def test_exports_are_few_and_known() -> None:
     assert gantext.__all__ == [
-        *("data", "divergences", "environment", "gan", "ledger", "matexp", "metrics", "nets", "orthogonal", "tangent"),
+        *("data", "divergences", "environment", "games", "gan", "ledger", "matexp", "metrics", "nets", "objectives"),
+        *("orthogonal", "tangent"),
     ]
     assert gantext.ledger.__all__ == [
         *("KINDS", "MIME", "CheckFailed", "Draw", "Entry", "Ledger", "LedgerError", "Unreadable", "normal"),

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gantext import nets
-from gantext.divergences import HINGE, WASSERSTEIN, gradient_norms, gradient_penalty
+from gantext.objectives import HINGE, WASSERSTEIN, gradient_norms, gradient_penalty
 from gantext.tangent import is_piecewise_linear, scores_and_penalty, tangent_penalty
 
 F64 = torch.float64

@@ -1,0 +1,60 @@
+"""What every module asks of its arguments; each function takes the name of the caller and of the argument."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def check_number(name: str, argument: str, value: float, low: float, *, included: bool = False) -> None:
+    """TypeError unless a number, ValueError unless finite and beyond `low`."""
+    rule = f"must be a finite number {'>=' if included else '>'} {low}. See the usual values in its docstring."
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
+    if not math.isfinite(value) or value < low or (value == low and not included):
+        raise ValueError(f"{name}: {argument} is {value}, {rule}")
+
+
+def check_count(name: str, argument: str, value: int, least: int = 1) -> None:
+    """TypeError unless an int, ValueError below `least`."""
+    rule = f"must be an int >= {least}. See the usual values in its docstring."
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
+    if value < least:
+        raise ValueError(f"{name}: {argument} is {value}, {rule}")
+
+
+def floating(name: str, argument: str, t: Tensor) -> Tensor:
+    """The tensor itself; TypeError unless floating, ValueError if empty."""
+    if not isinstance(t, Tensor) or not t.is_floating_point():
+        got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"{name}: {argument} is {got}, must be a floating tensor. Use torch.as_tensor(...).float().")
+    if t.numel() == 0:
+        raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must not be empty. Skip empty batches.")
+    return t
+
+
+def vector(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
+    """A finite vector (of length n) in float64, without its graph."""
+    if floating(name, argument, t).dim() != 1 or n not in (None, len(t)) or not t.isfinite().all():
+        shape = "(n,)" if n is None else (n,)
+        raise ValueError(
+            f"{name}: {argument} of shape {tuple(t.shape)} must be {shape} and finite. Flatten and clean it."
+        )
+    return t.detach().double()
+
+
+def probabilities(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
+    """Probabilities (of n outcomes) in float64, summing to exactly 1."""
+    law = vector(name, argument, t, n)
+    total = law.sum()
+    if law.min() < 0 or abs(total - 1) > 1e-5:
+        found = f"minimum {law.min():.3g} and sum {total:.6g}"
+        raise ValueError(f"{name}: {argument} has {found}, must be >= 0 and sum to 1. Divide it by its sum.")
+    return law / total
+
+
+def wide(t: Tensor) -> Tensor:
+    """In float32 or better."""
+    return t.float() if t.dtype.itemsize < 4 else t
