@@ -1173,7 +1173,7 @@ for d in record["first"]:  # the table of the record, computed again from its ru
 table(("generator", *columns[1:]), [(d["end"], *line(d)[1:]) for d in record["first"]])
 
 # %% [markdown]
-# **No gain; a loss.** After 2000 steps the cascade of four is worse than one head by $1.5 \pm 0.8$ (95 % interval), and worse than four plain heads by $0.9 \pm 0.9$, which is at the edge of what the test can see. With the running average of the weights, which gives far better samples, the loss shrinks to $0.4 \pm 0.3$ and $0.3 \pm 0.3$. A smaller pilot of ours with twice the steps and 9 seeds had $+0.08 \pm 0.29$ (standard error): it could not have seen differences of this size. What these runs exclude, *here*, is a gain worth having.
+# **No gain; a loss.** After 2000 steps the cascade of four is worse than one head by $1.5 \pm 0.8$ (95 % interval), and worse than four plain heads by $0.9 \pm 0.9$, which is at the edge of what the test can see. With the running average of the weights, which gives far better samples, the loss shrinks to $0.4 \pm 0.3$ and $0.3 \pm 0.3$. What these runs exclude, *here*, is a gain worth having.
 #
 # ### The second questions
 #

@@ -358,7 +358,7 @@ print(f"5000 draws of training images: {floor.mean:.2f} ± {floor.std:.2f}, Gaus
 
 
 # %% [markdown]
-# The fixed split is on the high side of what chance deals out. A generator that *is* the law of digits, not of these 1200, would score like the second line with its own $n$; one that knows the training set by heart scores like the last. No number below the last can mean anything.
+# The book's fixed split lies farther apart than random ones do; it was drawn once and stays, for a split chosen by its score would be worse. A generator that *is* the law of digits, not of these 1200, would score like the second line with its own $n$; one that knows the training set by heart scores like the last. No number below the last can mean anything.
 #
 # ### A kernel distance without a floor
 #
