@@ -317,17 +317,22 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
         rounded = W.dtype == torch.float32 and _rounds_products(W.device.type, W.device.index)
         exact = W.double() if rounded else W
         # w~_i is proportional to w_i and independent of the other lengths, so a unit per row needs no graph.
-        unit = exact.detach().abs().amax(-1, keepdim=True)
+        unit = torch.linalg.vector_norm(exact.detach(), torch.inf, -1, keepdim=True)
         unit = unit.masked_fill(unit == 0, 1)
-        return ((_gram_schmidt if orthogonal else _projections)(exact / unit) * unit).to(W.dtype)
+        project = _gram_schmidt if orthogonal and W.shape[-2] > 2 else _projections  # of two rows they are the same
+        return (project(exact / unit) * unit).to(W.dtype)
 
 
 def _projections(W: Tensor) -> Tensor:
-    """v_i = v - sum_(j<i) (D_j / |w_j|^2) w_j, scored by w_i: a triangular system for D, hence for the directions."""
+    """v_i = v - sum_(j<i) (D_j / |w_j|^2) w_j, scored by w_i: a triangular system for D, hence for the directions.
+
+    The largest entry of a row is 1 or 0 here, so |w|^2 is at least 1 or 0, and then its column of the Gram matrix too.
+    """
     gram = W @ W.mT
-    L = gram.tril(-1) * _reciprocal(gram.diagonal(dim1=-2, dim2=-1))[..., None, :]
+    L = gram / gram.diagonal(dim1=-2, dim2=-1).clamp(min=1)[..., None, :]  # only what is below the diagonal is used
     if L.shape[-1] == 2:
-        return W - L @ W  # L^2 = 0
+        first, second = W[..., :1, :], W[..., 1:, :]
+        return torch.cat([first, second - L[..., 1:, :1] * first], -2)
     eye = torch.eye(L.shape[-1], dtype=W.dtype, device=W.device).expand_as(L)
     return torch.linalg.solve_triangular(L, eye, upper=False, unitriangular=True) @ W  # K x K: W need not be reordered
 
@@ -341,10 +346,10 @@ def _gram_schmidt(W: Tensor) -> Tensor:
         w = W[..., i : i + 1, :]
         for _ in range(2):  # once leaves rounding along the earlier ones where w is nearly in their span
             w = w - (w @ done.mT * inverse.mT) @ done
-        inverse = torch.cat(
-            [inverse, _reciprocal(w.square().sum(-1, keepdim=True), least * squared[..., i : i + 1, :])], -2
-        )
         done = torch.cat([done, w], -2)
+        if i + 1 < W.shape[-2]:  # the last row is projected and projects nothing
+            left = _reciprocal(w.square().sum(-1, keepdim=True), least * squared[..., i : i + 1, :])
+            inverse = torch.cat([inverse, left], -2)
     return done
 
 
