@@ -1,0 +1,149 @@
+"""Where an operation with a kernel picks its route: the Triton kernel, or the same in plain PyTorch.
+
+An operation has one function `NAME(..., backend=None)`, its reference `NAME_ref` beside it, and its kernels in
+`gantext/kernels/NAME_triton.py`, imported only when they are launched, so that `gantext` works without Triton and
+without a GPU. The environment variable GANTEXT_BACKEND stands in for `backend=None`: it forces a route everywhere, for
+a test or a suspicious reader.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["choose", "dispatch", "launch", "obstacle"]
+
+BACKENDS = ("reference", "triton")
+OVERRIDE = "GANTEXT_BACKEND"
+
+_broken: dict[str, str] = {}  # operation -> what its kernel's launch raised
+_Result = TypeVar("_Result")
+
+
+def obstacle(
+    tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype] = (torch.float32,), capability: tuple[int, int] = (7, 5)
+) -> str | None:
+    """Why the Triton kernel of an operation cannot run on these tensors; None where it can.
+
+    Args:
+        tensors: what the kernel reads and writes at full length. On the CPU they will do if Triton interprets, that is
+            if TRITON_INTERPRET=1 was set before the kernel was imported.
+        dtypes: which dtypes the kernel has.
+        capability: the least compute capability; (7, 5) for kernels that stream, (8, 0) for those with `tl.dot`, which
+            Triton compiles without tensor cores below it.
+
+    >>> obstacle([torch.zeros(3, dtype=torch.int8)])
+    'torch.int8 has no kernel, which is for torch.float32'
+    """
+    devices = {t.device for t in tensors}
+    if wrong := [t.dtype for t in tensors if t.dtype not in dtypes]:
+        return f"{wrong[0]} has no kernel, which is for {', '.join(map(str, dtypes))}"
+    if len(devices) != 1:
+        return f"the tensors lie on {len(devices)} devices"
+    if not all(t.is_contiguous() for t in tensors):
+        return "a tensor is not contiguous"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    (device,) = devices
+    if device.type == "cuda":
+        found = torch.cuda.get_device_capability(device)
+        return None if found >= capability else f"compute capability {found} is below {capability}"
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    return f"the tensors are on {device.type}, and there is no GPU kernel to run there"
+
+
+def choose(
+    name: str,
+    backend: str | None,
+    tensors: Sequence[Tensor],
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    capability: tuple[int, int] = (7, 5),
+    unless: str | None = None,
+) -> str:
+    """The route of one call: "triton" or "reference".
+
+    Args:
+        name: the operation, for messages.
+        backend: "reference" or "triton" forces that route; None is the value of GANTEXT_BACKEND or, without that,
+            "triton" where nothing stands in its way (`obstacle`), the tensors are on a GPU, no earlier launch failed,
+            and no graph is being traced: there, plain PyTorch is what the compiler can fuse.
+        tensors, dtypes, capability: as in `obstacle`.
+        unless: an obstacle of the operation's own, such as rows too long for a tile; None if there is none.
+    Raises:
+        ValueError: an unknown backend; "triton" where it cannot run, with the reason.
+
+    The commonest surprise: the interpreter is never picked, only forced. It is for tests, and a thousand times slower.
+
+    >>> choose("f", None, [torch.zeros(3)]) if not os.environ.get("GANTEXT_BACKEND") else "reference"
+    'reference'
+    """
+    if backend is None:
+        backend = os.environ.get(OVERRIDE) or None
+    if backend not in (None, *BACKENDS):
+        raise ValueError(f"{name}: backend is {backend!r}, must be None, 'reference' or 'triton'. Leave it None.")
+    if backend == "reference":
+        return backend
+    reason = unless or obstacle(tensors, dtypes, capability)
+    if backend == "triton":
+        if reason:
+            raise ValueError(
+                f"{name}: backend is 'triton', must be 'reference' here, because {reason}. Leave it None to have the "
+                "route chosen."
+            )
+        return backend
+    held = reason or name in _broken or tensors[0].device.type != "cuda" or torch.compiler.is_compiling()
+    return "reference" if held else "triton"
+
+
+def dispatch(
+    name: str,
+    backend: str | None,
+    tensors: Sequence[Tensor],
+    *,
+    reference: Callable[[], _Result],
+    triton: Callable[[], _Result],
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    capability: tuple[int, int] = (7, 5),
+    unless: str | None = None,
+) -> _Result:
+    """Take the route that `choose` names; where a kernel that nobody forced does not start, warn once and do without.
+
+    Args:
+        reference, triton: the two routes. `triton` imports its kernels itself, and must not have changed any argument
+            when it raises.
+        name, backend, tensors, dtypes, capability, unless: as in `choose`.
+    Returns:
+        What the route returns.
+
+    >>> dispatch("f", "reference", [], reference=lambda: 1, triton=lambda: 2)
+    1
+    """
+    if choose(name, backend, tensors, dtypes, capability, unless) == "reference":
+        return reference()
+    try:
+        with torch.cuda.device_of(tensors[0]):  # Triton launches on the current device, not on that of its arguments
+            return triton()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler's refusal has many types: Triton's own, ptxas's, LLVM's, the driver's
+        if backend or os.environ.get(OVERRIDE):
+            raise
+        _broken[name] = f"{type(error).__name__}: {error}"
+        warnings.warn(
+            f"{name}: the Triton kernel did not start and plain PyTorch does its work from now on. {_broken[name]}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return reference()
+
+
+def launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
+    """Start so many programs of a Triton kernel; its own types describe what it sees inside, not what is passed."""
+    kernel[(programs,)](*arguments, **constants)

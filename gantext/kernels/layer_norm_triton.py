@@ -1,0 +1,138 @@
+"""The Triton kernels of `gantext.kernels.layer_norm`: same bits at every run, no atomics, each number read once.
+
+A program has a chunk of consecutive tokens of *one* sequence, walks it in tiles of whole rows, and keeps the scale and
+shift of the sequence in registers. The backward pass sums its gradients of the two there as well and stores one partial
+sum a chunk; the few partial sums of a sequence are added afterwards, in PyTorch.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gantext.kernels import launch
+
+__all__ = ["backward", "backward_rows", "forward", "forward_rows", "tiles"]
+
+TILE = 512  # numbers of a tile for each warp, 16 a thread
+PROGRAMS = 2048  # enough to fill a large GPU; with more the chunks become longer, and the partial sums fewer
+
+
+@triton.jit
+def forward_rows(
+    x, gamma, beta, y, mean, rstd, T, chunks, x_b, x_t, gamma_b, gamma_t, beta_b, beta_t,
+    D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, EPS: tl.constexpr,
+    TOKEN: tl.constexpr,
+):  # fmt: skip
+    """Result, mean and 1 / (variance + EPS)^(1/2) of ROWS STEPS tokens."""
+    wide = mean.dtype.element_ty
+    i = tl.program_id(0).to(tl.int64)
+    b = i // chunks
+    col = tl.arange(0, BLOCK)[None, :]
+    inside = col < D
+    g = tl.zeros((ROWS, BLOCK), wide)
+    s = tl.zeros((ROWS, BLOCK), wide)
+    if not TOKEN:
+        g = tl.load(gamma + b * gamma_b + col, mask=inside, other=0.0).to(wide)
+        s = tl.load(beta + b * beta_b + col, mask=inside, other=0.0).to(wide)
+    for step in range(STEPS):
+        t = (i % chunks) * (ROWS * STEPS) + step * ROWS + tl.arange(0, ROWS)
+        row = t[:, None]
+        lanes = (row < T) & inside
+        if TOKEN:
+            g = tl.load(gamma + b * gamma_b + row * gamma_t + col, mask=lanes, other=0.0).to(wide)
+            s = tl.load(beta + b * beta_b + row * beta_t + col, mask=lanes, other=0.0).to(wide)
+        v = tl.load(x + b * x_b + row * x_t + col, mask=lanes, other=0.0).to(wide)
+        m = tl.sum(v, 1) / D
+        v = tl.where(lanes, v - m[:, None], 0.0)  # before squaring: beyond the row stands - m
+        r = 1 / tl.sqrt(tl.sum(v * v, 1) / D + EPS)
+        out = v * r[:, None] * g + s
+        tl.store(y + (b * T + row) * D + col, out.to(y.dtype.element_ty), mask=lanes)
+        tl.store(mean + b * T + t, m, mask=t < T)
+        tl.store(rstd + b * T + t, r, mask=t < T)
+
+
+@triton.jit
+def backward_rows(
+    grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
+    D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, TOKEN: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the input for ROWS STEPS tokens; that of the scale, by token, or summed with that of the shift."""
+    wide = mean.dtype.element_ty
+    i = tl.program_id(0).to(tl.int64)
+    b = i // chunks
+    col = tl.arange(0, BLOCK)[None, :]
+    inside = col < D
+    g = tl.zeros((ROWS, BLOCK), wide)
+    if not TOKEN:
+        g = tl.load(gamma + b * gamma_b + col, mask=inside, other=0.0).to(wide)
+    sum_g = tl.zeros((ROWS, BLOCK), wide)
+    sum_b = tl.zeros((ROWS, BLOCK), wide)
+    for step in range(STEPS):
+        t = (i % chunks) * (ROWS * STEPS) + step * ROWS + tl.arange(0, ROWS)
+        row = t[:, None]
+        lanes = (row < T) & inside
+        m = tl.load(mean + b * T + t, mask=t < T, other=0.0)
+        r = tl.load(rstd + b * T + t, mask=t < T, other=0.0)
+        if TOKEN:
+            g = tl.load(gamma + b * gamma_b + row * gamma_t + col, mask=lanes, other=0.0).to(wide)
+        e = tl.load(grad + b * grad_b + row * grad_t + col, mask=lanes, other=0.0).to(wide)
+        v = tl.load(x + b * x_b + row * x_t + col, mask=lanes, other=0.0).to(wide)
+        v = tl.where(lanes, (v - m[:, None]) * r[:, None], 0.0)
+        h = e * g
+        along = tl.sum(h * v, 1) / D
+        h = (h - (tl.sum(h, 1) / D)[:, None] - v * along[:, None]) * r[:, None]
+        tl.store(dx + (b * T + row) * D + col, h.to(dx.dtype.element_ty), mask=lanes)
+        if TOKEN:
+            tl.store(dgamma + (b * T + row) * D + col, (e * v).to(dgamma.dtype.element_ty), mask=lanes)
+        else:
+            sum_g += e * v
+            sum_b += e
+    if not TOKEN:
+        line = tl.arange(0, BLOCK)
+        end = tl.num_programs(0).to(tl.int64) * D
+        tl.store(partial + i * D + line, tl.sum(sum_g, 0), mask=line < D)
+        tl.store(partial + end + i * D + line, tl.sum(sum_b, 0), mask=line < D)
+
+
+def tiles(B: int, T: int, D: int, itemsize: int = 4) -> tuple[dict[str, int], int, int]:
+    """Constants of the kernels for x (B, T, D) and statistics of so many bytes, number of warps, chunks a sequence."""
+    block = max(16, 1 << (D - 1).bit_length())
+    warps = max(4, block // TILE)
+    rows = max(1, min(16, 4 * warps * TILE // (block * itemsize)))
+    steps = 16 // rows
+    while steps * rows < 64 and B * -(-T // (2 * steps * rows)) >= PROGRAMS:
+        steps *= 2
+    return {"D": D, "BLOCK": block, "ROWS": rows, "STEPS": steps}, warps, -(-T // (rows * steps))
+
+
+def forward(x: Tensor, gamma: Tensor, beta: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> None:
+    """Fill y, mean and rstd; x (B, T, D), gamma and beta (B, D) or (B, T, D), the last dimension dense."""
+    (B, T, D), token = x.shape, gamma.dim() == 3
+    tile, warps, chunks = tiles(B, T, D, mean.element_size())
+    if B * chunks:
+        strides = [n for t in (x, gamma, beta) for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
+        launch(
+            forward_rows, B * chunks, x, gamma, beta, y, mean, rstd, T, chunks, *strides, **tile, EPS=eps, TOKEN=token,
+            num_warps=warps,
+        )  # fmt: skip
+
+
+def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    """Fill dx; return the gradients of gamma and beta. That of one beta for each token is grad itself, here empty."""
+    (B, T, D), token = x.shape, gamma.dim() == 3
+    tile, warps, chunks = tiles(B, T, D, mean.element_size())
+    dgamma = torch.empty_like(gamma, memory_format=torch.contiguous_format) if token else gamma.new_empty(0)
+    partial = mean.new_empty(0) if token else mean.new_empty(2, B, chunks, D)
+    if B * chunks:
+        strides = [n for t in (grad, x, gamma) for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
+        launch(
+            backward_rows, B * chunks, grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, *strides, **tile,
+            TOKEN=token, num_warps=warps,
+        )  # fmt: skip
+    if token:
+        return dgamma, gamma.new_empty(0)
+    dgamma, dbeta = (sums.sum(1).to(gamma.dtype) for sums in partial)  # apart: an operator's results share no memory
+    return dgamma, dbeta

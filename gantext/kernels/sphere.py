@@ -1,0 +1,216 @@
+"""A batch of updates of spherical text embedding at once: all steps from the old rows, summed by row, one retraction.
+
+The chapter is `jose`; one update of one tuple is `gantext.sphere.update_ref`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gantext._checks import check_number
+from gantext.kernels import dispatch
+from gantext.sphere import MODES, Mode, egrad2rgrad, retr
+
+__all__ = ["batch_update", "batch_update_ref"]
+
+DTYPES = (torch.float32, torch.float64)
+LONGEST = 2048  # p up to which the kernels have no spills (see their tests)
+
+
+def batch_update(
+    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
+    document: Tensor | None, *, rate: float, margin: float = 0.15, mode: Mode = "paper", backend: str | None = None,
+) -> Tensor:  # fmt: skip
+    """Update the tables of spherical text embedding in place for n tuples (centre, negative, context, document).
+
+    Where the hinge `max(0, margin - <u, v> - <u, d> + <n, v> + <n, d>)` of a tuple is positive, each of its four rows
+    gets the tangent step of `gantext.sphere.update_ref`, all from the rows before the call. The steps of a row are
+    summed, not averaged, and `x' = (x + z) / |x + z|` with the sum z. A batch of one tuple is `update_ref`.
+
+    Args:
+        U: (words, p) unit rows, centre words and negatives. V: (contexts, p) context words. D: (documents, p). float32
+            or float64, of one dtype and device, p >= 1 (at p = 1 the sphere is two points, and no step leaves either).
+        centre, negative: (n,) int64, rows of U; n may be 0. A tuple with negative == centre is skipped.
+        context, document: (n,) int64, rows of V and D. None for either: the hinge of the other alone, and its table is
+            not read and may be None.
+        rate: learning rate, >= 0. margin: > 0.
+        mode: "paper", "plain" or "reference", as in `update_ref`. "reference" has two hinges one after the other: call
+            it with `document=None` and then with `context=None`.
+        backend: None takes the Triton kernel on a GPU and else PyTorch; "triton" or "reference" forces it.
+    Returns:
+        The mean hinge before the update over the tuples that are not skipped, 0-d, in the tables' dtype; 0 if none.
+
+    Rows that no active hinge steps keep their bits. A row of NaN steps nobody, and the result is NaN. The kernel is
+    bitwise reproducible, uses no atomics and reads nothing back to the host; its workspace is 4 n (p + 8) numbers.
+    In PyTorch on a GPU the order of the sums varies, and four host reads check the indices and find the rows in use.
+
+    Raises:
+        TypeError: tables not tensors of these dtypes (in half precision the steps vanish), indices not int64.
+        ValueError: shapes, devices, rate, margin or mode out of rule; tables that require grad, or are one memory; an
+            index out of range. The kernel does not raise for an index: it skips the tuple, and the result is NaN.
+
+    The commonest surprise: with the mean of the steps in place of their sum, frequent words and long documents hardly
+    move and training fails; the retraction bounds the sum by itself, at a quarter turn.
+    Source: Meng et al., "Spherical Text Embedding", NeurIPS 2019; the chapter `jose` on batches.
+
+    >>> U, V = torch.eye(3), torch.eye(3)
+    >>> word = torch.tensor([0, 0])
+    >>> batch_update(U, V, None, word, word + 1, word + 2, None, rate=0.5)  # twice the same: a step of 2 x 0.5
+    tensor(0.1500)
+    >>> U
+    tensor([[ 0.7071,  0.0000,  0.7071],
+            [ 0.0000,  0.7071, -0.7071],
+            [ 0.0000,  0.0000,  1.0000]])
+    """
+    if not torch.compiler.is_compiling():  # a traced rate is a symbol; the operator looks at its value
+        _check_numbers(rate, margin)
+    _check(U, V, D, centre, negative, context, document)
+    if mode not in MODES or (mode == "reference" and context is not None and document is not None):
+        raise ValueError(
+            f"batch_update: mode is {mode!r}, must be one of {', '.join(MODES)}, and 'reference' with one hinge at a "
+            "time. Call it with document=None, then with context=None."
+        )
+    V, D = V if context is not None else None, D if document is not None else None
+    return torch.ops.gantext.sphere_update(
+        U, V, D, centre, negative, context, document, float(rate), float(margin), mode, backend
+    )
+
+
+@torch.library.custom_op(
+    "gantext::sphere_update",
+    mutates_args=("U", "V", "D"),
+    schema="(Tensor(a!) U, Tensor(b!)? V, Tensor(c!)? D, Tensor centre, Tensor negative, Tensor? context, "
+    "Tensor? document, float rate, float margin, str factors, str? backend) -> Tensor",
+)
+def _update(
+    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
+    document: Tensor | None, rate: float, margin: float, factors: Mode, backend: str | None,
+) -> Tensor:  # fmt: skip
+    # What depends on values or environment is decided here, where `torch.compile` does not look.
+    _check_numbers(rate, margin)
+    tables = [t for t in (U, V, D) if t is not None]
+    if len({t.data_ptr() for t in tables}) < len(tables):
+        raise ValueError("batch_update: two tables are one memory, must be separate. Clone one of them.")
+    given = (U, V, D, centre, negative, context, document)
+
+    def triton() -> Tensor:
+        from gantext.kernels.sphere_triton import update
+
+        return update(*given, rate, margin, factors)
+
+    reference = lambda: batch_update_ref(*given, rate=rate, margin=margin, mode=factors)
+    if len(centre) == 0:
+        return U.new_zeros(())
+    unless = f"rows of {U.shape[1]} are longer than {LONGEST}" if U.shape[1] > LONGEST else None
+    return dispatch("batch_update", backend, tables, reference=reference, triton=triton, dtypes=DTYPES, unless=unless)
+
+
+@_update.register_fake
+def _(U: Tensor, *rest: object) -> Tensor:
+    return U.new_empty(())
+
+
+def batch_update_ref(
+    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
+    document: Tensor | None, *, rate: float, margin: float = 0.15, mode: Mode = "paper",
+) -> Tensor:  # fmt: skip
+    """`batch_update` in plain PyTorch, arguments as there and not checked, except that indices are in range.
+
+    >>> U = torch.eye(2)
+    >>> zero = torch.tensor([0])
+    >>> batch_update_ref(U, None, torch.eye(2), zero, zero + 1, None, zero, rate=0.1)  # 0.15 - 1 + 0
+    tensor(0.)
+    """
+    tables = {"centre": U, "negative": U, "context": V, "document": D}
+    indices = {"centre": centre, "negative": negative, "context": context, "document": document}
+    given = {name: index for name, index in indices.items() if index is not None}
+    bounds = torch.stack([torch.stack(index.aminmax()) for index in given.values()]).tolist() if len(centre) else []
+    for name, (low, high) in zip(given, bounds, strict=False):
+        table = tables[name]
+        if table is not None and (low < 0 or high >= len(table)):
+            raise ValueError(
+                f"batch_update: {name} has indices {low} to {high}, must lie in 0 to {len(table) - 1}, the rows of its "
+                "table. Enlarge the table, or drop these tuples."
+            )
+    u, n = U[centre], U[negative]  # (n, p)
+    partners = [
+        (t, index, t[index]) for t, index in ((V, context), (D, document)) if t is not None and index is not None
+    ]
+    w = torch.stack([rows for *_, rows in partners]).sum(0)  # v + d, minus the gradient in u
+    e = u - n  # minus the gradient in v and in d
+    gap = margin - _dot(u, w) + _dot(n, w)
+    live = (centre != negative)[:, None]
+    go = lambda s, g: (rate * s * g).masked_fill(~(live & (gap > 0)), 0)  # not times 0, which leaves a NaN
+    if mode == "paper":
+        su, sn = 1 - _cosine(u, w), 1 + _cosine(n, w)
+        others = [1 - _cosine(rows, e) for *_, rows in partners]
+    elif mode == "reference":
+        su, sn = 1 - _dot(u, w), 2 * _dot(n, w)
+        others = [1 - _dot(e, w)]
+    else:
+        su, sn, *others = [torch.ones_like(gap)] * (2 + len(partners))
+    steps = [(U, torch.cat([centre, negative]), torch.cat([go(su, w), go(-sn, w)]))]
+    steps += [(t, index, go(s, e)) for (t, index, _), s in zip(partners, others, strict=True)]
+    for table, index, step in steps:
+        rows, place = index.unique(return_inverse=True)
+        old = table[rows]
+        total = torch.zeros_like(old).index_add_(0, place, step)
+        moved = (total != 0).any(1)
+        table[rows[moved]] = retr(old, egrad2rgrad(old, total))[moved]
+    hinge = torch.where(gap <= 0, 0, gap).masked_fill(~live, 0)
+    return hinge.sum() / live.sum().clamp(min=1)
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum(1, keepdim=True)
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    size = torch.linalg.vector_norm(y, dim=1, keepdim=True)
+    return _dot(x, y) / size.masked_fill(size == 0, 1)  # without a direction there is no step, whatever the factor
+
+
+def _check_numbers(rate: float, margin: float) -> None:
+    check_number("batch_update", "rate", rate, 0, included=True)
+    check_number("batch_update", "margin", margin, 0)
+
+
+def _check(
+    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
+    document: Tensor | None,
+) -> None:  # fmt: skip
+    tables = {"U": U, **({} if context is None else {"V": V}), **({} if document is None else {"D": D})}
+    if len(tables) == 1:
+        raise ValueError("batch_update: context and document are both None, one must be given. Pass either.")
+    for name, t in tables.items():
+        if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.dtype != U.dtype:
+            got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+            raise TypeError(
+                f"batch_update: {name} is {got}, must be a float32 or float64 tensor in the dtype of U. Use "
+                ".float(); in half precision a step of 0.04 (1 - cos) vanishes."
+            )
+        if t.dim() != 2 or t.shape[1] == 0 or t.shape[1] != U.shape[-1] or t.layout != torch.strided:
+            raise ValueError(
+                f"batch_update: {name} has shape {tuple(t.shape)}, must be dense (rows, p), p >= 1, p that of U, here "
+                f"{U.shape[-1]}. Give every table the same width."
+            )
+        if t.requires_grad and torch.is_grad_enabled():
+            raise ValueError(f"batch_update: {name} requires grad, must not: it changes in place. Use {name}.detach().")
+        if 0 in t.stride() and t.numel() > 1:
+            raise ValueError(f"batch_update: {name} is expanded, its rows must lie apart. Use {name}.clone().")
+    for name, index in {"centre": centre, "negative": negative, "context": context, "document": document}.items():
+        if index is None:
+            continue
+        if not isinstance(index, Tensor) or index.dtype != torch.int64:
+            got = index.dtype if isinstance(index, Tensor) else type(index).__name__
+            raise TypeError(f"batch_update: {name} is {got}, must be an int64 tensor. Use torch.as_tensor(...).long().")
+        if index.dim() != 1 or index.shape != centre.shape:
+            raise ValueError(
+                f"batch_update: {name} has shape {tuple(index.shape)}, must be (n,) as centre, {tuple(centre.shape)}. "
+                "Give one index for each tuple."
+            )
+    devices = {t.device for t in (*tables.values(), centre, negative, context, document) if t is not None}
+    if len(devices) > 1:
+        found = ", ".join(sorted(map(str, devices)))
+        raise ValueError(f"batch_update: tensors lie on {found}, must be on one device. Move them with .to(U.device).")

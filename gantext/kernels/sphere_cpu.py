@@ -1,0 +1,211 @@
+"""The sequential trainer of `gantext.jose` on a CPU: one compiled pass over a piece of the corpus, tables in place.
+
+Every update is `gantext.sphere.update_ref` in closed form: for u' = u + beta (w - <u, w> u) the new length follows from
+products that are there already, |u'|^2 = c^2 |u|^2 + 2 c beta <u, w> + beta^2 |w|^2 with c = 1 - beta <u, w>, and
+nothing is read again to be normalised. |u|^2 and |n|^2 are summed with the other products, not taken to be 1: rounding
+in a negative's length would grow by 1 + beta <n, w> at each update, for ever.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["MODE", "train"]
+
+MODE = {"paper": 0, "plain": 1, "reference": 2}
+FAST = {"reassoc", "contract", "arcp", "nsz"}  # not "nnan", "ninf": a NaN must remain one
+ONE, TWO, TINY = np.float32(1), np.float32(2), np.float32(1e-12)
+
+
+@njit(inline="always")
+def _random(state):  # splitmix64; state is an array of one number
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(inline="always")
+def _below(z, n):  # 0 .. n - 1 from the high half of a random number
+    return np.int64(((z >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
+
+
+@njit(inline="always")
+def _negative(state, limit, alias):  # alias table: the low half decides between a column and its alias
+    z = _random(state)
+    k = _below(z, len(limit))
+    return k if (z & np.uint64(0xFFFFFFFF)) < np.uint64(limit[k]) else np.int64(alias[k])
+
+
+@njit(inline="always", fastmath=FAST)
+def _normalise(x):
+    total = np.float32(0)
+    for i in range(len(x)):
+        total += x[i] * x[i]
+    scale = ONE / math.sqrt(total)
+    for i in range(len(x)):
+        x[i] *= scale
+
+
+@njit(inline="always", fastmath=FAST)
+def _joint(u, v, d, n, rate, margin, angle, frozen):
+    """Hinge of v and d together; returns the loss."""
+    a = b = np.float32(0)
+    for i in range(len(u)):
+        w = v[i] + d[i]
+        a += u[i] * w
+        b += n[i] * w
+    loss = margin - a + b
+    if not loss > 0:  # a NaN ends here too
+        return np.float32(0)
+    r = fv = fd = ee = uu = nn = np.float32(0)
+    for i in range(len(u)):
+        e = u[i] - n[i]
+        r += v[i] * d[i]
+        fv += e * v[i]
+        fd += e * d[i]
+        ee += e * e
+        uu += u[i] * u[i]
+        nn += n[i] * n[i]
+    ww = TWO + TWO * r  # |v + d|^2
+    su = sn = sv = sd = rate
+    if angle:
+        iw, ie = ONE / math.sqrt(max(ww, TINY)), ONE / math.sqrt(max(ee, TINY))
+        su, sn, sv, sd = su * (ONE - a * iw), sn * (ONE + b * iw), sv * (ONE - fv * ie), sd * (ONE - fd * ie)
+    cd = ONE - sd * fd
+    td = ONE / math.sqrt(cd * cd + TWO * cd * sd * fd + sd * sd * ee)
+    cd, sd = cd * td, sd * td
+    if frozen:
+        for i in range(len(u)):
+            d[i] = cd * d[i] + sd * (u[i] - n[i])
+        return loss
+    cu, cn, cv = ONE - su * a, ONE + sn * b, ONE - sv * fv
+    tu = ONE / math.sqrt(cu * cu * uu + TWO * cu * su * a + su * su * ww)
+    tn = ONE / math.sqrt(cn * cn * nn - TWO * cn * sn * b + sn * sn * ww)
+    tv = ONE / math.sqrt(cv * cv + TWO * cv * sv * fv + sv * sv * ee)
+    cu, su, cn, sn, cv, sv = cu * tu, su * tu, cn * tn, sn * tn, cv * tv, sv * tv
+    for i in range(len(u)):
+        ui, vi, di, ni = u[i], v[i], d[i], n[i]
+        w, e = vi + di, ui - ni
+        u[i] = cu * ui + su * w
+        n[i] = cn * ni - sn * w
+        v[i] = cv * vi + sv * e
+        d[i] = cd * di + sd * e
+    return loss
+
+
+@njit(inline="always", fastmath=FAST)
+def _single(u, x, n, rate, margin, frozen):
+    """Hinge of one partner x, a context word or a document, with the released program's factors; returns the loss."""
+    f = h = np.float32(0)
+    for i in range(len(u)):
+        f += u[i] * x[i]
+        h += n[i] * x[i]
+    loss = margin - f + h
+    if not loss > 0:
+        return np.float32(0)
+    ee = uu = nn = np.float32(0)
+    for i in range(len(u)):
+        e = u[i] - n[i]
+        ee += e * e
+        uu += u[i] * u[i]
+        nn += n[i] * n[i]
+    su, sn, sx = rate * (ONE - f), rate * TWO * h, rate * (ONE - (f - h))
+    cu, cn, cx = ONE - su * f, ONE + sn * h, ONE - sx * (f - h)
+    tx = ONE / math.sqrt(cx * cx + TWO * cx * sx * (f - h) + sx * sx * ee)
+    cx, sx = cx * tx, sx * tx
+    if frozen:
+        for i in range(len(u)):
+            x[i] = cx * x[i] + sx * (u[i] - n[i])
+        return loss
+    tu = ONE / math.sqrt(cu * cu * uu + TWO * cu * su * f + su * su)
+    tn = ONE / math.sqrt(cn * cn * nn - TWO * cn * sn * h + sn * sn)
+    cu, su, cn, sn = cu * tu, su * tu, cn * tn, sn * tn
+    for i in range(len(u)):
+        ui, xi, ni = u[i], x[i], n[i]
+        u[i] = cu * ui + su * xi
+        n[i] = cn * ni - sn * xi
+        x[i] = cx * xi + sx * (ui - ni)
+    return loss
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def train(
+    ids, starts, owners, order, U, V, D, touched, keep, limit, alias,
+    window, negatives, mode, margin, rate, rate_end, seed, frozen,
+):  # fmt: skip
+    """Train on the pieces `order`, int64, of a corpus; word and document tables change in place.
+
+    Args:
+        ids: (T,) int32 word numbers; piece i is ids[starts[i]:starts[i + 1]], part of document owners[i].
+        U, V, D: float32 (V, p), (V, p), (documents, p): centre words, context words, documents, unit rows.
+        touched: (documents,) bool; set where a document's row was moved.
+        keep: (V,) uint32, the chance of a word to survive subsampling, times 2^32 - 1.
+        limit, alias: (V,) uint32, int32: alias table of the negatives.
+        window, negatives: largest distance of a pair; negative words to each.
+        mode: of `MODE`. margin, rate, rate_end: float32; the rate falls linearly over these pieces.
+        seed: uint64. frozen: only D changes.
+
+    Returns:
+        Tuples looked at, tuples with a loss, sum of losses.
+    """
+    state = np.array([seed], np.uint64)
+    longest, size, done = np.int64(1), np.int64(1), np.int64(0)
+    for piece in order:
+        length = starts[piece + 1] - starts[piece]
+        longest = max(longest, length)
+        size += length
+    kept = np.empty(longest, np.int32)
+    seen, active, total = 0, 0, 0.0
+    for piece in order:
+        now = rate + (rate_end - rate) * np.float32(done / size)
+        done += starts[piece + 1] - starts[piece]
+        if frozen:
+            state[0] = seed  # so that no document depends on those before it
+        d = D[owners[piece]]
+        length, moved = 0, False
+        for t in range(starts[piece], starts[piece + 1]):
+            if (_random(state) >> np.uint64(32)) <= np.uint64(keep[ids[t]]):
+                kept[length] = ids[t]
+                length += 1
+        for i in range(length):
+            word = kept[i]
+            v = V[word]
+            reach = 1 + _below(_random(state), window)
+            for j in range(max(0, i - reach), min(length, i + reach + 1)):
+                if j == i or (mode == 2 and frozen):
+                    continue
+                centre = kept[j]
+                u = U[centre]
+                for _ in range(negatives):
+                    k = _negative(state, limit, alias)
+                    if k in (centre, word):
+                        continue
+                    if mode == 2:
+                        loss = _single(u, v, U[k], now, margin, False)
+                    else:
+                        loss = _joint(u, v, d, U[k], now, margin, mode == 0, frozen)
+                        moved |= loss > 0
+                    seen += 1
+                    active += loss > 0
+                    total += loss
+            if mode == 2:
+                for _ in range(negatives):
+                    k = _negative(state, limit, alias)
+                    if k == word:
+                        continue
+                    loss = _single(U[word], d, U[k], now, margin, frozen)
+                    seen += 1
+                    active += loss > 0
+                    total += loss
+                    moved |= loss > 0
+            _normalise(d)  # their products above took |v| = |d| = 1
+            if not frozen:
+                _normalise(v)
+        if moved:
+            touched[owners[piece]] = True
+    return seen, active, total
