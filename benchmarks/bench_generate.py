@@ -1,6 +1,6 @@
 """Constrained beam search beside Hugging Face's `generate` with `prefix_allowed_tokens_fn`: same model, same answers.
 
-The model is a random GPT-2 that both can run, made to end its answers after six tokens, each answer a run of its source.
+The model is a random GPT-2 that both can run, made to end its answers after six tokens: each a run of its source.
 Questions a second: python benchmarks/bench_generate.py [--rounds 7]
 """
 

@@ -71,6 +71,7 @@ def conditional_layer_norm(
     """
     gamma, beta = _check(x, gamma, beta, eps)
     plain = lambda: _plain(x, gamma, beta, eps)
+
     def triton() -> Tensor:
         from gantext.kernels.layer_norm import conditional_layer_norm as kernel
 

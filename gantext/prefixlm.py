@@ -22,7 +22,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (B, H, R, D) -> (
 Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
 
 BLOCK = 256  # target rows of one call where there is no bottom-right aligned kernel
-MANY = 512  # length from which two calls a group beat one dense mask where prefixes differ
+SHORT, MANY = 256, 1024  # lengths from which two calls, or two for each different prefix, beat a dense mask on a CPU
 BACKENDS = ("two-call", "mask", "flex")
 
 
@@ -153,9 +153,11 @@ class Layout:
             raise ValueError(f"{name}: prefix has {len(s)} entries, must be one or {batch}. Give one a sequence.")
         self.prefix, self.lengths = (s[:1] if len(set(s)) == 1 else s), (None if lengths is None else n)
         place = torch.device(device)
-        # Measured on a CPU (benchmarks/bench_prefixlm.py); on a GPU the two launches a group are taken to cost more.
-        few = len(self.prefix) == 1 or (place.type == "cpu" and length >= MANY and self.prefix != self.lengths)
-        self.backend = backend or ("two-call" if few else "mask")
+        if len(self.prefix) == 1:
+            two = self.prefix[0] in (0, length) or place.type != "cpu" or length >= SHORT  # 0 and S have no mask at all
+        else:  # the CPU measured by benchmarks/bench_prefixlm.py; on a GPU two launches a group are taken to cost more
+            two = place.type == "cpu" and length >= MANY and self.prefix != self.lengths
+        self.backend = backend or ("two-call" if two else "mask")
         if self.backend == "two-call":
             self._attend = _grouped(self.prefix, place)
         elif self.backend == "mask":

@@ -273,29 +273,30 @@ def test_batches_reach_the_sequential_quality(mode: Mode) -> None:
 
 
 def test_batched_tuples_are_the_sequential_ones_in_law() -> None:
-    """Counts of centre, context and negative words, and of pairs by distance, against the compiled pass's rule."""
-    text = [[f"w{k}" for k in np.random.default_rng(s).integers(30, size=60)] for s in range(40)]
-    _, counts, tokens = vocabulary.read("f", text, 1)
-    settings = JoSE(window=4, negatives=3, sample=0.05)
-    resolved = _jose.Settings.of(settings.get_params())
+    """Counts of centre, context and negative words, and of tuples, against the rule of the compiled pass."""
+    draw = lambda k: (30 * np.random.default_rng(k).random(60) ** 2).astype(int)
+    words, counts, tokens = vocabulary.read("f", [[f"w{k}" for k in draw(s)] for s in range(40)], 1)
+    resolved = _jose.Settings.of(small(window=4, negatives=3, sample=0.05).get_params())
     chances = _jose.Chances.of(counts, 0.05)
     (pieces,) = vocabulary.plan(tokens, 1)
-    got = [_jose.tuples(tokens, chances, resolved, pieces, torch.Generator().manual_seed(k)) for k in range(8)]
-    sets = [t for (t,) in got]
-    n = sum(len(c) for c, *_ in sets) / 8
-    kept = (vocabulary.keep_chance(counts, 0.05) * counts).sum() / 40  # of a document
+    sets = [_jose.tuples(tokens, chances, resolved, pieces, torch.Generator().manual_seed(k))[0] for k in range(8)]
+    keep = vocabulary.keep_chance(counts, 0.05)
+    kept = (keep * counts).sum() / 40  # of a document
     pairs = 40 * sum(2 * (kept - gap) * (4 - gap + 1) / 4 for gap in range(1, 5))
-    assert n == pytest.approx(3 * pairs * (1 - 2 / 30), rel=0.03)
-    centre, negative, context, _ = (torch.cat(column) for column in zip(*sets, strict=True))
+    q, r = counts**0.75 / (counts**0.75).sum(), keep * counts / (keep * counts).sum()  # of negatives, of positions
+    free = q * (1 - r) ** 2  # of negatives that are neither word of the pair
+    n = sum(len(c) for c, *_ in sets) / 8
+    assert n == pytest.approx(3 * pairs * free.sum(), rel=0.03)
+    centre, negative, context, document = (torch.cat(column) for column in zip(*sets, strict=True))
     assert not ((negative == centre) | (negative == context)).any()
-    law = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
-    share = torch.bincount(negative, minlength=30) / len(negative)
-    torch.testing.assert_close(share, law.float(), rtol=0.1, atol=0)
+    share = lambda rows: np.bincount(rows, minlength=len(words)) / len(rows)
+    np.testing.assert_allclose(share(negative), free / free.sum(), rtol=0.1)
     for rows in (centre, context):
-        law = vocabulary.keep_chance(counts, 0.05) * counts
-        np.testing.assert_allclose(np.bincount(rows, minlength=30) / len(rows), law / law.sum(), rtol=0.15)
+        np.testing.assert_allclose(share(rows), r * (1 - q) / (r * (1 - q)).sum(), rtol=0.2)
+    assert (document.diff() != 0).double().mean() > 0.9  # shuffled: no batch is one document's
     _, second = _jose.tuples(tokens, chances, resolved._replace(mode="reference"), pieces, torch.Generator())
-    assert len(second[0]) == pytest.approx(3 * 40 * kept * (1 - 1 / 30), rel=0.05) and torch.equal(second[0], second[2])
+    assert len(second[0]) == pytest.approx(3 * 40 * kept * (1 - (q * r).sum()), rel=0.05)
+    assert torch.equal(second[0], second[2])
 
 
 def test_one_thread_is_reproducible_to_the_bit_and_the_seed_matters() -> None:
@@ -314,15 +315,24 @@ def test_threads_race_and_lose_nothing() -> None:
     assert np.array_equal(small(n_jobs=3).fit(TEXT).transform(TEXT[:5]).shape, (5, 24))
 
 
-def test_order_of_the_documents_does_not_leak_their_labels() -> None:
-    """Sorted by topic, the joint hinge would forget all topics but the last: each epoch draws an order."""
-    order = np.argsort(LABELS, kind="stable")
-    model = small(mode="plain").fit([TEXT[k] for k in order])
-    rows = np.empty_like(model.document_vectors_)
-    rows[order] = model.document_vectors_
-    assert quality(rows) > quality(fitted().document_vectors_) - 0.05
-    plans = [vocabulary.plan(vocabulary.read("f", TEXT, 1)[2], 4, np.random.default_rng([0, e])) for e in (0, 1)]
-    assert not np.array_equal(np.concatenate(plans[0]), np.concatenate(plans[1]))
+def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the topics the joint hinge forgets all but the last, so the order must be drawn, and anew."""
+    orders: list[NDArray[np.int64]] = []
+    seeds: list[int] = []
+    inner = _jose._sequential
+
+    def spy(*args: Any) -> Any:
+        orders.append(args[4])
+        seeds.append(int(args[6]))
+        return inner(*args)
+
+    monkeypatch.setattr(_jose, "_sequential", spy)
+    small(epochs=2).fit(TEXT)
+    assert len(orders) == 16 and len(set(seeds)) == 16
+    first, second = np.concatenate(orders[:8]), np.concatenate(orders[8:])
+    assert sorted(first) == sorted(second) == list(range(150))
+    for a, b in ((first, second), (first, np.arange(150)), (second, np.arange(150))):
+        assert (a == b).mean() < 0.1
 
 
 # --- interrupt and resume

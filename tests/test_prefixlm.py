@@ -123,7 +123,7 @@ def test_attention_is_the_dense_formula_forward_and_backward(
         assert all((row[:, m:] == 0).all() for row, m in zip(got[0], n, strict=True))
 
 
-@pytest.mark.parametrize(("S", "P"), [(600, 300), (513, 1), (700, 699), (300, 0), (300, 300), (520, 8)])
+@pytest.mark.parametrize(("S", "P"), [(600, 300), (513, 1), (700, 699), (300, 0), (300, 300), (1030, 8)])
 @pytest.mark.parametrize("per_row", [False, True])
 def test_long_sequences_cross_blocks_and_the_choice_of_backend(S: int, P: int, per_row: bool) -> None:
     tensors = qkv(3, 1, S, 8)
@@ -206,10 +206,10 @@ def test_flex_is_equal_forward_and_refuses_gradients_on_a_cpu() -> None:
 
 def test_the_choice_of_backend() -> None:
     pick = lambda *args, **options: Layout(*args, **options).backend
-    assert pick(3, 8, 64) == pick([3] * 8, 8, 64) == "two-call"
-    assert pick([3, 4], 2, 64) == "mask" and pick([3, 4], 2, 512) == "two-call"
-    assert pick([3, 400], 2, 512, lengths=[3, 400]) == "mask"  # sources alone: one row of mask a sequence
-    assert pick(3, 8, 64, backend="mask") == "mask"
+    assert pick(3, 8, 256) == pick([3] * 8, 8, 256) == pick(0, 8, 9) == pick(9, 8, 9) == "two-call"
+    assert pick(3, 8, 255) == pick([3, 4], 2, 1023) == "mask" and pick([3, 4], 2, 1024) == "two-call"
+    assert pick([3, 400], 2, 1024, lengths=[3, 400]) == "mask"  # sources alone: one row of mask a sequence
+    assert pick(3, 8, 64, backend="two-call") == "two-call" and pick(3, 8, 1024, backend="mask") == "mask"
 
 
 @pytest.mark.parametrize(

@@ -199,8 +199,9 @@ def test_a_number_at_the_end_of_a_piece_is_read_whole(tmp_path: Path, monkeypatc
     monkeypatch.setattr(readers, "_CHUNK", 1)
     monkeypatch.setattr(readers, "_LINE", 1)
     file = tmp_path / "file.json"
-    file.write_text('{"version": 1234, "data": []}', "utf-8")
-    assert list(load(file)) == []
+    file.write_text("[12]", "utf-8")
+    with pytest.raises(ValueError, match="int in place of an object"):
+        list(load(file))
 
 
 def test_an_answer_that_is_not_in_the_passage_is_malformed(tmp_path: Path) -> None:
@@ -249,7 +250,9 @@ def test_a_file_is_read_as_it_is_asked_for(tmp_path: Path, monkeypatch: Any) -> 
     fetch = readers._Stream.more
     monkeypatch.setattr(readers, "_LINE", 64)
     monkeypatch.setattr(readers._Stream, "more", lambda self: (fetch(self), read.append(len(self.text)))[0])
-    found = load(file)
+    line = tmp_path / "line.json"
+    line.write_text("[" + ",".join([json.dumps(SOGOU[1])] * 500) + "]", "utf-8")
+    found = load(line)
     assert [next(found) for _ in range(3)] == [RECORDS["sogou"][1]] * 3
     assert max(read) < 2000  # characters held, of 33,000
     found = load(file)

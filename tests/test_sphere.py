@@ -211,6 +211,16 @@ def test_the_reference_mode_is_descent_on_its_own_squares() -> None:
         torch.testing.assert_close(y, x)  # one hinge after the other
 
 
+def test_the_reference_hinges_are_switched_off_one_by_one() -> None:
+    u, v, d, n = points(4, 7)
+    v, n = projx(u + 0.1 * v), projx(-u + 0.1 * n)  # word-context: far beyond the margin
+    d = projx(d - 0.5 * u)  # word-document: not
+    after = cast(tuple[Tensor, ...], update_ref(u, v, d, n, rate=0.1, mode="reference"))
+    assert torch.equal(after[1], v) and not torch.equal(after[2], d)
+    alone = cast(tuple[Tensor, ...], update_ref(u, None, d, n, rate=0.1, mode="reference"))
+    assert torch.equal(after[0], alone[0]) and torch.equal(after[2], alone[2]) and torch.equal(after[3], alone[3])
+
+
 def test_the_modes_differ_and_the_oracle_is_float64() -> None:
     u, v, d, n = projx(torch.randn(4, 9))
     outs = [update_ref(u, v, d, n, rate=0.1, margin=3, mode=mode) for mode in MODES]
