@@ -51,7 +51,10 @@ def compare(B: int, L: int, D: int, calls: dict[str, Call], place: torch.device,
         times = interleave({name: lambda f=f, run=run: run(f) for name, f in calls.items()}, rounds)
         results: Row = {}
         for name, f in calls.items():
-            worst = max(errors(a[None], b[None]).item() for a, b in zip(run(f), exact, strict=True))
+            worst = max(
+                errors(a.flatten()[None, None], b.flatten()[None, None]).item()
+                for a, b in zip(run(f), exact, strict=True)
+            )
             results[name] = {**times[name], "error": worst}
         ours = times["ours"]["median_ms"]
         size = f"{B} x {L} x {D}"

@@ -178,11 +178,12 @@ def _sequential(
     run: Run, tokens: Tokens, chances: Chances, settings: Settings, pieces: NDArray[np.int64], rates: Sequence[float],
     seed: np.uint64, frozen: bool = False,
 ) -> tuple[float, float, float]:  # fmt: skip
-    return sphere_cpu.train(
+    seen, active, loss = sphere_cpu.train(
         *tokens[:3], pieces, run.U.numpy(), run.V.numpy(), run.D.numpy(), run.touched, *chances,
         settings.window, settings.negatives, sphere_cpu.MODE[settings.mode],
         np.float32(settings.margin), np.float32(rates[0]), np.float32(rates[1]), seed, frozen,
     )  # fmt: skip
+    return float(seen), float(active), float(loss)
 
 
 def _batched(

@@ -134,8 +134,12 @@ plt.show()
 # Let $x_{li}$ be feature $i = 1 \ldots D$ of word $l = 1 \ldots L$ in one sequence. With a small $\varepsilon > 0$,
 #
 # $$
-# \mu_l = \frac{1}{D} \sum_{i=1}^{D} x_{li}, \qquad \sigma_l^2 = \frac{1}{D} \sum_{i=1}^{D} (x_{li} - \mu_l)^2, \qquad \rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}
+# \mu_l = \frac{1}{D} \sum_{i=1}^{D} x_{li}, \qquad \sigma_l^2 = \frac{1}{D} \sum_{i=1}^{D} (x_{li} - \mu_l)^2
 # $$ (conditional-layer-norm:statistics)
+#
+# $$
+# \rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}
+# $$ (conditional-layer-norm:normalized)
 #
 # The wish is a vector $h$ of $C$ numbers, the same for the whole sequence: the embedding of a label, or the features of a picture. Two matrices, $W_\gamma$ and $W_\beta$, of $D$ rows and $C$ columns, turn it into a change of the scale and a change of the shift:
 #
@@ -189,7 +193,14 @@ def passed(draw, zero=False):
 
 ledger.numeric(
     "conditional-layer-norm:statistics",
-    r"\mu_l = \frac{1}{D} \sum_{i=1}^{D} x_{li}, \qquad \sigma_l^2 = \frac{1}{D} \sum_{i=1}^{D} (x_{li} - \mu_l)^2, \qquad \rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}",
+    r"\mu_l = \frac{1}{D} \sum_{i=1}^{D} x_{li}, \qquad \sigma_l^2 = \frac{1}{D} \sum_{i=1}^{D} (x_{li} - \mu_l)^2",
+    where=passed, tol=1e-13,
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "conditional-layer-norm:normalized",
+    r"\rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}",
     where=passed, tol=1e-13,
 )
 
@@ -300,11 +311,17 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# Now the whole layer. A bar marks the derivative of the loss: $\bar{y}_{li} = \partial \ell / \partial y_{li}$ comes from above, and {eq}`conditional-layer-norm:jacobian`, applied to $\bar{y}_{li} g_i$, gives
+# Now the whole layer. A bar marks the derivative of the loss: $\bar{y}_{li} = \partial \ell / \partial y_{li}$ comes from above, and {eq}`conditional-layer-norm:jacobian`, applied to the products $\bar{y}_{li} g_i$, gives
 #
 # $$
-# \bar{x}_{li} = \frac{1}{\rho_l} \Bigl( \bar{y}_{li} g_i - \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j - \hat{x}_{li} \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j \hat{x}_{lj} \Bigr), \qquad \bar{g}_i = \sum_{l=1}^{L} \bar{y}_{li} \hat{x}_{li}, \qquad \bar{b}_i = \sum_{l=1}^{L} \bar{y}_{li}
+# \bar{x}_{li} = \frac{1}{\rho_l} \Bigl( \bar{y}_{li} g_i - \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j - \hat{x}_{li} \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j \hat{x}_{lj} \Bigr)
 # $$ (conditional-layer-norm:backward)
+#
+# while scale and shift collect what they did at every word:
+#
+# $$
+# \bar{g}_i = \sum_{l=1}^{L} \bar{y}_{li} \hat{x}_{li}, \qquad \bar{b}_i = \sum_{l=1}^{L} \bar{y}_{li}
+# $$ (conditional-layer-norm:sums)
 #
 # Here is the one difference to an ordinary layer norm that a kernel must know: $\bar{g}$ and $\bar{b}$ are sums over the words of *one* sequence. Sequence $n$ of a batch of $N$ has its own $g_n$, $b_n$ and $h_n$, and
 #
@@ -319,7 +336,14 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:backward",
-    r"\bar{x}_{li} = \frac{1}{\rho_l} \Bigl( \bar{y}_{li} g_i - \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j - \hat{x}_{li} \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j \hat{x}_{lj} \Bigr), \qquad \bar{g}_i = \sum_{l=1}^{L} \bar{y}_{li} \hat{x}_{li}, \qquad \bar{b}_i = \sum_{l=1}^{L} \bar{y}_{li}",
+    r"\bar{x}_{li} = \frac{1}{\rho_l} \Bigl( \bar{y}_{li} g_i - \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j - \hat{x}_{li} \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j \hat{x}_{lj} \Bigr)",
+    where=passed, tol=1e-13, code=conditional_layer_norm_backward_ref,
+)
+
+# %% tags=["ledger"]
+ledger.numeric(
+    "conditional-layer-norm:sums",
+    r"\bar{g}_i = \sum_{l=1}^{L} \bar{y}_{li} \hat{x}_{li}, \qquad \bar{b}_i = \sum_{l=1}^{L} \bar{y}_{li}",
     where=passed, tol=1e-13, code=conditional_layer_norm_backward_ref,
 )
 
@@ -439,6 +463,9 @@ _, zero_end, stuck = learned(nn.init.zeros_)
 assert random_end < 0.2 * start and zero_end > 0.9 * start
 assert all((w == 0).all() for w in (stuck.W_hidden, stuck.W_gamma, stuck.W_beta))  # only gamma and beta have moved
 print(f"share of the loss left: hidden layer random {random_end / start:.1f}, hidden layer zero {zero_end / start:.1f}")
+
+# %% [markdown]
+# Zeros, then, not ones: a flag of another program speaks of *weights one, bias zero*, as one would for the $\gamma$ and $\beta$ of a norm, sets both to zero, and was asked about. For *maps* zero is right.
 
 # %% tags=["ledger"]
 c = mp.mpf(1) / 2
@@ -1050,7 +1077,7 @@ ledger.statistical(
 )
 
 # %% [markdown]
-# Here is one text for every label, generated as you run this, $P = 0.9$. They are not good texts: the model has seen half a million words, and looks back at most sixteen. But whose texts they are is plain.
+# Here is one text for every label, generated as you run this, $P = 0.9$. They are not good texts: the model has seen half a million words, and looks back at most sixteen. But whose texts they are can often be told.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -1095,7 +1122,7 @@ print("recognised by naive Bayes: more than four tenths of the written texts, an
 #
 # The wish is a vector, and there is something between any two. Pick two labels and move the slider from one to the other. The same random numbers draw every text, so what changes is the wish.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_IGNORE_OUTPUT
 # Random words from a model that was trained live: no two machines write the same. What must hold is asserted.
 CHOSEN = ["numpy.polynomial", "scipy.signal", "scipy.stats", "sklearn.linear_model", "sympy.geometry", "torch.nn"]
@@ -1125,6 +1152,7 @@ html[data-theme="dark"] .cln-figure { --cln-b: #FF8A3D; }
 .cln-figure svg { width: 100%; max-width: 40rem; height: auto; display: block; }
 .cln-figure svg text { fill: currentColor; font-size: 15px; }
 .cln-figure p { margin: .4rem 0; min-height: 3.2em; }
+@media (max-width: 30rem) { .cln-figure svg text { font-size: 24px; } }
 @media print { .cln-figure .cln-controls { display: none; } }
 </style>
 <div class="cln-row cln-controls"><span><label for="cln-from">from</label> <select id="cln-from">""" + options(5) + """</select></span>

@@ -618,7 +618,7 @@ def test_two_processes_share_the_corpus_and_agree(tmp_path: Path) -> None:
     env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     (tmp_path / "corpus.txt").write_text("\n".join(" ".join(words) for words in TEXT))
     command = [*launch, str(tmp_path), json.dumps(SMALL)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
     assert ran.returncode == 0 and ran.stdout.count("cpu:gloo") == 2, ran.stdout + ran.stderr[-3000:]
     ranks = [np.load(tmp_path / f"{k}.npz") for k in (0, 1)]
     for name in ranks[0].files:
