@@ -29,11 +29,6 @@ CRASHES = 3  # after which no further child is started
 _children: pytest.StashKey[dict[str, dict[str, str]]] = pytest.StashKey()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "kernel: launches a Triton kernel, on the GPU or under the interpreter")
-    config.addinivalue_line("markers", "compiler: compiles a Triton kernel for GPUs that need not be there")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     marks = {mark.name for mark in item.iter_markers()} & {"kernel", "compiler"}
