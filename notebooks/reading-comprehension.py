@@ -308,7 +308,7 @@ ledger.exact(
 # r = \sqrt{(1 + s)^2 + (1 + s) S} - (1 + s), \qquad S' = 2 r
 # $$ (reading-comprehension:lowest)
 #
-# Beside one certain passage, $s = 1$ and $S = \frac12$, it says $r = \sqrt5 - 2 \approx 0.24$, and the vote falls to $0.472$. The loss is small, and at most that of the phantom's weight; but "the more passages agree, the better" is not what the formula says.
+# Beside one certain passage, $s = 1$ and $S = \frac12$, it says $r = \sqrt5 - 2 \approx 0.24$, and the vote falls to $0.472$. The loss is small, but "the more support, the better" is not what the formula says.
 
 # %% tags=["ledger"]
 def some_passage(draw):
@@ -364,7 +364,7 @@ ledger.numeric(
 # \sum_{w=1}^{V} S_w \le \frac{N}{2}
 # $$ (reading-comprehension:sum)
 #
-# with equality if every passage is certain of a token of its own. Three passages that contradict each other have a total vote of $\frac32$: two thirds of the "probability" of three certain ones, $\frac34$, would be nowhere near. Normalising $S$ would therefore change which answers win in a search, and the article does not.
+# with equality if every passage is certain of a token of its own. Three certain passages that agree give $\frac34$ in all, three that contradict each other $\frac32$: the total is larger where less is known. So $S$ must not be mistaken for probabilities, and dividing it by its sum, which the article does not do, would change which answers win in a search.
 
 # %% tags=["ledger"]
 kinds_of_laws = itertools.cycle(("any", "apart"))
@@ -870,7 +870,7 @@ assert abs(plain.mean() - of(usual, "em", "mean vote").mean()) < 0.03 and abs(pl
 print("what the text below says holds for the stored record")
 
 # %% [markdown]
-# **Exclusion cannot be left out.** The span constraint is worth a few points; everything else in decoding is a matter of taste, as long as the search is greedy.
+# **Exclusion cannot be left out.** The span constraint is worth five points of exact match; the rest of decoding is a matter of taste, as long as the search is greedy.
 #
 # **A correct beam search makes the answers worse.** What it finds has a better score, and is shorter. Three reasons, which the table separates. *The vote* charges for every token, {eq}`reading-comprehension:penalty`; paying back, {eq}`reading-comprehension:fair`, recovers a part. *The empty answer*: a passage that survives exclusion has said that there is an answer, but `[SEP]` is still a candidate for the first token, and nothing is cheaper than to say nothing. A search that looks ahead finds that out, and overturns the exclusion; with `[SEP]` forbidden there, another part
 # is recovered. *The model* does the rest: with the plain mean, which has no phantom, three beams lose too. The most probable sequence is not the best one; in machine translation it is often the empty one {cite:p}`stahlberg2019nmt`. Greedy search never compares answers of different length, and is safe from all three.
