@@ -25,8 +25,19 @@ sys.path.insert(0, str(ROOT / "tests"))
 from _compare import errors  # the measure of error is the tests' own
 
 CLAIMED = (1, 8, 1024, 512, 64)  # batch, heads, S, P, width of a head
-ONE = [CLAIMED, (1, 8, 1024, 256, 64), (4, 8, 512, 256, 64), (4, 12, 352, 320, 64), (32, 4, 110, 96, 32)]
-SEVERAL = [(4, 8, 1024, 64), (4, 8, 512, 64), (8, 12, 352, 64), (32, 4, 110, 32)]  # batch, heads, S, width of a head
+ONE: list[tuple[int, int, int, int, int]] = [
+    CLAIMED,
+    (1, 8, 1024, 256, 64),
+    (4, 8, 512, 256, 64),
+    (4, 12, 352, 320, 64),
+    (32, 4, 110, 96, 32),
+]
+SEVERAL: list[tuple[int, int, int, int]] = [
+    (4, 8, 1024, 64),
+    (4, 8, 512, 64),
+    (8, 12, 352, 64),
+    (32, 4, 110, 32),
+]  # batch, heads, S, width of a head
 DENSE, FLEX, FORWARD, BOTH = "dense mask", "FlexAttention", "forward", "forward+backward"
 Row = dict[str, Any]
 

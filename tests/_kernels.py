@@ -98,7 +98,7 @@ def cross_compile(
         function: the `@triton.jit` function.
         signature: type of each argument by name, such as "*fp32" or "i32"; names that the function does not have are
             ignored, so that kernels may share one. Pointers count as aligned to 16 bytes, as tensors are.
-        constants: the `tl.constexpr` arguments.
+        constants: the `tl.constexpr` arguments, and others for which a value is compiled in.
         capability: 90 for 9.0.
     """
     import triton
@@ -107,7 +107,7 @@ def cross_compile(
 
     names = function.arg_names
     fixed = {parameter.name for parameter in function.params if parameter.is_constexpr}
-    assert fixed == set(constants), f"constants {sorted(constants)} for the tl.constexpr arguments {sorted(fixed)}"
+    assert fixed <= set(constants) <= set(names), f"constants {sorted(constants)}, tl.constexpr {sorted(fixed)}"
     types = {name: "constexpr" if name in constants else signature[name] for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if types[name].startswith("*")}
     source = ASTSource(function, types, dict(constants), aligned)
