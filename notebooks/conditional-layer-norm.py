@@ -1014,7 +1014,7 @@ assert (of("all norms", "nats") < of("told nothing", "nats") - 0.1).all()
 assert (of("all norms", "wrong") > of("all norms", "nats") + 0.2).all() and (of("all norms", "accuracy") > 0.4).all()
 assert (of("all norms, labels shuffled in training", "nats") > of("told nothing", "nats") - 0.03).all()
 lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(f'<div style="overflow-x: auto"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>')
+HTML(f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="all rivals"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>')
 
 # %% [markdown]
 # Mean and 95 % interval over three seeds. How much of the gain is the last norm alone, that is, by {eq}`conditional-layer-norm:tilt` and its scaled form, favourite words and a reweighting of features just before the output?
@@ -1396,7 +1396,7 @@ rows = [
 ]
 head = ("claim", "article", "measured here", "device", "verdict")
 lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(f'<div style="overflow-x: auto"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>')
+HTML(f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="claims and measurements"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>')
 
 # %% [markdown]
 # ## Where articles and programs disagree

@@ -132,15 +132,16 @@ def test_beams_are_those_of_the_reference(seed: int, constrained: bool, vote: An
     assert max(lengths) > 0
 
 
-def scripted(steps: Sequence[dict[int, float]]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A vote that ignores the model: the same table for every beam, one a step."""
+def scripted(steps: Sequence[Any]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A vote that ignores the model: a step's table of token and probability, or one for each beam."""
     count = itertools.count()
 
     def vote(p: Tensor, alive: Tensor) -> Tensor:
-        table = steps[min(next(count), len(steps) - 1)]
+        tables = steps[min(next(count), len(steps) - 1)]
         S = torch.zeros(len(p), p.shape[2], V)
-        for token, value in table.items():
-            S[..., token] = value
+        for k in range(p.shape[2]):
+            for token, value in (tables[k] if isinstance(tables, list) else tables).items():
+                S[:, k, token] = value
         return S
 
     return vote
@@ -159,13 +160,12 @@ def test_a_finished_hypothesis_is_kept_though_it_was_not_the_best() -> None:
 
 
 def test_two_candidates_a_beam_so_that_ends_do_not_thin_the_beam_out() -> None:
-    # Both beams' best continuation is the end; the unfinished ones must still be two.
-    vote = scripted([{5: 0.5, 6: 0.4}, {SEP: 0.5, 7: 0.3}, {8: 0.9, SEP: 0.01}, {SEP: 1.0}])
+    # After step 1 the best two are 5 7 (.3) and the end of 5 (.27); 6 8 (.24) must go on beside 5 7.
+    # The best answer never needs it, for what is beyond the first K is below the end among them; the second best does.
+    second = [{7: 0.5, SEP: 0.45}, {8: 0.6}]
+    vote = scripted([{5: 0.6, 6: 0.4}, second, [{SEP: 0.5}, {SEP: 0.9}]])
     got = beam_search(small(), SOURCE, separator=SEP, beams=2, steps=6, vote=vote)
-    agree(hypotheses(got, 0), [([5], math.log(0.25)), ([6], math.log(0.2))])
-    vote = scripted([{5: 0.5, 6: 0.4}, {SEP: 0.5, 7: 0.499}, {SEP: 1.0, 8: 0.0}])
-    got = beam_search(small(), SOURCE, separator=SEP, beams=2, steps=6, vote=vote)
-    assert got.best() == [[5]]
+    agree(hypotheses(got, 0), [([5], math.log(0.27)), ([6, 8], math.log(0.216))])
 
 
 def test_it_stops_when_the_best_finished_is_as_good_as_the_best_unfinished_and_not_before() -> None:
@@ -304,6 +304,13 @@ def test_a_span_is_followed_from_all_its_places() -> None:
     ]
     assert run({8: 1.0} | sure, {9: 1.0, 3: 0.5}).best() == [[8]]  # the separator in the source is no part of the text
     assert run({9: 1.0} | sure, {SEP: 1.0}).best() == [[]]  # the question is not copied
+
+
+def test_the_end_is_allowed_where_every_position_matches() -> None:
+    source = torch.tensor([[5]])
+    options: dict[str, Any] = {"separator": SEP, "spans": source > 0, "steps": 2}
+    assert beam_search(small(), source, vote=scripted([{5: 0.1, SEP: 0.9}]), **options).best() == [[]]
+    assert beam_search(small(), source, vote=scripted([{5: 0.9, SEP: 0.1}]), **options).best() == [[5]]
 
 
 def test_an_empty_span_leaves_the_empty_answer() -> None:

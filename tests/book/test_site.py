@@ -523,7 +523,7 @@ def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -
     page = browser.new_page()
     page.goto((site / f"{name}.html").as_uri())
     assert page.locator("details.check[open]").count() == 0
-    mark = page.locator(".eq-mark").last
+    mark = page.locator(".eq-mark:visible").last  # a folded solution may hold one more
     mark.click()
     fold = page.locator("details.check[open]")
     fold.wait_for(timeout=5000)
