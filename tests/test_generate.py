@@ -310,7 +310,7 @@ def test_the_end_is_allowed_where_every_position_matches() -> None:
     source = torch.tensor([[5]])
     options: dict[str, Any] = {"separator": SEP, "spans": source > 0, "steps": 2}
     assert beam_search(small(), source, vote=scripted([{5: 0.1, SEP: 0.9}]), **options).best() == [[]]
-    assert beam_search(small(), source, vote=scripted([{5: 0.9, SEP: 0.1}]), **options).best() == [[5]]
+    assert beam_search(small(), source, vote=scripted([{5: 0.9, SEP: 0.1}, {SEP: 1.0}]), **options).best() == [[5]]
 
 
 def test_an_empty_span_leaves_the_empty_answer() -> None:
