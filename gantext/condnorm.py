@@ -32,9 +32,7 @@ __all__ = [
 Activation = Callable[[Tensor], Tensor]
 WIDEST = 2**15  # bytes of a row in the kernel's precision: beyond it a row and its gradients do not fit the registers
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_LONG = (
-    2**15
-)  # numbers in a sequence from which the backward pass of a call of its own is faster than that of a product
+_LONG = 2**15  # numbers in a sequence from which a call of its own is faster than multiplying and adding
 
 
 def conditional_layer_norm(
@@ -55,8 +53,8 @@ def conditional_layer_norm(
     Returns:
         The shape and dtype of x, also under autocast. Computed in the widest dtype of the three, float32 at least.
 
-    Where gradients are asked for, a sequence of 32,768 numbers or more is one call of `torch.nn.functional.layer_norm`,
-    of which conditional layer normalization of one sequence is an instance. In float32 and float64 the result is bit for bit
+    On a CPU a sequence of 32,768 numbers or more is one call of `torch.nn.functional.layer_norm`, of which
+    conditional layer normalization of one sequence is an instance. In float32 and float64 the result is bit for bit
     that of `layer_norm` where gamma and beta are the same for all. When `torch.compile` traces, it sees the
     formula, and fuses it with what stands around it. The kernel is deterministic, and has not run on a GPU.
 
@@ -93,8 +91,7 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     if gamma.numel() == beta.numel() == D:
         return F.layer_norm(rows, (D,), gamma.reshape(D), beta.reshape(D), eps).to(x.dtype)
     shared = gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D  # by the tokens of a sequence
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (rows, gamma, beta))
-    if shared and learns and x[:1].numel() >= _LONG and not torch.compiler.is_compiling():
+    if shared and x[:1].numel() >= _LONG and not torch.compiler.is_compiling():
         each = zip(rows, *(t.reshape(-1, D).expand(len(x), D) for t in (gamma, beta)), strict=True)
         return torch.stack([F.layer_norm(row, (D,), g, b, eps) for row, g, b in each]).to(x.dtype)
     return torch.addcmul(beta, gamma, F.layer_norm(rows, (D,), eps=eps)).to(x.dtype)
