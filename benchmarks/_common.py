@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import importlib.metadata
@@ -72,6 +73,45 @@ def tests_pass(path: str) -> bool:
     """Run a test file; its report goes to stderr."""
     command = [sys.executable, "-m", "pytest", str(ROOT / path), "-q"]
     return subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode == 0
+
+
+def begin(description: str | None, tests: str, *packages: str) -> tuple[int, torch.device, dict[str, Any]]:
+    """Rounds asked for, device and record of a benchmark that is only run where the tests of its operation pass."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=9, help="samples per call, at least 7")
+    rounds = max(7, parser.parse_args().rounds)
+    single_threaded()
+    if not tests_pass(tests):
+        sys.exit(f"{tests} fails: nothing is reported until it passes.")
+    place = device()
+    torch.manual_seed(0)
+    return rounds, place, environment(*packages)
+
+
+def speed_claim(
+    text: str,
+    least: float,
+    rows: Sequence[dict[str, Any]],
+    *,
+    rival: str | None = None,
+    unit: str = "times as fast",
+    remark: Callable[[dict[str, Any]], str] = lambda row: "",
+) -> dict[str, str]:
+    """Whether every row's ratio, that to `rival` if given, is at least `least`; where not, with a remark on the row."""
+
+    def ratio(row: dict[str, Any]) -> float:
+        results = row["results"]
+        return results[rival]["median_ms"] / results["ours"]["median_ms"] if rival else row["ratio"]
+
+    place = lambda row: f"{row['what']}, {row['size']}"
+    slow, fast = min(rows, key=ratio), max(rows, key=ratio)
+    behind = [f"{place(row)} ({ratio(row):.2f}{remark(row)})" for row in rows if ratio(row) < least]
+    return {
+        "claim": text,
+        "measured": f"{ratio(slow):.2f} to {ratio(fast):.2f} {unit}",
+        "verdict": "fails" if behind else "holds",
+        "where": "below it: " + "; ".join(behind) if behind else f"every size; least at {place(slow)}",
+    }
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:

@@ -5,18 +5,18 @@ Time, and error at the same inputs: python benchmarks/bench_condnorm.py [--round
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from _common import ROOT, device, environment, interleave, single_threaded, tests_pass, write_json
+from _common import ROOT, begin, interleave, speed_claim, write_json
 from torch import Tensor
 from torch.nn.functional import layer_norm
 from tqdm import tqdm
 
-from gantext.condnorm import ConditionalLayerNorm, conditional_layer_norm, conditional_layer_norm_ref
+from gantext.condnorm import ConditionalLayerNorm
+from gantext.kernels.layer_norm import conditional_layer_norm, conditional_layer_norm_ref
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _compare import errors  # the measure of error is the tests' own
@@ -78,19 +78,6 @@ def module(B: int, L: int, D: int, C: int, place: torch.device, rounds: int) -> 
 
 
 def claims(rows: list[Row]) -> list[Row]:
-    def speed(text: str, rival: str, least: float, chosen: list[Row]) -> Row:
-        ratio = lambda r: r["results"][rival]["median_ms"] / r["results"]["ours"]["median_ms"]
-        slow, *_, fast = sorted(chosen, key=ratio)
-        behind = [f"{r['what']}, {r['size']} ({ratio(r):.2f})" for r in chosen if ratio(r) < least]
-        return {
-            "claim": text,
-            "measured": f"{ratio(slow):.2f} to {ratio(fast):.2f} times as fast",
-            "verdict": "fails" if behind else "holds",
-            "where": "below it: " + "; ".join(behind)
-            if behind
-            else f"every size; least at {slow['what']}, {slow['size']}",
-        }
-
     norms = [r for r in rows if TEXTBOOK in r["results"]]
     both = [r for r in norms if r["what"] == BOTH]
     long = [r for r in both if r["long"]]
@@ -99,33 +86,37 @@ def claims(rows: list[Row]) -> list[Row]:
     gpu = "no GPU was at hand; the kernel is tested under Triton's interpreter and compiled for sm_75 to sm_90 only"
     absent = {"measured": "nothing", "verdict": "not run", "where": gpu}
     return [
-        speed("forward+backward at least 3x the textbook formula from 2^15 numbers a sequence on", TEXTBOOK, 3.0, long),
-        speed("there at least 0.95x the formula compiled by torch.compile", COMPILED, 0.95, long),
-        speed("forward+backward at least 1.5x the textbook formula for short sequences", TEXTBOOK, 1.5,
-              [r for r in both if not r["long"]]),
-        speed("nowhere slower than 0.8x layer_norm and addcmul", TWO_CALLS, 0.8, norms),
+        speed_claim(
+            "forward+backward at least 3x the textbook formula from 2^15 numbers a sequence on",
+            3.0,
+            long,
+            rival=TEXTBOOK,
+        ),
+        speed_claim("there at least 0.95x the formula compiled by torch.compile", 0.95, long, rival=COMPILED),
+        speed_claim(
+            "forward+backward at least 1.5x the textbook formula for short sequences",
+            1.5,
+            [r for r in both if not r["long"]],
+            rival=TEXTBOOK,
+        ),
+        speed_claim("nowhere slower than 0.8x layer_norm and addcmul", 0.8, norms, rival=TWO_CALLS),
         {
             "claim": "float32 error at most twice that of the textbook formula",
             "measured": f"at most {worst:.2f} of it",
             "verdict": "holds" if worst <= 2 else "fails",
             "where": f"most at {where['what']}, {where['size']}",
         },
-        {"claim": "GPU: backward at least 1.3x torch.compile for more than one sequence, and at 70 % of the copy "
-                  "bandwidth measured beside it", **absent},
+        {
+            "claim": "GPU: backward at least 1.3x torch.compile for more than one sequence, and at 70 % of the copy "
+            "bandwidth measured beside it",
+            **absent,
+        },
         {"claim": "GPU: forward at least 0.95x torch.compile", **absent},
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="samples per call, at least 7")
-    rounds = max(7, parser.parse_args().rounds)
-    single_threaded()
-    if not tests_pass("tests/test_condnorm.py"):
-        sys.exit("tests/test_condnorm.py fails: nothing is reported until it passes.")
-    place = device()
-    torch.manual_seed(0)
-    record = environment()
+    rounds, place, record = begin(__doc__, "tests/test_condnorm.py")
     rows: list[Row] = []
     for size in tqdm(LONG + SHORT, desc="sizes", file=sys.stderr):
         calls: dict[str, Call] = {

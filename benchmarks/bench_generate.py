@@ -6,12 +6,12 @@ Questions a second: python benchmarks/bench_generate.py [--rounds 7]
 
 from __future__ import annotations
 
-import argparse
+import functools
 import sys
 from typing import Any
 
 import torch
-from _common import ROOT, device, environment, interleave, single_threaded, tests_pass, write_json
+from _common import ROOT, begin, interleave, speed_claim, write_json
 from tqdm import tqdm
 
 from gantext.generate import beam_search
@@ -22,9 +22,12 @@ from _gpt2 import copying, gpt2, same  # the model and the constraint are the te
 HF = "Hugging Face"
 SEPARATOR, QUESTION, STEPS = 3, 8, 32  # an answer has six tokens, the longest allowed 32
 SIZES = [  # questions in a batch, source tokens, beams, width, layers, vocabulary
-    (16, 320, 4, 128, 3, 4005), (16, 96, 4, 128, 3, 4005), (1, 320, 4, 128, 3, 4005), (16, 320, 1, 128, 3, 4005),
+    (16, 320, 4, 128, 3, 4005),
+    (16, 96, 4, 128, 3, 4005),
+    (1, 320, 4, 128, 3, 4005),
+    (16, 320, 1, 128, 3, 4005),
     (8, 320, 4, 256, 4, 13584),
-]  # fmt: skip
+]
 Row = dict[str, Any]
 
 
@@ -36,9 +39,13 @@ def compare(Q: int, L: int, K: int, D: int, layers: int, V: int, place: torch.de
     spans[:, 1 : L - QUESTION] = True
     texts = [row[1 : L - QUESTION].tolist() for row in sources]
     options: dict[str, Any] = {
-        "attention_mask": torch.ones_like(sources), "num_beams": K, "max_new_tokens": STEPS, "do_sample": False,
-        "length_penalty": 0.0, "prefix_allowed_tokens_fn": copying(texts, SEPARATOR, L),
-    }  # fmt: skip
+        "attention_mask": torch.ones_like(sources),
+        "num_beams": K,
+        "max_new_tokens": STEPS,
+        "do_sample": False,
+        "length_penalty": 0.0,
+        "prefix_allowed_tokens_fn": copying(texts, SEPARATOR, L),
+    }
     calls = {
         "ours": lambda: beam_search(ours, sources, separator=SEPARATOR, beams=K, steps=STEPS, spans=spans),
         HF: lambda: theirs.generate(sources, **options),
@@ -60,16 +67,7 @@ def compare(Q: int, L: int, K: int, D: int, layers: int, V: int, place: torch.de
 
 
 def claims(rows: list[Row]) -> list[Row]:
-    def speed(text: str, least: float, chosen: list[Row]) -> Row:
-        slow, *_, fast = sorted([*chosen, *chosen], key=lambda r: r["ratio"])
-        behind = [f"{r['what']}, {r['size']} ({r['ratio']:.2f})" for r in chosen if r["ratio"] < least]
-        return {
-            "claim": text,
-            "measured": f"{slow['ratio']:.2f} to {fast['ratio']:.2f} times the questions a second",
-            "verdict": "fails" if behind else "holds",
-            "where": "below it: " + "; ".join(behind) if behind else f"least at {slow['what']}, {slow['size']}",
-        }
-
+    speed = functools.partial(speed_claim, unit="times the questions a second")
     batches = [r for r in rows if r["questions"] > 1 and "beams" in r["what"] and " 320 tokens" in r["size"]]
     equal, asked = sum(r["same"] for r in rows), sum(r["questions"] for r in rows)
     return [
@@ -87,15 +85,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="samples per call, at least 7")
-    rounds = max(7, parser.parse_args().rounds)
-    single_threaded()
-    if not tests_pass("tests/test_generate.py"):
-        sys.exit("tests/test_generate.py fails: nothing is reported until it passes.")
-    place = device()
-    torch.manual_seed(0)
-    record = environment("transformers")
+    rounds, place, record = begin(__doc__, "tests/test_generate.py", "transformers")
     rows = [compare(*size, place, rounds) for size in tqdm(SIZES, file=sys.stderr)]
     result = {
         "schema": 1,

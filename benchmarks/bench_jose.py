@@ -77,9 +77,7 @@ def ours(
     mode: Mode, words: list[str], counts: Any, tokens: Tokens, jobs: int = 1, wall: bool = False
 ) -> Callable[[], tuple[float, float, float]]:
     """Seconds of training, tuples, and the share of those that moved."""
-    model = JoSE(
-        DIMENSION, mode=mode, window=WINDOW, negatives=NEGATIVES, sample=SAMPLE, n_jobs=jobs, epochs=EPOCHS
-    )  # fmt: skip
+    model = JoSE(DIMENSION, mode=mode, window=WINDOW, negatives=NEGATIVES, sample=SAMPLE, n_jobs=jobs, epochs=EPOCHS)
     settings = _jose.Settings.of(model.get_params())
     chances = _jose.Chances.of(counts, SAMPLE)
     clock = time.perf_counter if wall else time.process_time
@@ -102,9 +100,17 @@ def doc2vec(text: list[list[str]]) -> Call:
 
     def run() -> float:
         model = Doc2Vec(
-            dm=0, dbow_words=1, vector_size=DIMENSION, window=WINDOW, negative=NEGATIVES, sample=SAMPLE,
-            min_count=MIN_COUNT, workers=1, epochs=EPOCHS, seed=0,
-        )  # fmt: skip
+            dm=0,
+            dbow_words=1,
+            vector_size=DIMENSION,
+            window=WINDOW,
+            negative=NEGATIVES,
+            sample=SAMPLE,
+            min_count=MIN_COUNT,
+            workers=1,
+            epochs=EPOCHS,
+            seed=0,
+        )
         model.build_vocab(documents)
         begin = time.process_time()  # of both its threads: the one that trains and the one that feeds it
         model.train(documents, total_examples=len(documents), epochs=EPOCHS)

@@ -5,7 +5,6 @@ python benchmarks/bench_matexp.py [--rounds 9]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import mpmath
 import scipy.linalg
 import torch
-from _common import ROOT, device, environment, interleave, single_threaded, tests_pass, write_json
+from _common import ROOT, begin, interleave, write_json
 from torch import Tensor
 from tqdm import tqdm
 
@@ -136,15 +135,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="samples per call, at least 7")
-    rounds = max(7, parser.parse_args().rounds)
-    single_threaded()
-    if not tests_pass("tests/test_matexp.py"):
-        sys.exit("tests/test_matexp.py fails: nothing is reported until it passes.")
-    place = device()
-    torch.manual_seed(0)
-    record = environment("scipy")
+    rounds, place, record = begin(__doc__, "tests/test_matexp.py", "scipy")
     rows: list[Row] = []
     for dtype, (B, n) in tqdm(JOBS, desc="matexp", file=sys.stderr):
         rows += compare(matrices(B, n, dtype).to(place), rounds)

@@ -5,13 +5,13 @@ Time, and error at the same inputs: python benchmarks/bench_orthogonal.py [--rou
 
 from __future__ import annotations
 
-import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from _common import ROOT, device, environment, interleave, single_threaded, tests_pass, write_json
+from _common import ROOT, begin, interleave, speed_claim, write_json
 from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
@@ -84,22 +84,11 @@ def correlation(N: int, n: int, place: torch.device, rounds: int) -> list[Row]:
 
 
 def claims(rows: list[Row]) -> list[Row]:
-    def speed(text: str, least: float, chosen: list[Row]) -> Row:
-        slow, *_, fast = sorted(chosen, key=lambda r: r["ratio"])
-        place = lambda r: f"{r['what']}, {r['size']}"
-        linear = lambda r: r["results"][LITERAL]["median_ms"] / r["results"]["linear"]["median_ms"]
-        behind = [
-            f"{place(r)} ({r['ratio']:.2f}, where a plain linear layer reaches {linear(r):.2f})"
-            for r in chosen
-            if r["ratio"] < least
-        ]
-        return {
-            "claim": text,
-            "measured": f"{slow['ratio']:.2f} to {fast['ratio']:.2f} times as fast",
-            "verdict": "fails" if behind else "holds",
-            "where": "below it: " + "; ".join(behind) if behind else "every size; least at " + place(slow),
-        }
+    def linear(row: Row) -> str:
+        reached = row["results"][LITERAL]["median_ms"] / row["results"]["linear"]["median_ms"]
+        return f", where a plain linear layer reaches {reached:.2f}"
 
+    speed = functools.partial(speed_claim, remark=linear)
     cascades = [r for r in rows if LITERAL in r["results"]]
     pairs = [(r["results"]["ours"]["error"] / r["results"][LITERAL]["error"], r) for r in cascades]
     worst, where = max(pairs, key=lambda pair: pair[0])
@@ -137,15 +126,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="samples per call, at least 7")
-    rounds = max(7, parser.parse_args().rounds)
-    single_threaded()
-    if not tests_pass("tests/test_orthogonal.py"):
-        sys.exit("tests/test_orthogonal.py fails: nothing is reported until it passes.")
-    place = device()
-    torch.manual_seed(0)
-    record = environment()
+    rounds, place, record = begin(__doc__, "tests/test_orthogonal.py")
     rows: list[Row] = []
     for N, d, K in tqdm(SIZES, desc="cascade", file=sys.stderr):
         for orthogonal in (False, True):

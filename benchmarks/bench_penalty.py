@@ -5,7 +5,6 @@ python benchmarks/bench_penalty.py [--rounds 9]
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from _common import ROOT, device, environment, interleave, single_threaded, tests_pass, write_json
+from _common import ROOT, begin, interleave, write_json
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -156,15 +155,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="samples per call, at least 7")
-    rounds = max(7, parser.parse_args().rounds)
-    single_threaded()
-    if not tests_pass("tests/test_tangent.py"):
-        sys.exit("tests/test_tangent.py fails: nothing is reported until it passes.")
-    place = device()
-    torch.manual_seed(0)
-    record = environment()
+    rounds, place, record = begin(__doc__, "tests/test_tangent.py")
     rows: list[Row] = []
     for name, build, shape, n in tqdm(JOBS, desc="penalty", file=sys.stderr):
         critic = build().to(place)

@@ -5,12 +5,11 @@ python benchmarks/bench_sphere_kernel.py [--rounds 9]. Without a GPU nothing run
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
 import torch
-from _common import ROOT, device, environment, interleave, tests_pass, write_json
+from _common import ROOT, begin, interleave, write_json
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from tqdm import tqdm
@@ -112,17 +111,10 @@ def claims(rows: list[Row], copy: float) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="samples per call, at least 7")
-    rounds = max(7, parser.parse_args().rounds)
     if not torch.cuda.is_available():
         print("not run: no GPU")
         return
-    if not tests_pass("tests/kernels/test_sphere_kernel.py"):
-        sys.exit("tests/kernels/test_sphere_kernel.py fails: nothing is reported until it passes.")
-    place = device()
-    torch.manual_seed(0)
-    record = environment("triton")
+    rounds, place, record = begin(__doc__, "tests/kernels/test_sphere_kernel.py", "triton")
     rows = [measure(*size, place, rounds) for size in tqdm(SIZES, file=sys.stderr)]
     found = claims(rows, copy_rate(place, rounds))
     title = "A batch of updates on the sphere"

@@ -35,10 +35,16 @@ VOCABULARY, WIDTH, LAYERS, HEADS, CONDITION = 2000, 64, 2, 4, 32
 TOKENS, STEPS, MAPS_STEPS, RATE, WARM = 1024, 500, 250, 5e-3, 20  # TOKENS: words of a batch
 JUDGED = 1000  # windows whose label is guessed
 NONE, ALL, HEAD, PREFIX, ADDED, MAPS, SHUFFLED, LONG_NONE, LONG_ALL = METHODS = (
-    "told nothing", "all norms", "last norm only", "code as first token", "vector added to every word",
-    "trained model, maps of the norms only", "all norms, labels shuffled in training", "told nothing, 64 words",
+    "told nothing",
+    "all norms",
+    "last norm only",
+    "code as first token",
+    "vector added to every word",
+    "trained model, maps of the norms only",
+    "all norms, labels shuffled in training",
+    "told nothing, 64 words",
     "all norms, 64 words",
-)  # fmt: skip
+)
 
 
 class Windows(NamedTuple):
@@ -67,10 +73,19 @@ def windows(length: int) -> tuple[Windows, Windows]:
 
 def language_model(length: int, extra: int = 0) -> Transformer:
     """A causal Transformer of BERT's shape, six norms; its bias starts at the logarithms of the words' frequencies."""
-    net = Transformer(Config(
-        VOCABULARY + extra, width=WIDTH, layers=LAYERS, heads=HEADS, positions=length + 1, segments=0, norm="post",
-        transform=True, causal=True,
-    ))  # fmt: skip
+    net = Transformer(
+        Config(
+            VOCABULARY + extra,
+            width=WIDTH,
+            layers=LAYERS,
+            heads=HEADS,
+            positions=length + 1,
+            segments=0,
+            norm="post",
+            transform=True,
+            causal=True,
+        )
+    )
     for module in net.modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.06)
@@ -171,10 +186,16 @@ def keep(method: str, seed: int) -> None:
     unused = {told.classes.weight} if method in (NONE, LONG_NONE, PREFIX) else set()
     learned = [p for p in told.parameters() if p.requires_grad and p not in unused]
     fit(told, learned, train, MAPS_STEPS if method == MAPS else STEPS, seed)
-    _common.store(path(method, seed), {
-        "method": method, "seed": seed, "parameters": sum(p.numel() for p in learned),
-        **judged(told.eval(), test, seed), "seconds": time.process_time() - begin,
-    })  # fmt: skip
+    _common.store(
+        path(method, seed),
+        {
+            "method": method,
+            "seed": seed,
+            "parameters": sum(p.numel() for p in learned),
+            **judged(told.eval(), test, seed),
+            "seconds": time.process_time() - begin,
+        },
+    )
 
 
 def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -205,12 +226,20 @@ def report() -> None:
         _, test = windows(length)
         share = torch.bincount(test.labels).double() / len(test.labels)
         bounds[str(length)] = -(share * share.log()).sum().item() / length
-    _common.write_json("conditions", {
-        "schema": 1, "title": "A language model told its subject", "chapter": "conditional-layer-norm",
-        **_common.environment("scipy", "scikit-learn", "sympy"), "rows": [], "tables": tables(runs),
-        "bounds": bounds, "runs": [{k: v for k, v in run.items() if k != "seconds"} for run in runs],
-        "processor seconds": sum(run["seconds"] for run in runs),
-    })  # fmt: skip
+    _common.write_json(
+        "conditions",
+        {
+            "schema": 1,
+            "title": "A language model told its subject",
+            "chapter": "conditional-layer-norm",
+            **_common.environment("scipy", "scikit-learn", "sympy"),
+            "rows": [],
+            "tables": tables(runs),
+            "bounds": bounds,
+            "runs": [{k: v for k, v in run.items() if k != "seconds"} for run in runs],
+            "processor seconds": sum(run["seconds"] for run in runs),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -95,9 +95,16 @@ def keep(method: str, seed: int) -> None:
     train, _, words = everything()
     model, begin = network(method, seed), time.process_time()
     losses = fit(
-        model, train, words, steps=STEPS, batch_size=BATCH, warmup=WARMUP, optimizers=METHODS[method][1], seed=seed,
+        model,
+        train,
+        words,
+        steps=STEPS,
+        batch_size=BATCH,
+        warmup=WARMUP,
+        optimizers=METHODS[method][1],
+        seed=seed,
         progress=False,
-    )  # fmt: skip
+    )
     seconds = time.process_time() - begin
     _common.store(path(method, seed), {"state": model.state_dict(), "losses": losses, "seconds": seconds})
 
@@ -113,9 +120,11 @@ def judged(method: str, seed: int) -> dict[str, Any]:
         read = answer(model, test, words, steps=16, **options)
         found = score([r.text for r in read], [record.answers for record in test])
         scores[name] = {
-            "em": found.em, "f1": found.f1, "final": found.final,
+            "em": found.em,
+            "f1": found.f1,
+            "final": found.final,
             "tokens": statistics.fmean(len(r.tokens) for r in read),
-        }  # fmt: skip
+        }
         if name == "as it is":
             holds = [bool(p.answer) for record in test for p in record.passages]
             votes = [alive for r in read for alive in r.alive]
@@ -162,12 +171,20 @@ def report() -> None:
     torch.set_num_threads(1)
     runs = [judged(*run) for run in tqdm(list(itertools.product(METHODS, SEEDS)), desc="scores")]
     train, test, words = everything()
-    _common.write_json("reading", {
-        "schema": 1, "title": "Reading comprehension on the docstrings' parameters", "chapter": "reading-comprehension",
-        **_common.environment("numpy", "scipy", "scikit-learn"), "rows": [], "tables": tables(runs),
-        "data": {"train": len(train), "test": len(parameters()[1]), "asked": len(test), "vocabulary": len(words)},
-        "baselines": baselines(), "runs": runs,
-    })  # fmt: skip
+    _common.write_json(
+        "reading",
+        {
+            "schema": 1,
+            "title": "Reading comprehension on the docstrings' parameters",
+            "chapter": "reading-comprehension",
+            **_common.environment("numpy", "scipy", "scikit-learn"),
+            "rows": [],
+            "tables": tables(runs),
+            "data": {"train": len(train), "test": len(parameters()[1]), "asked": len(test), "vocabulary": len(words)},
+            "baselines": baselines(),
+            "runs": runs,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -116,9 +116,15 @@ def begin(words: int, documents: int, settings: Settings, device: torch.device) 
 
 
 def train(
-    run: Run, tokens: Tokens, counts: NDArray[np.int64], settings: Settings, *,
-    backend: str | None, progress: bool, each_epoch: Callable[[], object],
-) -> None:  # fmt: skip
+    run: Run,
+    tokens: Tokens,
+    counts: NDArray[np.int64],
+    settings: Settings,
+    *,
+    backend: str | None,
+    progress: bool,
+    each_epoch: Callable[[], object],
+) -> None:
     """Run to the end of the last epoch; KeyboardInterrupt comes between two rounds (two epochs, of many processes)."""
     from tqdm import tqdm
 
@@ -175,21 +181,45 @@ def train(
 
 
 def _sequential(
-    run: Run, tokens: Tokens, chances: Chances, settings: Settings, pieces: NDArray[np.int64], rates: Sequence[float],
-    seed: np.uint64, frozen: bool = False,
-) -> tuple[float, float, float]:  # fmt: skip
+    run: Run,
+    tokens: Tokens,
+    chances: Chances,
+    settings: Settings,
+    pieces: NDArray[np.int64],
+    rates: Sequence[float],
+    seed: np.uint64,
+    frozen: bool = False,
+) -> tuple[float, float, float]:
     seen, active, loss = sphere_cpu.train(
-        *tokens[:3], pieces, run.U.numpy(), run.V.numpy(), run.D.numpy(), run.touched, *chances,
-        settings.window, settings.negatives, sphere_cpu.MODE[settings.mode],
-        np.float32(settings.margin), np.float32(rates[0]), np.float32(rates[1]), seed, frozen,
-    )  # fmt: skip
+        *tokens[:3],
+        pieces,
+        run.U.numpy(),
+        run.V.numpy(),
+        run.D.numpy(),
+        run.touched,
+        *chances,
+        settings.window,
+        settings.negatives,
+        sphere_cpu.MODE[settings.mode],
+        np.float32(settings.margin),
+        np.float32(rates[0]),
+        np.float32(rates[1]),
+        seed,
+        frozen,
+    )
     return float(seen), float(active), float(loss)
 
 
 def _batched(
-    run: Run, tokens: Tokens, chances: Chances, settings: Settings, pieces: NDArray[np.int64], rates: Sequence[float],
-    seed: np.uint64, backend: str | None,
-) -> tuple[float, float, float]:  # fmt: skip
+    run: Run,
+    tokens: Tokens,
+    chances: Chances,
+    settings: Settings,
+    pieces: NDArray[np.int64],
+    rates: Sequence[float],
+    seed: np.uint64,
+    backend: str | None,
+) -> tuple[float, float, float]:
     rng = torch.Generator(run.U.device).manual_seed(int(seed >> np.uint64(1)))
     hinges = tuples(tokens, chances, settings, pieces, rng)
     run.touched[hinges[-1][3].unique().cpu().numpy()] = True
@@ -203,10 +233,18 @@ def _batched(
         for h, (centre, negative, context, document) in enumerate(parts):
             split = settings.mode == "reference"
             mean = batch_update(
-                run.U, run.V, run.D, centre, negative, None if split and h else context,
+                run.U,
+                run.V,
+                run.D,
+                centre,
+                negative,
+                None if split and h else context,
                 None if split and not h else document,
-                rate=rate, margin=settings.margin, mode=settings.mode, backend=backend,
-            )  # fmt: skip
+                rate=rate,
+                margin=settings.margin,
+                mode=settings.mode,
+                backend=backend,
+            )
             seen += len(centre)
             loss += mean * len(centre)
     return seen, 0.0, float(loss.item())

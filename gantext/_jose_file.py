@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Run, NDArray[np.int64], dict[str
     try:
         with safe_open(Path(path), "pt") as file:
             kind = (file.metadata() or {}).get("format")
-            tables = {name: file.get_tensor(name) for name in file.keys()} if kind == FORMAT else {}  # noqa: SIM118
+            tables = {name: file.get_tensor(name) for name in file.keys()} if kind == FORMAT else {}  # noqa: SIM118  safetensors' file is no mapping
     except SafetensorError as error:
         raise ValueError(f"load: {path} is damaged or no safetensors file ({error}). Give one of save.") from error
     if not tables:

@@ -1,8 +1,8 @@
 """Conditional layer normalization: a language model is told what to write through the scale and shift of its norms.
 
-The chapter is `conditional-layer-norm`. `conditional_layer_norm` is layer normalization with a scale and shift of each
-sequence's own, `ConditionalLayerNorm` computes the two from a condition vector, `condition_all_norms` puts one in the
-place of every `nn.LayerNorm` of a trained model without changing its output, and `conditioned` sets the condition.
+The chapter is `conditional-layer-norm`. `ConditionalLayerNorm` computes the scale and shift of a layer normalization
+from a condition vector, `condition_all_norms` puts one in the place of every `nn.LayerNorm` of a trained model without
+changing its output, and `conditioned` sets the condition. The operation is `gantext.kernels.layer_norm`.
 
 Statistics are float32 or better and everything can be differentiated twice. An argument of the wrong kind raises
 TypeError, one outside its stated range ValueError, before anything is computed.
@@ -22,123 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gantext._checks import check_count, check_number
-from gantext.kernels import dispatch
+from gantext.kernels.layer_norm import conditional_layer_norm
 
-__all__ = [
-    "ConditionalLayerNorm", "condition_all_norms", "conditional_layer_norm", "conditional_layer_norm_backward_ref",
-    "conditional_layer_norm_ref", "conditioned",
-]  # fmt: skip
+__all__ = ["ConditionalLayerNorm", "condition_all_norms", "conditioned"]
 
 Activation = Callable[[Tensor], Tensor]
-WIDEST = 2**15  # bytes of a row in the kernel's precision: beyond it a row and its gradients do not fit the registers
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_LONG = 2**15  # numbers in a sequence from which a call of its own is faster than multiplying and adding
-
-
-def conditional_layer_norm(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5, *, backend: str | None = None
-) -> Tensor:
-    """Layer normalization over the last dimension with a scale and shift that depend on the sequence, or on the token.
-
-    `y = gamma (x - mu) / (sigma^2 + eps)^(1/2) + beta` with mean mu and population variance sigma^2 of the last
-    dimension (equation `conditional-layer-norm:definition`).
-
-    Args:
-        x: floating, (B, ..., D) with D >= 1, usually (B, L, D); any strides, and the other sizes may be 0.
-        gamma: (D,) for all, (B, D) one for each sequence, or as many dimensions as x, (B, L, D), one for each token;
-            a size other than D may be 1. It is the scale itself: pass `1 + scale` where a model predicts a residual.
-        beta: the shift, likewise; the two need not have one shape.
-        eps: > 0, inside the root. As PyTorch's; Keras has 1e-3, BERT 1e-12, bert4keras from 1e-14 to 1e-7.
-        backend: None takes the Triton kernel on a GPU and else PyTorch; "triton" or "reference" forces it.
-    Returns:
-        The shape and dtype of x, also under autocast. Computed in the widest dtype of the three, float32 at least.
-
-    On a CPU a sequence of 32,768 numbers or more is one call of `torch.nn.functional.layer_norm`, of which
-    conditional layer normalization of one sequence is an instance. In float32 and float64 the result is bit for bit
-    that of `layer_norm` where gamma and beta are the same for all. When `torch.compile` traces, it sees the
-    formula, and fuses it with what stands around it. The kernel is deterministic, and has not run on a GPU.
-
-    Raises:
-        TypeError, ValueError: an argument that is not as above, also one on another device.
-
-    The commonest surprise: at x of shape (L, D), without a batch, a gamma (L, D) is one for each token.
-    Source: Su, "Conditional text generation based on conditional layer normalization" (in Chinese, 2019).
-
-    >>> x = torch.tensor([[[-1.0, 1.0]], [[-1.0, 1.0]]])
-    >>> conditional_layer_norm(x, torch.tensor([[2.0, 2.0], [3.0, 3.0]]), torch.zeros(2), eps=1e-12)
-    tensor([[[-2.,  2.]],
-            [[-3.,  3.]]])
-    """
-    gamma, beta = _check(x, gamma, beta, eps)
-    plain = lambda: _plain(x, gamma, beta, eps)
-
-    def triton() -> Tensor:
-        from gantext.kernels.layer_norm import conditional_layer_norm as kernel
-
-        return kernel(x, gamma, beta, eps)
-
-    if torch.compiler.is_compiling():
-        return triton() if backend == "triton" else plain()
-    if x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST and backend is None:
-        return plain()
-    same = [t.new_empty(0) for t in (x, gamma, beta)]  # stand-ins that are contiguous: the kernel takes any strides
-    return dispatch("conditional_layer_norm", backend, same, reference=plain, triton=triton, dtypes=DTYPES)
-
-
-def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-    D, work = x.shape[-1], work_dtype(x, gamma, beta)
-    rows, gamma, beta = x.to(work), gamma.to(work), beta.to(work)
-    if gamma.numel() == beta.numel() == D:
-        return F.layer_norm(rows, (D,), gamma.reshape(D), beta.reshape(D), eps).to(x.dtype)
-    shared = gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D  # by the tokens of a sequence
-    if shared and x[:1].numel() >= _LONG and not torch.compiler.is_compiling():
-        each = zip(rows, *(t.reshape(-1, D).expand(len(x), D) for t in (gamma, beta)), strict=True)
-        return torch.stack([F.layer_norm(row, (D,), g, b, eps) for row, g, b in each]).to(x.dtype)
-    return torch.addcmul(beta, gamma, F.layer_norm(rows, (D,), eps=eps)).to(x.dtype)
-
-
-def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
-    """Conditional layer normalization by the textbook, line for line (equation `conditional-layer-norm:definition`).
-
-    Args and returns as `conditional_layer_norm`, except that everything is computed in the dtype of its arguments.
-
-    >>> conditional_layer_norm_ref(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, 2.0]]), torch.tensor([[0.0, 5.0]]))
-    tensor([[-2.0000,  7.0000]])
-    """
-    gamma, beta = _check(x, gamma, beta, eps)
-    mean = x.mean(-1, keepdim=True)  # (B, L, 1)
-    variance = (x - mean).square().mean(-1, keepdim=True)  # (B, L, 1)
-    normalized = (x - mean) / (variance + eps).sqrt()  # (B, L, D)
-    return gamma * normalized + beta
-
-
-def conditional_layer_norm_backward_ref(
-    grad: Tensor, x: Tensor, gamma: Tensor, eps: float = 1e-5
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of conditional layer normalization, line for line (equation `conditional-layer-norm:backward`).
-
-    With `t = grad gamma` and the normalized x^, `dx = (t - mean(t) - x^ mean(t x^)) / (sigma^2 + eps)^(1/2)`, `dgamma`
-    the sum of `grad x^` and `dbeta` the sum of `grad` over the tokens that share one gamma.
-
-    Args:
-        grad: (B, ..., D), the gradient with respect to the result. x, gamma, eps: as in `conditional_layer_norm`.
-    Returns:
-        The gradients with respect to x, gamma, and a beta of gamma's shape.
-
-    The commonest surprise: with one gamma for each token `dbeta` is `grad` itself; nothing is summed.
-
-    >>> x, gamma = torch.tensor([[-1.0, 1.0]]), torch.ones(2)
-    >>> conditional_layer_norm_backward_ref(torch.tensor([[1.0, 1.0]]), x, gamma, 1e-12)[1:]  # dx is 0: shifts are lost
-    (tensor([-1.,  1.]), tensor([1., 1.]))
-    """
-    scale, _ = _check(x, gamma, gamma, eps)
-    centred = x - x.mean(-1, keepdim=True)
-    deviation = (centred.square().mean(-1, keepdim=True) + eps).sqrt()  # (B, L, 1)
-    normalized = centred / deviation
-    t = grad * scale
-    dx = (t - t.mean(-1, keepdim=True) - normalized * (t * normalized).mean(-1, keepdim=True)) / deviation
-    dgamma, dbeta = (grad * normalized).sum_to_size(scale.shape), grad.sum_to_size(scale.shape)
-    return dx, dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape)
 
 
 class _Given(NamedTuple):
@@ -182,10 +70,19 @@ class ConditionalLayerNorm(nn.LayerNorm):
     """
 
     def __init__(
-        self, normalized_shape: int, condition_size: int, eps: float = 1e-5, elementwise_affine: bool = True,
-        bias: bool = True, *, hidden_size: int | None = None, activation: Activation = F.silu,
-        backend: str | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        normalized_shape: int,
+        condition_size: int,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        hidden_size: int | None = None,
+        activation: Activation = F.silu,
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         check_count("ConditionalLayerNorm", "normalized_shape", normalized_shape)
         check_count("ConditionalLayerNorm", "condition_size", condition_size)
         check_number("ConditionalLayerNorm", "eps", eps, 0)
@@ -206,9 +103,14 @@ class ConditionalLayerNorm(nn.LayerNorm):
 
     @classmethod
     def from_layer_norm(
-        cls, norm: nn.LayerNorm, condition_size: int, *, hidden_size: int | None = None,
-        activation: Activation = F.silu, backend: str | None = None,
-    ) -> ConditionalLayerNorm:  # fmt: skip
+        cls,
+        norm: nn.LayerNorm,
+        condition_size: int,
+        *,
+        hidden_size: int | None = None,
+        activation: Activation = F.silu,
+        backend: str | None = None,
+    ) -> ConditionalLayerNorm:
         """A conditional norm that shares the very parameters of a layer norm, and for now computes the same.
 
         Args:
@@ -229,10 +131,17 @@ class ConditionalLayerNorm(nn.LayerNorm):
             )
         like = norm.weight
         new = cls(
-            norm.normalized_shape[0], condition_size, norm.eps, norm.elementwise_affine, norm.bias is not None,
-            hidden_size=hidden_size, activation=activation, backend=backend,
-            device=None if like is None else like.device, dtype=None if like is None else like.dtype,
-        )  # fmt: skip
+            norm.normalized_shape[0],
+            condition_size,
+            norm.eps,
+            norm.elementwise_affine,
+            norm.bias is not None,
+            hidden_size=hidden_size,
+            activation=activation,
+            backend=backend,
+            device=None if like is None else like.device,
+            dtype=None if like is None else like.dtype,
+        )
         new.weight, new.bias = norm.weight, norm.bias
         return new.train(norm.training)
 
@@ -271,9 +180,14 @@ class ConditionalLayerNorm(nn.LayerNorm):
 
 
 def condition_all_norms(
-    module: nn.Module, condition_size: int, *, hidden_size: int | None = None, activation: Activation = F.silu,
-    select: Callable[[str], bool] | None = None, backend: str | None = None,
-) -> list[str]:  # fmt: skip
+    module: nn.Module,
+    condition_size: int,
+    *,
+    hidden_size: int | None = None,
+    activation: Activation = F.silu,
+    select: Callable[[str], bool] | None = None,
+    backend: str | None = None,
+) -> list[str]:
     """Put a `ConditionalLayerNorm` in the place of every `nn.LayerNorm` of a model; what it computes does not change.
 
     Args:
@@ -300,9 +214,10 @@ def condition_all_norms(
     found = {
         name: norm
         for name, norm in module.named_modules(remove_duplicate=False)
-        if isinstance(norm, nn.LayerNorm) and not isinstance(norm, ConditionalLayerNorm)
+        if isinstance(norm, nn.LayerNorm)
+        and not isinstance(norm, ConditionalLayerNorm)
         and (select is None or select(name))
-    }  # fmt: skip
+    }
     if not found or "" in found:
         raise ValueError(
             f"condition_all_norms: module is a {type(module).__name__} with the norms {list(found)} to replace, must "
@@ -381,11 +296,6 @@ def _no_fast_path(*_: object) -> None:
     pass
 
 
-def work_dtype(*tensors: Tensor) -> torch.dtype:
-    """The widest dtype of the tensors, float32 at least."""
-    return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
-
-
 def _check_condition(name: str, condition: Tensor, size: int) -> None:
     if not isinstance(condition, Tensor) or not condition.is_floating_point():
         got = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
@@ -411,35 +321,3 @@ def _fit(condition: Tensor, x: Tensor, size: int, beams: bool) -> Tensor:
             "conditioned(..., beams=True)."
         )
     return condition
-
-
-def _check(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """gamma and beta with as many dimensions as x, to which they broadcast."""
-    check_number("conditional_layer_norm", "eps", eps, 0)
-    for argument, t in {"x": x, "gamma": gamma, "beta": beta}.items():
-        if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
-            got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(
-                f"conditional_layer_norm: {argument} is {got}, must be a dense floating tensor. Use .float()."
-            )
-        if t.dim() == 0 or t.shape[-1] != x.shape[-1] or t.shape[-1] == 0 or t.device != x.device:
-            raise ValueError(
-                f"conditional_layer_norm: {argument} has shape {tuple(t.shape)} on {t.device}, must end with the width "
-                f"D >= 1 of x, whose shape is {tuple(x.shape)}, on {x.device}. Put the features last."
-            )
-    return _placed("gamma", gamma, x), _placed("beta", beta, x)
-
-
-def _placed(argument: str, t: Tensor, x: Tensor) -> Tensor:
-    middle = [1] * (x.dim() - t.dim())
-    shape = [*middle, *t.shape] if t.dim() == 1 else [t.shape[0], *middle, *t.shape[1:]]
-    if (
-        t.dim() not in (1, 2, x.dim())
-        or len(shape) != x.dim()
-        or any(s not in (1, n) for s, n in zip(shape, x.shape, strict=True))
-    ):
-        raise ValueError(
-            f"conditional_layer_norm: {argument} has shape {tuple(t.shape)} for x of shape {tuple(x.shape)}, must be "
-            "(D,), (B, D), or broadcast to x. For k beams of each sequence repeat it with repeat_interleave(k, 0)."
-        )
-    return t.reshape(shape)

@@ -90,11 +90,25 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, dimension: int = 100, *, mode: Mode = "paper", margin: float = 0.15, rate: float = 0.04, window: int = 10,
-        negatives: int = 2, epochs: int = 10, min_count: int = 5, sample: float = 1e-3, n_jobs: int | None = 1,
-        random_state: int | np.random.RandomState | None = 0, progress: bool = False, batch_size: int | None = None,
-        device: str | torch.device = "cpu", backend: str | None = None, sync_every: int = 4,
-    ) -> None:  # fmt: skip
+        self,
+        dimension: int = 100,
+        *,
+        mode: Mode = "paper",
+        margin: float = 0.15,
+        rate: float = 0.04,
+        window: int = 10,
+        negatives: int = 2,
+        epochs: int = 10,
+        min_count: int = 5,
+        sample: float = 1e-3,
+        n_jobs: int | None = 1,
+        random_state: int | np.random.RandomState | None = 0,
+        progress: bool = False,
+        batch_size: int | None = None,
+        device: str | torch.device = "cpu",
+        backend: str | None = None,
+        sync_every: int = 4,
+    ) -> None:
         self.dimension = dimension
         self.mode: Mode = mode
         self.margin = margin
@@ -113,9 +127,14 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.sync_every = sync_every
 
     def fit(
-        self, corpus: Corpus, y: object = None, *, resume: bool = False,
-        checkpoint: str | os.PathLike[str] | None = None, callbacks: Sequence[Callable[[JoSE], object]] = (),
-    ) -> JoSE:  # fmt: skip
+        self,
+        corpus: Corpus,
+        y: object = None,
+        *,
+        resume: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        callbacks: Sequence[Callable[[JoSE], object]] = (),
+    ) -> JoSE:
         """Learn the vocabulary, then the vectors.
 
         Args:

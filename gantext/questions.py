@@ -32,7 +32,7 @@ LABELS = (
     *(f"sklearn.{name}" for name in ("inspection", "linear_model", "manifold", "metrics", "mixture", "naive_bayes")),
     *(f"sklearn.{name}" for name in ("model_selection", "neighbors", "neural_network", "preprocessing", "svm", "tree")),
     "sklearn.utils",
-)  # fmt: skip
+)
 """Submodules whose docstrings have *Parameters* sections in the style of numpydoc."""
 
 

@@ -58,13 +58,11 @@ from IPython.display import HTML
 from torch import nn
 
 from gantext import corpus, data, generate
-from gantext.condnorm import (
-    ConditionalLayerNorm,
-    condition_all_norms,
+from gantext.condnorm import ConditionalLayerNorm, condition_all_norms, conditioned
+from gantext.kernels.layer_norm import (
     conditional_layer_norm,
     conditional_layer_norm_backward_ref,
     conditional_layer_norm_ref,
-    conditioned,
 )
 from gantext.ledger import Ledger
 from gantext.transformer import Config, Transformer
@@ -840,7 +838,7 @@ ledger.numeric(
 # %% [markdown]
 # ## The fast path, asserted equal to the reference
 #
-# On a CPU the package does not run the textbook formula. Conditional layer normalization of *one* sequence is an ordinary layer normalization, whose fused forward and backward PyTorch has; so {func}`gantext.condnorm.conditional_layer_norm` calls it sequence by sequence where sequences are long, and multiplies and adds where they are short. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics; it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
+# On a CPU the package does not run the textbook formula. Conditional layer normalization of *one* sequence is an ordinary layer normalization, whose fused forward and backward PyTorch has; so {func}`gantext.kernels.layer_norm.conditional_layer_norm` calls it sequence by sequence where sequences are long and a gradient is wanted, and multiplies and adds where they are short. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics; it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
 
 # %%
 rng = torch.Generator().manual_seed(0)

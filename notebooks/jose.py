@@ -1538,7 +1538,7 @@ def doc2vec(seed):
     fitted = Doc2Vec(
         tagged, vector_size=100, window=10, min_count=5, sample=1e-3, negative=2, epochs=EPOCHS, alpha=0.05, dm=0, dbow_words=1,
         workers=1, seed=seed,
-    )  # fmt: skip
+    )
     return normalised(fitted.dv[list(range(len(documents)))])
 
 
@@ -1680,7 +1680,7 @@ def in_order(mode, seed, rank):
         sphere_cpu.train(
             *tokens[:3], pieces, U, V, D, np.zeros(len(D), bool), *chances, 10, 2, sphere_cpu.MODE[mode], single(0.15), *rates,
             np.uint64(100 * seed + epoch), False,
-        )  # fmt: skip
+        )
     return D
 
 

@@ -94,7 +94,7 @@ ways = {
     "no span constraint": "without the span constraint", "no exclusion": "without exclusion",
     "beams 3": "3 beams", "beams 3, mean vote": "3 beams, mean", "beams 3, no length penalty": "3 beams, S·(N+1)/N",
     "beams 3, no length penalty, no empty answer": "3 beams, S·(N+1)/N, not empty",
-}  # fmt: skip
+}
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained", width_ratios=(1.25, 1))
 for k, way in enumerate(ways):
     values = of(usual, "em", way)
@@ -627,7 +627,7 @@ cases = [
     ("b、a", ["a b"], "parts in any order"), ("上海", ["海上"], "characters in any order: F1 is 1"),
     ("35", ["3.5"], "so a number loses its point"), ("-1", ["1"], "and its sign"),
     ("", ["a"], "no credit for abstaining"), ("?!", ["a"], "nor for punctuation alone"), ("", [], "unless there is no answer, as in SQuAD 2"),
-]  # fmt: skip
+]
 for prediction, accepted, remark in cases:
     print(f"{prediction!r:13} for {accepted!s:15} EM {exact(prediction, accepted):.0f}  F1 {f1(prediction, accepted):.2f}  {remark}")
 assert [exact(p, a) for p, a, _ in cases] == [1, 1, 1, 0, 1, 1, 0, 0, 1]
@@ -707,7 +707,7 @@ for r in asked[:6]:
     slow = beam_search_ref(
         model, [s.tokens for s in read], separator=words.sep_token_id, beams=3, steps=16, texts=[s.words for s in read],
         exclude=True, vote=squares,
-    )  # fmt: skip
+    )
     (fast,) = answer(model, [r], words, beams=3, **decoding)
     assert fast.tokens == (slow[0][0] if slow else [])
     if slow:

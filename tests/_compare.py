@@ -1,9 +1,14 @@
-"""Comparisons that say where and how badly two batches of matrices differ."""
+"""What tests of tensors share: random ones, and comparisons that say where and how badly two batches differ."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal numbers that are the same in every dtype, up to its rounding."""
+    return torch.randn(*shape, dtype=torch.float64).to(dtype)
 
 
 def errors(out: Tensor, ref: Tensor) -> Tensor:

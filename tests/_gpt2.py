@@ -39,10 +39,17 @@ def same(model: Any) -> Transformer:
     c, parts = model.config, model.transformer
     ours = Transformer(
         Config(
-            c.vocab_size, c.n_embd, c.n_layer, c.n_head, positions=c.n_positions, segments=0, activation="gelu_tanh",
-            causal=True, eps=c.layer_norm_epsilon,
+            c.vocab_size,
+            c.n_embd,
+            c.n_layer,
+            c.n_head,
+            positions=c.n_positions,
+            segments=0,
+            activation="gelu_tanh",
+            causal=True,
+            eps=c.layer_norm_epsilon,
         )
-    )  # fmt: skip
+    )
     names = {
         "ln_1": "norm1",
         "ln_2": "norm2",

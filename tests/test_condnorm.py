@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from _compare import assert_close, assert_not_worse
+from _compare import assert_close, assert_not_worse, randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -17,30 +17,19 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
-from gantext import condnorm
-from gantext.condnorm import (
-    ConditionalLayerNorm,
-    condition_all_norms,
+from gantext.condnorm import ConditionalLayerNorm, condition_all_norms, conditioned
+from gantext.generate import sample
+from gantext.kernels import layer_norm
+from gantext.kernels.layer_norm import (
     conditional_layer_norm,
     conditional_layer_norm_backward_ref,
     conditional_layer_norm_ref,
-    conditioned,
 )
-from gantext.generate import sample
 from gantext.transformer import Config, Transformer
 
 F64 = torch.float64
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2, torch.float32: 1e-5, F64: 1e-13}
 short_and_long = pytest.mark.parametrize("long", [2**60, 1], ids=["one call", "a call each"])
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-def randn(*shape: int, dtype: torch.dtype = F64) -> Tensor:
-    return torch.randn(*shape, dtype=F64).to(dtype)
 
 
 def with_gradients(f: Any, tensors: list[Tensor], G: Tensor) -> list[Tensor]:
@@ -86,13 +75,13 @@ def test_it_is_the_textbook(
     elif layout == "chunk":
         gamma = torch.cat([gamma, gamma], -1).chunk(2, -1)[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(condnorm, "_LONG", 1 if long else 2**60)
+        patch.setattr(layer_norm, "_LONG", 1 if long else 2**60)
         compare([x, gamma, beta], eps)
 
 
 @short_and_long
 def test_batches_of_rows_and_of_images(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condnorm, "_LONG", long)
+    monkeypatch.setattr(layer_norm, "_LONG", long)
     compare([randn(6), randn(6), randn(6)])
     compare([randn(5, 6), randn(5, 6), randn(6)])
     compare([randn(2, 3, 4, 6), randn(2, 6), randn(1, 6)])
@@ -105,17 +94,19 @@ def test_a_long_sequence_is_a_call_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     calls: list[torch.Size] = []
     plain = F.layer_norm
     monkeypatch.setattr(
-        condnorm.F, "layer_norm", lambda x, *rest, **o: (calls.append(x.shape), plain(x, *rest, **o))[1]
+        layer_norm.F, "layer_norm", lambda x, *rest, **o: (calls.append(x.shape), plain(x, *rest, **o))[1]
     )
     compare([randn(3, 256, 128), randn(3, 128), randn(3, 128)])  # 2^15 numbers
     compare([randn(3, 255, 128), randn(3, 128), randn(3, 128)])
-    assert calls == [(256, 128)] * 3 + [(3, 255, 128)]
+    with torch.no_grad():
+        conditional_layer_norm(randn(3, 256, 128), randn(3, 128).requires_grad_(), randn(3, 128))
+    assert calls == [(256, 128)] * 3 + [(3, 255, 128), (3, 256, 128)]
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
 @short_and_long
 def test_gradcheck_and_gradgradcheck(shape: tuple[int, ...], long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condnorm, "_LONG", long)
+    monkeypatch.setattr(layer_norm, "_LONG", long)
     tensors = [t.requires_grad_() for t in (randn(2, 2, 3), randn(*shape), randn(*shape))]
     assert gradcheck(conditional_layer_norm, tensors) and gradgradcheck(conditional_layer_norm, tensors)
 
@@ -132,7 +123,7 @@ def test_the_written_gradient_is_that_of_autograd(shape: tuple[int, ...]) -> Non
 
 @short_and_long
 def test_a_large_mean_costs_no_more_than_pytorchs_own(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condnorm, "_LONG", long)
+    monkeypatch.setattr(layer_norm, "_LONG", long)
     x, gamma, beta, G = 1e4 + torch.randn(2, 8, 64), torch.randn(2, 64), torch.randn(2, 64), torch.randn(2, 8, 64)
     exact = with_gradients(conditional_layer_norm_ref, [t.double() for t in (x, gamma, beta)], G.double())
     ours = with_gradients(conditional_layer_norm, [x, gamma, beta], G)
@@ -197,10 +188,11 @@ def test_gradients_of_half_types_are_summed_in_float32(dtype: torch.dtype) -> No
 def test_with_common_parameters_it_is_layer_norm_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     for D in (1, 3, 8, 17, 100, 768):
         for dtype in (torch.float32, F64):
-            x, gamma, beta = 3 * randn(4, 9, D, dtype=dtype) + 1, randn(D, dtype=dtype), randn(D, dtype=dtype)
+            x, beta = 3 * randn(4, 9, D, dtype=dtype) + 1, randn(D, dtype=dtype)
+            gamma = randn(D, dtype=dtype).requires_grad_()
             want = F.layer_norm(x, (D,), gamma, beta)
             for long in (1, 2**60):
-                monkeypatch.setattr(condnorm, "_LONG", long)
+                monkeypatch.setattr(layer_norm, "_LONG", long)
                 for shape in ((D,), (1, D), (4, D), (4, 9, D)):
                     out = conditional_layer_norm(x, gamma.expand(shape), beta.expand(shape))
                     assert torch.equal(out, want), (D, dtype, long, shape)
@@ -239,7 +231,7 @@ def test_bad_arguments() -> None:
         (ValueError, r"x has shape \(\)", (x[0, 0, 0], g, g)),
         (ValueError, "eps is 0", (x, g, g, 0)),
         (TypeError, "eps is '1'", (x, g, g, "1")),
-    ]  # fmt: skip
+    ]
     for kind, message, arguments in cases:
         with pytest.raises(kind, match=message):
             f(*arguments)
@@ -304,9 +296,11 @@ def test_module_raises_rather_than_guess() -> None:
     with pytest.raises(TypeError, match="Embed labels"):
         norm(x, torch.arange(4))
     for kind, arguments in (
-        (TypeError, {"normalized_shape": (6,)}), (ValueError, {"condition_size": 0}), (ValueError, {"eps": -1.0}),
+        (TypeError, {"normalized_shape": (6,)}),
+        (ValueError, {"condition_size": 0}),
+        (ValueError, {"eps": -1.0}),
         (TypeError, {"hidden_size": 2.0}),
-    ):  # fmt: skip
+    ):
         with pytest.raises(kind, match=next(iter(arguments))):
             ConditionalLayerNorm(**{"normalized_shape": 6, "condition_size": 4, **arguments})
     for other in (nn.RMSNorm(4), ConditionalLayerNorm(4, 2)):
@@ -416,16 +410,31 @@ def test_initialising_linear_layers_leaves_the_start_alone() -> None:
 
 
 def bert() -> nn.Module:
-    return BertForMaskedLM(BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=32,
-    ))  # fmt: skip
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=32,
+        )
+    )
 
 
 def gpt2() -> nn.Module:
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0, pad_token_id=0
-    ))  # fmt: skip
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=50,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            n_positions=32,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    )
 
 
 @pytest.mark.parametrize(("build", "norms"), [(bert, 6), (gpt2, 5)], ids=["BERT", "GPT-2"])
@@ -524,7 +533,7 @@ def test_own_transformer_samples_under_a_condition() -> None:
     assert (shares > 0.9).all()  # the shift of the last norm is a shift of the log-odds of the words
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # PyTorch's encoder makes one itself
 def test_the_fast_paths_of_pytorchs_encoder_do_not_lose_the_condition() -> None:
     layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
     model = nn.TransformerEncoder(layer, 2).eval()

@@ -12,6 +12,7 @@ import pytest
 import scipy.spatial.distance
 import scipy.stats
 import torch
+from _compare import randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -30,15 +31,6 @@ from gantext.divergences import (
 
 F64 = torch.float64
 ot: Any = pot  # its annotations admit tuples that it returns with log=True only
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=F64)
 
 
 def law(n: int) -> Tensor:

@@ -28,15 +28,6 @@ from gantext.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, O
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def players(width: int = 2, **options: Any) -> tuple[Any, Any]:
     """The same two networks at every call."""
     torch.manual_seed(1)

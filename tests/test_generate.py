@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,16 +17,6 @@ from gantext.generate import Answers, beam_search, beam_search_ref, greedy, larg
 from gantext.transformer import Config, Transformer
 
 SEP, V = 3, 12
-transformers = pytest.importorskip("transformers")
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tensors are small
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(**changes: Any) -> Transformer:
@@ -44,6 +34,13 @@ def questions(Q: int, N: int, L: int) -> dict[str, Any]:
     valid[:, 0] = True
     spans = (place >= 1) & (place < torch.randint(1, L, (Q, N, 1))) & (place < n[..., None])
     return {"sources": torch.randint(4, V, (Q, N, L)), "lengths": n, "valid": valid, "spans": spans}
+
+
+def silence(model: Transformer, data: dict[str, Any], share: float) -> None:
+    """Raise the separator until about this share of the sources would say nothing."""
+    with torch.no_grad():
+        logits = model.logits(Cache(model, data["sources"].flatten(0, 1), data["lengths"].flatten(), 1, 1).first[:, 0])
+        model.bias[SEP] += (logits.amax(1) - logits[:, SEP]).quantile(share)
 
 
 def hypotheses(answers: Answers, q: int) -> list[tuple[list[int], float]]:
@@ -115,9 +112,11 @@ def test_the_source_is_stored_once_and_not_moved() -> None:
 def test_beams_are_those_of_the_reference(seed: int, constrained: bool, vote: Any) -> None:
     torch.manual_seed(seed)
     model = small(shift=seed % 2 == 1, causal=seed == 4, norm="post" if seed == 5 else "pre")
-    with torch.no_grad():
-        model.bias[SEP] -= 2  # answers of some length
     K, exclude, data = (1, 2, 3, 5)[seed % 4], seed >= 3, questions(4, 3, 9)
+    if exclude:
+        silence(model, data, 0.4)
+    else:
+        model.bias.data[SEP] -= 2  # answers of some length
     spans = data.pop("spans")
     options: dict[str, Any] = {"separator": SEP, "beams": K, "steps": 5, "exclude": exclude, "vote": vote}
     got = beam_search(model, **data, spans=spans if constrained else None, **options)
@@ -129,7 +128,8 @@ def test_beams_are_those_of_the_reference(seed: int, constrained: bool, vote: An
         want = beam_search_ref(model, sources, texts=texts if constrained else None, **options)
         agree(hypotheses(got, q), want)
         lengths |= {len(tokens) for tokens, _ in want}
-    assert max(lengths) > 0
+    assert exclude or max(lengths) > 0
+    assert not exclude or (got.alive != data["valid"]).any()
 
 
 def scripted(steps: Sequence[Any]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -239,10 +239,7 @@ def test_questions_do_not_depend_on_those_beside_them_nor_on_filling() -> None:
 
 def test_excluded_sources_are_those_that_would_say_nothing() -> None:
     model, data = small(), questions(30, 3, 8)
-    with torch.no_grad():
-        n = data["lengths"].flatten()
-        logits = model.logits(Cache(model, data["sources"].flatten(0, 1), n, 1, 1).first[:, 0])
-        model.bias[SEP] += (logits.amax(1) - logits[:, SEP]).quantile(0.6)  # so that it happens to two in three
+    silence(model, data, 0.6)
     got = beam_search(model, **data, separator=SEP, steps=4, exclude=True)
     for q, i in itertools.product(range(30), range(3)):
         tokens = data["sources"][q, i, : data["lengths"][q, i]][None]
@@ -290,6 +287,20 @@ def test_answers_are_runs_of_one_surviving_passage() -> None:
     assert len(lengths) > 3
     free = beam_search(model, data["sources"], data["lengths"], separator=SEP, beams=4, steps=6)
     assert free.best() != got.best()
+
+
+def test_nothing_is_copied_from_an_excluded_passage() -> None:
+    model, data = small(), questions(20, 3, 12)
+    silence(model, data, 0.5)
+    got = beam_search(model, **data, separator=SEP, beams=8, steps=4, exclude=True)  # more beams than good answers
+    dropped = 0
+    for q in range(20):
+        texts = [data["sources"][q, i][data["spans"][q, i]].tolist() for i in range(3) if got.alive[q, i]]
+        dropped += 0 < len(texts) < data["valid"][q].sum()
+        for tokens, _ in hypotheses(got, q):
+            n = len(tokens)
+            assert any(tokens == text[j : j + n] for text in texts for j in range(len(text) - n + 1))
+    assert dropped > 5
 
 
 def test_a_span_is_followed_from_all_its_places() -> None:
@@ -380,9 +391,14 @@ def test_answers_are_those_of_hugging_face(constrained: bool, beams: int) -> Non
     texts = [row[s].tolist() for row, s in zip(sources, spans, strict=True)]
     options: dict[str, Any] = {"prefix_allowed_tokens_fn": copying(texts, SEP, L)} if constrained else {}
     want = theirs.generate(
-        left, attention_mask=(torch.arange(L) >= L - n[:, None]).long(), num_beams=beams, max_new_tokens=T,
-        do_sample=False, length_penalty=0.0, **options,
-    )[:, L:].tolist()  # fmt: skip
+        left,
+        attention_mask=(torch.arange(L) >= L - n[:, None]).long(),
+        num_beams=beams,
+        max_new_tokens=T,
+        do_sample=False,
+        length_penalty=0.0,
+        **options,
+    )[:, L:].tolist()
     assert got.best() == [row[: row.index(SEP)] if SEP in row else row for row in want]
     assert len({len(row) for row in got.best()}) > 1 or not constrained
 
@@ -477,7 +493,7 @@ def test_norms_see_one_row_a_source_and_the_model_returns_to_training() -> None:
         ({"allow": torch.ones(V)}, TypeError, "allow is torch.float32, must be a bool tensor"),
         ({"allow": torch.ones(3).bool()}, ValueError, r"allow has shape \(3,\), must be \(12,\)"),
     ],
-)  # fmt: skip
+)
 def test_bad_input(f: Any, change: dict[str, Any], error: type[Exception], words: str) -> None:
     good: dict[str, Any] = {"model": small(), "sources": torch.full((2, 4), 5), "separator": SEP, "steps": 4}
     f(**good)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -67,14 +66,6 @@ def clone(model: JoSE) -> JoSE:
     return cast(JoSE, base.clone(model))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the batches are small
-    yield
-    torch.set_num_threads(before)
-
-
 @cache
 def fitted(mode: Mode = "plain", seed: int = 0) -> JoSE:
     return small(mode=mode, random_state=seed).fit(TEXT)
@@ -111,9 +102,19 @@ class Splitmix:
 
 
 def literal_train(
-    pieces: list[tuple[int, list[int]]], U: NDArray[Any], V: NDArray[Any], D: NDArray[Any], chances: _jose.Chances,
-    window: int, negatives: int, mode: Mode, margin: float, rates: tuple[float, float], seed: int, frozen: bool,
-) -> tuple[int, int]:  # fmt: skip
+    pieces: list[tuple[int, list[int]]],
+    U: NDArray[Any],
+    V: NDArray[Any],
+    D: NDArray[Any],
+    chances: _jose.Chances,
+    window: int,
+    negatives: int,
+    mode: Mode,
+    margin: float,
+    rates: tuple[float, float],
+    seed: int,
+    frozen: bool,
+) -> tuple[int, int]:
     """One pass of `update_ref`, in float64; returns tuples seen and active."""
     rng, seen, active = Splitmix(seed), 0, 0
     total, done = 1 + sum(len(ids) for _, ids in pieces), 0
@@ -173,9 +174,24 @@ def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool) ->
     touched, order = np.zeros(4, np.bool_), np.array([2, 0, 1, 3])
     settings = (0.3, (0.2, 0.05), 12345)
     seen, active, loss = train(
-        ids, starts, owners, order, U, V, D, touched, *chances, 3, 2, MODE[mode],
-        np.float32(0.3), np.float32(0.2), np.float32(0.05), np.uint64(12345), frozen,
-    )  # fmt: skip
+        ids,
+        starts,
+        owners,
+        order,
+        U,
+        V,
+        D,
+        touched,
+        *chances,
+        3,
+        2,
+        MODE[mode],
+        np.float32(0.3),
+        np.float32(0.2),
+        np.float32(0.05),
+        np.uint64(12345),
+        frozen,
+    )
     pieces = [(int(owners[k]), ids[starts[k] : starts[k + 1]].tolist()) for k in order]
     margin, rates, seed = settings
     U64, V64, D64 = exact

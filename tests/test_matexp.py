@@ -27,11 +27,6 @@ FULL = [*REAL, torch.complex64, torch.complex128]
 HALF = [torch.float16, torch.bfloat16]
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def matmul_precision() -> Iterator[Callable[[str], None]]:
     yield torch.set_float32_matmul_precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 import torch
+from _compare import randn
 from torch import Tensor, nn
 
 from gantext import metrics
@@ -31,21 +32,8 @@ TWO_SETS: list[Callable[[Tensor, Tensor], Any]] = [frechet_distance, kernel_dist
 every_two_sets = pytest.mark.parametrize("score", TWO_SETS)
 
 
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=F64)
 
 
 def at(*modes_and_counts: tuple[int, int], law: Mixture) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import scipy.spatial.distance
 import scipy.stats
 import torch
+from _compare import randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -31,15 +32,6 @@ F64 = torch.float64
 HALF = [torch.float16, torch.bfloat16]
 OBJECTIVES = [SATURATING, NON_SATURATING, HINGE, WASSERSTEIN]
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=F64)
 
 
 def law(n: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from _compare import randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -34,15 +35,6 @@ from gantext.orthogonal import (
 F64 = torch.float64
 HALF = [torch.float16, torch.bfloat16]
 both_forms = pytest.mark.parametrize("orthogonal", [False, True], ids=["projections", "gram-schmidt"])
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=F64)
 
 
 # --- split and pearson

@@ -114,27 +114,56 @@ def test_edge_cases_of_the_metric() -> None:
 SQUAD = {
     "version": "v2.0",
     "data": [
-        {"title": "t", "paragraphs": [{"context": "Rome fell in 476.", "qas": [
-            {"id": "1", "question": "When?", "answers": [
-                {"text": "476", "answer_start": 13}, {"text": "476"}, {"text": "in 476"},
-            ]},
-            {"id": "2", "question": "Why?", "is_impossible": True, "answers": [], "plausible_answers": []},
-        ]}]},
-        {"title": "u", "paragraphs": [
-            {"context": "a b", "qas": [{"id": "3", "question": "c?", "answers": [{"text": "b"}]}]},
-        ]},
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "context": "Rome fell in 476.",
+                    "qas": [
+                        {
+                            "id": "1",
+                            "question": "When?",
+                            "answers": [
+                                {"text": "476", "answer_start": 13},
+                                {"text": "476"},
+                                {"text": "in 476"},
+                            ],
+                        },
+                        {"id": "2", "question": "Why?", "is_impossible": True, "answers": [], "plausible_answers": []},
+                    ],
+                }
+            ],
+        },
+        {
+            "title": "u",
+            "paragraphs": [
+                {"context": "a b", "qas": [{"id": "3", "question": "c?", "answers": [{"text": "b"}]}]},
+            ],
+        },
     ],
-}  # fmt: skip
-CMRC = [{"context_id": "D", "context_text": "范廷颂是枢机", "title": "范", "qas": [
-    {"query_id": "D_Q", "query_text": "谁?", "answers": ["范廷颂", "范廷颂是"]},
-]}]  # fmt: skip
+}
+CMRC = [
+    {
+        "context_id": "D",
+        "context_text": "范廷颂是枢机",
+        "title": "范",
+        "qas": [
+            {"query_id": "D_Q", "query_text": "谁?", "answers": ["范廷颂", "范廷颂是"]},
+        ],
+    }
+]
 SOGOU = [
-    {"id": 7, "question": "哪两条?", "passages": [
-        {"passage": "黄河、长江 和运河", "answer": "黄河 长江"}, {"passage": "无", "answer": ""},
-        {"passage": "长江", "answer": "长江"},
-    ]},
+    {
+        "id": 7,
+        "question": "哪两条?",
+        "passages": [
+            {"passage": "黄河、长江 和运河", "answer": "黄河 长江"},
+            {"passage": "无", "answer": ""},
+            {"passage": "长江", "answer": "长江"},
+        ],
+    },
     {"id": "8", "question": "q", "passages": [{"passage": "x", "answer": ""}]},
-]  # fmt: skip
+]
 RECORDS = {
     "squad": [
         Record("1", "When?", (Passage("Rome fell in 476.", "476"),), ("476", "in 476")),
@@ -144,12 +173,14 @@ RECORDS = {
     "cmrc": [Record("D_Q", "谁?", (Passage("范廷颂是枢机", "范廷颂"),), ("范廷颂", "范廷颂是"))],
     "sogou": [
         Record(
-            "7", "哪两条?", (Passage("黄河,长江,和运河", "黄河,长江"), Passage("无"), Passage("长江", "长江")),
+            "7",
+            "哪两条?",
+            (Passage("黄河,长江,和运河", "黄河,长江"), Passage("无"), Passage("长江", "长江")),
             ("黄河 长江", "长江"),
         ),
         Record("8", "q", (Passage("x"),), ()),
     ],
-}  # fmt: skip
+}
 VALUES: dict[str, Any] = {"squad": SQUAD, "cmrc": CMRC, "sogou": SOGOU}
 
 
@@ -182,7 +213,7 @@ def test_malformed_records_are_reported_with_their_line(tmp_path: Path) -> None:
     assert list(load(file, skipped=skipped)) == RECORDS["sogou"]
     assert [report.split(", line ")[1][:1] for report in skipped] == ["3", "4", "5"]
     with pytest.raises(TypeError, match="skipped is bool"):
-        load(file, skipped=True)  # pyright: ignore[reportArgumentType]
+        load(file, skipped=True)  # pyright: ignore[reportArgumentType]  # the mistake that is tested
 
 
 def test_lines_are_counted_where_records_take_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +318,21 @@ def test_sources_of_words_and_of_a_bert_tokenizer(tmp_path: Path) -> None:
     hugging = bert(tmp_path)
     read = source(hugging, text, "b")
     assert hugging.convert_ids_to_tokens(read.tokens) == [
-        "[CLS]", "a", ":", "float", "##s", ",", "b", ":", "int", "[SEP]", "b", "[SEP]",
-    ]  # fmt: skip
-    assert text[slice(*read.find(hugging("floats", add_special_tokens=False)["input_ids"]))] == "floats"  # pyright: ignore
+        "[CLS]",
+        "a",
+        ":",
+        "float",
+        "##s",
+        ",",
+        "b",
+        ":",
+        "int",
+        "[SEP]",
+        "b",
+        "[SEP]",
+    ]
+    found = read.find(hugging("floats", add_special_tokens=False)["input_ids"])
+    assert found is not None and text[slice(*found)] == "floats"
 
 
 def test_sources_are_cut_and_errors_say_what_to_do(tmp_path: Path) -> None:
@@ -300,7 +343,7 @@ def test_sources_are_cut_and_errors_say_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="must have at least one token"):
             source(words, passage, question)
     with pytest.raises(TypeError, match="question is int"):
-        source(words, "a", 3)  # pyright: ignore[reportArgumentType]
+        source(words, "a", 3)  # pyright: ignore[reportArgumentType]  # the mistake that is tested
     with pytest.raises(ValueError, match="length is 2"):
         source(words, "a", "b", length=2)
     hugging = bert(tmp_path)

@@ -7,21 +7,13 @@ from typing import Any, cast
 
 import pytest
 import torch
+from _compare import randn
 from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from gantext.sphere import MODES, Mode, dist, egrad2rgrad, expmap, projx, retr, step, update_ref
 
 F64 = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-def randn(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=F64)
 
 
 def points(*shape: int) -> Tensor:

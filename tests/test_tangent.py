@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -53,15 +53,6 @@ CRITICS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 every_critic = pytest.mark.parametrize("kind", CRITICS)
 every_penalty = pytest.mark.parametrize(("centre", "power"), PENALTIES)
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only wait for a second thread
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(kind: str, n: int = 6, dtype: torch.dtype = F64) -> tuple[nn.Module, Tensor]:

@@ -88,8 +88,8 @@ def choose(
         backend = os.environ.get(OVERRIDE) or None
     if backend not in (None, *BACKENDS):
         raise ValueError(f"{name}: backend is {backend!r}, must be None, 'reference' or 'triton'. Leave it None.")
-    if backend == "reference":
-        return backend
+    if backend == "reference" or (backend is None and tensors[0].device.type != "cuda"):
+        return "reference"
     reason = unless or obstacle(tensors, dtypes, capability)
     if backend == "triton":
         if reason:
@@ -98,7 +98,7 @@ def choose(
                 "route chosen."
             )
         return backend
-    held = reason or name in _broken or tensors[0].device.type != "cuda" or torch.compiler.is_compiling()
+    held = reason or name in _broken or torch.compiler.is_compiling()
     return "reference" if held else "triton"
 
 

@@ -22,10 +22,27 @@ PROGRAMS = 2048  # enough to fill a large GPU; with more the chunks become longe
 
 @triton.jit
 def forward_rows(
-    x, gamma, beta, y, mean, rstd, T, chunks, x_b, x_t, gamma_b, gamma_t, beta_b, beta_t,
-    D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, EPS: tl.constexpr,
+    x,
+    gamma,
+    beta,
+    y,
+    mean,
+    rstd,
+    T,
+    chunks,
+    x_b,
+    x_t,
+    gamma_b,
+    gamma_t,
+    beta_b,
+    beta_t,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEPS: tl.constexpr,
+    EPS: tl.constexpr,
     TOKEN: tl.constexpr,
-):  # fmt: skip
+):
     """Result, mean and 1 / (variance + EPS)^(1/2) of ROWS STEPS tokens."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
@@ -56,9 +73,28 @@ def forward_rows(
 
 @triton.jit
 def backward_rows(
-    grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
-    D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, TOKEN: tl.constexpr,
-):  # fmt: skip
+    grad,
+    x,
+    gamma,
+    mean,
+    rstd,
+    dx,
+    dgamma,
+    partial,
+    T,
+    chunks,
+    grad_b,
+    grad_t,
+    x_b,
+    x_t,
+    gamma_b,
+    gamma_t,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEPS: tl.constexpr,
+    TOKEN: tl.constexpr,
+):
     """Gradient of the input for ROWS STEPS tokens; that of the scale, by token, or summed with that of the shift."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
@@ -115,9 +151,22 @@ def forward(x: Tensor, gamma: Tensor, beta: Tensor, y: Tensor, mean: Tensor, rst
     if B * chunks:
         strides = [n for t in (x, gamma, beta) for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
         launch(
-            forward_rows, B * chunks, x, gamma, beta, y, mean, rstd, T, chunks, *strides, **tile, EPS=eps, TOKEN=token,
+            forward_rows,
+            B * chunks,
+            x,
+            gamma,
+            beta,
+            y,
+            mean,
+            rstd,
+            T,
+            chunks,
+            *strides,
+            **tile,
+            EPS=eps,
+            TOKEN=token,
             num_warps=warps,
-        )  # fmt: skip
+        )
 
 
 def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,9 +178,23 @@ def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor,
     if B * chunks:
         strides = [n for t in (grad, x, gamma) for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
         launch(
-            backward_rows, B * chunks, grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, *strides, **tile,
-            TOKEN=token, num_warps=warps,
-        )  # fmt: skip
+            backward_rows,
+            B * chunks,
+            grad,
+            x,
+            gamma,
+            mean,
+            rstd,
+            dx,
+            dgamma,
+            partial,
+            T,
+            chunks,
+            *strides,
+            **tile,
+            TOKEN=token,
+            num_warps=warps,
+        )
     if token:
         return dgamma, gamma.new_empty(0)
     dgamma, dbeta = (sums.sum(1).to(gamma.dtype) for sums in partial)  # apart: an operator's results share no memory

@@ -19,9 +19,19 @@ LONGEST = 2048  # p up to which the kernels have no spills (see their tests)
 
 
 def batch_update(
-    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
-    document: Tensor | None, *, rate: float, margin: float = 0.15, mode: Mode = "paper", backend: str | None = None,
-) -> Tensor:  # fmt: skip
+    U: Tensor,
+    V: Tensor | None,
+    D: Tensor | None,
+    centre: Tensor,
+    negative: Tensor,
+    context: Tensor | None,
+    document: Tensor | None,
+    *,
+    rate: float,
+    margin: float = 0.15,
+    mode: Mode = "paper",
+    backend: str | None = None,
+) -> Tensor:
     """Update the tables of spherical text embedding in place for n tuples (centre, negative, context, document).
 
     Where the hinge `max(0, margin - <u, v> - <u, d> + <n, v> + <n, d>)` of a tuple is positive, each of its four rows
@@ -84,9 +94,18 @@ def batch_update(
     "Tensor? document, float rate, float margin, str factors, str? backend) -> Tensor",
 )
 def _update(
-    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
-    document: Tensor | None, rate: float, margin: float, factors: Mode, backend: str | None,
-) -> Tensor:  # fmt: skip
+    U: Tensor,
+    V: Tensor | None,
+    D: Tensor | None,
+    centre: Tensor,
+    negative: Tensor,
+    context: Tensor | None,
+    document: Tensor | None,
+    rate: float,
+    margin: float,
+    factors: Mode,
+    backend: str | None,
+) -> Tensor:
     # What depends on values or environment is decided here, where `torch.compile` does not look.
     _check_numbers(rate, margin)
     tables = [t for t in (U, V, D) if t is not None]
@@ -112,9 +131,18 @@ def _(U: Tensor, *rest: object) -> Tensor:
 
 
 def batch_update_ref(
-    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
-    document: Tensor | None, *, rate: float, margin: float = 0.15, mode: Mode = "paper",
-) -> Tensor:  # fmt: skip
+    U: Tensor,
+    V: Tensor | None,
+    D: Tensor | None,
+    centre: Tensor,
+    negative: Tensor,
+    context: Tensor | None,
+    document: Tensor | None,
+    *,
+    rate: float,
+    margin: float = 0.15,
+    mode: Mode = "paper",
+) -> Tensor:
     """`batch_update` in plain PyTorch, arguments as there and not checked, except that indices are in range.
 
     >>> U = torch.eye(2)
@@ -177,9 +205,14 @@ def _check_numbers(rate: float, margin: float) -> None:
 
 
 def _check(
-    U: Tensor, V: Tensor | None, D: Tensor | None, centre: Tensor, negative: Tensor, context: Tensor | None,
+    U: Tensor,
+    V: Tensor | None,
+    D: Tensor | None,
+    centre: Tensor,
+    negative: Tensor,
+    context: Tensor | None,
     document: Tensor | None,
-) -> None:  # fmt: skip
+) -> None:
     tables = {"U": U, **({} if context is None else {"V": V}), **({} if document is None else {"D": D})}
     if len(tables) == 1:
         raise ValueError("batch_update: context and document are both None, one must be given. Pass either.")

@@ -135,9 +135,26 @@ def _single(u, x, n, rate, margin, frozen):
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def train(
-    ids, starts, owners, order, U, V, D, touched, keep, limit, alias,
-    window, negatives, mode, margin, rate, rate_end, seed, frozen,
-):  # fmt: skip
+    ids,
+    starts,
+    owners,
+    order,
+    U,
+    V,
+    D,
+    touched,
+    keep,
+    limit,
+    alias,
+    window,
+    negatives,
+    mode,
+    margin,
+    rate,
+    rate_end,
+    seed,
+    frozen,
+):
     """Train on the pieces `order`, int64, of a corpus; word and document tables change in place.
 
     Args:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.nn.functional import layer_norm
 
-from gantext.condnorm import conditional_layer_norm, conditional_layer_norm_ref
 from gantext.kernels import layer_norm as operators
+from gantext.kernels.layer_norm import conditional_layer_norm, conditional_layer_norm_ref
 
 F32, F64 = torch.float32, torch.float64
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2, F32: 1e-5, F64: 1e-13}
@@ -233,8 +233,10 @@ def test_offsets_beyond_two_to_the_31(tmp_path: Path) -> None:
     compare([small[:, None], far, beta])
 
 
+@compiler
 def test_tiles_cover_every_row_and_fill_a_gpu() -> None:
-    triton = pytest.importorskip("gantext.kernels.layer_norm_triton")
+    from gantext.kernels import layer_norm_triton as triton
+
     for B, T, D in ((1, 1, 1), (64, 512, 768), (16, 4096, 128), (2, 100_000, 8192), (1000, 1, 33), (3, 0, 5)):
         tile, warps, chunks = triton.tiles(B, T, D)
         rows = tile["ROWS"] * tile["STEPS"]
@@ -251,9 +253,15 @@ STRIDES = "x_b x_t gamma_b gamma_t beta_b beta_t grad_b grad_t".split()
 @pytest.mark.parametrize("token", [False, True], ids=["sequence", "token"])
 @pytest.mark.parametrize(
     ("capability", "D", "dtype", "dense"),
-    [*((c, 768, F32, True) for c in CAPABILITIES), (90, 768, F32, False), (80, 768, torch.bfloat16, True),
-     (75, 8192, F32, True), (90, 8192, F32, True), (90, 4096, F64, True)],
-)  # fmt: skip
+    [
+        *((c, 768, F32, True) for c in CAPABILITIES),
+        (90, 768, F32, False),
+        (80, 768, torch.bfloat16, True),
+        (75, 8192, F32, True),
+        (90, 8192, F32, True),
+        (90, 4096, F64, True),
+    ],
+)
 def test_compiled_kernels_fit_their_registers(
     capability: int, D: int, dtype: torch.dtype, dense: bool, token: bool
 ) -> None:
