@@ -370,7 +370,7 @@ ledger.numeric(
 # c = \frac{\kappa^{\frac{p}{2} - 1}}{(2 \pi)^{\frac{p}{2}}\, I_{p/2-1}(\kappa)}
 # $$ (jose:vmf)
 #
-# A theorem of the paper says that as the vocabulary grows and its vectors fill the sphere evenly, $p(v \mid u)$ of {eq}`jose:story` becomes this law with $\mu = u$ and $\kappa = 1$. What does it take? The numerator already has the right form. So all that has to be shown is that the normaliser stops depending on $u$: by the law of large numbers $Z_u$, divided by the number of words, tends to a mean over the sphere,
+# A theorem of the paper, as we remember it (the paper's text was not at hand), says that as the vocabulary grows and its vectors fill the sphere evenly, $p(v \mid u)$ of {eq}`jose:story` becomes this law with $\mu = u$ and $\kappa = 1$. What does it take? The numerator already has the right form. So all that has to be shown is that the normaliser stops depending on $u$: by the law of large numbers $Z_u$, divided by the number of words, tends to a mean over the sphere,
 #
 # $$
 # \mathbb{E}\, e^{\langle x, u \rangle} = 2^{\frac{p}{2} - 1}\, \Gamma(\tfrac{p}{2})\, I_{p/2-1}(1) \qquad \text{for } x \text{ uniform on the sphere}
