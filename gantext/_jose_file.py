@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gantext._jose import Run
+from gantext._training import whole
 
 FORMAT = "gantext.jose 1"
 _TABLES = ("U", "V", "D")
@@ -63,15 +63,3 @@ def write_vectors(path: str | os.PathLike[str], words: Sequence[str], rows: NDAr
         file.write(f"{len(words)} {rows.shape[1]}\n")
         for word, row in zip(words, rows, strict=True):
             file.write(f"{word} {' '.join(f'{x:.9g}' for x in row.tolist())}\n")
-
-
-@contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A draft beside the file, which takes its place when it is complete."""
-    path = Path(path)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield draft
-        draft.replace(path)  # atomic
-    finally:
-        draft.unlink(missing_ok=True)

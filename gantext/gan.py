@@ -19,12 +19,10 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +32,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gantext._checks import check_count, check_number
+from gantext._training import Checkpoint, average_gradients, layout, new_accelerator
 from gantext.games import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -117,13 +116,7 @@ def fit(
     >>> run.step, len(run.history["critic"])
     (5, 5)
     """
-    from tqdm import TqdmWarning, tqdm
-
-    with (
-        warnings.catch_warnings()
-    ):  # Accelerate imports tqdm's bar for notebooks, which asks for ipywidgets; ours does not
-        warnings.simplefilter("ignore", TqdmWarning)
-        from accelerate import Accelerator
+    from tqdm import tqdm
 
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
@@ -133,7 +126,7 @@ def fit(
     _check("fit", game, networks, functions, learning_rate, seed, steps=steps, batch_size=batch_size, **counts)
     if not 0 <= ema < 1:
         raise ValueError(f"fit: ema is {ema}, must be in [0, 1). 0 keeps no average.")
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or new_accelerator()
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
     device, trainable = accelerator.device, [p for p in critic.parameters() if p.requires_grad]
@@ -144,13 +137,19 @@ def fit(
     optimizers = {"critic": make(trainable), "generator": make([p for p in generator.parameters() if p.requires_grad])}
     stepping: dict[str, Any] = {player: accelerator.prepare(each) for player, each in optimizers.items()}
     run, losses = Fit(generator, critic, deepcopy(generator)), {player: [] for player in optimizers}
-    file = _Checkpoint(checkpoint, run, list(optimizers.values()), {
-        "game": [game.name, game.clip, game.settings], "generator": _layout(generator), "critic": _layout(critic),
-        "batch_size": batch_size, "n_critic": n_critic, "ema": ema, "seed": seed,
-        "optimizer": repr(optimizers["critic"]), "processes": accelerator.num_processes,
-        "mixed precision": accelerator.mixed_precision,
-    })  # fmt: skip
-    file.load(steps)
+    recipe = {
+        "game": [game.name, game.clip, game.settings],
+        "generator": layout(generator),
+        "critic": layout(critic),
+        "batch_size": batch_size,
+        "n_critic": n_critic,
+        "ema": ema,
+        "seed": seed,
+        "optimizer": repr(optimizers["critic"]),
+    }
+    file = Checkpoint(checkpoint, [generator, critic, run.ema, *optimizers.values()], recipe, accelerator)
+    run.step, history = file.load(steps)
+    run.history = history or run.history
 
     def turn(player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
         for p in trainable:
@@ -168,7 +167,7 @@ def fit(
             value = loss(critic, Batch(x, fake, z, noise))
         stepping[player].zero_grad()
         accelerator.backward(value)
-        _average_gradients(accelerator, optimizers[player])
+        average_gradients(accelerator, optimizers[player])
         stepping[player].step()
         if player == "critic":
             _clip(trainable, game.clip)
@@ -205,7 +204,7 @@ def fit(
             for callback in callbacks:
                 callback(run)
             if saving and accelerator.is_main_process:
-                file.save()
+                file.save(run.step, run.history)
             if saving:
                 accelerator.wait_for_everyone()
             bar.update()
@@ -311,61 +310,6 @@ def _agree(*networks: nn.Module) -> None:
 
     for t in [t for network in networks for t in network.state_dict().values()]:
         t.copy_(broadcast(t))
-
-
-def _average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
-    """Over the processes, in one message. DistributedDataParallel does not support the penalty's `autograd.grad`."""
-    if accelerator.num_processes > 1:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        mean: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        for g, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-            g.copy_(part.view_as(g))
-
-
-def _layout(network: nn.Module) -> dict[str, Any]:
-    """What must agree for a checkpoint to fit: names, shapes, and what is trained."""
-    return {name: (tuple(t.shape), t.requires_grad) for name, t in network.state_dict(keep_vars=True).items()}
-
-
-class _Checkpoint:
-    """A run's file: written beside and moved into place, and refused where the recipe is another."""
-
-    def __init__(self, path: str | os.PathLike[str] | None, run: Fit, others: Sequence[Any], recipe: dict[str, Any]):
-        self.path, self.run, self.recipe = None if path is None else Path(path), run, recipe
-        self.parts = [run.generator, run.critic, run.ema, *others]
-        if self.path is not None and (self.path.is_dir() or not self.path.absolute().parent.is_dir()):
-            raise ValueError(f"fit: checkpoint is {path}, must be a file in a folder that exists. Make the folder.")
-
-    def load(self, steps: int) -> None:
-        if self.path is None or not self.path.exists():
-            return
-        remedy = "Name another file, or delete it."
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            recipe, parts, done, history = (state[key] for key in ("recipe", "parts", "step", "history"))
-        except Exception as error:
-            raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
-        if different := [name for name, value in self.recipe.items() if recipe.get(name) != value]:
-            names = ", ".join(different)
-            raise ValueError(f"fit: checkpoint {self.path} has another {names}, must be of the same recipe. {remedy}")
-        if done > steps:
-            raise ValueError(f"fit: steps is {steps}, must be >= {done} as in checkpoint {self.path}. {remedy}")
-        for part, saved in zip(self.parts, parts, strict=True):
-            part.load_state_dict(saved)
-        self.run.step, self.run.history = done, history
-
-    def save(self) -> None:
-        if self.path is None:
-            return
-        draft = self.path.with_name(self.path.name + ".tmp")
-        parts = [part.state_dict() for part in self.parts]
-        try:
-            torch.save(
-                {"recipe": self.recipe, "step": self.run.step, "history": self.run.history, "parts": parts}, draft
-            )
-            draft.replace(self.path)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def _check(

@@ -9,10 +9,11 @@ A tokenizer is `Words`, or any fast one of Hugging Face's transformers that has 
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from gantext._checks import check_count, check_number
-from gantext.gan import _average_gradients
+from gantext._training import Checkpoint, average_gradients, layout, new_accelerator
 from gantext.generate import beam_search, squares
 from gantext.questions import TOKEN, Record
 from gantext.transformer import Transformer
@@ -210,6 +211,8 @@ def fit(
     optimizers: Callable[[nn.Module], Sequence[Optimizer]] = muon,
     distant: bool = False,
     seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 1000,
     progress: bool = True,
     accelerator: Accelerator | None = None,
     **lengths: int,
@@ -225,10 +228,13 @@ def fit(
             `lambda model: [torch.optim.Adam(model.parameters(), 1e-5)]`, with warmup 0.
         distant, lengths: as `sample`.
         seed: of the order of the records and of the passages.
+        checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end, so that an
+            interrupt loses no more than that. A resumed run repeats an unbroken one exactly, dropout excepted, whose
+            numbers are PyTorch's own. A file of another recipe is refused.
         progress: show a bar, on the main process.
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
     Returns:
-        The loss of every step, of this process.
+        The loss of every step, of this process; those before a resumption, of the main process.
     Raises:
         TypeError, ValueError: no records, counts out of range; as `sample` and `Transformer.loss`.
         FloatingPointError: a loss is not finite.
@@ -236,39 +242,51 @@ def fit(
     The commonest surprise: for hundreds of steps the loss stands on a plateau, on which the model knows what types look
     like, but does not copy yet.
     """
-    from tqdm import TqdmWarning, trange
+    from tqdm import tqdm
 
-    with warnings.catch_warnings():  # as in `gantext.gan.fit`: Accelerate's notebook bar asks for ipywidgets
-        warnings.simplefilter("ignore", TqdmWarning)
-        from accelerate import Accelerator
-    for argument, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("warmup", warmup, 0)):
-        check_count("fit", argument, value, least)
+    for argument, value in {"steps": steps, "batch_size": batch_size, "save_every": save_every}.items():
+        check_count("fit", argument, value)
+    check_count("fit", "warmup", warmup, 0)
     if not records:
         raise ValueError("fit: records is empty, must have at least one. See gantext.questions.")
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or new_accelerator()
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
     model.to(accelerator.device).train()
     used = list(optimizers(model))
+    stepping: list[Any] = [accelerator.prepare(optimizer) for optimizer in used]
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in used]
-    rng, order, losses = random.Random(1000 * seed + accelerator.process_index), [], []
-    for step in trange(steps, desc="reading", disable=not (progress and accelerator.is_main_process)):
-        while len(order) < batch_size:
-            order = rng.sample(range(len(records)), len(records)) + order  # the last ones come first
-        chosen = [records[order.pop()] for _ in range(batch_size)]
-        found = [
-            sample(record, rng.randrange(len(record.passages)), tokenizer, distant=distant, **lengths)
-            for record in chosen
-        ]
+    recipe = {
+        "model": [repr(model.config), layout(model)],
+        "records": len(records),
+        "steps": steps,
+        "batch_size": batch_size,
+        "warmup": warmup,
+        "optimizers": [repr(optimizer) for optimizer in used],
+        "distant": distant,
+        "seed": seed,
+        "lengths": lengths,
+    }
+    file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
+    done, before = file.load(steps)
+    losses: list[float] = before or []
+    draws = _draws(records, batch_size, random.Random(1000 * seed + accelerator.process_index))
+    drawn = itertools.islice(draws, done, steps)
+    quiet = not (progress and accelerator.is_main_process)
+    for step in tqdm(range(done, steps), initial=done, total=steps, desc="reading", disable=quiet):
+        chosen = next(drawn)
+        found = [sample(record, number, tokenizer, distant=distant, **lengths) for record, number in chosen]
         tokens, prefix, ends = batch(found)
         with accelerator.autocast():
             loss = model.loss(tokens.to(accelerator.device), prefix, ends)
-        for optimizer in used:
+        for optimizer in stepping:
             optimizer.zero_grad()
         accelerator.backward(loss)
         for optimizer in used:
-            _average_gradients(accelerator, optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            average_gradients(accelerator, optimizer)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
         share = min((step + 1) / max(warmup, 1), 1.0) * min((steps - step) / max(steps - warmup, 1), 1.0)
-        for optimizer, base in zip(used, rates, strict=True):
+        for optimizer, base in zip(stepping, rates, strict=True):
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * share
             optimizer.step()
@@ -277,8 +295,22 @@ def fit(
             raise FloatingPointError(
                 f"fit: the loss is {losses[-1]} in step {step + 1}, must be finite. Lower the rate."
             )
+        if (step + 1) % save_every == 0 or step + 1 == steps:
+            if accelerator.is_main_process:
+                file.save(step + 1, losses)
+            accelerator.wait_for_everyone()
     model.eval()
     return losses
+
+
+def _draws(records: Sequence[Record], size: int, rng: random.Random) -> Iterator[list[tuple[Record, int]]]:
+    """Batches without end of a record and the number of one of its passages; each record before one comes again."""
+    order: list[int] = []
+    while True:
+        while len(order) < size:
+            order = rng.sample(range(len(records)), len(records)) + order  # the last ones come first
+        chosen = [records[order.pop()] for _ in range(size)]
+        yield [(record, rng.randrange(len(record.passages))) for record in chosen]
 
 
 class Reading(NamedTuple):

@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from gantext import gan
+from gantext._training import Checkpoint
 from gantext.data import normal, ring
 from gantext.divergences import wgan_div_1d
 from gantext.games import Batch, Game, game, qp, wgan_div, wgan_gp
@@ -500,6 +502,19 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "missing" / "run.pt", tmp_path):
         with pytest.raises(ValueError, match="must be a file in a folder that exists"):
             train(checkpoint=place)
+
+
+def test_a_checkpoint_keeps_the_gradient_scaler(tmp_path: Path) -> None:
+    """Of 16-bit training, which needs a GPU: so the file alone is tested."""
+
+    def scaled(by: float) -> tuple[torch.amp.GradScaler, Checkpoint]:
+        scaler = torch.amp.GradScaler("cpu", init_scale=by)
+        accelerator: Any = SimpleNamespace(scaler=scaler, num_processes=1, mixed_precision="fp16")
+        return scaler, Checkpoint(tmp_path / "run.pt", [], {}, accelerator)
+
+    scaled(1024.0)[1].save(3, [1.0])
+    scaler, file = scaled(2.0)
+    assert file.load(3) == (3, [1.0]) and scaler.get_scale() == 1024
 
 
 def test_a_checkpoint_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -528,6 +528,77 @@ def test_training_repeats_and_refuses(trained: tuple[Transformer, Words, list[fl
         model.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="step 1"):
         fit(model, records, words, steps=2, progress=False)
+
+
+class Crash(Exception):
+    pass
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, file = toy(20, 2), tmp_path / "run.pt"
+    words = Words(p.text for r in records for p in r.passages)
+
+    def train(model: Transformer | None = None, **options: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
+        torch.manual_seed(options.pop("start", 0))
+        model = model or Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+        options = cast(Any, {"steps": 9, "batch_size": 8, "warmup": 2, "progress": False} | options)
+        return fit(model, records, words, **options), model.state_dict()
+
+    losses, weights = train()
+    calls = iter(range(9))
+
+    def crash(*arguments: Any, **more: Any) -> torch.Tensor:
+        if next(calls) == 7:
+            raise Crash
+        return plain(*arguments, **more)
+
+    plain = Transformer.loss
+    monkeypatch.setattr(Transformer, "loss", crash)
+    with pytest.raises(Crash):
+        train(checkpoint=file, save_every=3)
+    assert torch.load(file, weights_only=True)["step"] == 6 and [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+    seen: list[int] = []
+    monkeypatch.setattr(Transformer, "loss", lambda *a, **more: (seen.append(1), plain(*a, **more))[1])
+    resumed, again = train(checkpoint=file, save_every=3, start=1)
+    assert resumed == losses and len(seen) == 3
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    finished, again = train(checkpoint=str(file), start=2)  # nothing is left to do
+    assert finished == losses and len(seen) == 3
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"steps": 5}, "steps"),
+        ({"batch_size": 3}, "batch_size"),
+        ({"seed": 1}, "seed"),
+        ({"warmup": 0}, "warmup"),
+        ({"distant": True}, "distant"),
+        ({"length": 20}, "lengths"),
+        ({"optimizers": lambda net: [torch.optim.Adam(net.parameters())]}, "optimizers"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(options: dict[str, Any], named: str, tmp_path: Path) -> None:
+    records = toy(6, 2)
+    words = Words(p.text for r in records for p in r.passages)
+    model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+    usual: Any = {"steps": 2, "batch_size": 2, "progress": False, "checkpoint": tmp_path / "run.pt"}
+    fit(model, records, words, **usual)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=rf"has another {named}, must be of the same recipe"):
+        fit(model, records, words, **usual | options)
+    causal = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32, causal=True))
+    with pytest.raises(ValueError, match="has another model, "):
+        fit(causal, records, words, **usual)
+    with pytest.raises(ValueError, match="has another records, "):
+        fit(model, records[:-1], words, **usual)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    (tmp_path / "run.pt").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="is damaged"):
+        fit(model, records, words, **usual)
+    with pytest.raises(ValueError, match="save_every is 0"):
+        fit(model, records, words, **usual | {"save_every": 0})
 
 
 def test_every_record_is_seen_before_one_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:

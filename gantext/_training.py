@@ -1,0 +1,104 @@
+"""What training runs share: Accelerate without its warning, averaged gradients, whole files, resumption."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def new_accelerator() -> Accelerator:
+    """One that obeys `accelerate launch`."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():  # Accelerate imports tqdm's bar for notebooks, which asks for ipywidgets
+        warnings.simplefilter("ignore", TqdmWarning)
+        from accelerate import Accelerator
+    return Accelerator()
+
+
+def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
+    """Over the processes, in one message. DistributedDataParallel does not support the penalty's `autograd.grad`."""
+    if accelerator.num_processes > 1:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        mean: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for g, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            g.copy_(part.view_as(g))
+
+
+def layout(network: nn.Module) -> dict[str, Any]:
+    """What must agree for a checkpoint to fit: names, shapes, and what is trained."""
+    return {name: (tuple(t.shape), t.requires_grad) for name, t in network.state_dict(keep_vars=True).items()}
+
+
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A draft beside the file, which takes its place when it is complete."""
+    path = Path(path)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
+        draft.replace(path)  # atomic
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class Checkpoint:
+    """A run's file, replaced as a whole, and refused where the recipe is another.
+
+    `parts` have a state: networks, optimizers, the accelerator's gradient scaler. `recipe` is what must agree. Without
+    a path nothing is read or written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        parts: Sequence[Any],
+        recipe: Mapping[str, Any],
+        accelerator: Accelerator,
+    ) -> None:
+        self.path, scaler = None if path is None else Path(path), accelerator.scaler
+        self.parts = [*parts, *([] if scaler is None else [scaler])]
+        self.recipe = {
+            **recipe,
+            "processes": accelerator.num_processes,
+            "mixed precision": accelerator.mixed_precision,
+        }
+        if self.path is not None and (self.path.is_dir() or not self.path.absolute().parent.is_dir()):
+            raise ValueError(f"fit: checkpoint is {path}, must be a file in a folder that exists. Make the folder.")
+
+    def load(self, steps: int) -> tuple[int, Any]:
+        """Steps done, and the history; the parts get their states. (0, None) if there is no file."""
+        if self.path is None or not self.path.exists():
+            return 0, None
+        remedy = "Name another file, or delete it."
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            recipe, parts, done, history = (state[key] for key in ("recipe", "parts", "step", "history"))
+        except Exception as error:
+            raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
+        if different := [name for name, value in self.recipe.items() if recipe.get(name) != value]:
+            names = ", ".join(different)
+            raise ValueError(f"fit: checkpoint {self.path} has another {names}, must be of the same recipe. {remedy}")
+        if done > steps:
+            raise ValueError(f"fit: steps is {steps}, must be >= {done} as in checkpoint {self.path}. {remedy}")
+        for part, saved in zip(self.parts, parts, strict=True):
+            part.load_state_dict(saved)
+        return done, history
+
+    def save(self, step: int, history: Any) -> None:
+        """Write the state of the parts after so many steps."""
+        if self.path is not None:
+            parts = [part.state_dict() for part in self.parts]
+            with whole(self.path) as draft:
+                torch.save({"recipe": self.recipe, "step": step, "history": history, "parts": parts}, draft)
