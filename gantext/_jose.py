@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,12 @@ from gantext.vocabulary import Tokens, alias_table, keep_chance, plan
 BATCH = 2**14  # tuples
 ROUNDS = 8  # of an epoch, at least
 CHUNK = 2**15  # words of a chunk, at most, but for a longer document
+HOT = 2**13  # words, the most frequent ones, of whose rows each thread of several has copies
 FLOOR = 1e-4  # of the rate at the end
+
+
+_Result = TypeVar("_Result")
+Own = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]
 
 
 class Settings(NamedTuple):
@@ -115,6 +120,50 @@ def begin(words: int, documents: int, settings: Settings, device: torch.device) 
     return Run(U, V, D, np.zeros(documents, np.bool_))
 
 
+class Lanes:
+    """Copies of the rows of frequent words, for each of several threads, brought together between two rounds.
+
+    Threads that write the same row wait for each other's cache, and there is hardly a pair without a frequent word:
+    with one table for all, two threads are little faster than one. One thread alone has no copies, and rare words have
+    none: those rows the threads share, without locks.
+    """
+
+    def __init__(self, run: Run, lanes: int) -> None:
+        hot = min(HOT, len(run.U)) if lanes > 1 else 0
+        self.tables = run.U, run.V
+        self.copies = np.empty((2, lanes, hot, run.U.shape[1]), np.float32)
+        self.moves = np.zeros((lanes, 2, hot), np.int32)
+        self.refresh()
+
+    def of(self, lane: int) -> Own:
+        """What `sphere_cpu.train` asks for: copies of U and of V, (H, p), and how often each row has moved, (2, H)."""
+        return self.copies[0, lane], self.copies[1, lane], self.moves[lane]
+
+    def refresh(self) -> None:
+        """Copy the tables again."""
+        lanes, hot = self.copies.shape[1:3]
+        if lanes > 1:
+            for table, copies in zip(self.tables, self.copies, strict=True):
+                copies[:] = table[:hot].numpy()
+
+    def merge(self, pool: ThreadPoolExecutor, rate: float) -> None:
+        """Bring tables and copies together, each thread some of the rows."""
+        lanes, hot = self.copies.shape[1:3]
+        U, V = (table.numpy() for table in self.tables) if hot else self.copies[:, 0]
+
+        def part(k: int) -> None:
+            sphere_cpu.merge(U, V, self.copies, self.moves, rate, hot * k // lanes, hot * (k + 1) // lanes)
+
+        if hot:
+            _together(pool, part, range(lanes))
+
+
+def _together(pool: ThreadPoolExecutor, work: Callable[[int], _Result], items: Sequence[int]) -> list[_Result]:
+    """Work on the first item in this thread, which is awake, and on each other in one of the pool's."""
+    others = [pool.submit(work, item) for item in items[1:]]
+    return [work(items[0]), *(each.result() for each in others)]
+
+
 def train(
     run: Run,
     tokens: Tokens,
@@ -138,12 +187,15 @@ def train(
     def shuffled(epoch: int) -> list[NDArray[np.int64]]:
         return plan(tokens, rounds * lanes, np.random.default_rng([settings.seed, epoch]))
 
+    owned = Lanes(run, jobs)
+
     def work(chunk: int) -> tuple[float, float, float]:
         epoch = run.position // rounds
         seed = np.random.SeedSequence([settings.seed, epoch, chunk]).generate_state(1, np.uint64)[0]
         left = [max(FLOOR, 1 - (run.position + k) / total) * settings.rate for k in (0, 1)]
         if settings.batch_size is None:
-            return _sequential(run, tokens, chances, settings, chunks[chunk], left, seed)
+            mine = owned.of(chunk // world.size % jobs)
+            return _sequential(run, tokens, chances, settings, mine, chunks[chunk], left, seed)
         return _batched(run, tokens, chances, settings, chunks[chunk], left, seed, backend)
 
     bar = tqdm(total=total, initial=run.position, disable=not progress or world.rank > 0, unit="round", desc="JoSE")
@@ -153,13 +205,15 @@ def train(
             if turn == 0 or not chunks:
                 chunks[:] = shuffled(epoch)
             here = range(turn * lanes, (turn + 1) * lanes)[world.rank :: world.size]
-            for sums in pool.map(work, here) if jobs > 1 else map(work, here):
+            for sums in _together(pool, work, here):
                 run.sums += sums
+            owned.merge(pool, max(FLOOR, 1 - run.position / total) * settings.rate)
             run.position += 1
             bar.update()
             if world.size > 1 and (turn % settings.sync_every == settings.sync_every - 1 or turn == rounds - 1):
                 world.average(run.U)
                 world.average(run.V)
+                owned.refresh()
             if turn == rounds - 1:
                 mine = tokens.lengths == 0 if world.main else np.zeros(len(tokens.lengths), np.bool_)  # in no chunk
                 mine[tokens.owners[np.concatenate(chunks[world.rank :: world.size])]] = True
@@ -185,6 +239,7 @@ def _sequential(
     tokens: Tokens,
     chances: Chances,
     settings: Settings,
+    own: Own,
     pieces: NDArray[np.int64],
     rates: Sequence[float],
     seed: np.uint64,
@@ -196,6 +251,7 @@ def _sequential(
         run.U.numpy(),
         run.V.numpy(),
         run.D.numpy(),
+        *own,
         run.touched,
         *chances,
         settings.window,
@@ -297,11 +353,12 @@ def infer(run: Run, tokens: Tokens, counts: NDArray[np.int64], settings: Setting
     """Descend on the rows of `run.D` alone, from `start_rows`; each document by itself, whatever stands beside it."""
     chances = Chances.of(counts, settings.sample)
     seeds = np.random.SeedSequence([settings.seed]).generate_state(settings.epochs, np.uint64)
+    none = Lanes(run, 1).of(0)
 
     def work(pieces: NDArray[np.int64]) -> None:
         for epoch, seed in enumerate(seeds):
             rate = settings.rate * (1 - epoch / settings.epochs)
-            _sequential(run, tokens, chances, settings, pieces, (rate, rate), seed, frozen=True)
+            _sequential(run, tokens, chances, settings, none, pieces, (rate, rate), seed, frozen=True)
 
     chunks = plan(tokens, settings.jobs)
     with ThreadPoolExecutor(settings.jobs) as pool:

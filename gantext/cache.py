@@ -73,7 +73,7 @@ class Cache:
         )
         self.recent = torch.stack([before.gather(1, last + 2), before.gather(1, last + 1)]).expand(-1, -1, beams)
         self.hide = h.new_zeros(real.shape).masked_fill(~real, -math.inf)
-        shape = (B, config.heads, beams, steps, config.width // config.heads)
+        shape = (B, beams, config.heads, steps, config.width // config.heads)
         self.made = [(h.new_zeros(shape), h.new_zeros(shape)) for _ in range(config.layers)]
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -90,23 +90,28 @@ class Cache:
         (K, V), t = source, self.t + 1
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            made[0][:, :, :, t - 1], made[1][:, :, :, t - 1] = k * k.shape[-1] ** -0.5, v
-            new_k, new_v = (m[:, :, :, :t] for m in made)  # (B, H, K, t, d)
+            made[0][:, :, :, t - 1], made[1][:, :, :, t - 1] = (
+                k.transpose(1, 2) * k.shape[-1] ** -0.5,
+                v.transpose(1, 2),
+            )
+            new_k, new_v = (m[:, :, :, :t] for m in made)  # (B, K, H, t, d)
             old = q @ K + self.hide  # (B, H, K, L): the beams are rows of one product
-            new = (new_k @ q[..., None])[..., 0]  # (B, H, K, t): each beam has its own
-            w = torch.cat([old, new], -1).softmax(-1)
+            new = (new_k @ q.transpose(1, 2)[..., None])[..., 0]  # (B, K, H, t): each beam has its own
+            w = torch.cat([old, new.transpose(1, 2)], -1).softmax(-1)
             old, new = w.split([K.shape[3], t], -1)
-            return old @ V + (new[..., None, :] @ new_v)[..., 0, :]
+            return old @ V + (new.transpose(1, 2)[..., None, :] @ new_v)[..., 0, :].transpose(1, 2)
 
         return attend
 
     def reorder(self, parents: Tensor) -> None:
         """Beam k continues beam parents[b, k]; only what was generated moves."""
+        B, K = parents.shape
         self.recent = self.recent.gather(2, parents.expand(2, -1, -1))
+        index = (parents + K * torch.arange(B, device=parents.device)[:, None]).flatten()
         for pair in self.made:
             for m in pair:
-                index = parents[:, None, :, None, None].expand(-1, m.shape[1], -1, self.t, m.shape[4])
-                m[:, :, :, : self.t] = m[:, :, :, : self.t].gather(2, index)
+                part = m.flatten(0, 1)[:, :, : self.t]  # (B K, H, t, d)
+                part.copy_(part.index_select(0, index))
 
     def select(self, rows: Tensor) -> None:
         """Keep these sources, (R,) int64, only."""

@@ -45,6 +45,8 @@ def squares(p: Tensor, alive: Tensor) -> Tensor:
 
 def mean(p: Tensor, alive: Tensor) -> Tensor:
     """Mean of the probabilities over the passages that vote, 0 if none does; arguments as `squares`."""
+    if p.shape[1] == 1:
+        return p[:, 0]
     return p.sum(1) / alive.sum(1).clamp(min=1)[:, None, None]
 
 
@@ -113,8 +115,9 @@ def beam_search(
             is then a contiguous run of such positions of at least one surviving source, or empty. None: free.
         exclude: drop the sources whose most probable first token is the separator. If none is left, the question has
             no answer.
-        vote: from p (Q, N, K, V) and alive (Q, N) to S (Q, K, V) in [0, 1]: `squares`, `mean`, `largest` or another
-            that does not grow above 1. With one source `mean` is its own probability.
+        vote: from p (Q, N, K, C) and alive (Q, N) to S (Q, K, C) in [0, 1], each of C tokens by itself: `squares`,
+            `mean`, `largest` or another that does not grow above 1. The tokens are all V or, with `spans`, those that
+            some position of the question's sources holds. With one source `mean` is its own probability.
         allow: (V,) bool, tokens that may be generated at all, the separator included. None: all.
 
     Returns:
@@ -170,25 +173,36 @@ def beam_search(
         history = new(Q, K, T, fill=separator)
         kept = _Kept(scores, history)
         match, none = start[:, :, None], scores.new_zeros(Q, N)  # (Q, N, 1 or K, L)
+        words = torch.arange(V, device=rows.device).expand(Q, V)  # (Q, C), the tokens that can come next
+        places = words[:, :0]
+        if spans is not None:
+            words, places = _vocabulary(tokens.masked_fill(~start, separator), separator, V)
+        allow = allow[words][:, None]  # (Q, 1, C)
         for t in range(T):
-            p = model.logits(h).softmax(-1)
-            if len(rows) < Q * N:
-                p = p.new_zeros(Q * N, *p.shape[1:]).index_copy_(0, rows, p)
-            p = p.unflatten(0, (Q, N))  # (Q, N, 1 or K, V)
+            p = model.logits(h).softmax(-1)  # (R, 1 or K, V), of the sources that are read
             if t == 0:
-                none = p[:, :, 0, separator] * valid
-                alive = valid & (p[:, :, 0].argmax(-1) != separator) if exclude else valid
+                none.view(-1)[rows] = p[:, 0, separator]
+                none = none * valid
+                if exclude:
+                    alive = alive.clone()
+                    alive.view(-1)[rows] &= p[:, 0].argmax(-1) != separator
                 scores = scores.masked_fill(~alive.any(1, keepdim=True), -math.inf)
                 match, start = match & alive[..., None, None], start & alive[..., None]
+            if words.shape[1] < V:
+                p = p.gather(2, words[rows // N][:, None].expand(-1, p.shape[1], -1))
+            if len(rows) < Q * N:
+                p = p.new_zeros(Q * N, *p.shape[1:]).index_copy_(0, rows, p)
+            p = p.unflatten(0, (Q, N))  # (Q, N, 1 or K, C)
+            if t == 0 and exclude:
                 p = p * alive[..., None, None]
-            S = vote(p, alive)  # (Q, 1 or K, V)
-            may = allow if spans is None else allow & _next_tokens(match, tokens, V, separator)
-            S, words = S.masked_fill(~may, -1).topk(min(2 * K, V))  # of each beam: logarithms of these only
+            S = vote(p, alive)  # (Q, 1 or K, C)
+            may = allow if spans is None else allow & _next_tokens(match, places, words.shape[1])
+            S, columns = S.masked_fill(~may, -1).topk(min(2 * K, S.shape[2]))  # of each beam: logarithms of these only
             logs = S.clamp(min=torch.finfo(S.dtype).tiny).log().masked_fill(S < 0, -math.inf)
             total = scores[..., None] + logs  # (Q, K, 2K)
             best, flat = total.flatten(1).topk(2 * K)  # (Q, 2K), int64
             parent = flat // total.shape[2]
-            token = words.expand(total.shape).flatten(1).gather(1, flat)
+            token = words.gather(1, columns.expand(total.shape).flatten(1).gather(1, flat))
             stop = token == separator
             stop_score = best.masked_fill(~stop, -math.inf)[:, :K]  # one that ends outside the beam is no candidate
             kept.add(stop_score, history.gather(1, parent[:, :K, None].expand(-1, -1, T)), t, True)
@@ -204,7 +218,7 @@ def beam_search(
                 raise ValueError(f"{name}: model or vote gives NaN, must be numbers. Look for NaN weights.")
             if t == T - 1 or left == 0:
                 break
-            if left <= len(rows) / 2 or (t == 0 and left < len(rows)):
+            if left <= 3 * len(rows) / 4 or (t == 0 and left < len(rows)):
                 keep = going[rows].nonzero()[:, 0]
                 rows = rows[keep]
                 cache.select(keep)
@@ -405,12 +419,24 @@ class _Kept:
         return Answers(tokens, lengths, self.scores, self.ended & ~empty, alive, none)
 
 
-def _next_tokens(match: Tensor, tokens: Tensor, V: int, separator: int) -> Tensor:
-    """The tokens at matching positions and the separator, (Q, K, V) bool; match (Q, N, K, L), tokens (Q, N, L)."""
-    index = tokens[:, :, None].where(match, separator).transpose(1, 2).flatten(2)  # (Q, K, N L)
-    may = torch.zeros(*index.shape[:2], V, dtype=torch.bool, device=tokens.device)
-    may[..., separator] = True
-    return may.scatter_(2, index, True)
+def _vocabulary(tokens: Tensor, separator: int, V: int) -> tuple[Tensor, Tensor]:
+    """The different tokens of each question, (Q, C) in ascending order, the separator among them, filled up with it.
+
+    And the column of each position of tokens (Q, N, L), then of the separator: (Q, N L + 1).
+    """
+    found, order = F.pad(tokens.flatten(1), (0, 1), value=separator).sort(1)
+    rank = F.pad((found[:, 1:] != found[:, :-1]).cumsum(1), (1, 0))  # column of each sorted token
+    places = torch.empty_like(rank).scatter_(1, order, rank)
+    most = min(V, max(2, int(rank[:, -1].max()) + 1))
+    return found.new_full((len(found), most), separator).scatter_(1, rank, found), places
+
+
+def _next_tokens(match: Tensor, places: Tensor, C: int) -> Tensor:
+    """The columns at matching positions and the separator's, (Q, K, C) bool; match (Q, N, K, L)."""
+    end = places[:, None, -1:]  # (Q, 1, 1)
+    index = places[:, None, :-1].where(match.transpose(1, 2).flatten(2), end)  # (Q, K, N L)
+    may = torch.zeros(*index.shape[:2], C, dtype=torch.bool, device=places.device)
+    return may.scatter_(2, end.expand(-1, may.shape[1], -1), True).scatter_(2, index, True)
 
 
 def _advance(match: Tensor, start: Tensor, tokens: Tensor, parent: Tensor, token: Tensor) -> Tensor:

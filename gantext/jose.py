@@ -52,10 +52,11 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         epochs: passes over the corpus.
         min_count: occurrences below which a word is not known.
         sample: subsampling threshold of frequent words, >= 0; 0 keeps all.
-        n_jobs: threads, which race for rows without locks; -1 for every core, None for 1. More than there is work
-            for stay idle.
-        random_state: int, `numpy.random.RandomState` or None. With an int and one thread, in the same process layout,
-            the result is the same to the last bit.
+        n_jobs: threads; -1 for every core, None for 1. More than there is work for stay idle. Each has copies of the
+            rows of the 8192 most frequent words, which are brought together between rounds (`gantext._jose.Lanes`);
+            for those of rarer words they race without locks.
+        random_state: int, `numpy.random.RandomState` or None. With an int and the same number of threads and processes
+            the result is the same to the last bit; with several threads, if there are at most 8192 known words.
         progress: show a bar.
         batch_size: None updates one tuple after another, on the CPU. A number sums the steps of so many tuples before
             it moves (about 16384; then `n_jobs` is for `transform`); other devices take that if None.
@@ -69,10 +70,11 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         `word_vectors_`, `context_vectors_`: (V, p) float32 rows u and v. `document_vectors_`: (documents, p).
         `history_`: {"loss": mean hinge, "active": share of tuples with a loss, not in batches}, one number an epoch.
 
-    Memory of `fit`: the tables, 4 p (2 V + documents) bytes; 180 bytes a different word and 40 bytes a document;
-    the longest document; and 32 MB. The text is not kept: word numbers lie in a temporary file of 4 bytes a word,
-    mapped, so that the system may keep as much of it in memory as there is room for. Training in batches adds on its
-    device about 250 bytes a tuple of a chunk of 32,000 words, 200 MB at the usual window and negatives.
+    Memory of `fit`: the tables, 4 p (2 V + documents) bytes; 200 bytes a different word and 40 bytes a document;
+    the longest document; 64 MB; and 65,536 p bytes for each of several threads. The text is not kept: word numbers lie
+    in a temporary file of 4 bytes a word, mapped, so that the system may keep as much of it in memory as there is room
+    for. Training in batches adds on its device about 250 bytes a tuple of a chunk of 32,000 words, 200 MB at the usual
+    window and negatives.
 
     A document without a known word has a defined vector, the direction of the sum of all documents, and a warning; one
     that was never trained, too short or emptied by subsampling throughout, has that of its words' sum.
@@ -142,7 +144,8 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 file, one document a line. Words of more than 100 characters are passed over. Read once.
             y: ignored.
             resume: go on where an interrupted `fit` of the same settings and corpus stopped, in this object or in the
-                one that `load` gave. With one thread the result is that of an unbroken run, to the last bit.
+                one that `load` gave. The result is that of an unbroken run to the last bit, if runs are
+                reproducible at all (`random_state`).
             checkpoint: file to `save` to after every epoch and on an interrupt.
             callbacks: each is called with the estimator after every epoch; its vectors are the live ones.
 

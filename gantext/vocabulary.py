@@ -70,7 +70,8 @@ def read(name: str, corpus: Corpus, min_count: int) -> tuple[list[str], NDArray[
     for at in range(0, len(raw), _BLOCK):
         counts += np.bincount(raw[at : at + _BLOCK], minlength=len(numbers))
     words = list(numbers)
-    known = sorted((k for k in range(len(words)) if counts[k] >= min_count), key=lambda k: (-counts[k], words[k]))
+    known = np.array(sorted(np.flatnonzero(counts >= min_count).tolist(), key=words.__getitem__), np.int64)
+    known = known[np.argsort(-counts[known], kind="stable")]  # two sorts, for a pair a word takes memory
     final = np.full(len(words), -1, np.int32)
     final[known] = np.arange(len(known), dtype=np.int32)
     shifted, total = np.zeros_like(starts), 0
@@ -84,7 +85,7 @@ def read(name: str, corpus: Corpus, min_count: int) -> tuple[list[str], NDArray[
             ids[stay].tofile(file)
         ids = _mapped(file)
     shifted[starts == len(raw)] = total
-    return [words[k] for k in known], counts[known], _pieces(ids, shifted)
+    return [words[k] for k in known.tolist()], counts[known], _pieces(ids, shifted)
 
 
 def encode(name: str, corpus: Corpus, numbers: Mapping[str, int]) -> Tokens:

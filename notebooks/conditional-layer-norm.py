@@ -838,12 +838,12 @@ ledger.numeric(
 # %% [markdown]
 # ## The fast path, asserted equal to the reference
 #
-# On a CPU the package does not run the textbook formula. Conditional layer normalization of *one* sequence is an ordinary layer normalization, whose fused forward and backward PyTorch has; so {func}`gantext.kernels.layer_norm.conditional_layer_norm` calls it sequence by sequence where sequences are long and a gradient is wanted, and multiplies and adds where they are short. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics; it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
+# On a CPU the package does not run the textbook formula. {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization and multiplies and adds in the same memory; the gradients come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row, in which each number is read from memory once and $\bar{g}$ and $\bar{b}$ are summed in blocks of rows, so that they are as exact as the textbook's. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics; it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
 
 # %%
 rng = torch.Generator().manual_seed(0)
 for shape, each in (((4, 33, 20), "sequence"), ((3, 300, 128), "sequence"), ((4, 33, 20), "word"), ((2, 1, 1), "sequence")):
-    x = (3 + torch.randn(shape, generator=rng, dtype=float64)).requires_grad_()  # the second is long: another route
+    x = (3 + torch.randn(shape, generator=rng, dtype=float64)).requires_grad_()
     g, b = (torch.randn(shape if each == "word" else (shape[0], shape[2]), generator=rng, dtype=float64).requires_grad_() for _ in range(2))
     upstream = torch.randn(shape, generator=rng, dtype=float64)
     y, reference = conditional_layer_norm(x, g, b, 1e-5), conditional_layer_norm_ref(x, g, b, 1e-5)

@@ -1474,6 +1474,49 @@ for mode in ("paper", "plain", "reference"):
     assert updates >= 4
     print(f"{mode:9}: in 4 runs one of {len(errors)} outcomes each, {updates} updates in all, gives the trainer's tables")
 
+# %% [markdown]
+# ### Several threads
+#
+# Word2vec's recipe for several threads is to let them race: all write into one table without locks, and that two write the same row at the same time is rare. It is correct, and slow here: nearly every tuple has a frequent word in it, and a processor that reads a row which another one has just written waits longer for it than all the arithmetic takes. So each thread gets a copy of the rows of the most frequent words, and between two rounds of some thousand words the copies are brought together. How? If each of two threads has moved a row once, both moves should count: one adds them. If each has moved it a thousand times, both copies stand, but for noise, at the place where the row comes to rest; adding would overshoot it by as much as the row was away, and the mean is right. Suppose that a move takes the row the part $\eta$ of its way to a place of rest $e$. After $a$ moves it has gone $1 - (1 - \eta)^a$ of the way. One thread that makes all $a + b$ moves would be at
+#
+# $$ x = x_0 + \frac{1 - (1 - \eta)^{a + b}}{(1 - (1 - \eta)^a) + (1 - (1 - \eta)^b)}\, ((x_a - x_0) + (x_b - x_0)), $$ (jose:copies)
+#
+# and this contains no $e$: copies and counts suffice. For small $a \eta$ and $b \eta$ the fraction is 1, the sum of both ways; for large ones $\frac12$, the mean. The compiled trainer does this with the learning rate for $\eta$, and then normalizes. That a row has one place of rest for all threads is an idealisation. The [page of results](../book/results.md) has what comes of it: how much faster two threads are than one, and at which loss they end.
+
+# %% tags=["ledger"]
+steps = itertools.cycle([(1, 1), (2, 5), (30, 4), (200, 300)])
+
+
+def two_threads(draw):
+    """A row that goes the part eta of the way to its place of rest at each move: in two copies, and in one."""
+    p, (a, b), eta = next(widths), next(steps), mp.mpf(4) / 100
+    start, rest = unit(draw, p), unit(draw, p)
+
+    def moved(times):
+        x = start
+        for _ in range(times):
+            x = x + eta * (rest - x)
+        return x
+
+    return {"x_0": start, "x_a": moved(a), "x_b": moved(b), "a": mp.mpf(a), "b": mp.mpf(b), "eta": eta, "alone": moved(a + b)}
+
+
+def merged(x_0, x_a, x_b, a, b, eta, alone):
+    """What the compiled trainer makes of the two copies, in float32, gives the direction of one thread's row."""
+    numbers = lambda *rows: np.array([[float(x) for x in row] for row in rows], np.float32)
+    U, V, copies = numbers(x_0), numbers(x_0), np.stack([numbers(x_a, x_b)[:, None]] * 2)
+    sphere_cpu.merge(U, V, copies, np.array([[[a], [a]], [[b], [b]]], np.int32), float(eta), 0, 1)
+    np.testing.assert_allclose(U[0], numbers(alone / mp.norm(alone))[0], atol=2e-6)
+    assert (copies == U).all() and (U == V).all()
+    return alone
+
+
+ledger.numeric(
+    "jose:copies", r"x = x_0 + \frac{1 - (1 - \eta)^{a + b}}{(1 - (1 - \eta)^a) + (1 - (1 - \eta)^b)} ((x_a - x_0) + (x_b - x_0))",
+    where=two_threads, draws=4, tol=1e-15, code=sphere_cpu.merge, lhs=merged,
+    mutants={"their sum": "x_a + x_b - x_0", "their mean": r"\frac{1}{2} (x_a + x_b)"},
+)
+
 
 # %% [markdown]
 # ## The experiment
@@ -1678,8 +1721,8 @@ def in_order(mode, seed, rank):
     for epoch in range(EPOCHS):
         rates = [single(0.04 * max(1e-4, 1 - (epoch + k) / EPOCHS)) for k in (0, 1)]
         sphere_cpu.train(
-            *tokens[:3], pieces, U, V, D, np.zeros(len(D), bool), *chances, 10, 2, sphere_cpu.MODE[mode], single(0.15), *rates,
-            np.uint64(100 * seed + epoch), False,
+            *tokens[:3], pieces, U, V, D, U[:0], V[:0], np.zeros((2, 0), np.int32), np.zeros(len(D), bool), *chances,
+            10, 2, sphere_cpu.MODE[mode], single(0.15), *rates, np.uint64(100 * seed + epoch), False,
         )
     return D
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from typing import Any
 
@@ -12,14 +13,14 @@ from _compare import assert_close, assert_not_worse, randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.autograd import forward_ad, grad, gradcheck, gradgradcheck
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from gantext.condnorm import ConditionalLayerNorm, condition_all_norms, conditioned
 from gantext.generate import sample
-from gantext.kernels import layer_norm
+from gantext.kernels import layer_norm, layer_norm_cpu
 from gantext.kernels.layer_norm import (
     conditional_layer_norm,
     conditional_layer_norm_backward_ref,
@@ -29,7 +30,7 @@ from gantext.transformer import Config, Transformer
 
 F64 = torch.float64
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2, torch.float32: 1e-5, F64: 1e-13}
-short_and_long = pytest.mark.parametrize("long", [2**60, 1], ids=["one call", "a call each"])
+both_routes = pytest.mark.parametrize("numba", [False, True], ids=["PyTorch", "numba"])
 
 
 def with_gradients(f: Any, tensors: list[Tensor], G: Tensor) -> list[Tensor]:
@@ -56,12 +57,12 @@ def compare(tensors: list[Tensor], eps: float = 1e-5) -> None:
     form=st.sampled_from(["all", "one", "sequence", "token", "mixed", "column"]),
     dtype=st.sampled_from(list(TOLERANCE)),
     layout=st.sampled_from(["plain", "sliced", "expanded", "transposed", "chunk"]),
-    long=st.booleans(),
+    numba=st.booleans(),
     eps=st.sampled_from([1e-12, 1e-5, 0.1]),
 )
 @settings(max_examples=120, deadline=None, derandomize=True)
 def test_it_is_the_textbook(
-    sizes: tuple[int, int, int], form: str, dtype: torch.dtype, layout: str, long: bool, eps: float
+    sizes: tuple[int, int, int], form: str, dtype: torch.dtype, layout: str, numba: bool, eps: float
 ) -> None:
     B, L, D = sizes
     shapes = {"all": (D,), "one": (1, D), "sequence": (B, D), "token": (B, L, D), "mixed": (B, D), "column": (1, L, D)}
@@ -75,13 +76,13 @@ def test_it_is_the_textbook(
     elif layout == "chunk":
         gamma = torch.cat([gamma, gamma], -1).chunk(2, -1)[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layer_norm, "_LONG", 1 if long else 2**60)
+        patch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
         compare([x, gamma, beta], eps)
 
 
-@short_and_long
-def test_batches_of_rows_and_of_images(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_norm, "_LONG", long)
+@both_routes
+def test_batches_of_rows_and_of_images(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
     compare([randn(6), randn(6), randn(6)])
     compare([randn(5, 6), randn(5, 6), randn(6)])
     compare([randn(2, 3, 4, 6), randn(2, 6), randn(1, 6)])
@@ -90,23 +91,60 @@ def test_batches_of_rows_and_of_images(long: int, monkeypatch: pytest.MonkeyPatc
     compare([randn(2, 3, 6).bfloat16(), randn(2, 6).float(), randn(2, 6).float()])
 
 
-def test_a_long_sequence_is_a_call_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_computes_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.Size] = []
-    plain = F.layer_norm
+    compiled = layer_norm_cpu.backward
+    monkeypatch.setattr(layer_norm, "FEW", 105)
     monkeypatch.setattr(
-        layer_norm.F, "layer_norm", lambda x, *rest, **o: (calls.append(x.shape), plain(x, *rest, **o))[1]
+        layer_norm_cpu, "backward", lambda grad, x, *r: (calls.append(x.shape), compiled(grad, x, *r))[1]
     )
-    compare([randn(3, 256, 128), randn(3, 128), randn(3, 128)])  # 2^15 numbers
-    compare([randn(3, 255, 128), randn(3, 128), randn(3, 128)])
-    with torch.no_grad():
-        conditional_layer_norm(randn(3, 256, 128), randn(3, 128).requires_grad_(), randn(3, 128))
-    assert calls == [(256, 128)] * 3 + [(3, 255, 128), (3, 256, 128)]
+    compare([randn(3, 5, 7), randn(3, 7), randn(3, 7)])
+    compare([randn(3, 2, 5, 7), randn(1, 7), randn(3, 7)])
+    assert calls == [(3, 5, 7), (3, 10, 7)]
+    compare([randn(3, 4, 7), randn(3, 7), randn(3, 7)])  # few numbers
+    compare([randn(3, 5, 7), randn(7), randn(7)])  # one for all: PyTorch's own norm
+    compare([randn(3, 5, 7), randn(3, 5, 7), randn(3, 7)])  # one for each token
+    x, gamma = randn(3, 5, 7), randn(3, 7).requires_grad_()
+    grad(conditional_layer_norm(x, gamma, gamma).sum(), gamma, create_graph=True)
+    monkeypatch.setattr(layer_norm, "_compiles", lambda: False)
+    compare([randn(3, 5, 7), randn(3, 7), randn(3, 7)])
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_threads_change_no_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, G = [randn(*s, dtype=dtype) for s in ((5, 70, 33), (5, 33), (5, 33))], randn(5, 70, 33, dtype=dtype)
+    monkeypatch.setattr(layer_norm, "FEW", 0)
+    one = with_gradients(conditional_layer_norm, tensors, G)
+    monkeypatch.setattr(layer_norm_cpu, "PART", 2000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert all(map(torch.equal, one, with_gradients(conditional_layer_norm, tensors, G)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # of torch.func.jvp itself
+def test_transforms_and_forward_mode_go_through_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0)
+    x, gamma, beta, dx, dgamma = randn(2, 3, 5), randn(2, 5), randn(2, 5), randn(2, 3, 5), randn(2, 5)
+    f = lambda x, gamma: conditional_layer_norm(x, gamma, beta)
+    ref = lambda x, gamma: conditional_layer_norm_ref(x, gamma, beta)
+    same = functools.partial(torch.testing.assert_close, rtol=0, atol=1e-12)
+    same(torch.func.jvp(f, (x, gamma), (dx, dgamma)), torch.func.jvp(ref, (x, gamma), (dx, dgamma)))
+    same(torch.func.jacrev(f)(x, gamma), torch.func.jacrev(ref)(x, gamma))
+    leaf = gamma.clone().requires_grad_()  # outside of the transform
+    same(
+        torch.func.grad(lambda x: f(x, leaf).square().sum())(x),
+        torch.func.grad(lambda x: ref(x, gamma).square().sum())(x),
+    )
+    same(torch.vmap(f, (None, 0))(x, torch.stack([leaf, leaf])), torch.stack([ref(x, gamma)] * 2))
+    tangent = torch.func.jvp(ref, (x, gamma), (dx, 0 * dgamma))[1]
+    with forward_ad.dual_level():
+        same(forward_ad.unpack_dual(f(forward_ad.make_dual(x, dx), leaf)).tangent, tangent)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
-@short_and_long
-def test_gradcheck_and_gradgradcheck(shape: tuple[int, ...], long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_norm, "_LONG", long)
+@both_routes
+def test_gradcheck_and_gradgradcheck(shape: tuple[int, ...], numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
     tensors = [t.requires_grad_() for t in (randn(2, 2, 3), randn(*shape), randn(*shape))]
     assert gradcheck(conditional_layer_norm, tensors) and gradgradcheck(conditional_layer_norm, tensors)
 
@@ -121,9 +159,9 @@ def test_the_written_gradient_is_that_of_autograd(shape: tuple[int, ...]) -> Non
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
 
 
-@short_and_long
-def test_a_large_mean_costs_no_more_than_pytorchs_own(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_norm, "_LONG", long)
+@both_routes
+def test_a_large_mean_costs_no_more_than_pytorchs_own(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
     x, gamma, beta, G = 1e4 + torch.randn(2, 8, 64), torch.randn(2, 64), torch.randn(2, 64), torch.randn(2, 8, 64)
     exact = with_gradients(conditional_layer_norm_ref, [t.double() for t in (x, gamma, beta)], G.double())
     ours = with_gradients(conditional_layer_norm, [x, gamma, beta], G)
@@ -191,11 +229,11 @@ def test_with_common_parameters_it_is_layer_norm_bit_for_bit(monkeypatch: pytest
             x, beta = 3 * randn(4, 9, D, dtype=dtype) + 1, randn(D, dtype=dtype)
             gamma = randn(D, dtype=dtype).requires_grad_()
             want = F.layer_norm(x, (D,), gamma, beta)
-            for long in (1, 2**60):
-                monkeypatch.setattr(layer_norm, "_LONG", long)
+            for numba in (True, False):
+                monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
                 for shape in ((D,), (1, D), (4, D), (4, 9, D)):
                     out = conditional_layer_norm(x, gamma.expand(shape), beta.expand(shape))
-                    assert torch.equal(out, want), (D, dtype, long, shape)
+                    assert torch.equal(out, want), (D, dtype, numba, shape)
 
 
 def test_the_compiler_sees_the_formula() -> None:
@@ -205,7 +243,7 @@ def test_the_compiler_sees_the_formula() -> None:
         seen.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
         return graph.forward
 
-    x, gamma, beta = torch.randn(3, 512, 128), torch.randn(3, 128), torch.randn(3, 128)  # long enough for the loop
+    x, gamma, beta = torch.randn(3, 512, 128), torch.randn(3, 128), torch.randn(3, 128)
     compiled = torch.compile(conditional_layer_norm, backend=backend, fullgraph=True)
     torch.testing.assert_close(compiled(x, gamma, beta), conditional_layer_norm(x, gamma, beta))
     ((*names,),) = seen

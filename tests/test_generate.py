@@ -132,16 +132,21 @@ def test_beams_are_those_of_the_reference(seed: int, constrained: bool, vote: An
     assert not exclude or (got.alive != data["valid"]).any()
 
 
-def scripted(steps: Sequence[Any]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A vote that ignores the model: a step's table of token and probability, or one for each beam."""
+def scripted(steps: Sequence[Any], words: Sequence[int] = range(V)) -> Callable[[Tensor, Tensor], Tensor]:
+    """A vote that ignores the model: a step's table of token and probability, or one for each beam.
+
+    `words` are the tokens that the columns stand for.
+    """
     count = itertools.count()
 
     def vote(p: Tensor, alive: Tensor) -> Tensor:
         tables = steps[min(next(count), len(steps) - 1)]
-        S = torch.zeros(len(p), p.shape[2], V)
+        S = torch.zeros(len(p), p.shape[2], len(words))
+        assert p.shape[3] == len(words)
         for k in range(p.shape[2]):
             for token, value in (tables[k] if isinstance(tables, list) else tables).items():
-                S[:, k, token] = value
+                if token in words:
+                    S[:, k, words.index(token)] = value
         return S
 
     return vote
@@ -308,7 +313,7 @@ def test_a_span_is_followed_from_all_its_places() -> None:
     source = torch.tensor([[[2, 5, 6, 5, 7, 8, 3, 9, 3]]])
     spans = torch.tensor([[[0, 1, 1, 1, 1, 1, 0, 0, 0]]]).bool()
     options: dict[str, Any] = {"separator": SEP, "spans": spans, "beams": 2, "steps": 6}
-    run = lambda *steps: beam_search(small(), source, vote=scripted(steps), **options)
+    run = lambda *steps: beam_search(small(), source, vote=scripted(steps, (SEP, 5, 6, 7, 8)), **options)
     sure = {SEP: 0.001}
     assert run({5: 1.0} | sure, {6: 0.9, 7: 0.8, 8: 1.0} | sure, {5: 0.1, 8: 0.9, SEP: 0.2}, {SEP: 1.0}).best() == [
         [5, 7, 8]
@@ -320,8 +325,9 @@ def test_a_span_is_followed_from_all_its_places() -> None:
 def test_the_end_is_allowed_where_every_position_matches() -> None:
     source = torch.tensor([[5]])
     options: dict[str, Any] = {"separator": SEP, "spans": source > 0, "steps": 2}
-    assert beam_search(small(), source, vote=scripted([{5: 0.1, SEP: 0.9}]), **options).best() == [[]]
-    assert beam_search(small(), source, vote=scripted([{5: 0.9, SEP: 0.1}, {SEP: 1.0}]), **options).best() == [[5]]
+    vote = lambda *steps: scripted(steps, (SEP, 5))
+    assert beam_search(small(), source, vote=vote({5: 0.1, SEP: 0.9}), **options).best() == [[]]
+    assert beam_search(small(), source, vote=vote({5: 0.9, SEP: 0.1}, {SEP: 1.0}), **options).best() == [[5]]
 
 
 def test_an_empty_span_leaves_the_empty_answer() -> None:

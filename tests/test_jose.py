@@ -27,8 +27,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from gantext import _jose, vocabulary
+from gantext._processes import World
 from gantext.jose import JoSE
-from gantext.kernels.sphere_cpu import MODE, train
+from gantext.kernels.sphere_cpu import MODE, merge, train
 from gantext.sphere import MODES, Mode, update_ref
 
 Text = list[list[str]]
@@ -156,9 +157,11 @@ def literal_train(
     return seen, active
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["training", "frozen"])
+@pytest.mark.parametrize(
+    ("frozen", "hot"), [(False, 0), (False, 4), (False, 11), (True, 0)], ids=["training", "some", "all", "frozen"]
+)
 @every_mode
-def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool) -> None:
+def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool, hot: int) -> None:
     rng = np.random.default_rng(3)
     words, p = 11, 13
     counts = np.array([40, 20, 10, 9, 8, 7, 6, 5, 4, 3, 2])
@@ -171,6 +174,9 @@ def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool) ->
     unit = lambda n: (x := rng.standard_normal((n, p))) / np.linalg.norm(x, axis=1, keepdims=True)
     exact = [unit(words), unit(words), unit(4)]
     U, V, D = (t.astype(np.float32) for t in exact)
+    before = U.copy()
+    own, moves = (U[:hot].copy(), V[:hot].copy()), np.zeros((2, hot), np.int32)
+    U[:hot] = V[:hot] = np.nan  # not looked at
     touched, order = np.zeros(4, np.bool_), np.array([2, 0, 1, 3])
     settings = (0.3, (0.2, 0.05), 12345)
     seen, active, loss = train(
@@ -181,6 +187,8 @@ def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool) ->
         U,
         V,
         D,
+        *own,
+        moves,
         touched,
         *chances,
         3,
@@ -197,6 +205,12 @@ def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool) ->
     U64, V64, D64 = exact
     want = literal_train(pieces, U64, V64, D64, chances, 3, 2, mode, margin, rates, seed, frozen)
     assert (seen, active) == want and 0.2 < active / seen < 0.95 and loss > 0
+    assert np.isnan(U[:hot]).all() and np.isnan(V[:hot]).all()
+    U[:hot], V[:hot] = own
+    if not (mode == "paper" and hot):  # there a step can be 0
+        assert np.array_equal(moves[0] > 0, (before != U).any(1)[:hot])
+    if hot == words:
+        assert moves.sum() == (3 * active if mode != "reference" else moves.sum()) and moves[1].sum() <= active
     for ours, oracle in zip((U, V, D), exact, strict=True):
         np.testing.assert_allclose(ours, oracle, rtol=0, atol=2e-5)
     assert_unit(U, V, D)
@@ -322,13 +336,72 @@ def test_one_thread_is_reproducible_to_the_bit_and_the_seed_matters() -> None:
     assert same(*batched)
 
 
-def test_threads_race_and_lose_nothing() -> None:
-    model = small(mode="plain", n_jobs=2).fit(TEXT)
+@pytest.mark.parametrize("hot", [0, 30, 2**13], ids=["no copies", "copies of some rows", "copies of all"])
+@pytest.mark.parametrize("jobs", [2, 5])
+def test_threads_lose_nothing(jobs: int, hot: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_jose, "HOT", hot)
+    model = small(mode="plain", n_jobs=jobs).fit(TEXT)
     assert_unit(*tables(model))
     assert quality(model.document_vectors_) > quality(fitted().document_vectors_) - 0.05
-    few = small(mode="plain", n_jobs=16).fit(TEXT[:3])  # more threads than documents
+    assert model.history_["loss"][-1] < 1.1 * fitted().history_["loss"][-1]
+    if hot > len(model.vocabulary_):  # then nothing is shared that is written
+        again = small(mode="plain", n_jobs=jobs).fit(TEXT)
+        assert same(model, again) and not same(model, fitted())
+
+
+def test_more_threads_than_documents() -> None:
+    few = small(mode="plain", n_jobs=16).fit(TEXT[:3])
     assert_unit(*tables(few))
     assert np.array_equal(small(n_jobs=3).fit(TEXT).transform(TEXT[:5]).shape, (5, 24))
+
+
+def test_copies_of_a_row_come_together_as_their_moves_say() -> None:
+    rng = np.random.default_rng(0)
+    unit = lambda *shape: (x := rng.standard_normal(shape)) / np.linalg.norm(x, axis=-1, keepdims=True)
+    start, moved = unit(6, 4), unit(3, 6, 4)
+    moves = np.array([[0, 3, 1, 1, 900, 7], [0, 0, 1, 0, 500, 2], [0, 0, 1, 5, 700, 0]], np.int32)
+    moved = np.where(moves[..., None] > 0, moved, start)
+    U, V = unit(6, 4).astype(np.float32), start.astype(np.float32)
+    still, counts = U.copy(), np.stack([0 * moves, moves], 1)
+    copies = np.stack([np.stack([U] * 3), moved.astype(np.float32)])
+    merge(U, V, copies, counts, 1e-6, 0, 4)  # tiny steps: ways are added
+    merge(U, V, copies, counts, 0.05, 4, 6)
+    g = lambda m: 1 - 0.95**m
+    share = g(9) / (g(7) + g(2))
+    sums = start + (moved - start).sum(0)
+    want = [start[0], moved[0, 1], sums[2], sums[3], moved[:, 4].mean(0), start[5] + share * (sums[5] - start[5])]
+    for k, row in enumerate(want):
+        np.testing.assert_allclose(V[k], row / np.linalg.norm(row), atol=1e-5)
+    assert (counts == 0).all() and np.array_equal(U, still)
+    assert all(np.array_equal(copy, V) for copy in copies[1]) and all(np.array_equal(copy, U) for copy in copies[0])
+
+
+def test_copies_follow_an_average_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    plain = _jose.Lanes.merge
+
+    class Pair(World):
+        def average(self, table: torch.Tensor) -> None:
+            table.neg_()
+
+        def collect(self, table: torch.Tensor, own: torch.Tensor) -> None:
+            pass
+
+        def sum(self, t: torch.Tensor) -> torch.Tensor:
+            return t
+
+    def merge(lanes: _jose.Lanes, *rest: Any) -> None:
+        for i, table in enumerate(lanes.tables):
+            for c, copy in enumerate(lanes.copies[i]):
+                still = lanes.moves[c, i] == 0
+                np.testing.assert_allclose(copy[still], table.numpy()[: len(copy)][still], rtol=0, atol=1e-6)
+                checked.append(still.sum())
+        plain(lanes, *rest)
+
+    monkeypatch.setattr(_jose.World, "find", lambda: Pair(0, 2))
+    monkeypatch.setattr(_jose.Lanes, "merge", merge)
+    small(n_jobs=2, epochs=1, sync_every=1, negatives=1, min_count=2).fit(TEXT[:30])
+    assert len(checked) == 4 * 8 and sum(checked) > 100
 
 
 def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,8 +411,8 @@ def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch:
     inner = _jose._sequential
 
     def spy(*args: Any) -> Any:
-        orders.append(args[4])
-        seeds.append(int(args[6]))
+        orders.append(args[5])
+        seeds.append(int(args[7]))
         return inner(*args)
 
     monkeypatch.setattr(_jose, "_sequential", spy)
@@ -393,6 +466,13 @@ def test_an_interrupted_run_is_usable_and_resumes_to_the_bit(tmp_path: Path, sen
         loaded.set_params(rate=0.1, epochs=9).fit(TEXT, resume=True)
     with pytest.raises(NotFittedError):
         small().fit(TEXT, resume=True)
+
+
+def test_threads_with_copies_of_all_rows_resume_to_the_bit() -> None:
+    whole, model = small(mode="plain", n_jobs=3).fit(TEXT), small(mode="plain", n_jobs=3)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(TEXT, callbacks=[Stop(2, True)])
+    assert not same(model.fit(TEXT, resume=True), fitted()) and same(model, whole)
 
 
 def test_fit_in_another_thread_leaves_signals_alone() -> None:
@@ -627,13 +707,14 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_share_the_corpus_and_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_processes_share_the_corpus_and_agree(tmp_path: Path, threads: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     (tmp_path / "corpus.txt").write_text("\n".join(" ".join(words) for words in TEXT))
-    command = [*launch, str(tmp_path), json.dumps(SMALL)]
+    command = [*launch, str(tmp_path), json.dumps(SMALL | {"n_jobs": threads})]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
     assert ran.returncode == 0 and ran.stdout.count("cpu:gloo") == 2, ran.stdout + ran.stderr[-3000:]
     ranks = [np.load(tmp_path / f"{k}.npz") for k in (0, 1)]

@@ -6,10 +6,12 @@ The operators of the Triton kernel are traced and differentiated twice. The modu
 from __future__ import annotations
 
 import functools
+import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from gantext._checks import check_number
@@ -18,8 +20,8 @@ from gantext.kernels import dispatch
 __all__ = ["conditional_layer_norm", "conditional_layer_norm_backward_ref", "conditional_layer_norm_ref"]
 
 WIDEST = 2**15  # bytes of a row in the kernel's precision: beyond it a row and its gradients do not fit the registers
+FEW = 2**16  # numbers below which PyTorch's own gradients are as fast on a CPU
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_LONG = 2**15  # numbers in a sequence from which a call of its own has the faster backward pass
 
 
 def conditional_layer_norm(
@@ -40,10 +42,11 @@ def conditional_layer_norm(
     Returns:
         The shape and dtype of x, also under autocast. Computed in the widest dtype of the three, float32 at least.
 
-    Where gradients are asked for, a sequence of 32,768 numbers or more is one call of `torch.nn.functional.layer_norm`,
-    of which conditional layer normalization of one sequence is an instance. In float32 and float64 the result is that
-    of `layer_norm` bit for bit where gamma and beta are the same for all. When `torch.compile` traces, it sees the
-    formula, and fuses it with what stands around it. The kernel is deterministic, and has not run on a GPU.
+    In float32 and float64 the result is that of `torch.nn.functional.layer_norm` bit for bit where gamma and beta are
+    the same for all. On a CPU the gradients of large batches come from one pass compiled by numba (without it, and
+    under `torch.func` and forward-mode differentiation, from PyTorch's own). When `torch.compile` traces, it
+    sees the formula, and fuses it with what stands around it. The Triton kernel is deterministic, and has not run on a
+    GPU.
 
     Raises:
         TypeError, ValueError: an argument that is not as above, also one on another device.
@@ -75,12 +78,52 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     rows, gamma, beta = x.to(work), gamma.to(work), beta.to(work)
     if gamma.numel() == beta.numel() == D:
         return F.layer_norm(rows, (D,), gamma.reshape(D), beta.reshape(D), eps).to(x.dtype)
-    shared = gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D  # by the tokens of a sequence
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (rows, gamma, beta))
-    if shared and learns and x[:1].numel() >= _LONG and not torch.compiler.is_compiling():
-        each = zip(rows, *(t.reshape(-1, D).expand(len(x), D) for t in (gamma, beta)), strict=True)
-        return torch.stack([F.layer_norm(row, (D,), g, b, eps) for row, g, b in each]).to(x.dtype)
+    if not torch.compiler.is_compiling() and not _transformed():
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in (rows, gamma, beta))):
+            return _affine(rows, gamma, beta, eps)[0].to(x.dtype)
+        shared = gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D  # by the tokens of a sequence
+        on_cpu = type(rows) is Tensor and rows.device.type == "cpu"
+        if shared and on_cpu and rows.numel() >= FEW and _compiles():
+            each = (t.reshape(-1, D).expand(len(x), D) for t in (gamma, beta))
+            y = _Sequences.apply(rows.reshape(len(x), x.shape[1:-1].numel(), D), *each, eps)
+            return y.reshape(x.shape).to(x.dtype)
     return torch.addcmul(beta, gamma, F.layer_norm(rows, (D,), eps=eps)).to(x.dtype)
+
+
+def _affine(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The result, in the memory of the normalized rows; means, and 1 over deviations. For no autograd to see."""
+    y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
+    return torch.addcmul(beta, gamma, y, out=y), mean, rstd
+
+
+class _Sequences(torch.autograd.Function):
+    """x (B, L, D), gamma and beta (B, D), float32 or float64, on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+        y, mean, rstd = _affine(x, gamma[:, None], beta[:, None], eps)
+        ctx.save_for_backward(x, gamma, mean, rstd)
+        ctx.eps = eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
+        from gantext.kernels.layer_norm_cpu import backward
+
+        x, gamma, mean, rstd = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return *conditional_layer_norm_backward_ref(grad, x, gamma, ctx.eps), None
+        return *backward(grad, x, gamma, mean, rstd), None
+
+
+@functools.cache
+def _compiles() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def _transformed() -> bool:
+    """Whether a function transform or forward-mode differentiation is under way: neither sees into `_Sequences`."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
@@ -225,15 +268,16 @@ def work_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def _check(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """gamma and beta with as many dimensions as x, to which they broadcast."""
+    """gamma and beta with as many dimensions as x, to which they broadcast. Lean, for it costs a small call a third."""
     check_number("conditional_layer_norm", "eps", eps, 0)
-    for argument, t in {"x": x, "gamma": gamma, "beta": beta}.items():
+    for argument, t in (("x", x), ("gamma", gamma), ("beta", beta)):
         if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
             got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(
                 f"conditional_layer_norm: {argument} is {got}, must be a dense floating tensor. Use .float()."
             )
-        if t.dim() == 0 or t.shape[-1] != x.shape[-1] or t.shape[-1] == 0 or t.device != x.device:
+        width = t.shape[-1:]
+        if width != x.shape[-1:] or width in ((), (0,)) or t.device != x.device:
             raise ValueError(
                 f"conditional_layer_norm: {argument} has shape {tuple(t.shape)} on {t.device}, must end with the width "
                 f"D >= 1 of x, whose shape is {tuple(x.shape)}, on {x.device}. Put the features last."
@@ -242,15 +286,13 @@ def _check(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, 
 
 
 def _placed(argument: str, t: Tensor, x: Tensor) -> Tensor:
-    middle = [1] * (x.dim() - t.dim())
-    shape = [*middle, *t.shape] if t.dim() == 1 else [t.shape[0], *middle, *t.shape[1:]]
-    if (
-        t.dim() not in (1, 2, x.dim())
-        or len(shape) != x.dim()
-        or any(s not in (1, n) for s, n in zip(shape, x.shape, strict=True))
-    ):
+    given, whole = t.shape, x.shape
+    middle = (1,) * (len(whole) - len(given))
+    shape = (*middle, *given) if len(given) == 1 else (given[0], *middle, *given[1:])
+    fits = len(given) in (1, 2, len(whole)) and len(shape) == len(whole)
+    if not fits or any(s not in (1, n) for s, n in zip(shape, whole, strict=True)):
         raise ValueError(
-            f"conditional_layer_norm: {argument} has shape {tuple(t.shape)} for x of shape {tuple(x.shape)}, must be "
+            f"conditional_layer_norm: {argument} has shape {tuple(given)} for x of shape {tuple(whole)}, must be "
             "(D,), (B, D), or broadcast to x. For k beams of each sequence repeat it with repeat_interleave(k, 0)."
         )
     return t.reshape(shape)

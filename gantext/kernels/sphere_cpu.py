@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["MODE", "train"]
+__all__ = ["MODE", "merge", "train"]
 
 MODE = {"paper": 0, "plain": 1, "reference": 2}
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # not "nnan", "ninf": a NaN must remain one
@@ -142,6 +142,9 @@ def train(
     U,
     V,
     D,
+    own_U,
+    own_V,
+    moves,
     touched,
     keep,
     limit,
@@ -160,6 +163,8 @@ def train(
     Args:
         ids: (T,) int32 word numbers; piece i is ids[starts[i]:starts[i + 1]], part of document owners[i].
         U, V, D: float32 (V, p), (V, p), (documents, p): centre words, context words, documents, unit rows.
+        own_U, own_V: float32 (H, p); stand in for the first H rows of U and V, which are then not looked at. moves: (2,
+            H) int32; how often their rows were moved is added to it.
         touched: (documents,) bool; set where a document's row was moved.
         keep: (V,) uint32, the chance of a word to survive subsampling, times 2^32 - 1.
         limit, alias: (V,) uint32, int32: alias table of the negatives.
@@ -178,6 +183,7 @@ def train(
         size += length
     kept = np.empty(longest, np.int32)
     seen, active, total = 0, 0, 0.0
+    own = len(own_U)
     for piece in order:
         now = rate + (rate_end - rate) * np.float32(done / size)
         done += starts[piece + 1] - starts[piece]
@@ -191,38 +197,90 @@ def train(
                 length += 1
         for i in range(length):
             word = kept[i]
-            v = V[word]
+            v = own_V[word] if word < own else V[word]
             reach = 1 + _below(_random(state), window)
             for j in range(max(0, i - reach), min(length, i + reach + 1)):
                 if j == i or (mode == 2 and frozen):
                     continue
                 centre = kept[j]
-                u = U[centre]
+                u = own_U[centre] if centre < own else U[centre]
                 for _ in range(negatives):
                     k = _negative(state, limit, alias)
                     if k in (centre, word):
                         continue
+                    n = own_U[k] if k < own else U[k]
                     if mode == 2:
-                        loss = _single(u, v, U[k], now, margin, False)
+                        loss = _single(u, v, n, now, margin, False)
                     else:
-                        loss = _joint(u, v, d, U[k], now, margin, mode == 0, frozen)
+                        loss = _joint(u, v, d, n, now, margin, mode == 0, frozen)
                         moved |= loss > 0
+                    if loss > 0:
+                        active += 1
+                        total += loss
+                        if word < own:
+                            moves[1, word] += 1
+                        if centre < own:
+                            moves[0, centre] += 1
+                        if k < own:
+                            moves[0, k] += 1
                     seen += 1
-                    active += loss > 0
-                    total += loss
             if mode == 2:
                 for _ in range(negatives):
                     k = _negative(state, limit, alias)
                     if k == word:
                         continue
-                    loss = _single(U[word], d, U[k], now, margin, frozen)
+                    u = own_U[word] if word < own else U[word]
+                    loss = _single(u, d, own_U[k] if k < own else U[k], now, margin, frozen)
                     seen += 1
                     active += loss > 0
                     total += loss
                     moved |= loss > 0
+                    if loss > 0:
+                        if word < own:
+                            moves[0, word] += 1
+                        if k < own:
+                            moves[0, k] += 1
             _normalise(d)  # their products above took |v| = |d| = 1
             if not frozen:
                 _normalise(v)
         if moved:
             touched[owners[piece]] = True
     return seen, active, total
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def merge(U, V, copies, moves, rate, first, last):
+    """Bring the rows first to last - 1 of both tables and of their copies together, on the sphere.
+
+    Moves of a row that are few are added: they would have followed each other. Many moves bring each copy to the same
+    place: they are averaged. Between them, with a relaxation by 1 - rate at each move, m moves go g(m) = 1 - (1 -
+    rate)^m of the way, and the sum of the ways is shortened to g(m_1 + ... + m_n) / (g(m_1) + ... + g(m_n)) (equation
+    `jose:copies`).
+
+    Args:
+        U, V: float32 (V, p). copies: float32 (2, n, H, p). moves: (n, 2, H) int32, set to 0. rate: in (0, 1).
+    """
+    n, p = copies.shape[1], copies.shape[3]
+    way, stay = np.empty(p, np.float32), 1.0 - rate
+    for side in range(2):
+        table = U if side == 0 else V
+        for k in range(first, last):
+            row = table[k]
+            all_moves, ways = 0, 0.0
+            way[:] = 0
+            for c in range(n):
+                m = moves[c, side, k]
+                if m > 0:
+                    all_moves += m
+                    ways += 1 - stay**m
+                    moves[c, side, k] = 0
+                    copy = copies[side, c, k]
+                    for i in range(p):
+                        way[i] += copy[i] - row[i]
+            if all_moves > 0:
+                share = np.float32((1 - stay**all_moves) / ways)
+                for i in range(p):
+                    row[i] += share * way[i]
+                _normalise(row)
+            for c in range(n):  # unmoved ones too, which may have been normalised again
+                copies[side, c, k] = row
