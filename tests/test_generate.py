@@ -308,6 +308,16 @@ def test_nothing_is_copied_from_an_excluded_passage() -> None:
     assert dropped > 5
 
 
+def test_what_is_not_allowed_is_not_copied_either() -> None:
+    sources = torch.tensor([[4, 5, 6], [8, 9, 10]])
+    options: Any = {"separator": SEP, "spans": sources > 0, "beams": 9, "steps": 1}
+    for forbidden, possible in (([SEP], {4, 5, 6, 8, 9, 10}), ([SEP, 5, 8], {4, 6, 9, 10})):
+        allow = torch.ones(V, dtype=torch.bool)
+        allow[forbidden] = False
+        got = beam_search(small(), sources, allow=allow, **options)
+        assert {token for q in (0, 1) for tokens, _ in hypotheses(got, q) for token in tokens} == possible
+
+
 def test_a_span_is_followed_from_all_its_places() -> None:
     """5 occurs twice; what follows it in either place stays possible, what follows neither does not."""
     source = torch.tensor([[[2, 5, 6, 5, 7, 8, 3, 9, 3]]])
