@@ -838,7 +838,7 @@ ledger.numeric(
 # %% [markdown]
 # ## The fast path, asserted equal to the reference
 #
-# On a CPU the package does not run the textbook formula. {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization and multiplies and adds in the same memory; the gradients come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row, in which each number is read from memory once and $\bar{g}$ and $\bar{b}$ are summed in blocks of rows, so that they are as exact as the textbook's. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics; it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
+# On a CPU the package does not run the textbook formula. {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization and multiplies and adds in the same memory; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row, in which each number is read from memory once and $\bar{g}$ and $\bar{b}$ are summed in blocks of rows, so that they are as exact as the textbook's. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics; it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
 
 # %%
 rng = torch.Generator().manual_seed(0)

@@ -1513,7 +1513,7 @@ def merged(x_0, x_a, x_b, a, b, eta, alone):
 
 ledger.numeric(
     "jose:copies", r"x = x_0 + \frac{1 - (1 - \eta)^{a + b}}{(1 - (1 - \eta)^a) + (1 - (1 - \eta)^b)} ((x_a - x_0) + (x_b - x_0))",
-    where=two_threads, draws=4, tol=1e-15, code=sphere_cpu.merge, lhs=merged,
+    where=two_threads, draws=4, tol=1e-15, code=JoSE, lhs=merged,
     mutants={"their sum": "x_a + x_b - x_0", "their mean": r"\frac{1}{2} (x_a + x_b)"},
 )
 
