@@ -141,21 +141,22 @@ class Lanes:
 
     def refresh(self) -> None:
         """Copy the tables again."""
-        lanes, hot = self.copies.shape[1:3]
-        if lanes > 1:
+        hot = self.copies.shape[2]
+        if hot > 0:
             for table, copies in zip(self.tables, self.copies, strict=True):
                 copies[:] = table[:hot].numpy()
 
     def merge(self, pool: ThreadPoolExecutor, rate: float) -> None:
         """Bring tables and copies together, each thread some of the rows."""
         lanes, hot = self.copies.shape[1:3]
-        U, V = (table.numpy() for table in self.tables) if hot else self.copies[:, 0]
+        if hot == 0:
+            return
+        U, V = (table.numpy() for table in self.tables)
 
         def part(k: int) -> None:
             sphere_cpu.merge(U, V, self.copies, self.moves, rate, hot * k // lanes, hot * (k + 1) // lanes)
 
-        if hot:
-            _together(pool, part, range(lanes))
+        _together(pool, part, range(lanes))
 
 
 def _together(pool: ThreadPoolExecutor, work: Callable[[int], _Result], items: Sequence[int]) -> list[_Result]:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def new_accelerator() -> Accelerator:
-    """One that obeys `accelerate launch`."""
+def resolve(accelerator: Accelerator | None) -> Accelerator:
+    """The one given, or a new one, which obeys `accelerate launch`; ValueError for one that accumulates gradients."""
     from tqdm import TqdmWarning
 
     with warnings.catch_warnings():  # Accelerate imports tqdm's bar for notebooks, which asks for ipywidgets
         warnings.simplefilter("ignore", TqdmWarning)
         from accelerate import Accelerator
-    return Accelerator()
+    found = accelerator or Accelerator()
+    if found.gradient_accumulation_steps != 1:
+        raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
+    return found
 
 
 def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
@@ -67,7 +70,7 @@ class Checkpoint:
         recipe: Mapping[str, Any],
         accelerator: Accelerator,
     ) -> None:
-        self.path, scaler = None if path is None else Path(path), accelerator.scaler
+        self.path, self.accelerator, scaler = None if path is None else Path(path), accelerator, accelerator.scaler
         self.parts = [*parts, *([] if scaler is None else [scaler])]
         self.recipe = {
             **recipe,
@@ -97,8 +100,9 @@ class Checkpoint:
         return done, history
 
     def save(self, step: int, history: Any) -> None:
-        """Write the state of the parts after so many steps."""
-        if self.path is not None:
+        """Write the state of the parts after so many steps, in the main process; the others wait."""
+        if self.path is not None and self.accelerator.is_main_process:
             parts = [part.state_dict() for part in self.parts]
             with whole(self.path) as draft:
                 torch.save({"recipe": self.recipe, "step": step, "history": history, "parts": parts}, draft)
+        self.accelerator.wait_for_everyone()

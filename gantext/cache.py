@@ -90,10 +90,8 @@ class Cache:
         (K, V), t = source, self.t + 1
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            made[0][:, :, :, t - 1], made[1][:, :, :, t - 1] = (
-                k.transpose(1, 2) * k.shape[-1] ** -0.5,
-                v.transpose(1, 2),
-            )
+            made[0][:, :, :, t - 1] = k.transpose(1, 2) * k.shape[-1] ** -0.5
+            made[1][:, :, :, t - 1] = v.transpose(1, 2)
             new_k, new_v = (m[:, :, :, :t] for m in made)  # (B, K, H, t, d)
             old = q @ K + self.hide  # (B, H, K, L): the beams are rows of one product
             new = (new_k @ q.transpose(1, 2)[..., None])[..., 0]  # (B, K, H, t): each beam has its own

@@ -32,7 +32,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, layout, new_accelerator
+from gantext._training import Checkpoint, average_gradients, layout, resolve
 from gantext.games import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ def fit(
     _check("fit", game, networks, functions, learning_rate, seed, steps=steps, batch_size=batch_size, **counts)
     if not 0 <= ema < 1:
         raise ValueError(f"fit: ema is {ema}, must be in [0, 1). 0 keeps no average.")
-    accelerator = accelerator or new_accelerator()
-    if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
+    accelerator = resolve(accelerator)
     device, trainable = accelerator.device, [p for p in critic.parameters() if p.requires_grad]
     _agree(generator.to(device), critic.to(device))
     host, noise = torch.Generator(), torch.Generator(device)
@@ -203,10 +201,8 @@ def fit(
                 record()
             for callback in callbacks:
                 callback(run)
-            if saving and accelerator.is_main_process:
-                file.save(run.step, run.history)
             if saving:
-                accelerator.wait_for_everyone()
+                file.save(run.step, run.history)
             bar.update()
     finally:
         bar.close()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, layout, new_accelerator
+from gantext._training import Checkpoint, average_gradients, layout, resolve
 from gantext.generate import beam_search, squares
 from gantext.questions import TOKEN, Record
 from gantext.transformer import Transformer
@@ -249,12 +249,9 @@ def fit(
     check_count("fit", "warmup", warmup, 0)
     if not records:
         raise ValueError("fit: records is empty, must have at least one. See gantext.questions.")
-    accelerator = accelerator or new_accelerator()
-    if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
+    accelerator = resolve(accelerator)
     model.to(accelerator.device).train()
     used = list(optimizers(model))
-    stepping: list[Any] = [accelerator.prepare(optimizer) for optimizer in used]
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in used]
     recipe = {
         "model": [repr(model.config), layout(model)],
@@ -267,6 +264,7 @@ def fit(
         "seed": seed,
         "lengths": lengths,
     }
+    scaler = accelerator.scaler
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
     done, before = file.load(steps)
     losses: list[float] = before or []
@@ -279,26 +277,27 @@ def fit(
         tokens, prefix, ends = batch(found)
         with accelerator.autocast():
             loss = model.loss(tokens.to(accelerator.device), prefix, ends)
-        for optimizer in stepping:
-            optimizer.zero_grad()
+        model.zero_grad()
         accelerator.backward(loss)
         for optimizer in used:
             average_gradients(accelerator, optimizer)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         share = min((step + 1) / max(warmup, 1), 1.0) * min((steps - step) / max(steps - warmup, 1), 1.0)
-        for optimizer, base in zip(stepping, rates, strict=True):
+        for optimizer, base in zip(used, rates, strict=True):
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * share
-            optimizer.step()
+            scaler.step(optimizer) if scaler is not None else optimizer.step()
+        if scaler is not None:  # once for all of them: Accelerate's own optimizers would do so at each
+            scaler.update()
         losses.append(loss.item())
         if not losses[-1] < float("inf"):
             raise FloatingPointError(
                 f"fit: the loss is {losses[-1]} in step {step + 1}, must be finite. Lower the rate."
             )
         if (step + 1) % save_every == 0 or step + 1 == steps:
-            if accelerator.is_main_process:
-                file.save(step + 1, losses)
-            accelerator.wait_for_everyone()
+            file.save(step + 1, losses)
     model.eval()
     return losses
 

@@ -1477,7 +1477,16 @@ for mode in ("paper", "plain", "reference"):
 # %% [markdown]
 # ### Several threads
 #
-# Word2vec's recipe for several threads is to let them race: all write into one table without locks, and that two write the same row at the same time is rare. It is correct, and slow here: nearly every tuple has a frequent word in it, and a processor that reads a row which another one has just written waits longer for it than all the arithmetic takes. So each thread gets a copy of the rows of the most frequent words, and between two rounds of some thousand words the copies are brought together. How? If each of two threads has moved a row once, both moves should count: one adds them. If each has moved it a thousand times, both copies stand, but for noise, at the place where the row comes to rest; adding would overshoot it by as much as the row was away, and the mean is right. Suppose that a move takes the row the part $\eta$ of its way to a place of rest $e$. After $a$ moves it has gone $1 - (1 - \eta)^a$ of the way. One thread that makes all $a + b$ moves would be at
+# Word2vec's recipe for several threads is to let them race: all write into one table without locks, and hope that two seldom write the same row at the same time. But processors that keep writing the same rows keep handing them to each other, and here nearly every tuple has a frequent word in it (if its three words are taken to be independent):
+
+# %%
+frequent = 500
+without = (1 - positive[:frequent].sum()) ** 2 * (1 - negative[:frequent].sum())
+assert without < 0.25
+print(f"tuples with one of the {frequent} most frequent of {len(counts):,} words: {1 - without:.0%}")
+
+# %% [markdown]
+# So each thread gets a copy of the rows of the most frequent words, and between two rounds of some thousand words the copies are brought together. How? If each of two threads has moved a row once, both moves should count: one adds them. If each has moved it a thousand times, both copies stand, but for noise, at the place where the row comes to rest; adding would overshoot it by as much as the row was away, and the mean is right. Suppose that a move takes the row the part $\eta$ of its way to a place of rest $e$. After $a$ moves it has gone $1 - (1 - \eta)^a$ of the way. One thread that makes all $a + b$ moves would be at
 #
 # $$
 # x = x_0 + \frac{1 - (1 - \eta)^{a + b}}{(1 - (1 - \eta)^a) + (1 - (1 - \eta)^b)} ((x_a - x_0) + (x_b - x_0)),

@@ -509,7 +509,9 @@ def test_a_checkpoint_keeps_the_gradient_scaler(tmp_path: Path) -> None:
 
     def scaled(by: float) -> tuple[torch.amp.GradScaler, Checkpoint]:
         scaler = torch.amp.GradScaler("cpu", init_scale=by)
-        accelerator: Any = SimpleNamespace(scaler=scaler, num_processes=1, mixed_precision="fp16")
+        accelerator: Any = SimpleNamespace(
+            scaler=scaler, num_processes=1, mixed_precision="fp16", is_main_process=True, wait_for_everyone=lambda: None
+        )
         return scaler, Checkpoint(tmp_path / "run.pt", [], {}, accelerator)
 
     scaled(1024.0)[1].save(3, [1.0])

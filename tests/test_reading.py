@@ -567,6 +567,25 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 
+def test_scaled_losses_train_alike() -> None:
+    """As 16-bit training on a GPU has them: gradients are clipped, and each optimizer steps, by the true ones."""
+    from accelerate import Accelerator
+
+    records = toy(20, 2)
+    words = Words(p.text for r in records for p in r.passages)
+
+    def train(scaler: torch.amp.GradScaler | None) -> list[float]:
+        torch.manual_seed(0)
+        model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+        accelerator = Accelerator()
+        accelerator.scaler = scaler
+        return fit(model, records, words, steps=8, batch_size=8, warmup=2, progress=False, accelerator=accelerator)
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=3)
+    assert train(scaler) == pytest.approx(train(None), rel=1e-5)
+    assert scaler.get_scale() == 2.0**14  # grew after steps 3 and 6, once for both optimizers
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

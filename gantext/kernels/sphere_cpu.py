@@ -41,6 +41,17 @@ def _negative(state, limit, alias):  # alias table: the low half decides between
     return k if (z & np.uint64(0xFFFFFFFF)) < np.uint64(limit[k]) else np.int64(alias[k])
 
 
+@njit(inline="always")
+def _row(own, table, k):  # of a thread's own copies, where they reach
+    return own[k] if k < len(own) else table[k]
+
+
+@njit(inline="always")
+def _count(moves, side, k):
+    if k < moves.shape[1]:
+        moves[side, k] += 1
+
+
 @njit(inline="always", fastmath=FAST)
 def _normalise(x):
     total = np.float32(0)
@@ -183,7 +194,6 @@ def train(
         size += length
     kept = np.empty(longest, np.int32)
     seen, active, total = 0, 0, 0.0
-    own = len(own_U)
     for piece in order:
         now = rate + (rate_end - rate) * np.float32(done / size)
         done += starts[piece + 1] - starts[piece]
@@ -197,49 +207,43 @@ def train(
                 length += 1
         for i in range(length):
             word = kept[i]
-            v = own_V[word] if word < own else V[word]
+            v = _row(own_V, V, word)
             reach = 1 + _below(_random(state), window)
             for j in range(max(0, i - reach), min(length, i + reach + 1)):
                 if j == i or (mode == 2 and frozen):
                     continue
                 centre = kept[j]
-                u = own_U[centre] if centre < own else U[centre]
+                u = _row(own_U, U, centre)
                 for _ in range(negatives):
                     k = _negative(state, limit, alias)
                     if k in (centre, word):
                         continue
-                    n = own_U[k] if k < own else U[k]
+                    n = _row(own_U, U, k)
                     if mode == 2:
                         loss = _single(u, v, n, now, margin, False)
                     else:
                         loss = _joint(u, v, d, n, now, margin, mode == 0, frozen)
                         moved |= loss > 0
+                    seen += 1
                     if loss > 0:
                         active += 1
                         total += loss
-                        if word < own:
-                            moves[1, word] += 1
-                        if centre < own:
-                            moves[0, centre] += 1
-                        if k < own:
-                            moves[0, k] += 1
-                    seen += 1
+                        _count(moves, 1, word)
+                        _count(moves, 0, centre)
+                        _count(moves, 0, k)
             if mode == 2:
                 for _ in range(negatives):
                     k = _negative(state, limit, alias)
                     if k == word:
                         continue
-                    u = own_U[word] if word < own else U[word]
-                    loss = _single(u, d, own_U[k] if k < own else U[k], now, margin, frozen)
+                    loss = _single(_row(own_U, U, word), d, _row(own_U, U, k), now, margin, frozen)
                     seen += 1
-                    active += loss > 0
-                    total += loss
-                    moved |= loss > 0
                     if loss > 0:
-                        if word < own:
-                            moves[0, word] += 1
-                        if k < own:
-                            moves[0, k] += 1
+                        active += 1
+                        total += loss
+                        moved = True
+                        _count(moves, 0, word)
+                        _count(moves, 0, k)
             _normalise(d)  # their products above took |v| = |d| = 1
             if not frozen:
                 _normalise(v)
