@@ -34,12 +34,12 @@ lint: $(READY)
 
 # The environment: everything by hash, except torch, whose wheel differs from machine to machine (CPU, CUDA). The lock
 # is complete, so nothing is resolved: what asks for torch would ask for its hash.
-$(READY): requirements.lock requirements-torch.lock pyproject.toml
+$(READY): requirements.lock requirements-torch.lock pyproject.toml texledger/pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gantext needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable ./texledger --editable .
 	@touch $@
 
 # The site's tests need a browser: install it where we may, else the tests say what is missing.

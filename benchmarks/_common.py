@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 import gantext
-from gantext.metrics import half_width
+from gantext.gan.metrics import half_width
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

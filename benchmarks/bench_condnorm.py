@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 from tqdm import tqdm
 
-from gantext.condnorm import ConditionalLayerNorm
 from gantext.kernels.layer_norm import conditional_layer_norm, conditional_layer_norm_ref
+from gantext.norm import ConditionalLayerNorm
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _compare import errors  # the measure of error is the tests' own

@@ -14,7 +14,7 @@ import torch
 from _common import ROOT, begin, interleave, speed_claim, write_json
 from tqdm import tqdm
 
-from gantext.generate import beam_search
+from gantext.seq2seq.decoding import beam_search
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _gpt2 import copying, gpt2, same  # the model and the constraint are the tests' own

@@ -26,11 +26,12 @@ from gensim.models.doc2vec import Doc2Vec, TaggedDocument
 from numba import njit
 from tqdm import tqdm
 
-from gantext import _jose, corpus
-from gantext.jose import JoSE
+from gantext import docstrings
 from gantext.kernels import sphere_cpu
-from gantext.sphere import MODES, Mode
-from gantext.vocabulary import Tokens, plan, read
+from gantext.sphere import training
+from gantext.sphere.geometry import MODES, Mode
+from gantext.sphere.jose import JoSE
+from gantext.sphere.vocabulary import Tokens, plan, read
 
 DIMENSION, WINDOW, NEGATIVES, SAMPLE, MIN_COUNT, EPOCHS = 100, 10, 2, 1e-3, 5, 5
 DOC2VEC = "gensim Doc2Vec"
@@ -80,21 +81,21 @@ def ours(
 ) -> Callable[[], tuple[float, float, float, float]]:
     """Seconds of training, tuples, the share of those that moved, and the loss of the last epoch."""
     model = JoSE(DIMENSION, mode=mode, window=WINDOW, negatives=NEGATIVES, sample=SAMPLE, n_jobs=jobs, epochs=EPOCHS)
-    settings = _jose.Settings.of(model.get_params())
-    chances = _jose.Chances.of(counts, SAMPLE)
+    settings = training.Settings.of(model.get_params())
+    chances = training.Chances.of(counts, SAMPLE)
     clock = time.perf_counter if wall else time.process_time
 
     def run() -> tuple[float, float, float, float]:
-        state = _jose.begin(len(words), len(tokens.lengths), settings, torch.device("cpu"))
+        state = training.begin(len(words), len(tokens.lengths), settings, torch.device("cpu"))
         begin = clock()
-        _jose.train(state, tokens, counts, settings, backend=None, progress=False, each_epoch=lambda: None)
+        training.train(state, tokens, counts, settings, backend=None, progress=False, each_epoch=lambda: None)
         seconds = clock() - begin
         share = statistics.fmean(state.history["active"])
         if not count:
             return seconds, 0, share, state.history["loss"][-1]
         pieces = plan(tokens, 1)[0]  # tuples of an epoch, from one more
-        alone = _jose.Lanes(state, 1).of(0)
-        tuples, *_ = _jose._sequential(state, tokens, chances, settings, alone, pieces, (0.0, 0.0), np.uint64(1))
+        alone = training.Lanes(state, 1).of(0)
+        tuples, *_ = training._sequential(state, tokens, chances, settings, alone, pieces, (0.0, 0.0), np.uint64(1))
         return seconds, tuples * EPOCHS, share, state.history["loss"][-1]
 
     return run
@@ -136,7 +137,7 @@ def doc2vec(text: list[list[str]]) -> Call:
 
 MEMORY = """
 import json, resource, sys
-from gantext.jose import JoSE
+from gantext.sphere.jose import JoSE
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 small = JoSE(8, min_count=1, epochs=1).fit([["a", "b", "c"]] * 9)  # loads what was compiled
 with open("/proc/self/statm") as file:
@@ -228,7 +229,7 @@ def main() -> None:
         sys.exit("tests/test_jose.py fails: nothing is reported until it passes.")
     device()
     record = environment("gensim", "numba")
-    text = corpus.topics()[0]
+    text = docstrings.topics()[0]
     text = random.Random(0).sample(text, given.documents or len(text))
     words, counts, tokens = read("bench", text, MIN_COUNT)
     size = EPOCHS * sum(map(len, text))  # words of text, known or not, kept or not

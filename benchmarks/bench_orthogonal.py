@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
 
-from gantext.orthogonal import cascade_directions, cascade_ref, pearson
+from gantext.gan.cascades import cascade_directions, cascade_ref
+from gantext.gan.ogan import pearson
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _compare import errors  # the measure of error is the tests' own

@@ -16,9 +16,9 @@ from _common import ROOT, begin, interleave, write_json
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gantext.nets import mlp
-from gantext.objectives import WASSERSTEIN, gradient_penalty, interpolate
-from gantext.tangent import scores_and_penalty, tangent_penalty
+from gantext.gan.networks import mlp
+from gantext.gan.objectives import WASSERSTEIN, gradient_penalty, interpolate
+from gantext.gan.penalties import scores_and_penalty, tangent_penalty
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _compare import errors  # the measure of error is the tests' own
@@ -56,7 +56,7 @@ def plain(critic: nn.Module, real: Tensor, fake: Tensor, between: Tensor) -> Ten
 
 
 def by(penalty: Callable[..., Tensor], on_samples: bool) -> Loss:
-    """The loss of `gantext.gan`: three calls of the critic."""
+    """The loss of `gantext.gan.training`: three calls of the critic."""
 
     def loss(critic: nn.Module, real: Tensor, fake: Tensor, between: Tensor) -> Tensor:
         x = torch.cat([real, fake]) if on_samples else between

@@ -17,8 +17,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from tqdm import tqdm
 
-from gantext.prefixlm import MANY, Layout, attention_ref, mask
-from gantext.transformer import Config, Transformer
+from gantext.seq2seq.prefixlm import MANY, Layout, attention_ref, mask
+from gantext.seq2seq.transformer import Config, Transformer
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _compare import errors  # the measure of error is the tests' own

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
-from gantext import data, games, gan, metrics, nets
-from gantext.objectives import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
-from gantext.orthogonal import CascadeHead, cascade_directions
+from gantext.gan import laws, methods, metrics, networks, training
+from gantext.gan.cascades import CascadeHead, cascade_directions
+from gantext.gan.objectives import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
 
 RUNS = _common.ROOT / "_build" / "cascades"
 STEPS, BATCH, RATE, SAMPLES, WIDTH = 2000, 64, 4e-4, 5000, 64
@@ -75,7 +75,7 @@ class Critic(nn.Module):
 
     def __init__(self, head: str, conditional: bool, frozen: bool) -> None:
         super().__init__()
-        self.body = nets.critic((64,))[:-2].requires_grad_(not frozen)
+        self.body = networks.critic((64,))[:-2].requires_grad_(not frozen)
         number, kind = HEADS[head]
         self.head = (PlainHead if kind == "plain" else CascadeHead)(
             WIDTH, number, orthogonal=kind == "orthogonal", classes=10 if conditional else None
@@ -91,7 +91,7 @@ class Generator(nn.Module):
 
     def __init__(self, conditional: bool) -> None:
         super().__init__()
-        self.net = nets.generator((64,), 26 if conditional else 16)
+        self.net = networks.generator((64,), 26 if conditional else 16)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.net(z) if z.shape[-1] == 16 else torch.cat([self.net(z), z[..., 16:]], -1)
@@ -126,16 +126,16 @@ class Stacked(nn.Module):
         return one
 
 
-def networks(setting: str, head: str, seed: int) -> tuple[nn.Module, nn.Module]:
+def networks_of(setting: str, head: str, seed: int) -> tuple[nn.Module, nn.Module]:
     """Generator and critic as they start."""
     conditional, frozen = setting == "conditional hinge", setting == "hinge, frozen body"
     torch.manual_seed(seed)
     return Generator(conditional), Critic(head, conditional, frozen)
 
 
-def samplers(setting: str, size: int) -> tuple[gan.Sampler, gan.Sampler]:
+def samplers(setting: str, size: int) -> tuple[training.Sampler, training.Sampler]:
     """Real samples (n, S, 64 or 74) and codes (n, S, 16 or 26)."""
-    law, eye = data.digits(), torch.eye(10)
+    law, eye = laws.digits(), torch.eye(10)
 
     def real(n: int, rng: torch.Generator) -> Tensor:
         rows = torch.randint(len(law.images), (n, size), generator=rng)
@@ -151,28 +151,28 @@ def samplers(setting: str, size: int) -> tuple[gan.Sampler, gan.Sampler]:
     return real, codes
 
 
-def game(setting: str, size: int = 1) -> games.Game:
+def game(setting: str, size: int = 1) -> methods.Game:
     """The mean of the losses of all scores, summed over `size` stacked networks."""
     objective: Objective = {"non-saturating": NON_SATURATING, "GAN-QP": WASSERSTEIN}.get(setting, HINGE)
 
-    def critic_loss(critic: games.Critic, batch: games.Batch) -> Tensor:
+    def critic_loss(critic: methods.Critic, batch: methods.Batch) -> Tensor:
         real, fake = critic(batch.real), critic(batch.fake)  # (n, S, N)
         if setting != "GAN-QP":
             return size * objective.critic_loss(real, fake)
         distance = (batch.real - batch.fake).norm(dim=-1, keepdim=True).detach().expand_as(real)
         return size * gan_qp(real, fake, distance, LAMBDA)
 
-    def generator_loss(critic: games.Critic, batch: games.Batch) -> Tensor:
+    def generator_loss(critic: methods.Critic, batch: methods.Batch) -> Tensor:
         return size * objective.generator_loss(critic(batch.fake))
 
-    return games.Game(setting, critic_loss, generator_loss)
+    return methods.Game(setting, critic_loss, generator_loss)
 
 
-def train(setting: str, head: str, seeds: Sequence[int], steps: int = STEPS) -> gan.Fit:
+def train(setting: str, head: str, seeds: Sequence[int], steps: int = STEPS) -> training.Fit:
     """One block: a stacked generator and a stacked critic."""
-    generators, critics = zip(*[networks(setting, head, seed) for seed in seeds], strict=True)
+    generators, critics = zip(*[networks_of(setting, head, seed) for seed in seeds], strict=True)
     real, codes = samplers(setting, len(seeds))
-    return gan.fit(
+    return training.fit(
         Stacked(generators), Stacked(critics), real, game(setting, len(seeds)), steps=steps, latent=codes,
         batch_size=BATCH, learning_rate=RATE, seed=seeds[0], progress=False,
     )  # fmt: skip
@@ -180,7 +180,7 @@ def train(setting: str, head: str, seeds: Sequence[int], steps: int = STEPS) -> 
 
 def scores(setting: str, x: Tensor, ruler: metrics.Features) -> dict[str, float]:
     """What is reported of the samples (n, 64 or 74) of one generator."""
-    train, images = data.digits(), x[:, :64]
+    train, images = laws.digits(), x[:, :64]
     real, fake = ruler(train.images), ruler(images)
     near = metrics.precision_recall(real, fake[: len(real)])
     found = {"frechet": metrics.frechet_distance(real, fake), **near._asdict()}
@@ -278,7 +278,7 @@ def report() -> None:
     largest = 0.0
     for rank, one in enumerate(sorted(second, key=lambda d: d["p"])):
         largest = one["holm"] = max(largest, min(1.0, (len(second) - rank) * one["p"]))
-    real = metrics.Features()(data.digits().images)
+    real = metrics.Features()(laws.digits().images)
     _common.write_json("cascades", {
         "schema": 1, "title": "Cascaded and plain heads on digits", "chapter": "cascading-rejection",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, first + second),

@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gantext import corpus
-from gantext.condnorm import condition_all_norms, conditioned
-from gantext.transformer import Config, Transformer
+from gantext import docstrings
+from gantext.norm import condition_all_norms, conditioned
+from gantext.seq2seq.transformer import Config, Transformer
 
 RUNS = _common.ROOT / "_build" / "condnorm"
 SEEDS = range(3)
@@ -57,7 +57,7 @@ class Windows(NamedTuple):
 @functools.cache
 def windows(length: int) -> tuple[Windows, Windows]:
     """Training and held-out windows; a word outside the vocabulary is 1. The split is by documents, always the same."""
-    documents, labels = corpus.topics()
+    documents, labels = docstrings.topics()
     held = set(
         torch.randperm(len(documents), generator=torch.Generator().manual_seed(0))[: len(documents) // 5].tolist()
     )
@@ -102,7 +102,7 @@ class Told(nn.Module):
     def __init__(self, method: str, net: Transformer) -> None:
         super().__init__()
         self.method, self.net = method, net
-        self.classes = nn.Embedding(len(corpus.TOPICS), WIDTH if method == ADDED else CONDITION)
+        self.classes = nn.Embedding(len(docstrings.TOPICS), WIDTH if method == ADDED else CONDITION)
         nn.init.normal_(self.classes.weight, std=self.classes.embedding_dim**-0.5)
         if method in (ALL, LONG_ALL, SHUFFLED, MAPS):
             condition_all_norms(net, CONDITION)
@@ -150,7 +150,7 @@ def judged(told: Told, test: Windows, seed: int) -> dict[str, Any]:
     nats = lambda labels: torch.cat(
         [told(t, y) for t, y in zip(test.tokens.split(512), labels.split(512), strict=True)]
     )
-    right, classes = nats(test.labels).double(), len(corpus.TOPICS)
+    right, classes = nats(test.labels).double(), len(docstrings.TOPICS)
     record: dict[str, Any] = {"nats": right.mean().item(), "by position": right.mean(0).tolist()}
     if told.method in (NONE, LONG_NONE):
         return record
@@ -175,7 +175,7 @@ def keep(method: str, seed: int) -> None:
     begin, length = time.process_time(), 64 if method in (LONG_NONE, LONG_ALL) else 16
     train, test = windows(length)
     torch.manual_seed(seed)
-    net = language_model(length, len(corpus.TOPICS) if method == PREFIX else 0)
+    net = language_model(length, len(docstrings.TOPICS) if method == PREFIX else 0)
     if method == MAPS:
         fit(Told(NONE, net), list(net.parameters()), train, STEPS, seed)
         net.requires_grad_(False)

@@ -21,8 +21,8 @@ import _common
 import torch
 from tqdm import tqdm
 
-from gantext import data, games, gan, metrics, nets
-from gantext.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
+from gantext.gan import laws, methods, metrics, networks, training
+from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
 
 RUNS = _common.ROOT / "_build" / "gans"
 SEEDS = range(8)
@@ -39,16 +39,16 @@ class Method:
 
 
 METHODS = {
-    "SGAN, saturating": Method(lambda size: games.game(SATURATING)),
-    "SGAN, non-saturating": Method(lambda size: games.game(NON_SATURATING)),
-    "hinge": Method(lambda size: games.game(HINGE)),
-    "WGAN, clipped, 5 critic steps": Method(lambda size: games.game(WASSERSTEIN, clip=0.01, name="WGAN"), n_critic=5),
-    "WGAN-GP": Method(lambda size: games.wgan_gp()),
-    "WGAN-GP, its authors' way": Method(lambda size: games.wgan_gp(), n_critic=5, betas=(0.0, 0.9)),
-    "WGAN-div, interpolates": Method(lambda size: games.wgan_div()),
-    "WGAN-div, real and fake": Method(lambda size: games.wgan_div(at="samples")),
-    "GAN-QP, L1": Method(lambda size: games.qp(10 / size, "L1")),
-    "GAN-QP, L2": Method(lambda size: games.qp(10 / size**0.5, "L2")),
+    "SGAN, saturating": Method(lambda size: methods.game(SATURATING)),
+    "SGAN, non-saturating": Method(lambda size: methods.game(NON_SATURATING)),
+    "hinge": Method(lambda size: methods.game(HINGE)),
+    "WGAN, clipped, 5 critic steps": Method(lambda size: methods.game(WASSERSTEIN, clip=0.01, name="WGAN"), n_critic=5),
+    "WGAN-GP": Method(lambda size: methods.wgan_gp()),
+    "WGAN-GP, its authors' way": Method(lambda size: methods.wgan_gp(), n_critic=5, betas=(0.0, 0.9)),
+    "WGAN-div, interpolates": Method(lambda size: methods.wgan_div()),
+    "WGAN-div, real and fake": Method(lambda size: methods.wgan_div(at="samples")),
+    "GAN-QP, L1": Method(lambda size: methods.qp(10 / size, "L1")),
+    "GAN-QP, L2": Method(lambda size: methods.qp(10 / size**0.5, "L2")),
 }
 
 
@@ -63,19 +63,19 @@ class Task:
 
 
 TASKS = {
-    "ring": Task(data.ring, 3000, 128, 1e-3),
-    "grid": Task(data.grid, 4000, 128, 1e-3),
-    "digits": Task(data.digits, 3000, 64, 4e-4),
+    "ring": Task(laws.ring, 3000, 128, 1e-3),
+    "grid": Task(laws.grid, 4000, 128, 1e-3),
+    "digits": Task(laws.digits, 3000, 64, 4e-4),
 }
 
 
-def train(task: str, method: str, seed: int, steps: int | None = None, callbacks: Any = ()) -> gan.Fit:
+def train(task: str, method: str, seed: int, steps: int | None = None, callbacks: Any = ()) -> training.Fit:
     """One run."""
     budget, way = TASKS[task], METHODS[method]
     law = budget.law()
     torch.manual_seed(seed)
-    generator, critic = nets.generator(law.shape), nets.critic(law.shape)
-    return gan.fit(
+    generator, critic = networks.generator(law.shape), networks.critic(law.shape)
+    return training.fit(
         generator, critic, law.sample, way.game(law.shape[0]), steps=steps or budget.steps, n_critic=way.n_critic,
         batch_size=budget.batch_size, learning_rate=budget.learning_rate, betas=way.betas, seed=seed,
         callbacks=callbacks, progress=False,
@@ -108,7 +108,7 @@ def scores(task: str, x: torch.Tensor) -> dict[str, float]:
     if task != "digits":
         return metrics.mode_coverage(x, TASKS[task].law())._asdict()
     ruler = metrics.Features()
-    real, fake = ruler(data.digits().images), ruler(x)
+    real, fake = ruler(laws.digits().images), ruler(x)
     as_many = fake[: len(real)]
     near, kernel = metrics.precision_recall(real, as_many), metrics.kernel_distance(real, as_many)
     return {"frechet": metrics.frechet_distance(real, fake), "kernel": kernel.value, **near._asdict()}
@@ -160,14 +160,14 @@ def report(jobs: int) -> None:
         runs = list(tqdm(scored, desc="scores", total=len(everything)))
     torch.set_num_threads(1)
     times = time_per_step()
-    real = metrics.Features()(data.digits().images)
+    real = metrics.Features()(laws.digits().images)
     floor = metrics.frechet_floor(real, SAMPLES)
     _common.write_json("gans", {
         "schema": 1, "title": "Ten ways to train a GAN on three laws", "chapter": "gan-comparison",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, times), "times": times,
         "floor": {
             "frechet": floor.mean, "spread": floor.std,
-            "test": metrics.frechet_distance(real, metrics.Features()(data.digits("test").images)),
+            "test": metrics.frechet_distance(real, metrics.Features()(laws.digits("test").images)),
         },
         "runs": runs,
     })  # fmt: skip

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gantext import data, games, gan, metrics, nets
-from gantext.objectives import NON_SATURATING
-from gantext.orthogonal import o_gan, pearson, split
+from gantext.gan import laws, methods, metrics, networks, training
+from gantext.gan.objectives import NON_SATURATING
+from gantext.gan.ogan import o_gan, pearson, split
 
 RUNS = _common.ROOT / "_build" / "ogan"
 SEEDS = range(8)
@@ -51,7 +51,7 @@ def optimizer(parameters: Any) -> torch.optim.Optimizer:
 
 def encoder() -> nn.Sequential:
     """From digits to codes, (N, 64) to (N, 16). No batch norm: the code of a digit is its own."""
-    return nets.mlp([64, 128, 128, WIDTH], lambda: nn.LeakyReLU(0.2))
+    return networks.mlp([64, 128, 128, WIDTH], lambda: nn.LeakyReLU(0.2))
 
 
 class Pair(nn.Module):
@@ -59,41 +59,41 @@ class Pair(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.generator, self.encoder = nets.generator((64,), WIDTH), encoder()
+        self.generator, self.encoder = networks.generator((64,), WIDTH), encoder()
 
     def forward(self, z: Tensor) -> Tensor:
         return self.generator(z)
 
 
-def bidirectional(pair: Pair) -> games.Game:
+def bidirectional(pair: Pair) -> methods.Game:
     """Tell (x, E(x)) from (G(z), z); the non-saturating losses of Donahue et al. and Dumoulin et al."""
     T = NON_SATURATING
 
-    def critic_loss(critic: gan.Critic, batch: games.Batch) -> Tensor:
+    def critic_loss(critic: training.Critic, batch: methods.Batch) -> Tensor:
         with torch.no_grad():
             code = pair.encoder(batch.real)
         return T.critic_loss(*scores(critic, batch, code))
 
-    def generator_loss(critic: gan.Critic, batch: games.Batch) -> Tensor:
+    def generator_loss(critic: training.Critic, batch: methods.Batch) -> Tensor:
         real, fake = scores(critic, batch, pair.encoder(batch.real))
         return T.generator_loss(fake) + T.generator_loss(-real)  # the encoder wants its pairs taken for the other kind
 
-    def scores(critic: gan.Critic, batch: games.Batch, code: Tensor) -> tuple[Tensor, Tensor]:
+    def scores(critic: training.Critic, batch: methods.Batch, code: Tensor) -> tuple[Tensor, Tensor]:
         assert batch.latent is not None
         return critic(torch.cat([batch.real, code], 1)), critic(torch.cat([batch.fake, batch.latent], 1))
 
-    return games.Game(BIGAN, critic_loss, generator_loss)
+    return methods.Game(BIGAN, critic_loss, generator_loss)
 
 
 def train(method: str, seed: int, steps: int = STEPS) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
     """One run: generator and encoder at the end, and their running averages where there are any."""
-    law = data.digits()
+    law = laws.digits()
     torch.manual_seed(seed)
     budget: dict[str, Any] = {
         "steps": steps, "latent": WIDTH, "batch_size": BATCH, "optimizer": optimizer, "seed": seed, "progress": False,
     }  # fmt: skip
     if method == AUTOENCODER:
-        generator, critic = nets.generator((64,), WIDTH), encoder()
+        generator, critic = networks.generator((64,), WIDTH), encoder()
         step, rng = optimizer([*generator.parameters(), *critic.parameters()]), torch.Generator().manual_seed(seed)
         for _ in range(steps):
             x = law.sample(BATCH, rng)
@@ -104,13 +104,13 @@ def train(method: str, seed: int, steps: int = STEPS) -> tuple[nn.Module, nn.Mod
         return generator, critic, generator, critic
     if method == BIGAN:
         pair = Pair()
-        critic = nets.mlp([64 + WIDTH, 128, 64, 1], lambda: nn.LeakyReLU(0.2)).append(nn.Flatten(0))
-        run = gan.fit(pair, critic, law.sample, bidirectional(pair), **budget)
+        critic = networks.mlp([64 + WIDTH, 128, 64, 1], lambda: nn.LeakyReLU(0.2)).append(nn.Flatten(0))
+        run = training.fit(pair, critic, law.sample, bidirectional(pair), **budget)
         average: Any = run.ema
         return pair.generator, pair.encoder, average.generator, average.encoder
-    generator, critic = nets.generator((64,), WIDTH), encoder()
+    generator, critic = networks.generator((64,), WIDTH), encoder()
     weight, match = O_GANS[method]
-    run = gan.fit(generator, critic, law.sample, o_gan(weight, match=match), **budget)
+    run = training.fit(generator, critic, law.sample, o_gan(weight, match=match), **budget)
     return run.generator, run.critic, run.ema, run.critic
 
 
@@ -141,7 +141,7 @@ def read_off(generator: nn.Module, critic: nn.Sequential, seed: int) -> Callable
 
 def probe(features: Callable[[Tensor], Tensor]) -> float:
     """Accuracy on the test digits of a linear least-squares classifier fitted to the training digits' features."""
-    train, test = data.digits(), data.digits("test")
+    train, test = laws.digits(), laws.digits("test")
     design = lambda images: torch.cat([features(images), torch.ones(len(images), 1)], 1).double()
     goal = nn.functional.one_hot(train.labels, 10).double()
     weights = torch.linalg.lstsq(design(train.images), goal, driver="gelsd").solution
@@ -163,7 +163,7 @@ def scored(
     generator: nn.Module, critic: nn.Sequential, code: Callable[[Tensor], Tensor], seed: int
 ) -> dict[str, float]:
     """Samples, and what the 597 test digits become by way of their codes."""
-    ruler, train, test = metrics.Features(), data.digits(), data.digits("test")
+    ruler, train, test = metrics.Features(), laws.digits(), laws.digits("test")
     real, rng = ruler(train.images), torch.Generator().manual_seed(1000 + seed)
     verdict = lambda images: ruler.logits(images).argmax(1)
     z = torch.randn(SAMPLES, WIDTH, generator=rng)
@@ -195,7 +195,7 @@ def judged(method: str, seed: int) -> dict[str, Any]:
     record: dict[str, Any] = {"method": method, "seed": seed, "steps": STEPS, "last": None, "average": None}
     if "diverged" in kept:
         return record
-    ends = [nets.generator((64,), WIDTH), encoder(), nets.generator((64,), WIDTH), encoder()]
+    ends = [networks.generator((64,), WIDTH), encoder(), networks.generator((64,), WIDTH), encoder()]
     for net, state in zip(ends, kept["networks"], strict=True):
         net.load_state_dict(state)
         net.eval()
@@ -216,7 +216,7 @@ def walks(frames: int = 17) -> list[dict[str, Any]]:
 
     The digits are the first of their class in the test split.
     """
-    test, paths = data.digits("test"), []
+    test, paths = laws.digits("test"), []
     first = [int((test.labels == digit).nonzero()[0]) for digit in range(10)]
     t = torch.linspace(0, 1, frames)[:, None]
     grey = lambda images: ["".join(f"{v:x}" for v in row) for row in ((images + 1) * 7.5).round().clamp(0, 15).int()]
@@ -225,7 +225,7 @@ def walks(frames: int = 17) -> list[dict[str, Any]]:
         ways = {"pixels": grey(x[0] + t * (x[1] - x[0]))}
         for method in ("autoencoder", "plain GAN", "correlation, 0.5"):
             kept = torch.load(path(method, 0))["networks"]
-            generator, critic = nets.generator((64,), WIDTH), encoder()
+            generator, critic = networks.generator((64,), WIDTH), encoder()
             generator.load_state_dict(kept[2])
             critic.load_state_dict(kept[3])
             a, b = split(critic(x)).direction
@@ -238,7 +238,7 @@ def walks(frames: int = 17) -> list[dict[str, Any]]:
 
 def references() -> dict[str, float]:
     """What the scores are read against."""
-    ruler, train, test = metrics.Features(), data.digits(), data.digits("test")
+    ruler, train, test = metrics.Features(), laws.digits(), laws.digits("test")
     real, rng = ruler(train.images), torch.Generator().manual_seed(1000)
     a, b = torch.randint(len(test.images), (2, SAMPLES), generator=rng)
     distance = lambda images: metrics.frechet_distance(real, ruler(images))

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gantext import generate
-from gantext.questions import Record, parameters, score
-from gantext.reading import Words, answer, fit, muon
-from gantext.transformer import Config, Transformer
+from gantext.qa.questions import Record, parameters, score
+from gantext.qa.reader import Words, answer, fit, muon
+from gantext.seq2seq import decoding
+from gantext.seq2seq.transformer import Config, Transformer
 
 RUNS = _common.ROOT / "_build" / "reading"
 SEEDS = range(3)
@@ -45,7 +45,7 @@ METHODS: dict[str, tuple[dict[str, Any], Any]] = {
 def fair(p: Tensor, alive: Tensor) -> Tensor:
     """The vote of squares times (N + 1) / N, so that N certain passages give 1 (`reading-comprehension:fair`)."""
     n = alive.sum(1).clamp(min=1)[:, None, None]
-    return generate.squares(p, alive) * (n + 1) / n
+    return decoding.squares(p, alive) * (n + 1) / n
 
 
 def answered(p: Tensor, alive: Tensor) -> Tensor:
@@ -63,10 +63,10 @@ DECODING: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no span constraint": {"spans": False},
     "no exclusion": {"exclude": False},
-    "mean vote": {"vote": generate.mean},
-    "largest vote": {"vote": generate.largest},
+    "mean vote": {"vote": decoding.mean},
+    "largest vote": {"vote": decoding.largest},
     "beams 3": {"beams": 3},
-    "beams 3, mean vote": {"beams": 3, "vote": generate.mean},
+    "beams 3, mean vote": {"beams": 3, "vote": decoding.mean},
     "beams 3, no length penalty": {"beams": 3, "vote": fair},
     "beams 3, no length penalty, no empty answer": {"beams": 3, "vote": answered},
 }

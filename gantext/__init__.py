@@ -1,15 +1,10 @@
 """gantext: the thin package behind an executable book of derivations.
 
-Each topic is one module. Matrices: :mod:`gantext.matexp`. Distances between distributions: :mod:`gantext.divergences`
-(exact distances of laws), :mod:`gantext.objectives` (what critics and generators minimise, gradient penalties),
-:mod:`gantext.tangent` (the penalties without double backward), :mod:`gantext.games` (the methods), :mod:`gantext.gan`
-(the training loop) with :mod:`gantext.data`, :mod:`gantext.nets` and :mod:`gantext.metrics`. Orthogonal decompositions:
-:mod:`gantext.orthogonal`. Text: :mod:`gantext.corpus` (the documents), :mod:`gantext.sphere` and :mod:`gantext.jose`
-(vectors on the sphere) with :mod:`gantext.vocabulary`, :mod:`gantext.prefixlm`, :mod:`gantext.transformer`,
-:mod:`gantext.generate` and :mod:`gantext.cache` (sequence to sequence), :mod:`gantext.questions`,
-:mod:`gantext.readers` and :mod:`gantext.reading` (reading comprehension), :mod:`gantext.condnorm` (conditional layer
-normalization).
-For all of them: :mod:`gantext.kernels` (what runs where) and :mod:`gantext.ledger` (checked equations).
+One room for each family of chapters: :mod:`gantext.matexp` (the matrix exponential), :mod:`gantext.gan` (adversarial
+training, exact distances, O-GAN, cascades), :mod:`gantext.sphere` (JoSE, descent on the sphere),
+:mod:`gantext.seq2seq` (prefix-LM attention, Transformer, decoding), :mod:`gantext.norm` (norms that take a condition),
+:mod:`gantext.qa` (reading comprehension). Below them :mod:`gantext.kernels` (every GPU kernel beside its reference) and
+:mod:`gantext.docstrings` (text that is always at hand). The checked equations are the package `texledger`.
 """
 
 from importlib import import_module
@@ -17,39 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gantext import (
-        cache,
-        condnorm,
-        corpus,
-        data,
-        divergences,
-        games,
-        gan,
-        generate,
-        jose,
-        kernels,
-        ledger,
-        matexp,
-        metrics,
-        nets,
-        objectives,
-        orthogonal,
-        prefixlm,
-        questions,
-        readers,
-        reading,
-        sphere,
-        tangent,
-        transformer,
-        vocabulary,
-    )
+    from gantext import docstrings, gan, kernels, matexp, norm, qa, seq2seq, sphere
 
 __version__ = "0.1.0"
-__all__ = [
-    "cache", "condnorm", "corpus", "data", "divergences", "environment", "games", "gan", "generate", "jose", "kernels",
-    "ledger", "matexp", "metrics", "nets", "objectives", "orthogonal", "prefixlm", "questions", "readers", "reading",
-    "sphere", "tangent", "transformer", "vocabulary",
-]  # fmt: skip
+__all__ = ["docstrings", "environment", "gan", "kernels", "matexp", "norm", "qa", "seq2seq", "sphere"]
 
 
 def environment() -> str:

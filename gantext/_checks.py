@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -58,3 +60,23 @@ def probabilities(name: str, argument: str, t: Tensor, n: int | None = None) -> 
 def wide(t: Tensor) -> Tensor:
     """In float32 or better."""
     return t.float() if t.dtype.itemsize < 4 else t
+
+
+@torch.compiler.assume_constant_result  # a read of global switches: evaluated once when a graph is traced
+def rounds_products(device: str, index: int | None) -> bool:
+    """Whether float32 matrix products on this device are rounded to TF32 or bfloat16."""
+    # Computing in float64 instead of switching the switch off for a moment: other threads do not see a changed switch,
+    # and the products of the backward pass, which run later, are covered as well.
+    if device == "cuda":
+        fast = torch.backends.cuda.matmul.fp32_precision == "tf32"
+        return fast and torch.cuda.get_device_capability(index) >= (8, 0)
+    if device == "cpu":
+        return torch.backends.mkldnn.matmul.fp32_precision in ("tf32", "bf16")  # pyright: ignore[reportAttributeAccessIssue]
+    return False
+
+
+def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """A context without autocast on such a device."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()

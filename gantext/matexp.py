@@ -5,11 +5,12 @@ The chapter is `det-exp`: det exp A = exp Tr A.
 
 from __future__ import annotations
 
-import contextlib
 import math
 
 import torch
 from torch import Tensor
+
+from gantext._checks import no_autocast, rounds_products
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
 
@@ -92,7 +93,7 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
         return A.clone()
     if n == 1:
         return A.to(work).exp().to(A.dtype)
-    with _no_autocast(A.device):
+    with no_autocast(A.device):
         X = A.to(work).reshape(-1, n, n)
         norm = X.detach().abs().sum(-2).amax(-1)  # (B,), largest column sum
         need = torch.log2(norm / theta).ceil().clamp(min=0)
@@ -227,28 +228,9 @@ def _precision(A: Tensor, compute_dtype: torch.dtype | None) -> tuple[torch.dtyp
     if compute_dtype == torch.float64:
         work = _DOUBLE.get(work, work)
     theta = THETA18[torch.float64 if work in (torch.float64, torch.complex128) else torch.float32]
-    if work in _DOUBLE and _rounds_products(A.device.type, A.device.index):
+    if work in _DOUBLE and rounds_products(A.device.type, A.device.index):
         work = _DOUBLE[work]  # theta stays, so a global switch never changes what a given number of squarings covers
     return work, theta
-
-
-@torch.compiler.assume_constant_result  # a read of global switches: evaluated once when a graph is traced
-def _rounds_products(device: str, index: int | None) -> bool:
-    """Whether float32 matrix products on this device are rounded to TF32 or bfloat16."""
-    # Computing in float64 instead of switching the switch off for a moment: other threads do not see a changed switch,
-    # and the products of the backward pass, which run later, are covered as well.
-    if device == "cuda":
-        fast = torch.backends.cuda.matmul.fp32_precision == "tf32"
-        return fast and torch.cuda.get_device_capability(index) >= (8, 0)
-    if device == "cpu":
-        return torch.backends.mkldnn.matmul.fp32_precision in ("tf32", "bf16")  # pyright: ignore[reportAttributeAccessIssue]
-    return False
-
-
-def _no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def _check_square(A: Tensor, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A GPT-2 in both implementations: the model that Hugging Face's `generate` and `gantext.generate` can both decode."""
+"""A GPT-2 in both implementations: what Hugging Face's `generate` and `gantext.seq2seq.decoding` both decode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gantext.transformer import Config, Transformer
+from gantext.seq2seq.transformer import Config, Transformer
 
 
 def gpt2(separator: int, ends: int, **sizes: Any) -> Any:

@@ -360,11 +360,11 @@ def test_autocast_changes_nothing() -> None:
 
 def test_global_reduced_precision_is_met_with_float64(matmul_precision: Callable[[str], None]) -> None:
     A = gaussian(4, 8, 8, scale=2, dtype=torch.float32)
-    assert not matexp._rounds_products("cpu", None)
+    assert not matexp.rounds_products("cpu", None)
     plain = relative_error(expm(A, squarings=3), expm_ref(A.double()))
     for setting in ("high", "medium"):
         matmul_precision(setting)
-        assert matexp._rounds_products("cpu", None)
+        assert matexp.rounds_products("cpu", None)
         out = expm(A, squarings=3)
         assert out.dtype == torch.float32
         assert relative_error(out, expm_ref(A.double())) < min(plain, eps(torch.float32))

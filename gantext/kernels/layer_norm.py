@@ -1,6 +1,6 @@
 """Layer normalization with a scale and shift of each sequence's own: its reference, its dispatch, its operators.
 
-The operators of the Triton kernel are traced and differentiated twice. The modules are in `gantext.condnorm`.
+The operators of the Triton kernel are traced and differentiated twice. The modules are in `gantext.norm`.
 """
 
 from __future__ import annotations

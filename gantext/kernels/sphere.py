@@ -1,6 +1,6 @@
 """A batch of updates of spherical text embedding at once: all steps from the old rows, summed by row, one retraction.
 
-The chapter is `jose`; one update of one tuple is `gantext.sphere.update_ref`.
+The chapter is `jose`; one update of one tuple is `gantext.sphere.geometry.update_ref`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gantext._checks import check_number
 from gantext.kernels import dispatch
-from gantext.sphere import MODES, Mode, egrad2rgrad, retr
+from gantext.sphere.geometry import MODES, Mode, egrad2rgrad, retr
 
 __all__ = ["batch_update", "batch_update_ref"]
 
@@ -35,8 +35,8 @@ def batch_update(
     """Update the tables of spherical text embedding in place for n tuples (centre, negative, context, document).
 
     Where the hinge `max(0, margin - <u, v> - <u, d> + <n, v> + <n, d>)` of a tuple is positive, each of its four rows
-    gets the tangent step of `gantext.sphere.update_ref`, all from the rows before the call. The steps of a row are
-    summed, not averaged, and `x' = (x + z) / |x + z|` with the sum z. A batch of one tuple is `update_ref`.
+    gets the tangent step of `gantext.sphere.geometry.update_ref`, all from the rows before the call. The steps of a
+    row are summed, not averaged, and `x' = (x + z) / |x + z|` with the sum z. A batch of one tuple is `update_ref`.
 
     Args:
         U: (words, p) unit rows, centre words and negatives. V: (contexts, p) context words. D: (documents, p). float32

@@ -1,9 +1,9 @@
-"""The sequential trainer of `gantext.jose` on a CPU: one compiled pass over a piece of the corpus, tables in place.
+"""JoSE's sequential trainer on a CPU: one compiled pass over a piece of the corpus, tables in place.
 
-Every update is `gantext.sphere.update_ref` in closed form: for u' = u + beta (w - <u, w> u) the new length follows from
-products that are there already, |u'|^2 = c^2 |u|^2 + 2 c beta <u, w> + beta^2 |w|^2 with c = 1 - beta <u, w>, and
-nothing is read again to be normalised. |u|^2 and |n|^2 are summed with the other products, not taken to be 1: rounding
-in a negative's length would grow by 1 + beta <n, w> at each update, for ever.
+Every update is `gantext.sphere.geometry.update_ref` in closed form: for u' = u + beta (w - <u, w> u) the new length
+follows from products that are there already, |u'|^2 = c^2 |u|^2 + 2 c beta <u, w> + beta^2 |w|^2 with c = 1 - beta <u,
+w>, and nothing is read again to be normalised. |u|^2 and |n|^2 are summed with the other products, not taken to be 1:
+rounding in a negative's length would grow by 1 + beta <n, w> at each update, for ever.
 """
 
 from __future__ import annotations

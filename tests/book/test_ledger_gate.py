@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from gantext.ledger import MIME, Entry, Ledger
+from texledger import MIME, Entry, Ledger
 
 CHAPTER = """---
 jupytext:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gantext.kernels.sphere import LONGEST, batch_update
-from gantext.sphere import Mode, update_ref
+from gantext.sphere.geometry import Mode, update_ref
 
 F32, F64 = torch.float32, torch.float64
 SIZES = (7, 6, 3)  # words, contexts, documents

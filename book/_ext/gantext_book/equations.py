@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-from gantext.ledger import MIME, Entry, LedgerError, normal
+from texledger import MIME, Entry, LedgerError, normal
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from markupsafe import Markup
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from gantext.ledger import KINDS, Entry
 from gantext_book.equations import Stored, book, notebook_of
 from gantext_book.math import MARKS, render
+from texledger import KINDS, Entry
 
 API = "book/api"
 TEMPLATES = Environment(

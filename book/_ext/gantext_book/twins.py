@@ -36,6 +36,7 @@ from .source import ROOT, Site, read_notebook
 
 CELL_TIMEOUT = 1200  # seconds
 PACKAGE = "gantext"
+FOLDERS = {"gantext": "", "texledger": "texledger/src"}  # where the packages of this repository lie
 
 
 def write(path: Path, text: str) -> bool:
@@ -89,10 +90,10 @@ def package_files(nb: NotebookNode, root: Path = ROOT) -> list[Path]:
     found: set[Path] = set()
     while todo:
         parts = todo.pop().split(".")
-        if parts[0] != PACKAGE:
+        if parts[0] not in FOLDERS:
             continue
         for end in range(1, len(parts) + 1):  # importing a.b.c runs a, a.b and a.b.c
-            folder = root.joinpath(*parts[:end])
+            folder = root.joinpath(FOLDERS[parts[0]], *parts[:end])
             for file, package in ((folder / "__init__.py", parts[:end]), (folder.with_suffix(".py"), parts[: end - 1])):
                 if file.is_file() and file not in found:
                     found.add(file)

@@ -1,0 +1,146 @@
+"""The games that GANs play: what the critic and the generator of each method minimise.
+
+A `Game` is two losses; `gantext.gan.training.fit` alternates them. An argument of the wrong kind raises TypeError, one
+outside its range ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from gantext._checks import check_number
+from gantext.gan.objectives import WASSERSTEIN, Objective, gan_qp, gradient_penalty, interpolate
+from gantext.gan.penalties import is_piecewise_linear, scores_and_penalty
+
+__all__ = ["Batch", "Game", "game", "qp", "wgan_div", "wgan_gp"]
+
+Critic = Callable[[Tensor], Tensor]
+
+
+class Batch(NamedTuple):
+    """What a loss may use: samples (n, ...) of both laws, the fakes' latent codes, and a source of random numbers."""
+
+    real: Tensor
+    fake: Tensor
+    latent: Tensor | None
+    rng: torch.Generator
+
+
+@dataclass(frozen=True)
+class Game:
+    """What the two players minimise: `critic_loss(critic, batch)` and `generator_loss(critic, batch)`, scalars.
+
+    In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`, if
+    given, is the bound on the critic's weights after each of its steps (WGAN). `settings` names the losses'
+    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one.
+    """
+
+    name: str
+    critic_loss: Callable[[Critic, Batch], Tensor]
+    generator_loss: Callable[[Critic, Batch], Tensor]
+    clip: float | None = None
+    settings: str = ""
+
+
+def game(
+    objective: Objective,
+    *,
+    penalty: float = 0.0,
+    centre: float = 0.0,
+    power: float = 2.0,
+    at: str = "interpolates",
+    clip: float | None = None,
+    name: str | None = None,
+) -> Game:
+    """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss.
+
+    Args:
+        objective: one of `gantext.gan.distances`: `SATURATING`, `NON_SATURATING`, `HINGE`, `WASSERSTEIN`.
+        penalty: >= 0, the factor (lambda of WGAN-GP, k of WGAN-div).
+        centre, power: as in `gantext.gan.objectives.gradient_penalty`.
+        at: where gradients are taken, "interpolates" or "samples" (the real and the fake batch, so r = (p + q) / 2).
+        clip: > 0, bound on the critic's weights, or None.
+        name: for reports; None: the objective's.
+
+    The commonest surprise: the penalty is never part of the generator's loss. Mixed precision does not reach it either:
+    it is computed in float32. For "samples" and a piecewise linear critic, scores and penalty come together, without
+    double backward, from `gantext.gan.penalties.scores_and_penalty`.
+
+    >>> game(WASSERSTEIN, clip=0.01).generator_loss(lambda x: x.sum(1), Batch(None, torch.ones(2, 3), None, None))
+    tensor(-3.)
+    """
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"game: objective is {objective!r}, must be a gantext.gan.objectives.Objective. Try WASSERSTEIN."
+        )
+    for argument, value, included in (("penalty", penalty, True), ("centre", centre, True), ("power", power, False)):
+        check_number("game", argument, value, 0, included=included)
+    if at not in ("interpolates", "samples"):
+        raise ValueError(f"game: at is {at!r}, must be 'interpolates' or 'samples'. See the docstring.")
+    if clip is not None:
+        check_number("game", "clip", clip, 0)
+
+    def critic_loss(critic: Critic, batch: Batch) -> Tensor:
+        device = batch.real.device.type
+        if penalty and at == "samples" and is_piecewise_linear(critic) and not torch.is_autocast_enabled(device):
+            x = torch.cat([batch.real, batch.fake])
+            scores, punished = scores_and_penalty(cast(nn.Module, critic), x, centre=centre, power=power)
+            return objective.critic_loss(*scores.split([len(batch.real), len(batch.fake)])) + penalty * punished
+        loss = objective.critic_loss(critic(batch.real), critic(batch.fake))
+        if penalty:
+            with torch.autocast(device, enabled=False):
+                between = at == "interpolates"
+                x = interpolate(batch.real, batch.fake, batch.rng) if between else torch.cat([batch.real, batch.fake])
+                loss = loss + penalty * gradient_penalty(critic, x, centre=centre, power=power)
+        return loss
+
+    def generator_loss(critic: Critic, batch: Batch) -> Tensor:
+        return objective.generator_loss(critic(batch.fake))
+
+    settings = f"{objective.name}, penalty {penalty}, centre {centre}, power {power}, at {at}"
+    return Game(name or objective.name, critic_loss, generator_loss, clip, settings)
+
+
+def wgan_gp(weight: float = 10.0) -> Game:
+    """WGAN with a one-centred penalty on interpolates (`wasserstein:gradient-penalty`; Gulrajani et al. 2017)."""
+    return game(WASSERSTEIN, penalty=weight, centre=1.0, name="WGAN-GP")
+
+
+def wgan_div(k: float = 2.0, power: float = 6.0, at: str = "interpolates") -> Game:
+    """WGAN-div (`w-divergence:definition`; Wu et al. 2018; `at="samples"` is the choice of most public code)."""
+    return game(WASSERSTEIN, penalty=k, power=power, at=at, name="WGAN-div")
+
+
+def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
+    """GAN-QP with the one-argument critic that is trained in practice (`gan-qp:objective`).
+
+    Args:
+        lambda_: > 0, score per distance.
+        norm: d(x, y) of each pair of samples, over all of their numbers: "L1", "L2" or "squared" (the square of L2).
+
+    The commonest surprise: norms here are sums. Su's code takes means over the D numbers of an image with factor 10:
+    `lambda_ = 10 / D` for L1 and `10 / D^(1/2)` for L2. Source: Su, arXiv 1811.07296.
+
+    >>> batch = Batch(torch.full((1, 2), 3.0), torch.zeros(1, 2), None, torch.Generator())
+    >>> qp(norm="L1").critic_loss(lambda x: x.sum(1), batch)  # D = 6, d = 6
+    tensor(-3.)
+    """
+    norms = {"L1": lambda x: x.abs().sum(1), "L2": lambda x: x.norm(dim=1), "squared": lambda x: x.square().sum(1)}
+    if norm not in norms:
+        raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(norms)}. The paper uses L1 and L2.")
+    check_number("qp", "lambda_", lambda_, 0)
+
+    def critic_loss(critic: Critic, batch: Batch) -> Tensor:
+        distance = norms[norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
+        scores = critic(batch.real), critic(batch.fake)
+        return gan_qp(scores[0].flatten(), scores[1].flatten(), distance, lambda_)
+
+    def generator_loss(critic: Critic, batch: Batch) -> Tensor:
+        return WASSERSTEIN.generator_loss(critic(batch.fake))
+
+    return Game(f"GAN-QP-{norm}", critic_loss, generator_loss, settings=f"lambda {lambda_}")

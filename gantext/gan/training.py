@@ -1,0 +1,328 @@
+"""One training loop for every GAN of the book.
+
+`fit` alternates the two losses of a `gantext.gan.methods.Game`. `fit_critic` trains the critic alone, against two fixed
+laws, which is how the chapters hold trained critics against exact values. A sampler is any function
+`(n, rng) -> (n, ...)`, such as `gantext.gan.laws.ring().sample`, that draws from the `torch.Generator` it is given.
+
+The loop runs through Hugging Face Accelerate, so a script that calls `fit` needs no change to use what there is::
+
+    python train.py                                   # on a GPU, if there is one
+    accelerate launch --mixed_precision bf16 train.py
+    accelerate launch --num_processes 2 train.py      # on two GPUs, twice the batch; with --cpu, two processes
+
+Each process runs the whole script and ends with the same weights: write samples from one of them
+(`accelerate.PartialState().is_main_process`). An argument of the wrong kind raises TypeError, one outside its range
+ValueError, before any step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from gantext._checks import check_count, check_number
+from gantext._training import Checkpoint, average_gradients, layout, resolve
+from gantext.gan.methods import Batch, Critic, Game
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Fit", "fit", "fit_critic"]
+
+Sampler = Callable[[int, torch.Generator], Tensor]
+
+
+@dataclass
+class Fit:
+    """The state of a training run: networks, the generator's running average `ema`, and the number of steps done.
+
+    `history` has one loss of each player for every step, the critic's from the last of its `n_critic`.
+    """
+
+    generator: nn.Module
+    critic: nn.Module
+    ema: nn.Module
+    step: int = 0
+    history: dict[str, list[float]] = field(default_factory=lambda: {"critic": [], "generator": []})
+
+
+def fit(
+    generator: nn.Module,
+    critic: nn.Module,
+    real: Sampler,
+    game: Game,
+    *,
+    steps: int,
+    latent: int | Sampler = 16,
+    batch_size: int = 128,
+    n_critic: int = 1,
+    learning_rate: float = 1e-3,
+    betas: tuple[float, float] = (0.5, 0.9),
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+    ema: float = 0.999,
+    seed: int = 0,
+    callbacks: Sequence[Callable[[Fit], object]] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 1000,
+    progress: bool = True,
+    accelerator: Accelerator | None = None,
+) -> Fit:
+    """Train a generator against a critic: in each step `n_critic` steps of the critic, then one of the generator.
+
+    Args:
+        generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place, on
+            the accelerator's device; what does not require gradients stays as it is.
+        real: sampler of the data, in the shape of the generator's samples and the dtype of the networks.
+        game: what they minimise.
+        steps: generator steps in all, those of a resumed run included.
+        latent: width of a standard normal code, or a sampler of codes, whose `rng` lies on the device.
+        batch_size: samples of each law in a step and process; under several processes gradients are averaged.
+        n_critic: critic steps to one generator step, each on a fresh batch.
+        learning_rate, betas: of Adam, for both players. `optimizer(parameters)` replaces it.
+        ema: decay of the running average of the generator, in [0, 1), after a warm-up: step 1 is copied, and in step n
+            the decay is min(ema, n / (9 + n)), so that a short run does not average its beginning.
+        seed: of data, codes and penalties. The initial weights are the caller's: seed before the networks are built.
+        callbacks: each is called with the `Fit` after every step. Losses reach its `history` every 100 steps: reading
+            one from a GPU waits for it.
+        checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end, so that an
+            interrupt loses no more than that. One of another recipe is refused.
+        progress: show a bar, on the main process.
+        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
+    Returns:
+        `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms: their statistics are averaged too.
+    Raises:
+        FloatingPointError: a loss is not finite (looked at every 100 steps): the run has diverged.
+
+    Every step draws from generators seeded with (seed, process, step), so a resumed run repeats an unbroken one exactly
+    (on one device; dropout, which draws from PyTorch's own generator, excepted). The commonest surprise: an
+    `Accelerator` made earlier in the program, with its mixed precision, is what None finds.
+
+    >>> from gantext.gan.methods import wgan_div
+    >>> from gantext.gan.networks import mlp
+    >>> _ = torch.manual_seed(0)
+    >>> real = lambda n, rng: 3 + torch.randn(n, 1, generator=rng)
+    >>> run = fit(mlp([4, 8, 1]), mlp([1, 8, 1]), real, wgan_div(), steps=5, latent=4, progress=False)
+    >>> run.step, len(run.history["critic"])
+    (5, 5)
+    """
+    from tqdm import tqdm
+
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
+    functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
+    counts = {"n_critic": n_critic, "save_every": save_every} | ({} if callable(latent) else {"latent": latent})
+    networks = {"generator": generator, "critic": critic}
+    _check("fit", game, networks, functions, learning_rate, seed, steps=steps, batch_size=batch_size, **counts)
+    if not 0 <= ema < 1:
+        raise ValueError(f"fit: ema is {ema}, must be in [0, 1). 0 keeps no average.")
+    accelerator = resolve(accelerator)
+    device, trainable = accelerator.device, [p for p in critic.parameters() if p.requires_grad]
+    _agree(generator.to(device), critic.to(device))
+    host, noise = torch.Generator(), torch.Generator(device)
+    codes: Sampler = latent if callable(latent) else lambda n, rng: torch.randn(n, latent, generator=rng, device=device)
+    make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate, betas=betas, fused=True))
+    optimizers = {"critic": make(trainable), "generator": make([p for p in generator.parameters() if p.requires_grad])}
+    stepping: dict[str, Any] = {player: accelerator.prepare(each) for player, each in optimizers.items()}
+    run, losses = Fit(generator, critic, deepcopy(generator)), {player: [] for player in optimizers}
+    recipe = {
+        "game": [game.name, game.clip, game.settings],
+        "generator": layout(generator),
+        "critic": layout(critic),
+        "batch_size": batch_size,
+        "n_critic": n_critic,
+        "ema": ema,
+        "seed": seed,
+        "optimizer": repr(optimizers["critic"]),
+    }
+    file = Checkpoint(checkpoint, [generator, critic, run.ema, *optimizers.values()], recipe, accelerator)
+    run.step, history = file.load(steps)
+    run.history = history or run.history
+
+    def turn(player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
+        for p in trainable:
+            p.requires_grad_(player == "critic")
+        with accelerator.autocast():
+            z = codes(batch_size, noise)
+            with torch.set_grad_enabled(player == "generator"):
+                fake = generator(z)
+            x = _draw("fit", "real", real, batch_size, host, trainable[0])
+            if fake.shape != x.shape:
+                raise ValueError(
+                    f"fit: generator makes shape {tuple(fake.shape)}, must be {tuple(x.shape)} as real draws. "
+                    "Change its last layer."
+                )
+            value = loss(critic, Batch(x, fake, z, noise))
+        stepping[player].zero_grad()
+        accelerator.backward(value)
+        average_gradients(accelerator, optimizers[player])
+        stepping[player].step()
+        if player == "critic":
+            _clip(trainable, game.clip)
+        return value.detach()
+
+    def record() -> None:
+        """Bring the losses over from the device, and see that they are finite."""
+        new = {player: torch.stack(values).tolist() for player, values in losses.items()}
+        for player, values in new.items():
+            run.history[player] += values
+            losses[player].clear()
+        finite = [all(map(math.isfinite, pair)) for pair in zip(*new.values(), strict=True)]
+        if not finite[-1]:
+            first = finite.index(False)
+            raise FloatingPointError(
+                f"fit: the losses of step {run.step - len(finite) + 1 + first} are {new['critic'][first]} (critic) and "
+                f"{new['generator'][first]} (generator), must stay finite: the run has diverged. Lower "
+                "learning_rate, or take more critic steps."
+            )
+
+    bar = tqdm(total=steps, initial=run.step, desc=game.name, disable=not (progress and accelerator.is_main_process))
+    try:
+        while run.step < steps:
+            for rng in (host, noise):
+                _reseed(rng, seed, accelerator.process_index, run.step, rng is noise)
+            values = [turn("critic", game.critic_loss) for _ in range(n_critic)]
+            losses["critic"].append(values[-1])
+            losses["generator"].append(turn("generator", game.generator_loss))
+            run.step += 1
+            _follow(run.ema, generator, ema, run.step)
+            saving = run.step % save_every == 0 or run.step == steps
+            if saving or run.step % 100 == 0:
+                record()
+            for callback in callbacks:
+                callback(run)
+            if saving:
+                file.save(run.step, run.history)
+            bar.update()
+    finally:
+        bar.close()
+        for p in trainable:
+            p.requires_grad_(True)
+    return run
+
+
+def fit_critic(
+    critic: nn.Module,
+    real: Sampler,
+    fake: Sampler,
+    game: Game,
+    *,
+    steps: int = 1500,
+    batch_size: int = 256,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[float]:
+    """Train the critic alone against two fixed laws, with Adam and a cosine decay to 0: what is the best critic worth?
+
+    Args:
+        critic: trained in place, on its own device.
+        real, fake: samplers of the laws.
+        game: only its critic loss and its `clip` are used.
+        steps, batch_size, learning_rate: of Adam with PyTorch's usual betas.
+        seed: of samples and penalties; seed the initial weights before the critic is built.
+        progress: show a bar.
+    Returns:
+        The critic's loss in every step: its mean over the last ones estimates minus the divergence.
+
+    The commonest surprise: the last loss is one batch's. To compare with an exact value, average a large fresh sample.
+
+    >>> from gantext.gan.methods import wgan_div
+    >>> from gantext.gan.networks import mlp
+    >>> _ = torch.manual_seed(0)
+    >>> draw = lambda mean: lambda n, rng: mean + torch.randn(n, 1, generator=rng)
+    >>> losses = fit_critic(mlp([1, 16, 1]), draw(0.0), draw(2.0), wgan_div(), steps=200)
+    >>> losses[-1] < -0.5 < losses[0]
+    True
+    """
+    from tqdm import trange
+
+    functions = {"real": real, "fake": fake}
+    _check("fit_critic", game, {"critic": critic}, functions, learning_rate, seed, steps=steps, batch_size=batch_size)
+    parameters = [p for p in critic.parameters() if p.requires_grad]
+    host, noise = torch.Generator(), torch.Generator(parameters[0].device)
+    optimizer = Adam(parameters, lr=learning_rate, fused=True)
+    schedule = CosineAnnealingLR(optimizer, steps)
+    losses: list[Tensor] = []
+    for rng in (host, noise):
+        _reseed(rng, seed, 0, 0, rng is noise)
+    for _ in trange(steps, desc=game.name, disable=not progress):
+        x = _draw("fit_critic", "real", real, batch_size, host, parameters[0])
+        y = _draw("fit_critic", "fake", fake, batch_size, host, parameters[0])
+        loss = game.critic_loss(critic, Batch(x, y, None, noise))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        _clip(parameters, game.clip)
+        schedule.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).tolist()
+
+
+@torch.no_grad()
+def _clip(parameters: Iterable[nn.Parameter], bound: float | None) -> None:
+    if bound is not None:
+        for p in parameters:
+            p.clamp_(-bound, bound)
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float, n: int) -> None:
+    """Step n = 1, 2, ... of the running average of parameters and buffers."""
+    weight = 1.0 if n == 1 else max(1 - decay, 9 / (9 + n))
+    values = chain(network.parameters(), network.buffers())
+    for mean, value in zip(chain(average.parameters(), average.buffers()), values, strict=True):
+        mean.lerp_(value, weight) if mean.is_floating_point() else mean.copy_(value)
+
+
+def _draw(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator, like: Tensor) -> Tensor:
+    """n samples on the device and in the dtype of the critic's weights `like`."""
+    x = sampler(n, rng)
+    if not isinstance(x, Tensor) or x.dtype != like.dtype:
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: {argument} draws {got}, must be {like.dtype} as the critic. Convert one of them.")
+    if x.shape[:1] != (n,):
+        raise ValueError(f"{name}: {argument} draws shape {tuple(x.shape)}, must be ({n}, ...). Draw as many as asked.")
+    return x.to(like.device)
+
+
+def _reseed(rng: torch.Generator, *key: int) -> None:
+    rng.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+def _agree(*networks: nn.Module) -> None:
+    """All processes start from the main process's weights."""
+    from accelerate.utils import broadcast
+
+    for t in [t for network in networks for t in network.state_dict().values()]:
+        t.copy_(broadcast(t))
+
+
+def _check(
+    name: str, game: Game, networks: dict[str, Any], functions: dict[str, Any], rate: float, seed: int, **counts: Any
+) -> None:
+    if not isinstance(game, Game):
+        raise TypeError(f"{name}: game is {game!r}, must be a Game. Call wgan_div(), or game() with an objective.")
+    for argument, network in networks.items():
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"{name}: {argument} is {type(network).__name__}, must be a torch.nn.Module. Wrap it.")
+        if not any(p.requires_grad for p in network.parameters()):
+            raise ValueError(f"{name}: {argument} has no trainable parameter, must have one. Unfreeze it.")
+    for argument, function in functions.items():
+        if not callable(function):
+            kind = type(function).__name__
+            raise TypeError(f"{name}: {argument} is a {kind}, must be callable. Of a law, pass its `sample`.")
+    for argument, count in counts.items():
+        check_count(name, argument, count)
+    check_count(name, "seed", seed, 0)
+    check_number(name, "learning_rate", rate, 0)

@@ -1,0 +1,5 @@
+"""Reading comprehension as generation: for who answers questions from passages.
+
+`questions` (records made from docstrings, and the score), `files` (SQuAD, CMRC 2018, WebQA, SogouQA) and `reader`
+(tokens, training, answers).
+"""

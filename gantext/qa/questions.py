@@ -1,0 +1,263 @@
+"""Questions about texts, made from the docstrings that are installed, and the score of an answer.
+
+The chapter is `reading-comprehension`. Files of other people are read by `gantext.qa.files`; `gantext.qa.reader` turns
+questions into tokens and answers them.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from gantext._checks import check_count
+from gantext.docstrings import documents
+
+__all__ = ["LABELS", "TOKEN", "Passage", "Record", "Score", "exact", "f1", "normalise", "parameters", "score"]
+
+TOKEN = re.compile(r"\w+|[^\w\s]")
+"""A word or a punctuation mark, the tokens of `gantext.qa.reader.Words`."""
+
+LABELS = (
+    *(f"numpy.{name}" for name in ("fft", "lib", "linalg", "ma", "polynomial")),
+    *(f"scipy.{name}" for name in ("cluster", "fft", "integrate", "interpolate", "io", "linalg", "ndimage", "odr")),
+    *(f"scipy.{name}" for name in ("optimize", "signal", "sparse", "spatial", "special", "stats")),
+    *(f"sklearn.{name}" for name in ("cluster", "compose", "covariance", "datasets", "decomposition", "ensemble")),
+    *(f"sklearn.{name}" for name in ("feature_extraction", "feature_selection", "gaussian_process", "impute")),
+    *(f"sklearn.{name}" for name in ("inspection", "linear_model", "manifold", "metrics", "mixture", "naive_bayes")),
+    *(f"sklearn.{name}" for name in ("model_selection", "neighbors", "neural_network", "preprocessing", "svm", "tree")),
+    "sklearn.utils",
+)
+"""Submodules whose docstrings have *Parameters* sections in the style of numpydoc."""
+
+
+class Passage(NamedTuple):
+    """A text, and the answer in it; "" if the question cannot be answered from it."""
+
+    text: str
+    answer: str = ""
+
+
+class Record(NamedTuple):
+    """A question about several passages, with every accepted answer, the best first; none if it has no answer."""
+
+    name: str
+    question: str
+    passages: tuple[Passage, ...]
+    answers: tuple[str, ...]
+
+
+def parameters(
+    labels: Sequence[str] = LABELS, *, length: int = 48, passages: int = 4, longest: int = 14, seed: int = 0
+) -> tuple[list[Record], list[Record]]:
+    """Questions about the parameters of installed functions: what type has `axis`?
+
+    The question is a parameter's name, the answer its type as the docstring states it. The first half of the passages
+    are windows of that docstring's *Parameters* section in which the entry stands; of the others one is a window of the
+    same section without it, if the section is long enough, the rest are from functions that have no such parameter.
+
+    Args:
+        labels: as `gantext.docstrings.documents`.
+        length: tokens of a window at most, as `Words` counts them, >= 20.
+        passages: of a question, >= 2.
+        longest: tokens of an answer, >= 1 and at most length - 5; longer types are left out.
+        seed: of the windows, and of the order of the passages.
+    Returns:
+        Records for training and for testing, about 5 : 1, split by function: no *Parameters* section is in both.
+    Raises:
+        TypeError, ValueError: not counts, or too small. ModuleNotFoundError: as `docstrings`.
+
+    The commonest surprise: sections are different, not independent. `fft` and `ifft` say nearly the same, and answering
+    by the name alone is right for 44 % of the test questions; a reader must be compared with that.
+
+    Example:
+        >>> train, test = parameters(["scipy.fft", "scipy.odr"])
+        >>> len(train) > 4 * len(test) > 0
+        True
+        >>> [bool(p.answer) for p in sorted(test[0].passages, key=lambda p: not p.answer)]
+        [True, True, False, False]
+    """
+    for argument, value, least in (("length", length, 20), ("passages", passages, 2), ("longest", longest, 1)):
+        check_count("parameters", argument, value, least)
+    if longest > length - 5:
+        raise ValueError(f"parameters: longest is {longest}, must be at most length - 5 = {length - 5}. Raise length.")
+    sections: dict[str, _Section] = {}
+    for document in documents(labels, shortest=1):
+        lines = _lines(document.text)
+        if lines and (text := "\n".join(lines)) not in sections:
+            sections[text] = _section(document.name, text, lines)
+    rng, split = random.Random(seed), ([], [])
+    halves = [[s for s in sections.values() if s.test == half] for half in (False, True)]
+    for section in sections.values():
+        others = halves[section.test]
+        for entry in section.entries:
+            if not 0 < entry.end - entry.type <= longest or entry.type - entry.head > length - longest:
+                continue
+            chosen = _windows(section, entry, others, length, passages, rng)
+            answer = section.cut(entry.type, entry.end)
+            found = [Passage(text, answer if k < (passages + 1) // 2 else "") for k, text in enumerate(chosen)]
+            rng.shuffle(found)
+            split[section.test].append(Record(section.name, entry.name, tuple(found), (answer,)))
+    return split
+
+
+class _Entry(NamedTuple):
+    name: str
+    head: int  # token numbers: of the line, of the type, and of the end of the type; type = end if it is not known
+    type: int
+    end: int
+
+
+class _Section(NamedTuple):
+    name: str
+    text: str
+    spans: list[tuple[int, int]]
+    entries: list[_Entry]
+    test: bool
+
+    def cut(self, start: int, end: int) -> str:
+        """The text of these tokens as it stands."""
+        return self.text[self.spans[start][0] : self.spans[end - 1][1]]
+
+
+def _lines(text: str) -> list[str]:
+    """The *Parameters* section of a docstring, without its heading and its indentation."""
+    lines = text.splitlines()
+    ruled = [k for k, line in enumerate(lines[1:]) if line.strip() and not line.strip().strip("-")]
+    start = next((k for k in ruled if lines[k].strip() == "Parameters"), None)
+    if start is None:
+        return []
+    end = next((k for k in ruled if k > start), len(lines))
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    return [
+        line[min(indent, len(line) - len(line.lstrip())) :].rstrip() for line in lines[start + 2 : end] if line.strip()
+    ]
+
+
+def _section(name: str, text: str, lines: list[str]) -> _Section:
+    spans = [match.span() for match in TOKEN.finditer(text)]
+    number, entries, at = {start: k for k, (start, _) in enumerate(spans)}, [], 0
+    for line in lines:
+        if found := re.match(r"(\*{0,2}\w+(?:, *\*{0,2}\w+)*) ?: ?(\S.*)", line):
+            head, kind = number[at], number[at + found.start(2)]
+            whole = not found[2].endswith((",", "\\"))  # else it goes on in the next line
+            end = kind + len(TOKEN.findall(found[2])) if whole else kind
+            entries += [_Entry(each.strip("* "), head, kind, end) for each in found[1].split(",")]
+        at += len(line) + 1
+    names = Counter(entry.name for entry in entries)
+    entries = [entry if names[entry.name] == 1 else entry._replace(end=entry.type) for entry in entries]
+    return _Section(name, text, spans, entries, zlib.crc32(text.encode()) % 6 == 0)
+
+
+def _windows(
+    section: _Section, entry: _Entry, others: list[_Section], length: int, passages: int, rng: random.Random
+) -> list[str]:
+    """Texts with the entry, the first half of them, and without."""
+    last = len(section.spans)
+
+    def window(chosen: _Section, low: int, high: int, stop: int) -> str:
+        start = rng.randint(low, max(low, high))
+        return chosen.cut(start, min(start + length, stop))
+
+    low = max(0, entry.end - length)
+    found = [window(section, low, min(entry.head, max(low, last - length)), last) for _ in range((passages + 1) // 2)]
+    heads = [e.head for e in section.entries if e.name == entry.name]  # a name may stand there twice
+    free = [
+        (a, b)
+        for a, b in ((0, min(heads)), (max([*heads, entry.end]), last))
+        if b - a >= length // 2 and len(heads) == 1
+    ]
+    if free:
+        a, b = rng.choice(free)
+        found.append(window(section, a, b - length, b))
+    while len(found) < passages:
+        other = rng.choice(others)
+        if (
+            other is not section
+            and all(e.name != entry.name for e in other.entries)
+            and len(other.spans) >= length // 4
+        ):
+            found.append(window(other, 0, len(other.spans) - length, len(other.spans)))
+    return found
+
+
+class Score(NamedTuple):
+    """Means over the questions: exact matches, character F1, and the mean of both."""
+
+    em: float
+    f1: float
+
+    @property
+    def final(self) -> float:
+        return (self.em + self.f1) / 2
+
+
+def normalise(text: str) -> str:
+    """Full-width forms to half-width, lower case, then punctuation marks and symbols to blanks.
+
+    The commonest surprise: blanks still separate the parts of an answer here; scores are taken without them, and then
+    "3.5" is "35".
+
+    >>> normalise("ＡＢ，c-1")
+    'ab c 1'
+    """
+    half = "".join(chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else c for c in text)
+    return "".join(" " if unicodedata.category(c)[0] in "PSZ" else c for c in half.lower())
+
+
+def exact(prediction: str, accepted: Sequence[str]) -> float:
+    """1 if the prediction is an accepted answer, or has the parts of the first in any order, else 0.
+
+    Compared after `normalise`, without blanks. If nothing is accepted, the empty prediction is right; if something is,
+    an empty one, or one of punctuation alone, is wrong.
+
+    >>> exact("Array-like", ["array_like"]), exact("b, a", ["a b"]), exact("", ["a"]), exact("", [])
+    (1.0, 1.0, 0.0, 1.0)
+    """
+    parts = normalise(prediction).split()
+    if not accepted or not parts:
+        return float(not accepted and not parts)
+    return float(any("".join(parts) == _bare(a) for a in accepted) or set(parts) == set(normalise(accepted[0]).split()))
+
+
+def f1(prediction: str, accepted: Sequence[str]) -> float:
+    """Overlap of the characters, counted with repetition: the largest 2 c / (a + b) over the accepted answers.
+
+    a and b characters have the prediction and the answer after `normalise` without blanks, c both (equation
+    `reading-comprehension:f1`). Empty ones as in `exact`.
+
+    >>> f1("float", ["floats"]), f1("stale", ["least"])
+    (0.9090909090909091, 1.0)
+    """
+    mine = _bare(prediction)
+    if not accepted or not mine:
+        return float(not accepted and not mine)
+    common = ((Counter(mine) & Counter(_bare(a))).total() * 2 / (len(mine) + len(_bare(a))) for a in accepted)
+    return max(common)
+
+
+def score(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> Score:
+    """Both means over the questions.
+
+    Raises:
+        ValueError: no question, or another number of predictions.
+
+    >>> score(["float", ""], [["float"], ["int"]]).final
+    0.5
+    """
+    if not predictions or len(predictions) != len(accepted):
+        raise ValueError(
+            f"score: predictions has {len(predictions)} entries for {len(accepted)} questions, must be as many, not "
+            'none. Answer "" where there is no answer.'
+        )
+    pairs = list(zip(predictions, accepted, strict=True))
+    return Score(fmean(exact(*pair) for pair in pairs), fmean(f1(*pair) for pair in pairs))
+
+
+def _bare(text: str) -> str:
+    return "".join(normalise(text).split())

@@ -1,0 +1,366 @@
+"""UniLM's prefix-LM mask, and attention under it without a masked kernel.
+
+The chapter is `prefix-lm`. Positions j < s, the prefix, are seen by all rows; from s on row i sees j <= i. The model is
+`gantext.seq2seq.transformer.Transformer`, decoding is `gantext.seq2seq.decoding`.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gantext._checks import check_count, floating
+
+__all__ = ["Layout", "attention", "attention_ref", "mask", "segment_mask"]
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (B, H, R, D) -> (B, H, R, D)
+Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
+
+BLOCK = 256  # target rows of one call where there is no bottom-right aligned kernel
+SHORT, MANY = 256, 1024  # lengths from which two calls, or two for each different prefix, beat a dense mask on a CPU
+BACKENDS = ("two-call", "mask", "flex")
+
+
+def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Tensor:
+    """Which keys each query may see under the prefix-LM mask.
+
+    M[i, j] = (j < s or j <= i) and j < n (equation `prefix-lm:predicate`), s the prefix length, n the valid length.
+
+    Args:
+        prefix: s, an int or B ints (int tensor or sequence), 0 <= s <= n: 0 is the causal mask, n the bidirectional.
+        length: S >= 1, of the padded sequence.
+        lengths: n, an int or B ints, 0 <= n <= S; padding is on the right. None: S.
+
+    Returns:
+        bool, True where seen: (S, S) if prefix and lengths are single, else (B, S, S); on the device of a tensor given.
+
+    Raises:
+        TypeError, ValueError: not ints, out of range, or of different number.
+
+    The commonest surprise: `j <= s` instead of `j < s` shows the prefix the first target, the token that the last
+    prefix row has to predict; training loss goes to 0 and nothing is learned.
+
+    Source: Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197, section 2.3.
+
+    Example:
+        >>> mask(2, 4).int()
+        tensor([[1, 1, 0, 0],
+                [1, 1, 0, 0],
+                [1, 1, 1, 0],
+                [1, 1, 1, 1]], dtype=torch.int32)
+    """
+    check_count("mask", "length", length)
+    s, n = _check_lengths("mask", prefix, length, lengths)
+    place = next((t.device for t in (prefix, lengths) if isinstance(t, Tensor)), None)
+    j = torch.arange(length, device=place)  # (S,)
+    column = lambda values: torch.tensor(values, device=place)[:, None, None]  # (B, 1, 1)
+    seen = ((j < column(s)) | (j <= j[:, None])) & (j < column(n))  # (B, S, S)
+    single = all(isinstance(t, int) or (isinstance(t, Tensor) and t.dim() == 0) for t in (prefix, lengths or 0))
+    return seen[0] if single else seen
+
+
+def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
+    """The same mask from segment ids, by comparing their running sums.
+
+    M[i, j] = (a_j <= a_i) and j < n with a_i = g_0 + ... + g_i (equation `prefix-lm:cumsum`); g is 0 on the prefix
+    and 1 on the target.
+
+    Args:
+        segments: (S,) or (B, S), integers 0 or 1. Other patterns give other masks: every 1 starts a new step that
+            sees all before it, so all 1 is causal and all 0 bidirectional.
+        lengths: as `mask`; None: S.
+
+    Returns:
+        bool (S, S) or (B, S, S), True where seen.
+
+    Raises:
+        TypeError, ValueError: segments not of an integer type, empty, or with other values; lengths as `mask`.
+
+    The commonest surprise: padding has g = 0, so its running sum is that of the last target: without `lengths` the last
+    target row, and it alone of the real ones, sees the padding.
+
+    Source: bert4keras (Su Jianlin), `UniLM_Mask`.
+
+    Example:
+        >>> bool((segment_mask(torch.tensor([0, 0, 1, 1])) == mask(2, 4)).all())
+        True
+    """
+    if not isinstance(segments, Tensor) or segments.is_floating_point() or segments.is_complex():
+        got = segments.dtype if isinstance(segments, Tensor) else type(segments).__name__
+        raise TypeError(f"segment_mask: segments is {got}, must be an integer tensor. Use torch.tensor([0, 0, 1, 1]).")
+    if segments.dim() not in (1, 2) or segments.numel() == 0 or not ((segments == 0) | (segments == 1)).all():
+        raise ValueError(
+            f"segment_mask: segments of shape {tuple(segments.shape)} must be (S,) or (B, S), not empty, of 0 and 1. "
+            "Mark the target with 1."
+        )
+    S = segments.shape[-1]
+    a = segments.long().cumsum(-1)
+    seen = a[..., None, :] <= a[..., :, None]  # (..., S, S)
+    if lengths is None:
+        return seen
+    batch = 1 if segments.dim() == 1 else len(segments)
+    _, n = _check_lengths("segment_mask", [0] * batch, S, lengths)
+    real = torch.arange(S, device=a.device) < torch.tensor(n, device=a.device)[:, None, None]
+    return seen & (real[0] if segments.dim() == 1 else real)
+
+
+class Layout:
+    """The prefixes of a batch, checked and read once, and the way to attend under them; call it in every layer.
+
+    Args:
+        prefix: as `mask`; an int holds for every sequence.
+        batch: B >= 1.
+        length: S >= 1.
+        lengths: as `mask`; None: no padding.
+        device: of the tensors that will come.
+        backend: None, or one of those of `attention`.
+    Returns of a call `layout(q, k, v)`:
+        as `attention`, but rows of padding hold finite numbers without meaning, which saves a pass.
+
+    The commonest surprise: a tensor of prefixes is read by the host here, once for all layers.
+
+    Example:
+        >>> q = torch.randn(2, 1, 5, 4)
+        >>> layout = Layout([2, 3], 2, 5)
+        >>> torch.allclose(layout(q, q, q), attention(q, q, q, [2, 3]))
+        True
+    """
+
+    def __init__(
+        self,
+        prefix: Lengths,
+        batch: int,
+        length: int,
+        *,
+        lengths: Lengths | None = None,
+        device: torch.device | str = "cpu",
+        backend: str | None = None,
+        name: str = "Layout",
+    ) -> None:
+        if backend not in (None, *BACKENDS):
+            raise ValueError(
+                f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. None picks the fastest."
+            )
+        check_count(name, "batch", batch)
+        check_count(name, "length", length)
+        s, n = _check_lengths(name, prefix, length, lengths)
+        if len(s) not in (1, batch):
+            raise ValueError(f"{name}: prefix has {len(s)} entries, must be one or {batch}. Give one a sequence.")
+        self.prefix, self.lengths = (s[:1] if len(set(s)) == 1 else s), (None if lengths is None else n)
+        place = torch.device(device)
+        if len(self.prefix) == 1:
+            two = self.prefix[0] in (0, length) or place.type != "cpu" or length >= SHORT  # 0 and S have no mask at all
+        else:  # the CPU measured by benchmarks/bench_prefixlm.py; on a GPU two launches a group are taken to cost more
+            two = place.type == "cpu" and length >= MANY and self.prefix != self.lengths
+        self.backend = backend or ("two-call" if two else "mask")
+        if self.backend == "two-call":
+            self._attend = _grouped(self.prefix, place)
+        elif self.backend == "mask":
+            self._attend = _dense(self.prefix, length, self.prefix == self.lengths, place)
+        else:
+            self._attend = _flex(name, self.prefix, batch, length, place)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self._attend(q, k, v)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, prefix: Lengths, *, lengths: Lengths | None = None, backend: str | None = None
+) -> Tensor:
+    """Scaled dot-product attention under the prefix-LM mask.
+
+    softmax(q k^T / sqrt(D) where `mask`, else -inf) v, computed as two attentions without a mask, one after the
+    other in the rows (equation `prefix-lm:two-call`): prefix rows over the prefix, target rows over everything
+    causally, aligned at the bottom right.
+
+    Args:
+        q, k, v: (B, H, S, D), floating, of one dtype and device; float32 or float64 on the CPU for the accuracy stated.
+        prefix: s, an int or B ints (int tensor or sequence), 0 <= s <= n.
+        lengths: n, valid lengths, an int or B ints, or None. Padding needs no mask either: it is on the right, and
+            neither the prefix nor a causal row before it sees it.
+        backend: None picks. "two-call": the form above, sequences with the same s together. "mask": one call with
+            the dense mask. "flex": FlexAttention.
+
+    Returns:
+        (B, H, S, D) in the dtype of q; rows of padding are 0.
+
+    Raises:
+        TypeError: not floating tensors, not ints.
+        ValueError: different or empty shapes, s or n out of range; "flex" where it is impossible: gradients on a CPU,
+            a GPU below compute capability 8.0.
+
+    The commonest surprise: `is_causal=True` with fewer queries than keys is aligned at the top left, so that the first
+    target row sees one key. First derivatives only: the fused kernels have no double backward.
+
+    Source: the chapter `prefix-lm`.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 4, 6, 8)
+        >>> dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask(3, 6))
+        >>> torch.allclose(attention(q, k, v, 3), dense, atol=1e-6)
+        True
+    """
+    for argument, t in (("q", q), ("k", k), ("v", v)):
+        floating("attention", argument, t)
+        if t.dim() != 4 or t.shape != q.shape or t.dtype != q.dtype or t.device != q.device:
+            raise ValueError(
+                f"attention: {argument} is {tuple(t.shape)} {t.dtype} on {t.device}, must be (B, H, S, D) like q, "
+                f"{tuple(q.shape)} {q.dtype} on {q.device}. Reshape or convert it."
+            )
+    B, _, S, _ = q.shape
+    layout = Layout(prefix, B, S, lengths=lengths, device=q.device, backend=backend, name="attention")
+    out = layout(q, k, v)
+    if layout.lengths is None:
+        return out
+    padding = torch.arange(S) >= torch.tensor(layout.lengths)[:, None]  # (1 or B, S)
+    return out.masked_fill(padding.to(q.device)[:, None, :, None], 0)
+
+
+def attention_ref(q: Tensor, k: Tensor, v: Tensor, prefix: Lengths, *, lengths: Lengths | None = None) -> Tensor:
+    """Attention under the prefix-LM mask by its formula. The reference of `attention`.
+
+    softmax(q k^T / sqrt(D) where `mask`, else -inf) v (equation `prefix-lm:attention`), rows of padding 0.
+
+    Args:
+        q, k, v, prefix, lengths: as `attention`; computed in their dtype, pass float64 to compare with it.
+
+    Returns:
+        (B, H, S, D).
+
+    Raises:
+        TypeError, ValueError: as `mask`.
+
+    The commonest surprise: B H S^2 weights in memory.
+
+    Source: Vaswani et al., arXiv 1706.03762, equation 1.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 1, 3, 2)
+        >>> bool((attention_ref(q, k, v, 0)[0, 0, 0] == v[0, 0, 0]).all())  # the first causal row sees itself alone
+        True
+    """
+    S = q.shape[2]
+    seen = mask(prefix, S).to(q.device)  # (S, S) or (B, S, S)
+    scores = (q @ k.mT / q.shape[3] ** 0.5).masked_fill(~(seen if seen.dim() == 2 else seen[:, None]), -torch.inf)
+    out = scores.softmax(-1) @ v
+    if lengths is None:
+        return out
+    _, n = _check_lengths("attention_ref", prefix, S, lengths)
+    return out * (torch.arange(S) < torch.tensor(n)[:, None]).to(q)[:, None, :, None]  # (1 or B, 1, S, 1)
+
+
+def _grouped(prefix: list[int], device: torch.device) -> Attend:
+    groups = sorted(set(prefix))
+    counts = [prefix.count(s) for s in groups]
+    order = torch.tensor(sorted(range(len(prefix)), key=prefix.__getitem__), device=device)  # those of a group together
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if len(groups) == 1:
+            return _two_call(q, k, v, groups[0])
+        # Split, not sliced: backward, a split is one concatenation, and B slices are B sums of full size.
+        parts = zip(*(t.index_select(0, order).split(counts) for t in (q, k, v)), groups, strict=True)
+        return torch.cat([_two_call(a, b, c, s) for a, b, c, s in parts]).index_select(0, order.argsort())
+
+    return attend
+
+
+def _two_call(q: Tensor, k: Tensor, v: Tensor, s: int) -> Tensor:
+    S = q.shape[2]
+    if s == S:
+        return F.scaled_dot_product_attention(q, k, v)
+    if s == 0:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    head, tail = q.split([s, S - s], 2)
+    top = F.scaled_dot_product_attention(head, k[:, :, :s], v[:, :, :s])
+    return torch.cat([top, *(_targets_flash if q.is_cuda else _targets_blocks)(tail, k, v)], 2)
+
+
+def _targets_flash(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    from torch.nn.attention.bias import causal_lower_right  # here: it imports the whole compiler
+
+    bias = causal_lower_right(q.shape[2], k.shape[2])
+    return [F.scaled_dot_product_attention(q, k, v, attn_mask=bias)]
+
+
+def _targets_blocks(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    """Without a kernel aligned at the bottom right: rows in blocks, each over the keys up to its end."""
+    end, outs = k.shape[2] - q.shape[2], []
+    for rows in q.split(BLOCK, 2):
+        start, end = end, end + rows.shape[2]
+        seen = torch.ones(end - start, end, dtype=torch.bool, device=q.device).tril(start)
+        outs.append(F.scaled_dot_product_attention(rows, k[:, :, :end], v[:, :, :end], attn_mask=seen))
+    return outs
+
+
+def _dense(prefix: list[int], length: int, source_only: bool, device: torch.device) -> Attend:
+    if source_only:  # every real row sees what is not padding
+        seen = torch.arange(length) < torch.tensor(prefix).clamp(min=1)[:, None, None]  # (B, 1, S)
+    else:
+        seen = mask(prefix, length)  # (1 or B, S, S)
+    seen = seen[:, None].to(device)
+    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+def _flex(name: str, prefix: list[int], batch: int, length: int, device: torch.device) -> Attend:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # here: it imports the compiler
+
+    gpu = device.type == "cuda"
+    if gpu and torch.cuda.get_device_capability(device) < (8, 0):
+        raise ValueError(
+            f"{name}: backend is 'flex', must be another on a GPU below compute capability 8.0, where FlexAttention "
+            "has no kernel. Use 'two-call'."
+        )
+    limits = torch.tensor(prefix * (batch // len(prefix)), device=device)  # (B,)
+    blocks = create_block_mask(
+        lambda b, h, i, j: (j < limits[b]) | (j <= i), B=batch, H=None, Q_LEN=length, KV_LEN=length, device=str(device)
+    )
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if gpu:
+            return _compiled(flex_attention)(q, k, v, block_mask=blocks)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
+            raise ValueError(
+                f"{name}: backend is 'flex', must be another for gradients on the {device.type}: FlexAttention has no "
+                "backward there. Use 'two-call' or 'mask', or torch.no_grad()."
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+            return flex_attention(q.detach(), k.detach(), v.detach(), block_mask=blocks)  # refuses even under no_grad
+
+    return attend
+
+
+@functools.cache
+def _compiled(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(f)
+
+
+def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | None) -> tuple[list[int], list[int]]:
+    """Prefix and valid lengths as lists of one length, 0 <= s <= n <= S."""
+    s = _ints(name, "prefix", prefix)
+    n = [length] if lengths is None else _ints(name, "lengths", lengths)
+    if len(s) != len(n) and 1 not in (len(s), len(n)):
+        raise ValueError(
+            f"{name}: prefix has {len(s)} entries and lengths {len(n)}, must be equally many. Give one a sequence."
+        )
+    s, n = s * max(1, len(n) // len(s)), n * max(1, len(s) // len(n))
+    if min(n) < 0 or max(n) > length:
+        raise ValueError(f"{name}: lengths is {n}, must be from 0 to {length}. Count the tokens before the padding.")
+    if min(s) < 0 or any(a > b for a, b in zip(s, n, strict=True)):
+        rule = f"must be from 0 to the valid length, {n}. The prefix is part of the sequence."
+        raise ValueError(f"{name}: prefix is {s}, {rule}")
+    return s, n
+
+
+def _ints(name: str, argument: str, value: Lengths) -> list[int]:
+    found = value.reshape(-1).tolist() if isinstance(value, Tensor) else [value] if isinstance(value, int) else value
+    if not isinstance(found, Sequence) or any(isinstance(x, bool) or not isinstance(x, int) for x in found):
+        raise TypeError(f"{name}: {argument} is {value!r}, must be an int or ints. Pass an int tensor of shape (B,).")
+    if not found or (isinstance(value, Tensor) and value.dim() > 1):
+        raise ValueError(f"{name}: {argument} is {value!r}, must be one int or (B,) ints. Skip empty batches.")
+    return list(found)

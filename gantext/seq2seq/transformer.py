@@ -1,0 +1,396 @@
+"""A small Transformer that is a prefix-LM, and BERT when given its weights.
+
+The chapter is `prefix-lm`; attention is `gantext.seq2seq.prefixlm.attention`, decoding is `gantext.seq2seq.decoding`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gantext._checks import check_count, check_number
+from gantext.seq2seq.prefixlm import Attend, Layout, Lengths
+
+__all__ = ["Block", "Config", "Transformer"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+_NAMES = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}  # of transformers
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a `Transformer` is made of.
+
+    Args:
+        vocabulary: V >= 2, number of tokens.
+        width: D >= 1, a multiple of heads; heads H >= 1; layers >= 1.
+        inner: width of the feed-forward layer; None: 4 D.
+        positions: longest sequence, of source and target together.
+        segments: number of segment embeddings; 2: source and target, 0: none.
+        norm: "pre" normalises the input of each sublayer and the last output, "post" each sublayer's sum and the
+            embedding, as BERT does.
+        shift: add two learned linear maps of the previous and of the second previous token's embedding to the input,
+            a causal convolution of width 3.
+        transform: BERT's dense layer, activation and norm before the output layer.
+        activation: "gelu", "gelu_tanh" or "relu".
+        causal: the prefix too sees only what is before it: an ordinary language model.
+        dropout: of embeddings and sublayers, not of attention weights; eps: of the norms.
+    Raises:
+        TypeError, ValueError: another kind, or a value out of range.
+
+    The commonest surprise: the output layer is the token embedding, always.
+
+    Example:
+        >>> Config(100, width=32).inner
+        128
+    """
+
+    vocabulary: int
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    inner: int | None = None
+    positions: int = 512
+    segments: int = 2
+    norm: str = "pre"
+    shift: bool = False
+    transform: bool = False
+    activation: str = "gelu"
+    causal: bool = False
+    dropout: float = 0.0
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.inner is None:
+            object.__setattr__(self, "inner", 4 * self.width)
+        least = {"vocabulary": 2, "width": 1, "layers": 1, "heads": 1, "inner": 1, "positions": 1, "segments": 0}
+        for field, low in least.items():
+            check_count("Config", field, getattr(self, field), low)
+        for field, values in (("norm", ("pre", "post")), ("activation", tuple(ACTIVATIONS))):
+            if getattr(self, field) not in values:
+                raise ValueError(f"Config: {field} is {getattr(self, field)!r}, must be one of {values}. Choose one.")
+        check_number("Config", "eps", self.eps, 0)
+        check_number("Config", "dropout", self.dropout, 0, included=True)
+        if self.dropout >= 1:
+            raise ValueError(f"Config: dropout is {self.dropout}, must be below 1. 0.1 is usual, 0 for small models.")
+        if self.width % self.heads:
+            raise ValueError(f"Config: width is {self.width}, must be a multiple of heads, {self.heads}. Change one.")
+
+
+class Block(nn.Module):
+    """One layer: attention and a feed-forward net, each added to its input; pre-norm or post-norm.
+
+    It does not know the mask nor the cache: `attend` takes q, k, v (B, H, R, D/H) of the R rows given and returns
+    what they attend to, of the shape of q.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        D, inner = config.width, config.inner or 0
+        self.heads, self.pre = config.heads, config.norm == "pre"
+        self.norm1, self.norm2 = nn.LayerNorm(D, config.eps), nn.LayerNorm(D, config.eps)
+        self.qkv, self.out = nn.Linear(D, 3 * D), nn.Linear(D, D)
+        self.up, self.down = nn.Linear(D, inner), nn.Linear(inner, D)
+        self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """The layer's output (B, R, D); with rows (B, R') that of these alone, (B, R', D)."""
+        a = self._attention(self.norm1(x) if self.pre else x, attend, rows)
+        x = _take(x, rows) + a
+        if self.pre:
+            return x + self._feed(self.norm2(x))
+        x = self.norm1(x)
+        return self.norm2(x + self._feed(x))
+
+    def _attention(self, x: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
+        heads = lambda t: t.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, R, D) -> (B, H, R, D/H)
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.dropout(self.out(attend(heads(_take(q, rows)), heads(k), heads(v)).transpose(1, 2).flatten(2)))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.dropout(self.down(self.activation(self.up(x))))
+
+
+class Transformer(nn.Module):
+    """Source and target in one sequence: a prefix-LM from token ids to hidden states, and from them to logits.
+
+    Inputs are token, position and segment embeddings; the output layer is the token embedding with a bias (equation
+    `prefix-lm:likelihood` is its `loss`). `hidden` and `logits` are apart so that the vocabulary, most of the
+    work in a small model, is computed only where a target is.
+
+    All norms are `nn.LayerNorm` modules, called with (B, R, D), row b of sequence b: in training R = S, in decoding
+    the beams. They may be replaced in place by any module that takes and returns that.
+
+    Args:
+        config: see `Config`.
+
+    The commonest surprise: rows of padding hold finite numbers without meaning; do not average over them.
+
+    Source: Vaswani et al., arXiv 1706.03762; Devlin et al., arXiv 1810.04805; Dong et al., arXiv 1905.03197.
+
+    Example:
+        >>> model = Transformer(Config(50, width=16, layers=2, heads=2))
+        >>> tokens = torch.tensor([[2, 7, 8, 3, 9, 3, 0]])  # [CLS] 7 8 [SEP] 9 [SEP], and padding
+        >>> h = model.hidden(tokens, prefix=4, lengths=6)
+        >>> h.shape, model.logits(h[:, 3]).shape
+        (torch.Size([1, 7, 16]), torch.Size([1, 50]))
+        >>> model.loss(tokens, prefix=4, lengths=6).shape  # 9 and [SEP], given what is before them
+        torch.Size([])
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"Transformer: config is {type(config).__name__}, must be a Config. Write Config(vocabulary)."
+            )
+        D, V = config.width, config.vocabulary
+        self.config = config
+        self.tokens, self.positions = nn.Embedding(V, D), nn.Embedding(config.positions, D)
+        self.segments = nn.Embedding(config.segments, D) if config.segments else None
+        self.previous = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in range(2 if config.shift else 0))
+        self.norm = nn.LayerNorm(D, config.eps)  # of the embedding in post-norm, of the last layer in pre-norm
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.transform = nn.Linear(D, D) if config.transform else None
+        self.transform_norm = nn.LayerNorm(D, config.eps) if config.transform else None
+        self.bias = nn.Parameter(torch.zeros(V))
+        self.dropout = nn.Dropout(config.dropout)
+        self.apply(self._start)
+
+    @staticmethod
+    def _start(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        prefix: Lengths,
+        lengths: Lengths | None = None,
+        *,
+        segments: Tensor | None = None,
+        backend: str | None = None,
+    ) -> Tensor:
+        """Hidden states of whole sequences.
+
+        Args:
+            tokens: (B, S) int64, padded on the right with any token.
+            prefix: s, an int or B ints, 0 <= s <= n: length of the source.
+            lengths: n, an int or B ints: valid lengths; None: S.
+            segments: (B, S) int64; None: 0 in the prefix and 1 from s on.
+            backend: of `gantext.seq2seq.prefixlm.attention`.
+        Returns:
+            (B, S, D); rows from n on have no meaning.
+        Raises:
+            TypeError, ValueError: tokens not (B, S) int64 within the vocabulary, S beyond the positions; others as
+                `attention`.
+        """
+        self.check(tokens)
+        B, S = tokens.shape
+        # Built even if causal, so that a wrong prefix is an error all the same.
+        layout = Layout(prefix, B, S, lengths=lengths, device=tokens.device, backend=backend, name="hidden")
+        start = torch.tensor(layout.prefix, device=tokens.device)[:, None]  # (1 or B, 1)
+        if self.config.causal:
+            layout = Layout(0, B, S, device=tokens.device, backend=backend, name="hidden")
+        place = torch.arange(S, device=tokens.device)
+        if segments is None:
+            segments = (place >= start).long().expand(B, S)
+        return self.run(tokens, place.expand(B, S), segments, _before(tokens), [layout] * self.config.layers)
+
+    def run(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        segments: Tensor,
+        before: tuple[Tensor, Tensor],
+        attends: list[Attend],
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states (B, R, D) of R rows a sequence, wherever they stand: nothing is checked.
+
+        Args:
+            tokens, positions, segments: (B, R) int64.
+            before: the previous and the second previous token of each row, (B, R) each, -1 where there is none.
+            attends: for each layer, what q, k, v of these rows attend to; see `Block`.
+            rows: (B, R') int64, the rows that are wanted; None: all R.
+        """
+        x = self.tokens(tokens) + self.positions(positions)
+        if self.segments is not None:
+            x = x + self.segments(segments.clamp(max=self.config.segments - 1))
+        for linear, earlier in zip(self.previous, before, strict=False):  # none without shift
+            x = x + linear(self.tokens(earlier.clamp(min=0)) * (earlier >= 0)[..., None])
+        pre = self.config.norm == "pre"
+        x = self.dropout(x if pre else self.norm(x))
+        *early, last = zip(self.blocks, attends, strict=True)
+        for block, attend in early:
+            x = block(x, attend)
+        x = last[0](x, last[1], rows)
+        return self.norm(x) if pre else x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of all tokens, (..., V), for hidden states (..., D): call it with the rows that need them."""
+        if self.transform is not None and self.transform_norm is not None:
+            hidden = self.transform_norm(ACTIVATIONS[self.config.activation](self.transform(hidden)))
+        return F.linear(hidden, self.tokens.weight, self.bias)
+
+    def loss(self, tokens: Tensor, prefix: Lengths, lengths: Lengths | None = None, **options: Any) -> Tensor:
+        """Mean cross-entropy of the target tokens, each predicted from the row before it.
+
+        `-log p(y_r | source, y_<r)`, averaged over all targets of the batch (equation `prefix-lm:likelihood`), the
+        final separator included if it is within the valid length.
+
+        Args:
+            tokens, prefix, lengths, options: as `hidden`. With prefix 0 the first token has no row before it and is
+                not counted.
+        Returns:
+            A scalar.
+        Raises:
+            TypeError, ValueError: as `hidden`; ValueError if no sequence has a target.
+
+        The commonest surprise: the mean is over tokens, so a long answer weighs more than a short one.
+        """
+        h = self.hidden(tokens, prefix, lengths, **options)
+        B, S = tokens.shape
+        column = lambda value: torch.as_tensor(value, device=tokens.device).reshape(-1, 1)  # (1 or B, 1)
+        target = torch.arange(1, S, device=tokens.device).expand(B, -1)  # the position that is predicted
+        counted = (target >= column(prefix)) & (target < column(S if lengths is None else lengths))
+        wanted = tokens[:, 1:][counted]  # (M,)
+        if len(wanted) == 0:
+            raise ValueError(
+                "loss: no sequence has a target beyond its prefix, must be at least one. Append the answer and the "
+                "separator to the source."
+            )
+        return F.cross_entropy(self.logits(h[:, :-1][counted]), wanted)
+
+    def check(self, tokens: Tensor, most: int = 0) -> None:
+        """Tokens (B, S), with room for `most` more."""
+        if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64:
+            got = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise TypeError(f"Transformer: tokens is {got}, must be torch.int64. Convert it with .long().")
+        if tokens.dim() != 2 or tokens.numel() == 0:
+            raise ValueError(
+                f"Transformer: tokens has shape {tuple(tokens.shape)}, must be (B, S), not empty. A sequence has at "
+                "least its first token."
+            )
+        V, room = self.config.vocabulary, self.config.positions
+        if tokens.shape[1] + most > room:
+            more = f" and {most} new ones" if most else ""
+            raise ValueError(
+                f"Transformer: tokens has {tokens.shape[1]} positions{more}, must be at most {room}. Cut the passage, "
+                "or make a Config with more positions."
+            )
+        low, high = torch.stack(tokens.aminmax()).tolist()  # one host read
+        if low < 0 or high >= V:
+            raise ValueError(
+                f"Transformer: tokens is from {low} to {high}, must be from 0 to {V - 1}. Map unknown tokens to one of "
+                "the vocabulary, and pad with any."
+            )
+
+    @classmethod
+    def from_bert(cls, bert: nn.Module, *, keep: Tensor | None = None, **changes: Any) -> Transformer:
+        """A Transformer with the weights of a Hugging Face BERT.
+
+        Args:
+            bert: `transformers.BertModel`, or a model that has one as `.bert`. The output layer's transform and bias
+                come from `BertForMaskedLM` or `BertForPreTraining`; without one there is no transform and a bias 0.
+            keep: (V',) int64, token ids to keep, in their new order; None: all.
+            changes: of `Config`, such as dropout or causal; not those that give the weights their shapes.
+        Returns:
+            The model, in training mode, weights copied.
+        Raises:
+            TypeError: not such a model.
+            ValueError: an activation, position embedding or shape that this Transformer does not have.
+
+        The commonest surprise: BERT's own output is that of prefix = n, everything seen. A prefix-LM needs fine-tuning.
+
+        Example:
+            `Transformer.from_bert(transformers.BertForMaskedLM.from_pretrained("bert-base-uncased"))`
+        """
+        core: Any = getattr(bert, "bert", bert)
+        head: Any = getattr(getattr(bert, "cls", None), "predictions", None)
+        try:
+            sizes, parts = _bert_parts(core, head)
+        except AttributeError as error:
+            raise TypeError(
+                f"from_bert: bert is {type(bert).__name__}, must be a BERT of transformers ({error}). Load it with "
+                "transformers.BertForMaskedLM.from_pretrained."
+            ) from error
+        source, where = core.config, getattr(core.config, "position_embedding_type", "absolute")
+        if source.hidden_act not in _NAMES or where != "absolute":
+            raise ValueError(
+                f"from_bert: bert has activation {source.hidden_act!r} and positions {where!r}, must be one of "
+                f"{tuple(_NAMES)} and 'absolute'. Take another checkpoint."
+            )
+        sizes |= {"activation": _NAMES[source.hidden_act], "eps": source.layer_norm_eps, "norm": "post"}
+        if keep is not None:
+            sizes["vocabulary"] = len(keep)
+            for name in {"tokens.weight", "bias"} & parts.keys():
+                parts[name] = parts[name][keep]
+        model = cls(Config(**{**sizes, **changes}))
+        own = model.state_dict()
+        for name in sorted(own.keys() | (parts.keys() - {"bias"})):
+            want, got = (tuple(d[name].shape) if name in d else None for d in (own, parts))
+            if want != got and name != "bias":
+                raise ValueError(
+                    f"from_bert: the checkpoint's {name} has shape {got}, must be {want}. Leave out the changes "
+                    "that give another shape, or take another checkpoint."
+                )
+        model.load_state_dict({"bias": own["bias"], **parts})
+        return model
+
+
+def _bert_parts(core: Any, head: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Sizes, and weights by their names here."""
+    layers, embed = list(core.encoder.layer), core.embeddings
+    modules = {
+        "tokens": embed.word_embeddings,
+        "positions": embed.position_embeddings,
+        "segments": embed.token_type_embeddings,
+        "norm": embed.LayerNorm,
+    }
+    parts: dict[str, Tensor] = {}
+    for i, layer in enumerate(layers):
+        own, after = layer.attention.self, layer.attention.output
+        for kind in ("weight", "bias"):
+            parts[f"blocks.{i}.qkv.{kind}"] = torch.cat([getattr(m, kind) for m in (own.query, own.key, own.value)])
+        modules |= {
+            f"blocks.{i}.out": after.dense,
+            f"blocks.{i}.norm1": after.LayerNorm,
+            f"blocks.{i}.up": layer.intermediate.dense,
+            f"blocks.{i}.down": layer.output.dense,
+            f"blocks.{i}.norm2": layer.output.LayerNorm,
+        }
+    if head is not None:
+        modules |= {"transform": head.transform.dense, "transform_norm": head.transform.LayerNorm}
+        parts["bias"] = head.bias
+    parts |= {f"{name}.{kind}": w for name, module in modules.items() for kind, w in module.named_parameters()}
+    sizes = {
+        "vocabulary": len(embed.word_embeddings.weight),
+        "width": core.config.hidden_size,
+        "layers": len(layers),
+        "heads": core.config.num_attention_heads,
+        "inner": core.config.intermediate_size,
+        "positions": len(embed.position_embeddings.weight),
+        "segments": len(embed.token_type_embeddings.weight),
+        "transform": head is not None,
+    }
+    return sizes, parts
+
+
+def _take(x: Tensor, rows: Tensor | None) -> Tensor:
+    return x if rows is None else x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))
+
+
+def _before(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    return F.pad(tokens, (1, 0), value=-1)[:, :-1], F.pad(tokens, (2, 0), value=-1)[:, : tokens.shape[1]]

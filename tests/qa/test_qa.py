@@ -1,0 +1,676 @@
+"""Questions, the files they come from, tokens, training, answers and scores; and what happens with bad input."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import permutations
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gantext.qa import files
+from gantext.qa.files import load
+from gantext.qa.questions import TOKEN, Passage, Record, exact, f1, normalise, parameters, score
+from gantext.qa.reader import Words, answer, batch, fit, muon, sample, source
+from gantext.seq2seq import decoding
+from gantext.seq2seq.transformer import Config, Transformer
+
+LABELS = ["scipy.fft", "scipy.odr", "scipy.cluster", "numpy.fft"]
+
+
+@pytest.fixture(scope="module")
+def questions() -> tuple[list[Record], list[Record]]:
+    return parameters(LABELS, length=40, passages=5, longest=9)
+
+
+# --- questions
+
+
+def test_the_answer_stands_in_the_first_half_of_the_passages(questions: tuple[list[Record], list[Record]]) -> None:
+    for record in [*questions[0], *questions[1]]:
+        held = [p for p in record.passages if p.answer]
+        assert len(record.passages) == 5 and len(held) == 3
+        assert {p.answer for p in held} == set(record.answers)
+        for passage in record.passages:
+            count = len(TOKEN.findall(passage.text))
+            assert 10 <= count <= 40
+            lines = [line for line in passage.text.splitlines() if " : " in line]
+            names = {name.strip("* ") for line in lines for name in line.split(" : ")[0].split(",")}
+            assert (record.question in names) == bool(passage.answer) or not passage.text.startswith(tuple(lines))
+            if passage.answer:
+                assert f": {passage.answer}" in passage.text
+                assert len(TOKEN.findall(passage.answer)) <= 9
+
+
+def test_no_section_is_in_both_halves(questions: tuple[list[Record], list[Record]]) -> None:
+    train, test = ({r.name for r in half} for half in questions)
+    assert train and test and not train & test
+
+
+def test_questions_repeat_and_depend_on_the_seed(questions: tuple[list[Record], list[Record]]) -> None:
+    options = {"length": 40, "passages": 5, "longest": 9}
+    assert parameters(LABELS, **options) == questions
+    assert parameters(LABELS, **options, seed=1)[0] != questions[0]
+
+
+@pytest.mark.parametrize("options", [{"length": 19}, {"passages": 1}, {"longest": 0}, {"length": 20, "longest": 16}])
+def test_questions_refuse_sizes(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="parameters: "):
+        parameters(LABELS, **options)
+
+
+# --- scores
+
+short = st.text("ab 一，ＡB-.", max_size=6)
+
+
+@given(short, st.lists(short, max_size=3))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_f1_counts_characters_with_repetition(prediction: str, accepted: list[str]) -> None:
+    bare = lambda text: "".join(normalise(text).split())
+    mine = bare(prediction)
+    best = 0.0
+    for a in map(bare, accepted):
+        rest, common = list(a), 0
+        for c in mine:
+            if c in rest:
+                rest.remove(c)
+                common += 1
+        if common:
+            precision, recall = common / len(mine), common / len(a)
+            best = max(best, 2 * precision * recall / (precision + recall))
+    if not accepted:
+        best = float(not mine)
+    assert f1(prediction, accepted) == pytest.approx(best)
+    if mine and mine in map(bare, accepted):
+        assert exact(prediction, accepted) == 1
+
+
+def test_edge_cases_of_the_metric() -> None:
+    assert (
+        normalise("　Ｆ１：ａ、b￥") == " f1 a b " and normalise("½ﬁ") == "½ﬁ"
+    )  # width only, no other compatibility form
+    for order in permutations(["ab", "cd", "e"]):
+        assert exact("，".join(order), ["ab cd e"]) == 1
+    assert exact("cd ab", ["x", "ab cd"]) == 0  # parts are those of the first answer
+    assert exact("abcd", ["ab cd"]) == 1 and exact("abd", ["ab cd"]) == 0
+    assert (exact("", ["a"]), f1("", ["a"]), exact("!", ["a"]), f1("!", ["a"])) == (0, 0, 0, 0)
+    assert (exact("", []), f1("", []), exact("a", []), f1("a", [])) == (1, 1, 0, 0)
+    assert exact("a", ["?"]) == 0 == f1("a", ["?"]) and exact("?", ["?"]) == 0
+    assert f1("listen", ["silent"]) == 1 and exact("listen", ["silent"]) == 0 and exact("35", ["3.5"]) == 1
+    assert score(["a", "b"], [["a"], ["bc"]]) == (0.5, pytest.approx((1 + 2 / 3) / 2))
+    assert score(["a", "b"], [["a"], ["bc"]]).final == pytest.approx((0.5 + 5 / 6) / 2)
+    for predictions, accepted in (([], []), (["a"], [])):
+        with pytest.raises(ValueError, match="score: predictions"):
+            score(predictions, accepted)
+
+
+# --- files
+
+SQUAD = {
+    "version": "v2.0",
+    "data": [
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "context": "Rome fell in 476.",
+                    "qas": [
+                        {
+                            "id": "1",
+                            "question": "When?",
+                            "answers": [
+                                {"text": "476", "answer_start": 13},
+                                {"text": "476"},
+                                {"text": "in 476"},
+                            ],
+                        },
+                        {"id": "2", "question": "Why?", "is_impossible": True, "answers": [], "plausible_answers": []},
+                    ],
+                }
+            ],
+        },
+        {
+            "title": "u",
+            "paragraphs": [
+                {"context": "a b", "qas": [{"id": "3", "question": "c?", "answers": [{"text": "b"}]}]},
+            ],
+        },
+    ],
+}
+CMRC = [
+    {
+        "context_id": "D",
+        "context_text": "范廷颂是枢机",
+        "title": "范",
+        "qas": [
+            {"query_id": "D_Q", "query_text": "谁?", "answers": ["范廷颂", "范廷颂是"]},
+        ],
+    }
+]
+SOGOU = [
+    {
+        "id": 7,
+        "question": "哪两条?",
+        "passages": [
+            {"passage": "黄河、长江 和运河", "answer": "黄河 长江"},
+            {"passage": "无", "answer": ""},
+            {"passage": "长江", "answer": "长江"},
+        ],
+    },
+    {"id": "8", "question": "q", "passages": [{"passage": "x", "answer": ""}]},
+]
+RECORDS = {
+    "squad": [
+        Record("1", "When?", (Passage("Rome fell in 476.", "476"),), ("476", "in 476")),
+        Record("2", "Why?", (Passage("Rome fell in 476."),), ()),
+        Record("3", "c?", (Passage("a b", "b"),), ("b",)),
+    ],
+    "cmrc": [Record("D_Q", "谁?", (Passage("范廷颂是枢机", "范廷颂"),), ("范廷颂", "范廷颂是"))],
+    "sogou": [
+        Record(
+            "7",
+            "哪两条?",
+            (Passage("黄河,长江,和运河", "黄河,长江"), Passage("无"), Passage("长江", "长江")),
+            ("黄河 长江", "长江"),
+        ),
+        Record("8", "q", (Passage("x"),), ()),
+    ],
+}
+VALUES: dict[str, Any] = {"squad": SQUAD, "cmrc": CMRC, "sogou": SOGOU}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("kind", VALUES)
+def test_every_layout_in_pieces(kind: str, indent: int | None, chunk: int, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(files, "_CHUNK", chunk)
+    file = tmp_path / "file.json"
+    file.write_text("\ufeff \n" + json.dumps(VALUES[kind], indent=indent, ensure_ascii=indent is None) + "\n", "utf-8")
+    assert list(load(file)) == RECORDS[kind]
+
+
+@pytest.mark.parametrize("kind", ["cmrc", "sogou"])
+def test_an_element_a_line(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_text("\n\n".join(json.dumps(element) for element in VALUES[kind]), "utf-8")
+    assert list(load(file)) == RECORDS[kind]
+
+
+def test_malformed_records_are_reported_with_their_line(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    bad = [SOGOU[0], {"id": "9", "question": "q"}, 3, {"id": "9", "question": "", "passages": []}, SOGOU[1]]
+    file.write_text("[\n" + ",\n".join(json.dumps(element) for element in bad) + "\n]", "utf-8")
+    found = load(file)
+    assert next(found) == RECORDS["sogou"][0]
+    with pytest.raises(ValueError, match=r"file\.json, line 3: no 'passages'"):
+        next(found)
+    skipped: list[str] = []
+    assert list(load(file, skipped=skipped)) == RECORDS["sogou"]
+    assert [report.split(", line ")[1][:1] for report in skipped] == ["3", "4", "5"]
+    with pytest.raises(TypeError, match="skipped is bool"):
+        load(file, skipped=True)  # pyright: ignore[reportArgumentType]  # the mistake that is tested
+
+
+def test_lines_are_counted_where_records_take_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(text := json.dumps([SOGOU[0], SOGOU[1], {"id": "9"}], indent=1), "utf-8")
+    line = text[: text.index('"9"')].count("\n")
+    for chunk in (5, 1 << 16):
+        monkeypatch.setattr(files, "_CHUNK", chunk)
+        with pytest.raises(ValueError, match=rf"line {line}: no 'passages'"):
+            list(load(file))
+
+
+def test_a_number_at_the_end_of_a_piece_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_CHUNK", 1)
+    monkeypatch.setattr(files, "_LINE", 1)
+    file = tmp_path / "file.json"
+    file.write_text("[12]", "utf-8")
+    with pytest.raises(ValueError, match="int in place of an object"):
+        list(load(file))
+
+
+def test_an_answer_that_is_not_in_the_passage_is_malformed(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(json.dumps(CMRC).replace(json.dumps("范廷颂是")[1:-1] + '"]', 'nobody"]'), "utf-8")
+    with pytest.raises(ValueError, match="question D_Q: answer 'nobody' does not stand in the passage"):
+        list(load(file))
+
+
+def test_a_damaged_line_is_skipped_on_request_only(tmp_path: Path) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_text("\n".join([json.dumps(SOGOU[0]), '{"id": ', json.dumps(SOGOU[1])]), "utf-8")
+    with pytest.raises(ValueError, match=r"line 2: not JSON"):
+        list(load(file))
+    skipped: list[str] = []
+    assert list(load(file, skipped=skipped)) == RECORDS["sogou"] and len(skipped) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": 1, "quest',
+        "[1 2]",
+        "[",
+        "",
+        "3",
+        '{"version": 1, "data": 3}',
+        '["a"; 1]',
+        "[] 3",
+        '{"version":\n 1}',
+        '{"a": 1, "b" 2}',
+    ],
+)
+def test_what_is_not_json_is_never_skipped(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=r"load: .*file\.json[,:]"):
+        list(load(file, skipped=[] if "3}" not in text else None))
+
+
+def test_a_file_is_read_as_it_is_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(files, "_CHUNK", 256)
+    file = tmp_path / "file.json"
+    file.write_text("[" + ",\n".join([json.dumps(SOGOU[1])] * 500) + ", {broken", "utf-8")
+    read: list[int] = []
+    fetch = files._Stream.more
+    monkeypatch.setattr(files, "_LINE", 64)
+    monkeypatch.setattr(files._Stream, "more", lambda self: (fetch(self), read.append(len(self.text)))[0])
+    line = tmp_path / "line.json"
+    line.write_text("[" + ",".join([json.dumps(SOGOU[1])] * 500) + "]", "utf-8")
+    found = load(line)
+    assert [next(found) for _ in range(3)] == [RECORDS["sogou"][1]] * 3
+    assert max(read) < 2000  # characters held, of 33,000
+    found = load(file)
+    assert [next(found) for _ in range(500)] == [RECORDS["sogou"][1]] * 500  # the damage lies behind them
+    with pytest.raises(ValueError, match="line 500: not JSON"):
+        next(found)
+    with pytest.raises(FileNotFoundError):
+        next(load(tmp_path / "none.json"))
+
+
+# --- tokens
+
+
+def bert(tmp_path: Path) -> Any:
+    import transformers  # takes seconds, and most tests here need none of it
+
+    file = tmp_path / "vocab.txt"
+    file.write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "float", "##s", "int", "a", "b", ":", ","])
+    )
+    return transformers.BertTokenizerFast(str(file))  # pyright: ignore[reportAttributeAccessIssue]  # made when asked for
+
+
+def test_sources_of_words_and_of_a_bert_tokenizer(tmp_path: Path) -> None:
+    text = "a: floats, b : int"
+    words = Words([text], least=1)
+    read = source(words, text, "b")
+    assert [words.words[t] for t in read.tokens] == ["[CLS]", *"a : floats , b : int".split(), "[SEP]", "b", "[SEP]"]
+    assert [text[slice(*span)] for span in read.spans] == "a : floats , b : int".split()
+    assert read.find(words("b: int")["input_ids"]) == (11, 18) and read.find([]) is None
+    assert read.find(words(": int,")["input_ids"]) is None and read.find(words(":")["input_ids"]) == (1, 2)
+    hugging = bert(tmp_path)
+    read = source(hugging, text, "b")
+    assert hugging.convert_ids_to_tokens(read.tokens) == [
+        "[CLS]",
+        "a",
+        ":",
+        "float",
+        "##s",
+        ",",
+        "b",
+        ":",
+        "int",
+        "[SEP]",
+        "b",
+        "[SEP]",
+    ]
+    found = read.find(hugging("floats", add_special_tokens=False)["input_ids"])
+    assert found is not None and text[slice(*found)] == "floats"
+
+
+def test_sources_are_cut_and_errors_say_what_to_do(tmp_path: Path) -> None:
+    words = Words(["a b c d e"], least=1)
+    read = source(words, "a b c d e", "a b c", length=5, question_length=2)
+    assert [words.words[t] for t in read.tokens] == ["[CLS]", "a", "b", "c", "[SEP]", "a", "[SEP]"]
+    for passage, question in ((" ", "a"), ("a", "")):
+        with pytest.raises(ValueError, match="must have at least one token"):
+            source(words, passage, question)
+    with pytest.raises(TypeError, match="question is int"):
+        source(words, "a", 3)  # pyright: ignore[reportArgumentType]  # the mistake that is tested
+    with pytest.raises(ValueError, match="length is 2"):
+        source(words, "a", "b", length=2)
+    hugging = bert(tmp_path)
+    hugging.sep_token = None
+    with pytest.raises(ValueError, match="sep_token_id None"):
+        source(hugging, "a", "b")
+
+
+def test_words_count_and_unknown() -> None:
+    words = Words(["a a b", "b c"], least=2)
+    assert words.words == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"] and len(words) == 6
+    assert words("c a?")["input_ids"] == [1, 4, 1] and words.decode([4, 1]) == "a [UNK]"
+    assert Counter(words("n_x-1")["offset_mapping"]) == Counter([(0, 3), (3, 4), (4, 5)])
+    with pytest.raises(ValueError, match="least is 0"):
+        Words(["a"], least=0)
+
+
+def test_targets() -> None:
+    words = Words(["a b c d , e"], least=1)
+    passages = (Passage("a b c", "b c"), Passage("d e"), Passage("b , c , e"))
+    record = Record("r", "a", passages, ("c b", "e"))
+    target = lambda number, **options: words.decode(
+        (lambda pair: pair[0][pair[1] :])(sample(record, number, words, **options))
+    )
+    assert target(0) == "b c [SEP]" and target(1) == "[SEP]" and target(2) == "[SEP]"
+    assert target(0, length=4) == "[SEP]"  # what is cut off cannot be asked for
+    assert target(0, longest=1) == "b [SEP]"
+    assert target(0, distant=True) == "c , b [SEP]"  # both parts stand there, in whatever order
+    assert target(1, distant=True) == "e [SEP]" and target(2, distant=True) == "c , b [SEP]"
+    assert target(2, distant=True, length=5) == "c , b [SEP]" and target(2, distant=True, length=4) == "[SEP]"
+    with pytest.raises(ValueError, match="number is 3"):
+        sample(record, 3, words)
+    tokens, prefix, lengths = batch([sample(record, k, words) for k in (0, 1)], pad=0)
+    assert tokens.shape == (2, 10) and prefix == [7, 6] and lengths == [10, 7] and (tokens[1, 7:] == 0).all()
+    with pytest.raises(ValueError, match="samples is empty"):
+        batch([])
+
+
+# --- training and answering
+
+NAMES, TYPES = "abcdefgh", ["int", "float", "str", "bool", "list of int"]
+
+
+def toy(n: int, seed: int) -> list[Record]:
+    """Two parameters a passage; the question is one of them, or in every third passage none."""
+    rng, made = torch.Generator().manual_seed(seed), []
+    draw = lambda k: int(torch.randint(k, (1,), generator=rng))
+    for k in range(n):
+        name = NAMES[draw(8)]
+        kind, found = TYPES[draw(5)], []
+        for number in range(3):
+            others = [c for c in NAMES if c != name]
+            lines = [f"{others[draw(7)]} : {TYPES[draw(5)]} ;" for _ in range(2)]
+            if number < 2:
+                lines[draw(2)] = f"{name} : {kind} ;"
+            found.append(Passage(" ".join(lines), kind if number < 2 else ""))
+        made.append(Record(str(k), name, tuple(found), (kind,)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Transformer, Words, list[float], list[Record]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train, test = toy(600, 0), toy(60, 1)
+    words = Words(p.text for r in train for p in r.passages)
+    torch.manual_seed(0)
+    model = Transformer(Config(len(words), width=32, layers=2, heads=2, positions=32, shift=True))
+    losses = fit(model, train, words, steps=300, batch_size=16, warmup=20, progress=False)
+    torch.set_num_threads(threads)
+    return model, words, losses, test
+
+
+def test_reading_is_learned(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
+    model, words, losses, test = trained
+    assert len(losses) == 300 and sum(losses[-20:]) / 20 < 0.3 < losses[0]
+    read = answer(model, test, words, steps=6)
+    found = score([r.text for r in read], [r.answers for r in test])
+    assert found.em > 0.8
+    decided = [
+        bool(p.answer) == a
+        for record, r in zip(test, read, strict=True)
+        for p, a in zip(record.passages, r.alive, strict=True)
+    ]
+    assert sum(decided) > 0.9 * len(decided)
+    assert (
+        score([r.text for r in answer(model, test, words, steps=6, exclude=False)], [r.answers for r in test]).em
+        <= found.em
+    )
+    for record, r in zip(test, read, strict=True):
+        for passage, place, votes in zip(record.passages, r.places, r.alive, strict=True):
+            if place and votes:
+                assert passage.text[slice(*place)].lower() == r.text.lower()
+        assert not r.text or any(r.text in p.text for p in record.passages)
+        assert all((e > 0.5) <= (not a) for e, a in zip(r.empty, r.alive, strict=True))
+
+
+def test_an_answer_does_not_depend_on_its_batch(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
+    model, words, _, test = trained
+    some = [record._replace(passages=record.passages[: 1 + k % 3]) for k, record in enumerate(test[:9])]
+    together = answer(model, some, words, steps=6)
+    for size in (1, 4):
+        apart = answer(model, some, words, steps=6, batch_size=size)
+        assert [(r.text, r.places, r.alive) for r in apart] == [(r.text, r.places, r.alive) for r in together]
+    assert [len(r.places) for r in together] == [len(r.passages) for r in some]
+
+
+def test_answers_without_a_passage_that_knows(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
+    model, words, _, test = trained
+    lonely = [record._replace(passages=record.passages[2:]) for record in test]
+    read = answer(model, lonely, words, steps=6)
+    silent = [r for r in read if not any(r.alive)]
+    assert len(silent) > 0.8 * len(read)
+    assert all(r.text == "" and r.tokens == [] and r.places == (None,) for r in silent)
+    with pytest.raises(ValueError, match="record '0' has no passages"):
+        answer(model, [test[0]._replace(passages=())], words)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        answer(model, test, words, batch_size=0)
+    assert answer(model, [], words) == []
+
+
+def test_the_text_is_that_of_a_passage_that_voted(
+    trained: tuple[Transformer, Words, list[float], list[Record]],
+) -> None:
+    model, words = trained[:2]
+    silent, speaks = Passage("b : list  of  int ; c : str ;"), Passage("c : bool ; a : list of int ;")
+    (read,) = answer(model, [Record("x", "a", (silent, speaks), ())], words, steps=6)
+    assert read.alive == (False, True) and None not in read.places and read.text == "list of int"
+
+
+def test_only_the_passage_may_be_copied(
+    trained: tuple[Transformer, Words, list[float], list[Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, words, _, test = trained
+    seen: dict[str, Any] = {}
+    search = decoding.beam_search
+    monkeypatch.setattr(
+        "gantext.qa.reader.beam_search", lambda *args, **more: search(*args, **(seen.update(more) or more))
+    )
+    record = Record("x", "a", (Passage("a : int ;"), Passage("b : float")), ())
+    answer(model, [record], words, steps=3)
+    assert seen["spans"].int().tolist() == [[[0, 1, 1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 0, 0, 0, 0]]]
+    answer(model, [record, test[0]], words, steps=3)
+    assert seen["valid"].tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_free_answers_are_spelled_by_the_tokenizer(
+    trained: tuple[Transformer, Words, list[float], list[Record]],
+) -> None:
+    model, words, _, test = trained
+    one = Record("x", "a", (Passage("a : list of int ;"),), ("",))
+    (read,) = answer(model, [one], words, spans=False, exclude=False, steps=6, vote=decoding.largest)
+    assert read.text in (words.decode(read.tokens), "list of int")
+    (read,) = answer(model, [test[0]], words, steps=2)
+    assert len(read.tokens) <= 2
+
+
+def test_training_repeats_and_refuses(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
+    words, records = trained[1], toy(20, 2)
+    losses = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+        losses.append(fit(model, records, words, steps=4, batch_size=8, seed=seed, progress=False))
+        assert not model.training
+    assert losses[0] == losses[1] != losses[2]
+    with pytest.raises(ValueError, match="steps is 0"):
+        fit(model, records, words, steps=0, progress=False)
+    with pytest.raises(ValueError, match="warmup is -1"):
+        fit(model, records, words, steps=1, warmup=-1, progress=False)
+    with pytest.raises(ValueError, match="records is empty"):
+        fit(model, [], words, steps=1, progress=False)
+    with pytest.raises(ValueError, match="at most 8"):  # a passage longer than the model
+        fit(
+            Transformer(Config(len(words), width=8, layers=1, heads=1, positions=8)),
+            records,
+            words,
+            steps=1,
+            progress=False,
+        )
+    with torch.no_grad():
+        model.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="step 1"):
+        fit(model, records, words, steps=2, progress=False)
+
+
+class Crash(Exception):
+    pass
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, file = toy(20, 2), tmp_path / "run.pt"
+    words = Words(p.text for r in records for p in r.passages)
+
+    def train(model: Transformer | None = None, **options: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
+        torch.manual_seed(options.pop("start", 0))
+        model = model or Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+        options = cast(Any, {"steps": 9, "batch_size": 8, "warmup": 2, "progress": False} | options)
+        return fit(model, records, words, **options), model.state_dict()
+
+    losses, weights = train()
+    calls = iter(range(9))
+
+    def crash(*arguments: Any, **more: Any) -> torch.Tensor:
+        if next(calls) == 7:
+            raise Crash
+        return plain(*arguments, **more)
+
+    plain = Transformer.loss
+    monkeypatch.setattr(Transformer, "loss", crash)
+    with pytest.raises(Crash):
+        train(checkpoint=file, save_every=3)
+    assert torch.load(file, weights_only=True)["step"] == 6 and [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+    seen: list[int] = []
+    monkeypatch.setattr(Transformer, "loss", lambda *a, **more: (seen.append(1), plain(*a, **more))[1])
+    resumed, again = train(checkpoint=file, save_every=3, start=1)
+    assert resumed == losses and len(seen) == 3
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    finished, again = train(checkpoint=str(file), start=2)  # nothing is left to do
+    assert finished == losses and len(seen) == 3
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_scaled_losses_train_alike() -> None:
+    """As 16-bit training on a GPU has them: gradients are clipped, and each optimizer steps, by the true ones."""
+    from accelerate import Accelerator
+
+    records = toy(20, 2)
+    words = Words(p.text for r in records for p in r.passages)
+
+    def train(scaler: torch.amp.GradScaler | None) -> list[float]:
+        torch.manual_seed(0)
+        model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+        accelerator = Accelerator()
+        accelerator.scaler = scaler
+        return fit(model, records, words, steps=8, batch_size=8, warmup=2, progress=False, accelerator=accelerator)
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=3)
+    assert train(scaler) == pytest.approx(train(None), rel=1e-5)
+    assert scaler.get_scale() == 2.0**14  # grew after steps 3 and 6, once for both optimizers
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"steps": 5}, "steps"),
+        ({"batch_size": 3}, "batch_size"),
+        ({"seed": 1}, "seed"),
+        ({"warmup": 0}, "warmup"),
+        ({"distant": True}, "distant"),
+        ({"length": 20}, "lengths"),
+        ({"optimizers": lambda net: [torch.optim.Adam(net.parameters())]}, "optimizers"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(options: dict[str, Any], named: str, tmp_path: Path) -> None:
+    records = toy(6, 2)
+    words = Words(p.text for r in records for p in r.passages)
+    model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+    usual: Any = {"steps": 2, "batch_size": 2, "progress": False, "checkpoint": tmp_path / "run.pt"}
+    fit(model, records, words, **usual)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=rf"has another {named}, must be of the same recipe"):
+        fit(model, records, words, **usual | options)
+    causal = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32, causal=True))
+    with pytest.raises(ValueError, match="has another model, "):
+        fit(causal, records, words, **usual)
+    with pytest.raises(ValueError, match="has another records, "):
+        fit(model, records[:-1], words, **usual)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    (tmp_path / "run.pt").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="is damaged"):
+        fit(model, records, words, **usual)
+    with pytest.raises(ValueError, match="save_every is 0"):
+        fit(model, records, words, **usual | {"save_every": 0})
+
+
+def test_every_record_is_seen_before_one_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, seen = toy(10, 3), []
+    words = Words(p.text for r in records for p in r.passages)
+    given_options: list[tuple[str, Any]] = []
+
+    def watched(record: Record, *rest: Any, **more: Any) -> tuple[list[int], int]:
+        seen.append(record.name)
+        given_options.extend(more.items())
+        return sample(record, *rest, **more)
+
+    monkeypatch.setattr("gantext.qa.reader.sample", watched)
+    model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32))
+    rates: list[float] = []
+
+    def optimizers(net: torch.nn.Module) -> list[torch.optim.Optimizer]:
+        used = torch.optim.SGD(net.parameters(), 1.0)
+        used.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+        return [used]
+
+    fit(model, records, words, steps=5, batch_size=4, warmup=2, optimizers=optimizers, progress=False)
+    assert len(set(seen[:10])) == 10 and len(set(seen[10:20])) == 10 and seen[:10] != seen[10:20]
+    assert rates == pytest.approx([0.5, 1, 1, 2 / 3, 1 / 3])
+    assert set(given_options) == {("distant", False)}
+    given_options.clear()
+    fit(model, records, words, steps=1, batch_size=4, distant=True, length=30, progress=False)
+    assert set(given_options) == {("distant", True), ("length", 30)}
+
+
+def test_muon_takes_the_hidden_matrices_only() -> None:
+    model = Transformer(Config(9, width=8, layers=2, heads=2, shift=True))
+    hidden, others = ({id(p) for p in used.param_groups[0]["params"]} for used in muon(model, 1e-3))
+    names = {name for name, p in model.named_parameters() if id(p) in hidden}
+    assert len(hidden) == 10 and hidden | others == {id(p) for p in model.parameters()} and not hidden & others
+    assert not {"tokens.weight", "positions.weight", "segments.weight"} & names
+    with pytest.raises(ValueError, match="rate is 0"):
+        muon(model, 0)
+
+
+def test_a_bert_reads(tmp_path: Path) -> None:
+    import transformers
+
+    tokenizer = bert(tmp_path)
+    torch.manual_seed(0)
+    small = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    model = Transformer.from_bert(transformers.BertForMaskedLM(small))
+    records = [Record("r", "a", (Passage("a : floats, b : int", "floats"), Passage("b : int")), ("floats",))] * 8
+    adam = lambda model: [torch.optim.Adam(model.parameters(), 1e-2)]
+    losses = fit(model, records, tokenizer, steps=60, batch_size=8, warmup=0, optimizers=adam, progress=False)
+    assert losses[-1] < 0.1 < losses[0]
+    (read, *_) = answer(model, records[:1], tokenizer, steps=4)
+    assert read.text == "floats" and read.places == ((4, 10), None) and read.alive == (True, False)

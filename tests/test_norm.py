@@ -1,0 +1,606 @@
+"""Conditional layer norm: the textbook, hostile input, the start at the plain norm, models changed in place."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import threading
+from typing import Any
+
+import pytest
+import torch
+from _compare import assert_close, assert_not_worse, randn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import forward_ad, grad, gradcheck, gradgradcheck
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+
+from gantext.kernels import layer_norm, layer_norm_cpu
+from gantext.kernels.layer_norm import (
+    conditional_layer_norm,
+    conditional_layer_norm_backward_ref,
+    conditional_layer_norm_ref,
+)
+from gantext.norm import ConditionalLayerNorm, condition_all_norms, conditioned
+from gantext.seq2seq.decoding import sample
+from gantext.seq2seq.transformer import Config, Transformer
+
+F64 = torch.float64
+TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2, torch.float32: 1e-5, F64: 1e-13}
+both_routes = pytest.mark.parametrize("numba", [False, True], ids=["PyTorch", "numba"])
+
+
+def with_gradients(f: Any, tensors: list[Tensor], G: Tensor) -> list[Tensor]:
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    y = f(*leaves)
+    return [y.detach(), *grad(y, leaves, G.to(y.dtype))]
+
+
+def compare(tensors: list[Tensor], eps: float = 1e-5) -> None:
+    """Value and gradients against the textbook in float64, in the dtype of each tensor."""
+    G = torch.randn(tensors[0].shape).to(tensors[0].dtype)
+    out = with_gradients(lambda *t: conditional_layer_norm(*t, eps=eps), tensors, G)
+    ref = with_gradients(lambda *t: conditional_layer_norm_ref(*t, eps=eps), [t.double() for t in tensors], G.double())
+    for found, want, like in zip(out, ref, [tensors[0], *tensors], strict=True):
+        assert found.dtype == like.dtype
+        assert_close(found[None], want[None], TOLERANCE[like.dtype]) if want.any() else torch.equal(found, want)
+
+
+# --- the function
+
+
+@given(
+    sizes=st.tuples(st.integers(0, 3), st.integers(0, 4), st.sampled_from([3, 7, 16, 33])),
+    form=st.sampled_from(["all", "one", "sequence", "token", "mixed", "column"]),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    layout=st.sampled_from(["plain", "sliced", "expanded", "transposed", "chunk"]),
+    numba=st.booleans(),
+    eps=st.sampled_from([1e-12, 1e-5, 0.1]),
+)
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_it_is_the_textbook(
+    sizes: tuple[int, int, int], form: str, dtype: torch.dtype, layout: str, numba: bool, eps: float
+) -> None:
+    B, L, D = sizes
+    shapes = {"all": (D,), "one": (1, D), "sequence": (B, D), "token": (B, L, D), "mixed": (B, D), "column": (1, L, D)}
+    x, gamma, beta = (randn(*s, dtype=dtype) for s in (sizes, shapes[form], (B, L, D) if form == "mixed" else (B, D)))
+    if layout == "sliced":
+        x = torch.stack([x, x], -1)[..., 0]
+    elif layout == "expanded":
+        x = x[:, :1].expand(B, L, D)
+    elif layout == "transposed":
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    elif layout == "chunk":
+        gamma = torch.cat([gamma, gamma], -1).chunk(2, -1)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
+        compare([x, gamma, beta], eps)
+
+
+@both_routes
+def test_batches_of_rows_and_of_images(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
+    compare([randn(6), randn(6), randn(6)])
+    compare([randn(5, 6), randn(5, 6), randn(6)])
+    compare([randn(2, 3, 4, 6), randn(2, 6), randn(1, 6)])
+    compare([randn(2, 3, 4, 6), randn(2, 1, 4, 6), randn(2, 6)])
+    compare([randn(2, 3, 6).float(), randn(2, 6), randn(2, 6).bfloat16()])
+    compare([randn(2, 3, 6).bfloat16(), randn(2, 6).float(), randn(2, 6).float()])
+
+
+def test_who_computes_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.Size] = []
+    compiled = layer_norm_cpu.backward
+    monkeypatch.setattr(layer_norm, "FEW", 105)
+    monkeypatch.setattr(
+        layer_norm_cpu, "backward", lambda grad, x, *r: (calls.append(x.shape), compiled(grad, x, *r))[1]
+    )
+    compare([randn(3, 5, 7), randn(3, 7), randn(3, 7)])
+    compare([randn(3, 2, 5, 7), randn(1, 7), randn(3, 7)])
+    assert calls == [(3, 5, 7), (3, 10, 7)]
+    compare([randn(3, 4, 7), randn(3, 7), randn(3, 7)])  # few numbers
+    compare([randn(3, 5, 7), randn(7), randn(7)])  # one for all: PyTorch's own norm
+    compare([randn(3, 5, 7), randn(3, 5, 7), randn(3, 7)])  # one for each token
+    x, gamma = randn(3, 5, 7), randn(3, 7).requires_grad_()
+    grad(conditional_layer_norm(x, gamma, gamma).sum(), gamma, create_graph=True)
+    monkeypatch.setattr(layer_norm, "_compiles", lambda: False)
+    compare([randn(3, 5, 7), randn(3, 7), randn(3, 7)])
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_threads_change_no_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, G = [randn(*s, dtype=dtype) for s in ((5, 70, 33), (5, 33), (5, 33))], randn(5, 70, 33, dtype=dtype)
+    monkeypatch.setattr(layer_norm, "FEW", 0)
+    one = with_gradients(conditional_layer_norm, tensors, G)
+    monkeypatch.setattr(layer_norm_cpu, "PART", 2000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert all(map(torch.equal, one, with_gradients(conditional_layer_norm, tensors, G)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # of torch.func.jvp itself
+def test_transforms_and_forward_mode_go_through_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0)
+    x, gamma, beta, dx, dgamma = randn(2, 3, 5), randn(2, 5), randn(2, 5), randn(2, 3, 5), randn(2, 5)
+    f = lambda x, gamma: conditional_layer_norm(x, gamma, beta)
+    ref = lambda x, gamma: conditional_layer_norm_ref(x, gamma, beta)
+    same = functools.partial(torch.testing.assert_close, rtol=0, atol=1e-12)
+    same(torch.func.jvp(f, (x, gamma), (dx, dgamma)), torch.func.jvp(ref, (x, gamma), (dx, dgamma)))
+    same(torch.func.jacrev(f)(x, gamma), torch.func.jacrev(ref)(x, gamma))
+    leaf = gamma.clone().requires_grad_()  # outside of the transform
+    same(
+        torch.func.grad(lambda x: f(x, leaf).square().sum())(x),
+        torch.func.grad(lambda x: ref(x, gamma).square().sum())(x),
+    )
+    same(torch.vmap(f, (None, 0))(x, torch.stack([leaf, leaf])), torch.stack([ref(x, gamma)] * 2))
+    tangent = torch.func.jvp(ref, (x, gamma), (dx, 0 * dgamma))[1]
+    with forward_ad.dual_level():
+        same(forward_ad.unpack_dual(f(forward_ad.make_dual(x, dx), leaf)).tangent, tangent)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
+@both_routes
+def test_gradcheck_and_gradgradcheck(shape: tuple[int, ...], numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
+    tensors = [t.requires_grad_() for t in (randn(2, 2, 3), randn(*shape), randn(*shape))]
+    assert gradcheck(conditional_layer_norm, tensors) and gradgradcheck(conditional_layer_norm, tensors)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (3, 4, 5), (1, 4, 5)])
+def test_the_written_gradient_is_that_of_autograd(shape: tuple[int, ...]) -> None:
+    tensors, G = [randn(3, 4, 5), randn(*shape), randn(*shape)], randn(3, 4, 5)
+    want = with_gradients(conditional_layer_norm_ref, tensors, G)[1:]
+    found = conditional_layer_norm_backward_ref(G, tensors[0], tensors[1])
+    for ours, theirs in zip(found, want, strict=True):
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+
+@both_routes
+def test_a_large_mean_costs_no_more_than_pytorchs_own(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
+    x, gamma, beta, G = 1e4 + torch.randn(2, 8, 64), torch.randn(2, 64), torch.randn(2, 64), torch.randn(2, 8, 64)
+    exact = with_gradients(conditional_layer_norm_ref, [t.double() for t in (x, gamma, beta)], G.double())
+    ours = with_gradients(conditional_layer_norm, [x, gamma, beta], G)
+    own = with_gradients(lambda x, g, b: F.layer_norm(x, (64,)) * g[:, None] + b[:, None], [x, gamma, beta], G)
+    for a, b, c in zip(ours, own, exact, strict=True):
+        assert_not_worse(a[None], b[None], c[None])
+    naive = (x.square().mean(-1) - x.mean(-1).square() + 1e-5).sqrt()  # the one-pass variance loses everything
+    spread = x.double().std(-1, correction=0)
+    assert not ((naive.double() / spread - 1).abs() < 0.1).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e4, 1e-30])
+@pytest.mark.parametrize("D", [1, 2, 7])
+def test_constant_rows_give_beta_and_finite_gradients(value: float, D: int) -> None:
+    x = torch.full((2, 3, D), value).requires_grad_()
+    gamma, beta = torch.randn(2, D), torch.randn(2, D)
+    y = conditional_layer_norm(x, gamma, beta)
+    torch.testing.assert_close(y, beta[:, None].expand(2, 3, D), rtol=0, atol=1e-5 if abs(value) < 1 else 0.5)
+    (slope,) = grad((y * torch.randn(2, 3, D)).sum(), x, create_graph=True)
+    (second,) = grad(slope.square().sum(), x, allow_unused=True, materialize_grads=True)
+    assert slope.isfinite().all() and second.isfinite().all()
+    if D == 1:
+        assert (slope == 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-4, 1e4, 1e12])
+def test_tiny_and_huge_rows(size: float) -> None:
+    compare(
+        [randn(2, 3, 16, dtype=torch.float32) * size, *(randn(2, 16, dtype=torch.float32) for _ in range(2))], 1e-12
+    )
+
+
+def test_a_bad_row_spoils_itself_alone() -> None:
+    x = torch.randn(2, 4, 6)
+    x[0, 1, 2], x[1, 3] = torch.nan, torch.inf
+    bad = conditional_layer_norm(x, torch.randn(2, 6), torch.randn(2, 6)).isnan().any(-1)
+    assert bad.tolist() == [[False, True, False, False], [False, False, False, True]]
+
+
+def test_a_scale_of_zero_or_less_is_a_scale() -> None:
+    x = randn(2, 5, 6)
+    gamma = torch.tensor([[0.0, -1.0, 1.0, 0.0, -1e-30, 2.0]] * 2, dtype=F64)
+    compare([x, gamma, randn(2, 6)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_of_half_types_are_summed_in_float32(dtype: torch.dtype) -> None:
+    tensors = [randn(2, 512, 64, dtype=dtype), randn(2, 64, dtype=dtype), randn(2, 64, dtype=dtype)]
+    compare(tensors)
+    G = (0.5 + torch.randn(2, 512, 64)).to(dtype)
+    exact = with_gradients(conditional_layer_norm_ref, [t.double() for t in tensors], G.double())
+    ours = with_gradients(conditional_layer_norm, tensors, G)
+    own = with_gradients(
+        lambda x, g, b: torch.stack([F.layer_norm(*r[:1], (64,), *r[1:]) for r in zip(x, g, b, strict=True)]),
+        tensors,
+        G,
+    )
+    gap = lambda out, k: ((out[k].double() - exact[k]).norm() / exact[k].norm()).item()
+    assert all(gap(own, k) > 5 * gap(ours, k) for k in (2, 3))  # PyTorch's own on a CPU keeps partial sums in half
+
+
+def test_with_common_parameters_it_is_layer_norm_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for D in (1, 3, 8, 17, 100, 768):
+        for dtype in (torch.float32, F64):
+            x, beta = 3 * randn(4, 9, D, dtype=dtype) + 1, randn(D, dtype=dtype)
+            gamma = randn(D, dtype=dtype).requires_grad_()
+            want = F.layer_norm(x, (D,), gamma, beta)
+            for numba in (True, False):
+                monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
+                for shape in ((D,), (1, D), (4, D), (4, 9, D)):
+                    out = conditional_layer_norm(x, gamma.expand(shape), beta.expand(shape))
+                    assert torch.equal(out, want), (D, dtype, numba, shape)
+
+
+def test_the_compiler_sees_the_formula() -> None:
+    seen: list[list[str]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        seen.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
+        return graph.forward
+
+    x, gamma, beta = torch.randn(3, 512, 128), torch.randn(3, 128), torch.randn(3, 128)
+    compiled = torch.compile(conditional_layer_norm, backend=backend, fullgraph=True)
+    torch.testing.assert_close(compiled(x, gamma, beta), conditional_layer_norm(x, gamma, beta))
+    ((*names,),) = seen
+    assert sum("layer_norm" in name for name in names) == 1 and not any("stack" in name for name in names)
+
+
+def test_bad_arguments() -> None:
+    x, g = torch.randn(2, 3, 4), torch.randn(2, 4)
+    f = conditional_layer_norm
+    cases: list[tuple[type[Exception], str, tuple[Any, ...]]] = [
+        (TypeError, "x is list", (x.tolist(), g, g)),
+        (TypeError, "x is torch.int64", (x.long(), g, g)),
+        (TypeError, "gamma is torch.complex64", (x, g.to(torch.complex64), g)),
+        (TypeError, "beta is NoneType", (x, g, None)),
+        (TypeError, "gamma is torch.float32 torch.sparse_coo", (x, g.to_sparse(), g)),
+        (ValueError, r"gamma has shape \(2, 5\) on cpu, must end", (x, torch.randn(2, 5), g)),
+        (ValueError, r"beta has shape \(4, 4\).*repeat_interleave", (x, g, torch.randn(4, 4))),
+        (ValueError, r"gamma has shape \(2, 2, 4\)", (x, torch.randn(2, 2, 4), g)),
+        (ValueError, r"gamma has shape \(1, 2, 3, 4\)", (x, torch.randn(1, 2, 3, 4), g)),
+        (ValueError, r"gamma has shape \(2, 4\) for x of shape \(4,\)", (x[0, 0], g, g)),
+        (ValueError, r"gamma has shape \(2, 4\) on meta", (x, g.to("meta"), g)),
+        (ValueError, r"x has shape \(2, 3, 0\)", (x[..., :0], g, g)),
+        (ValueError, r"x has shape \(\)", (x[0, 0, 0], g, g)),
+        (ValueError, "eps is 0", (x, g, g, 0)),
+        (TypeError, "eps is '1'", (x, g, g, "1")),
+    ]
+    for kind, message, arguments in cases:
+        with pytest.raises(kind, match=message):
+            f(*arguments)
+    with pytest.raises(ValueError, match="backend is 'cuda'"):
+        f(x, g, g, backend="cuda")
+    with pytest.raises(ValueError, match=r"there is no GPU kernel|Triton is not installed"):
+        f(x, g, g, backend="triton")
+
+
+# --- the module
+
+
+@pytest.mark.parametrize("hidden", [None, 3])
+@pytest.mark.parametrize(("affine", "bias"), [(True, True), (True, False), (False, True)])
+def test_it_starts_as_the_layer_norm_exactly(hidden: int | None, affine: bool, bias: bool) -> None:
+    norm = nn.LayerNorm(6, 1e-7, affine, bias)
+    for p in norm.parameters():
+        nn.init.normal_(p)
+    new = ConditionalLayerNorm.from_layer_norm(norm.eval(), 4, hidden_size=hidden)
+    x = torch.randn(3, 5, 6)
+    for condition in (torch.randn(4), torch.randn(3, 4), torch.randn(1, 4), 100 * torch.randn(3, 5, 4)):
+        assert torch.equal(new(x, condition), norm(x))
+    assert new.weight is norm.weight and new.bias is norm.bias and new.eps == norm.eps and not new.training
+    for W in (new.W_gamma, new.W_beta):
+        nn.init.normal_(W)
+    condition = torch.randn(3, 4)
+    h = condition if new.W_hidden is None else F.silu(condition @ new.W_hidden.T)
+    scale = (1 if norm.weight is None else norm.weight) + h @ new.W_gamma.T
+    shift = (0 if norm.bias is None else norm.bias) + h @ new.W_beta.T
+    torch.testing.assert_close(new(x, condition), conditional_layer_norm_ref(x, scale, shift, 1e-7))
+    torch.testing.assert_close(new(x[1:2], condition[1]), new(x, condition)[1:2])
+    each = new(x, condition[:, None].expand(3, 5, 4))
+    torch.testing.assert_close(each, new(x, condition))
+
+
+def test_first_gradients_and_what_two_zero_layers_do() -> None:
+    norm, embed = ConditionalLayerNorm(6, 4, hidden_size=3).double(), nn.Embedding(3, 4).double()
+    x, G, labels = randn(3, 5, 6), randn(3, 5, 6), torch.arange(3)
+    wanted = list(dict(norm.named_parameters()).values())
+    grads = dict(zip(dict(norm.named_parameters()), grad((norm(x, embed(labels)) * G).sum(), wanted), strict=True))
+    _, dG, dB = conditional_layer_norm_backward_ref(G, x, torch.ones(3, 6, dtype=F64))
+    assert norm.W_hidden is not None
+    h = F.silu(embed(labels) @ norm.W_hidden.T)
+    torch.testing.assert_close(grads["W_gamma"], dG.T @ h)
+    torch.testing.assert_close(grads["W_beta"], dB.T @ h)
+    torch.testing.assert_close(grads["weight"], dG.sum(0))
+    assert (grads["W_gamma"] != 0).all() and (grads["W_hidden"] == 0).all()
+    nn.init.zeros_(norm.W_hidden)  # two zero maps in a row: no gradient anywhere, for ever
+    found = grad((norm(x, embed(labels)) * G).sum(), [norm.W_gamma, norm.W_beta, norm.W_hidden, embed.weight])
+    assert all((g == 0).all() for g in found)
+
+
+def test_module_raises_rather_than_guess() -> None:
+    norm, x = ConditionalLayerNorm(6, 4), torch.randn(4, 5, 6)
+    with pytest.raises(RuntimeError, match="condition is missing"):
+        norm(x)
+    for shape in ((2, 4), (3, 4), (8, 4), (4, 4, 4), (1, 1, 1, 4)):
+        with pytest.raises(ValueError, match="for input of shape"):
+            norm(x, torch.randn(shape))
+    with pytest.raises(ValueError, match="must end with 4"):
+        norm(x, torch.randn(4, 3))
+    with pytest.raises(TypeError, match="Embed labels"):
+        norm(x, torch.arange(4))
+    for kind, arguments in (
+        (TypeError, {"normalized_shape": (6,)}),
+        (ValueError, {"condition_size": 0}),
+        (ValueError, {"eps": -1.0}),
+        (TypeError, {"hidden_size": 2.0}),
+    ):
+        with pytest.raises(kind, match=next(iter(arguments))):
+            ConditionalLayerNorm(**{"normalized_shape": 6, "condition_size": 4, **arguments})
+    for other in (nn.RMSNorm(4), ConditionalLayerNorm(4, 2)):
+        with pytest.raises(TypeError, match=r"must be exactly nn.LayerNorm"):
+            ConditionalLayerNorm.from_layer_norm(other, 3)  # pyright: ignore[reportArgumentType]  # that is the point
+    hooked = nn.LayerNorm(4)
+    hooked.register_forward_hook(lambda *_: None)
+    for norm in (hooked, nn.LayerNorm([2, 4])):
+        with pytest.raises(ValueError, match="over one dimension and without hooks"):
+            ConditionalLayerNorm.from_layer_norm(norm, 3)
+
+
+def test_a_condition_holds_within_and_ends_with_the_block() -> None:
+    model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.ReLU(), nn.LayerNorm(6))
+    x, a, b = torch.randn(4, 5, 3), torch.randn(4, 2), torch.randn(4, 2)
+    plain = model(x)
+    assert condition_all_norms(model, 2, select=lambda name: name == "3") == ["3"]
+    assert condition_all_norms(model, 2) == ["1"]
+    for name, p in model.named_parameters():
+        if "W_" in name:
+            nn.init.normal_(p)
+    explicit = lambda c: model[3](model[2](model[1](model[0](x), c)), c)
+    with conditioned(model, a):
+        assert torch.equal(model(x), explicit(a))
+        with conditioned(model, b):
+            assert torch.equal(model(x), explicit(b))
+        with conditioned(model, None):
+            assert torch.equal(model(x), plain)
+        with pytest.raises(KeyError), conditioned(model, b):
+            raise KeyError
+        assert torch.equal(model(x), explicit(a))
+    with pytest.raises(RuntimeError, match="condition is missing"):
+        model(x)
+    for bad, kind in ((torch.randn(4, 3), ValueError), (torch.arange(2), TypeError)):
+        with pytest.raises(kind), conditioned(model, bad):
+            pass
+    with pytest.raises(ValueError, match="without conditional norms"), conditioned(nn.Linear(2, 2), a):
+        pass
+    a = a.requires_grad_()
+    with conditioned(model, a):
+        assert grad(model(x).square().sum(), a)[0].norm() > 0.1
+
+
+def test_another_thread_is_refused_not_served() -> None:
+    norm, x, found = ConditionalLayerNorm(4, 2), torch.randn(3, 4), []
+    nn.init.normal_(norm.W_gamma)
+
+    def other() -> None:
+        try:
+            with conditioned(norm, torch.zeros(2)):
+                found.append("served")
+        except RuntimeError as error:
+            found.append(str(error))
+
+    with conditioned(norm, torch.ones(2)):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert torch.equal(norm(x), norm(x, torch.ones(2))) and not torch.equal(norm(x), norm(x, torch.zeros(2)))
+    assert "by another thread" in found[0]
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found[1:] == ["served"]
+
+
+def test_beams_take_their_sequences_condition_in_blocks() -> None:
+    norm = ConditionalLayerNorm(4, 3)
+    nn.init.normal_(norm.W_gamma)
+    x, c = torch.randn(6, 5, 4), torch.randn(2, 3)
+    with conditioned(norm, c), pytest.raises(ValueError, match="beams=True"):
+        norm(x)
+    with conditioned(norm, c, beams=True):
+        assert torch.equal(norm(x), norm(x, c[[0, 0, 0, 1, 1, 1]]))
+        assert torch.equal(norm(x[:2]), norm(x[:2], c))
+        with pytest.raises(ValueError, match="for input of shape"):
+            norm(x[:3])
+
+
+def test_shared_norms_stay_shared_and_refusals_change_nothing() -> None:
+    norm = nn.LayerNorm(4)
+    model = nn.ModuleDict({"a": norm, "b": nn.Sequential(nn.Linear(4, 4), norm)})
+    assert condition_all_norms(model, 2, hidden_size=3) == ["a", "b.1"]
+    assert model["a"] is model.get_submodule("b.1") and isinstance(model["a"], ConditionalLayerNorm)
+    with pytest.raises(ValueError, match="must contain at least one"):
+        condition_all_norms(model, 2)
+    with pytest.raises(ValueError, match="from_layer_norm"):
+        condition_all_norms(nn.LayerNorm(4), 2)
+
+    class Loud(nn.LayerNorm): ...
+
+    model = nn.Sequential(nn.LayerNorm(4), Loud(4))
+    with pytest.raises(TypeError, match="Loud"):
+        condition_all_norms(model, 2)
+    assert type(model[0]) is nn.LayerNorm
+
+
+def test_initialising_linear_layers_leaves_the_start_alone() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    condition_all_norms(model, 2)
+    for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
+        nn.init.normal_(linear.weight)
+    assert all((p == 0).all() for name, p in model.named_parameters() if "W_" in name)
+
+
+# --- whole models
+
+
+def bert() -> nn.Module:
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=32,
+        )
+    )
+
+
+def gpt2() -> nn.Module:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=50,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            n_positions=32,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    )
+
+
+@pytest.mark.parametrize(("build", "norms"), [(bert, 6), (gpt2, 5)], ids=["BERT", "GPT-2"])
+@pytest.mark.parametrize("hidden", [None, 3])
+def test_hugging_face_models_are_changed_in_place_without_a_change(build: Any, norms: int, hidden: int | None) -> None:
+    model = build().eval()
+    tokens, condition = torch.randint(1, 50, (3, 9)), torch.randn(3, 4)
+    before, old = model(tokens).logits, dict(model.named_parameters())
+    assert len(condition_all_norms(model, 4, hidden_size=hidden)) == norms
+    assert {type(m) for m in model.modules() if isinstance(m, nn.LayerNorm)} == {ConditionalLayerNorm}
+    new = dict(model.named_parameters())
+    assert all(new[name] is p for name, p in old.items())
+    added = {name: p for name, p in new.items() if name not in old}
+    assert len(added) == norms * (2 if hidden is None else 3) and all(".W_" in name for name in added)
+    with pytest.raises(RuntimeError, match="condition is missing"):
+        model(tokens)
+    with conditioned(model, condition):
+        assert torch.equal(model(tokens).logits, before)
+    with conditioned(model, None):
+        assert torch.equal(model(tokens).logits, before)
+    again = build()
+    condition_all_norms(again, 4, hidden_size=hidden)
+    again.load_state_dict(model.state_dict())
+    with conditioned(copy.deepcopy(model), None), pytest.raises(RuntimeError, match="condition is missing"):
+        model(tokens)  # a copy is a model of its own
+    optimizer = torch.optim.AdamW(added.values(), 0.05)
+    with conditioned(model, condition):
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(tokens).logits.flatten(0, 1), tokens.flatten()).backward()
+            optimizer.step()
+        changed = model(tokens).logits
+    assert (changed - before).abs().max() > 0.01
+    with conditioned(model, condition[[1, 0, 2]]):
+        swapped = model(tokens).logits
+    assert torch.equal(swapped[2], changed[2]) and (swapped[:2] - changed[:2]).abs().max() > 1e-4
+    with conditioned(model, None):
+        assert torch.equal(model(tokens).logits, before)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_activations_see_the_condition_or_fail(reentrant: bool) -> None:
+    model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.ReLU(), nn.LayerNorm(6))
+    condition_all_norms(model, 2)
+    for name, p in model.named_parameters():
+        if "W_" in name:
+            nn.init.normal_(p)
+    x, condition = torch.randn(4, 5, 3, requires_grad=True), torch.randn(4, 2)
+    saving = lambda: checkpoint(model, x, use_reentrant=reentrant).square().sum()
+    wanted = [x, *model.parameters()]
+    with conditioned(model, condition):
+        want = grad(model(x).square().sum(), wanted)
+        saving().backward()
+        loss = saving()
+    for p, g in zip(wanted, want, strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad, g)
+    with pytest.raises(RuntimeError, match="condition is missing"):
+        loss.backward()
+
+
+def test_hugging_face_generation_with_beams() -> None:
+    model: Any = gpt2().eval()
+    condition_all_norms(model, 4)
+    for name, p in model.named_parameters():
+        if "W_" in name:
+            nn.init.normal_(p)
+    prompts, condition = torch.randint(1, 50, (3, 4)), torch.randn(3, 4)
+    options: dict[str, Any] = {
+        "num_beams": 3,
+        "max_new_tokens": 5,
+        "do_sample": False,
+        "attention_mask": torch.ones(3, 4),
+    }
+    with conditioned(model, condition, beams=True):
+        together = model.generate(prompts, **options)
+    options["attention_mask"] = torch.ones(1, 4)
+    for k in range(3):
+        with conditioned(model, condition[k]):
+            alone = model.generate(prompts[k : k + 1], **options)[0]
+        assert torch.equal(together[k, : len(alone)], alone) and not together[k, len(alone) :].any()
+
+
+def test_own_transformer_samples_under_a_condition() -> None:
+    model = Transformer(Config(12, width=16, layers=2, heads=2, causal=True))
+    condition_all_norms(model, 3)
+    assert isinstance(model.norm, ConditionalLayerNorm)
+    nn.init.normal_(model.norm.W_beta)
+    condition = torch.tensor([[9.0, 0, 0], [0, 9.0, 0]])
+    with conditioned(model, condition):
+        out = sample(model, torch.tensor([[2], [2]]), separator=3, samples=6, steps=5, temperature=0.01)
+    with torch.no_grad():
+        favourite = (condition @ model.norm.W_beta.T @ model.tokens.weight.T).argmax(-1)
+    assert favourite[0] != favourite[1] and 3 not in favourite
+    shares = (out.tokens == favourite[:, None, None]).double().mean((1, 2))
+    assert (shares > 0.9).all()  # the shift of the last norm is a shift of the log-odds of the words
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # PyTorch's encoder makes one itself
+def test_the_fast_paths_of_pytorchs_encoder_do_not_lose_the_condition() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    x, condition = torch.randn(3, 5, 16), torch.randn(3, 4)
+    condition_all_norms(model, 4)
+    for name, p in model.named_parameters():
+        if "W_" in name:
+            nn.init.normal_(p)
+    with conditioned(model, None):
+        plain = model(x)
+    padding = torch.arange(5) >= torch.tensor([[5], [3], [4]])
+    with conditioned(model, condition):
+        slow = model(x)
+        with torch.inference_mode():
+            torch.testing.assert_close(model(x), slow)
+            with pytest.raises(ValueError, match="Set use_nested_tensor = False"):
+                model(x, src_key_padding_mask=padding)
+            model.use_nested_tensor = False
+            padded = model(x, src_key_padding_mask=padding)
+    torch.testing.assert_close(padded[0], slow[0])
+    assert (slow - plain).abs().max() > 0.1
+
+
+def test_conditioned_models_compile_whole() -> None:
+    model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6))
+    condition_all_norms(model, 2)
+    nn.init.normal_(model.get_parameter("1.W_gamma"))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    x = torch.randn(4, 5, 3)
+    for condition in torch.randn(2, 4, 2):
+        with conditioned(model, condition):
+            torch.testing.assert_close(compiled(x), model(x))

@@ -1,0 +1,322 @@
+"""The ledger's promise: a right equation passes, a wrong one fails, and a check that cannot fail is not accepted."""
+
+from __future__ import annotations
+
+import json
+
+import mpmath as mp
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+
+from texledger import MIME, CheckFailed, Draw, Entry, Ledger, LedgerError, normal
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger("demo")
+
+
+def square(draw: Draw) -> dict:
+    return {"A": draw.matrix(3)}
+
+
+X = sp.Symbol("x")
+
+
+class TestRightEquationsPass:
+    def test_numeric(self, ledger: Ledger) -> None:
+        entry = ledger.numeric("demo:main", r"\det(\exp A) = \exp(\operatorname{Tr} A).", square)
+        assert entry.passed
+        assert entry.bound
+        assert entry.killed == len(entry.mutants) >= 6
+        assert ledger.entries == {"demo:main": entry}
+
+    def test_symbolic(self, ledger: Ledger) -> None:
+        entry = ledger.symbolic("demo:cube", r"(x+1)^3 = x^3 + 3x^2 + 3x + 1", {"x": X})
+        assert entry.killed == len(entry.mutants) > 10
+
+    def test_symbolic_with_unknown_functions(self, ledger: Ledger) -> None:
+        t = sp.Symbol("t")
+        M = sp.Matrix(2, 2, [sp.Function(f"m{k}")(t) for k in range(4)])
+        tex = r"\frac{d}{dt}\det M = \operatorname{tr}(\operatorname{adj}(M)\,M')"
+        assert ledger.symbolic("demo:jacobi", tex, {"M": M, "M'": M.diff(t), "t": t}, lhs=sp.diff(M.det(), t)).bound
+
+    def test_exact(self, ledger: Ledger) -> None:
+        assert ledger.exact("demo:sum", r"\sum_{k=1}^{n} k = \frac{n(n+1)}{2}", lambda d: {"n": d.integer(3, 9)}).bound
+
+    def test_gradient(self, ledger: Ledger) -> None:
+        entry = ledger.gradient(
+            "demo:gradient", r"\nabla_A \tfrac12\|A\|_F^2 = A", square, of=lambda A: (A * A).sum() / 2, wrt="A"
+        )
+        assert entry.bound
+
+    def test_statistical(self, ledger: Ledger) -> None:
+        def samples(A: torch.Tensor, n: int, rng: np.random.Generator) -> np.ndarray:
+            v = rng.choice([-1.0, 1.0], size=(n, 3))
+            return np.einsum("ni,ij,nj->n", v, A.numpy(), v)
+
+        tex = r"\mathbb{E}[v^\top A v] = \operatorname{tr} A"
+        assert ledger.statistical("demo:hutchinson", tex, square, samples=samples, n=100_000).bound
+
+    def test_implementation(self, ledger: Ledger) -> None:
+        tex = r"S = \sum_{k=0}^{\infty} \frac{A^k}{k!}"
+        entry = ledger.implementation("demo:series", tex, square, function=torch.linalg.matrix_exp)
+        assert [name.rpartition(".")[2] for name in entry.functions] == ["linalg_matrix_exp"]
+
+    def test_definition_is_counted_apart(self, ledger: Ledger) -> None:
+        ledger.definition("demo:name", r"\kappa := \|A\|\,\|A^{-1}\|", code="gantext.environment")
+        assert repr(ledger) == (
+            "demo: 0 equations checked (0 computed from their own TeX), 1 definitions; 0 of 0 mutants rejected"
+        )
+
+    def test_inequality(self, ledger: Ledger) -> None:
+        assert ledger.numeric("demo:hadamard", r"|\det A| \le \|A\|_F^3", square).passed
+
+    def test_one_side_in_code_leaves_the_other_bound(self, ledger: Ledger) -> None:
+        entry = ledger.numeric("demo:expectation", r"\mathbb{E}[x] = a + b", {"a": 1, "b": 2}, lhs=3)
+        assert entry.bound
+        assert not ledger.numeric("demo:quoted", r"\iint f = g", {"a": mp.mpf(2)}, lhs=lambda a: a * a, rhs=4).bound
+
+    def test_refutation(self, ledger: Ledger) -> None:
+        w = mp.expjpi(mp.mpf(2) / 3)
+        entry = ledger.refutation(
+            "demo:log",
+            r"\ln\det B = \operatorname{tr}\ln B",
+            {"B": mp.matrix([[w, 0, 0], [0, w, 0], [0, 0, w]])},
+            source="a blog",
+            counterexample="B = e^{2πi/3} I",
+            holds=r"\det B = e^{\operatorname{tr}\ln B}",
+        )
+        assert entry.refutes is not None
+        assert entry.refutes["holds instead"] == r"\det B = e^{\operatorname{tr}\ln B}"
+
+    def test_mutants_by_name(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:product", "AB = C", lambda d: {"A": d.matrix(2), "B": d.matrix(2)}, rhs=lambda A, B: A * B,
+            mutants={"swapped": lambda A, B: B * A},
+        )  # fmt: skip
+        assert ("swapped", True) in entry.mutants
+
+
+class TestWrongEquationsFail:
+    """Each of these was printed by somebody, or could have been."""
+
+    @pytest.mark.parametrize(
+        "tex",
+        [
+            r"\det(\exp A) = \exp(-\operatorname{Tr} A)",
+            r"\det(\exp A) = \operatorname{Tr}(\exp A)",
+            r"\det(\exp A) = \exp(\det A)",
+            r"\det(e^{A}e^{B}) = e^{\operatorname{tr}(AB)}",
+            r"e^{A}e^{B} = e^{A+B}",
+            r"\frac{d}{dt}\det e^{tA} = \det e^{tA}",
+            r"\det(I + A) = 1 + \operatorname{tr} A",
+            r"\operatorname{tr}(AB) = \operatorname{tr}(A)\operatorname{tr}(B)",
+            r"(AB)^\top = A^\top B^\top",
+            r"|\det A| > \|A\|_F^3",
+        ],
+    )
+    def test_bound(self, ledger: Ledger, tex: str) -> None:
+        with pytest.raises(CheckFailed, match="does not hold between them"):
+            ledger.numeric("demo:wrong", tex, lambda d: {"A": d.matrix(3), "B": d.matrix(3), "t": d.real()})
+        assert not ledger.entries
+
+    def test_symbolic(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.symbolic("demo:wrong", r"(x+1)^2 = x^2 + x + 1", {"x": X})
+
+    def test_exact(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.exact("demo:wrong", r"\sum_{k=1}^{n} k = \frac{n(n-1)}{2}", lambda d: {"n": d.integer(3, 9)})
+
+    def test_gradient(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.gradient("demo:wrong", r"\nabla f = A", square, of=lambda A: (A * A).sum(), wrt="A")
+
+    def test_statistical(self, ledger: Ledger) -> None:
+        def samples(n: int, rng: np.random.Generator) -> np.ndarray:
+            return rng.normal(size=n) ** 2
+
+        with pytest.raises(CheckFailed):
+            ledger.statistical("demo:wrong", r"\mathbb{E} x^2 = \frac{11}{10}", {}, samples=samples, n=100_000)
+
+    def test_implementation(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.implementation("demo:wrong", r"S = I + A", square, function=torch.linalg.matrix_exp)
+
+    def test_a_difference_in_one_entry_of_a_matrix_is_seen(self, ledger: Ledger) -> None:
+        def nearly(A):
+            B = A.copy()
+            B[2, 0] += mp.mpf("1e-18")
+            return B
+
+        with pytest.raises(CheckFailed):
+            ledger.numeric("demo:wrong", "A = B", square, rhs=nearly)
+
+    def test_nan_is_never_equal(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.numeric("demo:wrong", "a = b", {"a": mp.nan}, rhs=mp.nan)
+
+    def test_shapes_must_agree(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.numeric("demo:wrong", "A = b", {"A": mp.eye(1)}, rhs=1)
+
+
+class TestChecksThatCannotFailAreRefused:
+    def test_zero_equals_zero(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed, match="lets a mutant survive"):
+            ledger.numeric("demo:vacuous", "ab = ba", {"a": mp.mpf(0), "b": mp.mpf(1)})
+
+    def test_a_symbol_may_have_any_name(self, ledger: Ledger) -> None:
+        """A clash of names inside the ledger would make mutants fail to run, and so count as rejected."""
+        names = {"change": mp.mpf(2), "side": mp.mpf(3)}
+        with pytest.raises(CheckFailed, match="survive"):
+            ledger.numeric("demo:vacuous", r"\iint f = 0", names, lhs=0, rhs=lambda change, side: 0 * change * side)
+
+    def test_a_trace_of_zero_cannot_tell_a_sign(self, ledger: Ledger) -> None:
+        nilpotent = mp.matrix([[0, 1], [0, 0]])
+        with pytest.raises(CheckFailed, match="Tr of"):
+            ledger.numeric("demo:vacuous", r"\det(\exp A) = \exp(\operatorname{Tr} A)", {"A": nilpotent})
+
+    def test_a_constant_sample_has_no_error_bar(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.statistical("demo:vacuous", r"\mathbb{E} x = 1", {}, samples=lambda n: np.ones(n), n=100)
+
+    def test_too_few_samples_cannot_tell_mutants_apart(self, ledger: Ledger) -> None:
+        def samples(n: int, rng: np.random.Generator) -> np.ndarray:
+            return 1 + 50 * rng.normal(size=n)
+
+        with pytest.raises(CheckFailed, match="survive"):
+            ledger.statistical("demo:vacuous", r"\mathbb{E} x = a", {"a": 1.0}, samples=samples, n=50)
+
+    def test_symbolic_mutants_need_a_numerical_witness(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed, match="cosh of"):
+            ledger.symbolic("demo:even", r"\cosh^2 x - \sinh^2 x = 1", {"x": X})
+
+    def test_what_is_true_as_well_is_said_with_its_reason(self, ledger: Ledger) -> None:
+        why = {"cosh of −(x)": "cosh is even", "sinh of −(x)": "its square is even"}
+        entry = ledger.symbolic("demo:even", r"\cosh^2 x - \sinh^2 x = 1", {"x": X}, also_true=why)
+        assert entry.also_true == why
+        assert not {name for name, _ in entry.mutants} & set(why)
+
+    def test_an_excuse_for_a_dead_mutant_is_an_error(self, ledger: Ledger) -> None:
+        with pytest.raises(LedgerError, match="also_true names"):
+            ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2}, also_true={"without a": "?"})
+
+    def test_a_formula_in_code_needs_named_mutants(self, ledger: Ledger) -> None:
+        with pytest.raises(LedgerError, match="name some in `mutants=`"):
+            ledger.gradient("demo:g", r"\nabla f = ?", square, of=lambda A: A.sum(), wrt="A", rhs=lambda A: A * 0 + 1)
+
+    def test_a_statement_that_holds_is_not_refuted(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed, match="does not fail here"):
+            ledger.refutation(
+                "demo:r", "a = b", {"a": 1, "b": 1}, source="s", counterexample="c", holds=r"a = b"
+            )  # fmt: skip
+
+    def test_what_holds_instead_must_hold(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed, match="does not hold between them"):
+            ledger.refutation("demo:r", "a = b", {"a": 1, "b": 2}, source="s", counterexample="c", holds=r"a = 3 b")
+
+
+class TestMisuse:
+    @pytest.mark.parametrize(
+        ("call", "says"),
+        [
+            (lambda: Ledger("Det Exp"), "use lower-case letters"),
+            (lambda: Ledger("demo").numeric("main", "a=a"), "labels of this chapter look like 'demo:some-name'"),
+            (lambda: Ledger("demo").numeric("other:main", "a=a"), "labels of this chapter"),
+            (lambda: Ledger("demo").numeric("demo:a", "$a=a$"), "without dollars"),
+            (lambda: Ledger("demo").numeric("demo:a", "  "), "must be the page's TeX"),
+            (lambda: Ledger("demo").numeric("demo:a", "a + b", {"a": 1, "b": 1}), "states no relation"),
+            (lambda: Ledger("demo").numeric("demo:a", "a = b", {"a": 1}), "'b' has no value: add it to `where`"),
+            (lambda: Ledger("demo").numeric("demo:a", r"\iint a = b", {"a": 1}), "cannot read"),
+            (lambda: Ledger("demo").numeric("demo:a", "a = b", square, draws=0), "a check needs at least one"),
+            (lambda: Ledger("demo").numeric("demo:a", "a = b", {"a": 1}, rhs=lambda c: c), "a side asks for c"),
+            (lambda: Ledger("demo").numeric("demo:a", "a = a", {"a": 2}, code="gantext.nothing"), "does not exist"),
+            (
+                lambda: Ledger("demo").refutation("demo:a", None, source="", counterexample="", holds=""),
+                "in words needs",
+            ),
+            (
+                lambda: Ledger("demo").statistical("demo:a", "E = 1", {}, samples=lambda n: np.ones(3), n=5),
+                "it must return n = 5 numbers",
+            ),
+        ],
+    )
+    def test_errors_say_what_to_do(self, call, says: str) -> None:
+        with pytest.raises(LedgerError, match=says.replace("`", ".")):
+            call()
+
+    def test_one_equation_one_entry(self, ledger: Ledger) -> None:
+        ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2})
+        with pytest.raises(LedgerError, match="has an entry already"):
+            ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2})
+
+    def test_a_misspelt_option_is_an_error(self, ledger: Ledger) -> None:
+        with pytest.raises(TypeError, match="mutant"):
+            ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2}, mutant={})  # type: ignore[call-arg]
+
+    def test_a_failed_check_stores_nothing(self, ledger: Ledger) -> None:
+        with pytest.raises(CheckFailed):
+            ledger.numeric("demo:a", "a = 2a", {"a": mp.mpf(1)})
+        ledger.numeric("demo:a", "a = 2b", {"a": mp.mpf(1), "b": mp.mpf("0.5")})
+
+
+class TestEntry:
+    def entry(self) -> Entry:
+        return Ledger("demo").numeric("demo:main", r"\det(\exp A) = \exp(\operatorname{Tr} A)", square)
+
+    def test_the_stored_form_survives_json(self) -> None:
+        entry = self.entry()
+        bundle = entry._repr_mimebundle_()
+        assert set(bundle) == {"text/plain", "text/html", MIME}
+        assert Entry.from_json(json.loads(json.dumps(bundle[MIME]))) == entry
+
+    def test_every_run_gives_the_same_entry(self) -> None:
+        assert self.entry() == self.entry()
+
+    def test_other_editions_and_broken_records_are_refused(self) -> None:
+        data = self.entry().as_json()
+        with pytest.raises(LedgerError, match="has schema 0"):
+            Entry.from_json({**data, "schema": 0})
+        with pytest.raises(LedgerError, match="incomplete"):
+            Entry.from_json({k: v for k, v in data.items() if k != "mutants"})
+
+    def test_problems_are_seen_in_the_record_itself(self) -> None:
+        data = self.entry().as_json()
+        failed = Entry.from_json({**data, "passed": False})
+        survivor = Entry.from_json({**data, "mutants": [["a sign", False]]})
+        toothless = Entry.from_json({**data, "mutants": []})
+        unknown = Entry.from_json({**data, "kind": "guess"})
+        assert failed.problems() == ["failed its check"]
+        assert survivor.problems() == ["lets a mutant survive: a sign"]
+        assert "nothing shows that its check can fail" in toothless.problems()[0]
+        assert "unknown kind" in unknown.problems()[0]
+        assert repr(failed).startswith("✗")
+
+    def test_html_is_escaped(self) -> None:
+        entry = Entry("demo:a", "numeric", "a", True, True, "<script>", (("<b>", True),))
+        assert "<script>" not in entry._repr_html_()
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("a = b.", " a=b ", True),
+            (r"\det  A = 1 ,\quad", r"\det A=1", True),
+            ("a = b\n + c", "a=b+c", True),
+            (r"\det A", r"\detA", False),
+            ("a=b", "a=-b", False),
+            ("a_{ij}", "a_{ji}", False),
+        ],
+    )
+    def test_normal_form(self, one: str, other: str, same: bool) -> None:
+        assert (normal(one) == normal(other)) is same
+
+
+def test_draws_differ_between_labels_and_repeat_for_one() -> None:
+    assert Draw("demo:a", 0).matrix(3) == Draw("demo:a", 0).matrix(3)
+    assert Draw("demo:a", 0).matrix(3) != Draw("demo:b", 0).matrix(3)
+    assert Draw("demo:a", 0).matrix(3) != Draw("demo:a", 1).matrix(3)
+    assert all(isinstance(x, sp.Rational) for x in Draw("demo:a", 0, exact=True).matrix(2))
