@@ -117,7 +117,7 @@ def test_every_link_leads_somewhere(site: Path) -> None:
 @every_page
 def test_formulas_are_those_of_the_source(site: Path, name: str) -> None:
     page = html(site / f"{name}.html")
-    assert not page.select(".katex-error, [style*='#cc0000']")
+    assert not page.select(".temml-error, merror, [style*='#b22222']")
     if name == "book/api":
         return  # its formulas come from docstrings
     text = fill((ROOT / f"{name}.md").read_text(encoding="utf-8"), facts_of_site(ROOT))
@@ -129,7 +129,7 @@ def test_formulas_are_those_of_the_source(site: Path, name: str) -> None:
     titles = len(page.select("article .toctree-wrapper .math"))  # of chapters, in the list of contents
     shown = {"display": len(page.select("article div.math")), "inline": len(page.select("article span.math")) - titles}
     assert shown == {"display": expected["display"], "inline": expected["inline"]}
-    assert all(math.select(".katex-html .base") for math in page.select("article .math"))
+    assert all(math.select("math *") for math in page.select("article .math"))
 
 
 @cache
@@ -200,7 +200,7 @@ def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
     refuted = [s for name in CHAPTERS for s in entries(name) if s.entry.refutes]
     ledger = html(site / "book" / "ledger.html")
     assert len(ledger.select("table.ledger tbody tr")) == len(numbered)
-    assert len(ledger.select("table.ledger tbody .katex")) == len(numbered)
+    assert len(ledger.select("table.ledger tbody [data-tex]")) == len(numbered)
     assert len(html(site / "book" / "errata.html").select(".erratum")) == len(refuted)
     checked = [entry for entry in numbered if entry.kind != "definition"]
     front = html(site / "book" / "index.html").select_one(".ledger-count")
@@ -284,15 +284,15 @@ OPEN = """async () => {
 CUT = """() => {
   const right = e => e.getBoundingClientRect().right;
   const ends = {
-    ".katex": e => Math.max(...[...e.querySelectorAll(".katex-html > .base")].map(right)),
+    "[data-tex]": e => Math.max(...[...e.querySelectorAll("math")].map(right)),
     "img, svg, canvas, video, pre, table": right,
     "div.math > .eqno": right,
   };
   const cut = [];
   for (const [selector, end] of Object.entries(ends)) {
     for (const element of document.querySelectorAll("article :is(" + selector + ")")) {
-      if (element.parentElement.closest("button, .katex")) continue;
-      const words = (element.querySelector("annotation") || element).textContent.trim();
+      if (element.parentElement.closest("button, [data-tex]")) continue;
+      const words = (element.dataset.tex || element.textContent).trim();
       const what = (words || element.outerHTML).slice(0, 70);
       if (!element.getClientRects().length) { cut.push("never shown: " + what); continue; }
       let edge = () => end(element), by = "";
@@ -332,9 +332,9 @@ FAINT = """() => {
     }
     return [255, 255, 255];
   };
-  return [...document.querySelectorAll("article .katex")].map(e => {
+  return [...document.querySelectorAll("article math")].map(e => {
     const [a, b] = [light(rgba(getComputedStyle(e).color)), light(paper(e))].sort((x, y) => x - y);
-    return [(b + 0.05) / (a + 0.05), e.querySelector("annotation")?.textContent.trim().slice(0, 60)];
+    return [(b + 0.05) / (a + 0.05), e.closest("[data-tex]")?.dataset.tex.trim().slice(0, 60)];
   }).filter(([contrast]) => contrast < 4.5).map(([contrast, tex]) => contrast.toFixed(1) + ": " + tex);
 }"""
 
@@ -401,8 +401,8 @@ def look(site: Path, browser: Any) -> Look:
             page.evaluate(THEME, theme)
             visit.colours[theme] = page.evaluate(COLOURS)
             visit.faint[theme] = page.evaluate(FAINT)
-        # What KaTeX draws is hidden from screen readers, and its thousands of boxes would take axe-core minutes.
-        page.evaluate("document.querySelectorAll('.katex').forEach(e => e.replaceWith('formula'))")
+        # axe-core knows no MathML: its thousands of elements would take minutes, and contrast is measured above.
+        page.evaluate("document.querySelectorAll('math').forEach(e => e.replaceWith('formula'))")
         page.evaluate(axe)
         for theme in ("light", "dark"):
             page.evaluate(THEME, theme)
@@ -530,3 +530,54 @@ def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -
     assert fold.count() == 1
     assert fold.locator(str(mark.get_attribute("href"))).is_visible()
     page.close()
+
+
+# --- Weight ------------------------------------------------------------------------------------------------------
+
+BYTES, NODES = 600_000, 12_000  # of a page with everything that it loads, and of its document
+
+
+@every_page
+def test_every_sign_of_a_formula_is_in_the_font(site: Path, name: str) -> None:
+    style = (ROOT / "book" / "vendor" / "math" / "math.css").read_text(encoding="utf-8")
+    found = re.search(r"unicode-range: ([^;]+);", style)
+    assert found
+    signs: set[int] = set()
+    for part in found[1].split(","):
+        low, _, high = part.strip().removeprefix("U+").partition("-")
+        signs |= set(range(int(low, 16), int(high or low, 16) + 1))
+    text = {ord(c) for math in html(site / f"{name}.html").select("math") for c in math.get_text()}
+    none([f"U+{c:04X} {chr(c)}" for c in sorted(text - signs) if not chr(c).isspace()])
+
+
+@every_chapter
+def test_a_formula_is_copied_as_its_tex_and_once(site: Path, browser: Any, name: str) -> None:
+    page = browser.new_page()
+    page.goto((site / f"{name}.html").as_uri())
+    copied, tex = page.evaluate(
+        """() => {
+          const formula = document.querySelector("article div.math .formula");
+          const range = document.createRange();
+          range.selectNodeContents(formula);
+          getSelection().removeAllRanges(); getSelection().addRange(range);
+          const data = new DataTransfer();
+          const event = new ClipboardEvent("copy", {clipboardData: data, bubbles: true, cancelable: true});
+          formula.dispatchEvent(event);
+          return [data.getData("text/plain"), formula.dataset.tex.trim()];
+        }"""
+    )
+    page.close()
+    assert copied == f"$${tex}$$"
+
+
+@every_chapter
+def test_no_formula_scrolls_on_a_phone(site: Path, browser: Any, name: str) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 800})
+    page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(OPEN)
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll("article div.math .formula")]
+          .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.scrollWidth + ": " + e.dataset.tex.trim())"""
+    )
+    page.close()
+    none(wide)
