@@ -34,6 +34,6 @@ def mend_bibliography(app: Sphinx, page: str, template: str, context: dict[str, 
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
     app.add_css_file("gantext.css", priority=900)
-    app.add_js_file("copy.js", loading_method="defer")
+    app.add_js_file("page.js", loading_method="defer")
     app.connect("config-inited", set_options)
     app.connect("html-page-context", mend_bibliography, priority=900)

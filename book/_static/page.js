@@ -21,3 +21,21 @@ document.addEventListener("copy", (event) => {
   event.clipboardData.setData("text/plain", holder.textContent);
   event.preventDefault();
 });
+
+// The two menus of the header, and no tooltips: all that the theme asks of Bootstrap's 81 kB, which are left out.
+window.bootstrap = { Tooltip: class { dispose() {} hide() {} show() {} } };
+const close = (except) => {
+  for (const button of document.querySelectorAll('[data-bs-toggle="dropdown"][aria-expanded="true"]')) {
+    if (button === except) continue;
+    button.setAttribute("aria-expanded", "false");
+    button.parentElement.querySelector(".dropdown-menu")?.classList.remove("show");
+  }
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest('[data-bs-toggle="dropdown"]');
+  close(button);
+  if (!button) return;
+  const open = button.parentElement.querySelector(".dropdown-menu")?.classList.toggle("show");
+  button.setAttribute("aria-expanded", String(Boolean(open)));
+});
+document.addEventListener("keydown", (event) => event.key === "Escape" && close(null));
