@@ -68,7 +68,8 @@ def pieces(mathml: str, display: bool = True) -> str:
     parts: list[list[list[list[ElementTree.Element]]]] = [[[[]]]]
     depth, bars = 0, 0
     for i, item in enumerate(items):
-        sign = (item.text or "") if item.tag in {"mo", "mi"} else ""
+        base = item[0] if item.tag in {"msup", "msub", "msubsup"} else item  # a closing bracket may carry a power
+        sign = (base.text or "") if base.tag in {"mo", "mi"} else ""
         infix = item.tag == "mo" and i > 0 and not bars % 2 and not _is_open(items[i - 1])
         wide = item.tag == "mspace" and float((item.get("width") or "0em").removesuffix("em")) >= 1
         if not depth and ((infix and sign in RELATIONS) or wide):
@@ -77,10 +78,10 @@ def pieces(mathml: str, display: bool = True) -> str:
             (parts[-1][-1].append([]) if depth else parts[-1].append([[]]))
         if infix and sign in RELATIONS | TERMS:
             item.set("form", "infix")  # at the start of a row it would be taken for a sign
-        if item.get("minsize"):
-            item.attrib |= {"lspace": "0em", "rspace": "0em"}  # \\bigl( without the space of an infix operator
+        if base.get("minsize"):
+            base.attrib |= {"lspace": "0em", "rspace": "0em"}  # \\bigl( without the space of an infix operator
         depth += (sign in OPEN) - (sign in CLOSED)
-        bars += sign == "‖" or (sign == "|" and bool(item.get("minsize")))
+        bars += sign == "‖" or (sign == "|" and bool(base.get("minsize")))
         parts[-1][-1][-1].append(item)
     block = lambda inner: inner[0] if len(inner) == 1 else "".join(f"<span>{x}</span>" for x in inner)
     flow = block if display else "<wbr>".join  # an inline formula flows with its text
