@@ -147,3 +147,55 @@ class _DifferentiableProduct(_Product):
         A, B = ctx.saved_tensors
         parts = [product(X, Y) for X, Y in ((a, B), (A, b)) if X is not None and Y is not None]
         return sum(parts[1:], parts[0]) if parts else None
+
+
+def solve_unit(L: Tensor, B: Tensor, upper: bool = False) -> Tensor:
+    """X of L X = B with the unit triangle of L, whose other entries are not read; autocast-free as `product`."""
+    if not torch.is_grad_enabled():
+        return torch.linalg.solve_triangular(L, B, upper=upper, unitriangular=True)
+    return (_SolveUnit if torch.compiler.is_compiling() else _DifferentiableSolveUnit).apply(L, B, upper)
+
+
+def _strict(X: Tensor, upper: bool) -> Tensor:
+    return X.triu(1) if upper else X.tril(-1)
+
+
+class _SolveUnit(torch.autograd.Function):
+    @staticmethod
+    def forward(L: Tensor, B: Tensor, upper: bool) -> Tensor:
+        return torch.linalg.solve_triangular(L, B, upper=upper, unitriangular=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.upper = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        L, X = ctx.saved_tensors
+        right = solve_unit(L.mH, G, not ctx.upper)
+        return -_strict(product(right, X.mH), ctx.upper), right, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        L, B = (
+            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
+            for t, d in zip(args[:2], in_dims[:2], strict=True)
+        )
+        return solve_unit(L, B, args[2]), 0
+
+
+class _DifferentiableSolveUnit(_SolveUnit):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+        ctx.upper = inputs[2]
+
+    @staticmethod
+    def jvp(ctx: Any, l: Tensor | None, b: Tensor | None, _: None) -> Tensor | None:  # noqa: E741  # pyright: ignore[reportIncompatibleMethodOverride]
+        L, X = ctx.saved_tensors
+        moved = None if l is None else product(_strict(l, ctx.upper), X)
+        if moved is None:
+            return None if b is None else solve_unit(L, b, ctx.upper)
+        return solve_unit(L, -moved if b is None else b - moved, ctx.upper)
