@@ -236,7 +236,9 @@ def test_error_at_most_ten_times_scipys_with_fewer_squarings(dtype: torch.dtype)
                 limit = math.inf
             found = {"chosen": expm(A), "given": expm(A, squarings=12), "batched": expm(torch.stack([0 * A, A]))[1]}
             for route, X in found.items():
-                assert mp_error(X, true) <= limit, f"{name}, {route}: error {mp_error(X, true):.1e}, SciPy's {rival:.1e}"
+                assert mp_error(X, true) <= limit, (
+                    f"{name}, {route}: error {mp_error(X, true):.1e}, SciPy's {rival:.1e}"
+                )
         used, by_norm = counts(A, real)
         assert used <= by_norm, name
         total = [total[0] + used, total[1] + by_norm]
