@@ -260,6 +260,7 @@ def test_nonnormal_error_is_scipys_on_average() -> None:
 
 def test_squarings_that_the_docstring_and_the_review_name() -> None:
     assert counts(torch.tensor([[1.0, 1e12], [0.0, -1.0]]), torch.float32) == (1, 39)
+    assert counts(torch.tensor([[1.0, 1e8], [0.0, -1.0]]), torch.float32) == (0, 25)  # as the chapter says
     assert counts(public()["companion, 1e19"], F64) == (3, 64)
     turn = torch.tensor([[0.0, -40.0], [40.0, 0.0]])  # normal and without a mean: all that the norm asks for
     assert counts(turn, torch.float32) == (4, 4)
