@@ -682,3 +682,19 @@ def test_bad_input_is_refused_in_words(call: Callable[[], Tensor], error: type[E
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_default_dtype_changes_nothing() -> None:
+    A = spread(dtype=torch.float32)
+    want = [expm(A), expm(A, squarings=6), expm_ref(A), logdet_expm(A)]
+    torch.set_default_dtype(F64)
+    try:
+        found = [expm(A), expm(A, squarings=6), expm_ref(A), logdet_expm(A)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(X.dtype == torch.float32 and torch.equal(X, Y) for X, Y in zip(found, want, strict=True))
+
+
+def test_numpys_integers_are_integers() -> None:
+    A = spread()
+    assert torch.equal(expm(A, squarings=cast(int, np.int64(6))), expm(A, squarings=6))
