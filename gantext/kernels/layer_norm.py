@@ -123,7 +123,11 @@ def _compiles() -> bool:
 
 def _transformed() -> bool:
     """Whether a function transform or forward-mode differentiation is under way: neither sees into `_Sequences`."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    level = getattr(forward_ad, "_current_level", None)
+    if active is None or level is None:  # private names, gone: plain PyTorch is right everywhere
+        return True
+    return active() or level >= 0
 
 
 def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
@@ -269,7 +273,7 @@ def work_dtype(*tensors: Tensor) -> torch.dtype:
 
 def _check(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """gamma and beta with as many dimensions as x, to which they broadcast. Lean, for it costs a small call a third."""
-    check_number("conditional_layer_norm", "eps", eps, 0)
+    eps = check_number("conditional_layer_norm", "eps", eps, 0)
     for argument, t in (("x", x), ("gamma", gamma), ("beta", beta)):
         if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
             got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__
