@@ -146,7 +146,7 @@ def train_features(seed: int = 0) -> nn.Sequential:
 
 
 def _pinned() -> nn.Sequential:
-    with resources.files("gantext").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
+    with resources.files("gantext.gan").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
         weights = {name: torch.from_numpy(stored[name]).double() for name in stored.files}
     with torch.device("meta"):  # without drawing weights, which would move PyTorch's global generator
         net = mlp([64, 64, 32, 10])
