@@ -197,10 +197,10 @@ class ConditionalLayerNorm(_Conditional, nn.LayerNorm):
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        _check_sizes("ConditionalLayerNorm", normalized_shape, condition_size, hidden_size)
-        check_number("ConditionalLayerNorm", "eps", eps, 0)
-        nn.LayerNorm.__init__(self, normalized_shape, eps, elementwise_affine, bias, device, dtype)
-        self._add_maps(condition_size, hidden_size, activation, device, dtype)
+        sizes = _check_sizes("ConditionalLayerNorm", normalized_shape, condition_size, hidden_size)
+        eps = check_number("ConditionalLayerNorm", "eps", eps, 0)
+        nn.LayerNorm.__init__(self, sizes[0], eps, elementwise_affine, bias, device, dtype)
+        self._add_maps(*sizes[1:], activation, device, dtype)
         self.backend = backend
 
     @classmethod
@@ -260,12 +260,11 @@ class ConditionalRMSNorm(_Conditional, nn.RMSNorm):  # pyright: ignore[reportInc
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        _check_sizes("ConditionalRMSNorm", normalized_shape, condition_size, hidden_size)
-        if eps is not None:
-            check_number("ConditionalRMSNorm", "eps", eps, 0)
-        nn.RMSNorm.__init__(self, normalized_shape, eps, elementwise_affine, device, dtype)
+        sizes = _check_sizes("ConditionalRMSNorm", normalized_shape, condition_size, hidden_size)
+        eps = None if eps is None else check_number("ConditionalRMSNorm", "eps", eps, 0)
+        nn.RMSNorm.__init__(self, sizes[0], eps, elementwise_affine, device, dtype)
         self.register_parameter("bias", None)
-        self._add_maps(condition_size, hidden_size, activation, device, dtype)
+        self._add_maps(*sizes[1:], activation, device, dtype)
 
     @classmethod
     def from_rms_norm(
@@ -326,13 +325,13 @@ def condition_all_norms(
 
     To save, use `model.save_pretrained(folder)` or a state dict as ever. To load, build, condition and fill the model:
 
-        model = LlamaForCausalLM(LlamaConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
         condition_all_norms(model, condition_size)
         safetensors.torch.load_model(model, f"{folder}/model.safetensors")
 
-    The commonest surprise: `LlamaForCausalLM.from_pretrained(folder)` builds a model without conditional norms and
-    drops the maps with no more than a warning. A subclass that conditions itself in its constructor has all of
-    `from_pretrained`; the chapter shows one.
+    The commonest surprise: the `from_pretrained` of Hugging Face builds a model without conditional norms and drops the
+    maps with no more than a warning. A subclass that conditions itself in its constructor has all of `from_pretrained`;
+    the chapter shows one. There a checkpoint without maps leaves them as the memory was: call `reset_maps`.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.RMSNorm(4))
     >>> condition_all_norms(model, 2)
@@ -456,17 +455,19 @@ def _fit(name: str, condition: Tensor, x: Tensor, size: int, beams: bool) -> Ten
     return condition.reshape(len(condition), *(1,) * (len(sizes) - 1), size)
 
 
-def _check_sizes(name: str, width: int, size: int, hidden: int | None) -> None:
-    check_count(name, "normalized_shape", width)
-    check_count(name, "condition_size", size)
-    if hidden is not None:
-        check_count(name, "hidden_size", hidden)
+def _check_sizes(name: str, width: int, size: int, hidden: int | None) -> tuple[int, int, int | None]:
+    return (
+        check_count(name, "normalized_shape", width),
+        check_count(name, "condition_size", size),
+        None if hidden is None else check_count(name, "hidden_size", hidden),
+    )
 
 
 def _is_norm(module: nn.Module) -> bool:
     """Whether it is to be made conditional: PyTorch's, or by its class's name."""
-    named = re.search(r"(layer|rms)_?norm", type(module).__name__, re.IGNORECASE)
-    return isinstance(module, nn.LayerNorm | nn.RMSNorm) or (bool(named) and not any(module.children()))
+    named = bool(re.search(r"(layer|rms)_?norm", type(module).__name__, re.IGNORECASE))
+    whole = all(name == "parametrizations" for name, _ in module.named_children())
+    return isinstance(module, nn.LayerNorm | nn.RMSNorm) or (named and whole)
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

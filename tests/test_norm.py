@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from _compare import assert_close, assert_not_worse, randn
 from hypothesis import given, settings
@@ -25,10 +26,20 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from torch.utils.checkpoint import checkpoint
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.models.cohere.modeling_cohere import CohereLayerNorm
 from transformers.models.deberta.modeling_deberta import DebertaLayerNorm
@@ -546,10 +557,11 @@ def test_norms_that_are_something_else_are_refused_with_the_reason_and_the_remed
 
 def test_trying_a_norm_leaves_it_and_the_random_numbers_alone() -> None:
     model = nn.Sequential(LlamaRMSNorm(8), OwnRMSNorm(), nn.LayerNorm(8))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
-    weight = model[0].weight.detach().clone().requires_grad_()
     condition_all_norms(model, 2)
-    assert torch.equal(torch.get_rng_state(), state) and torch.equal(model[0].weight, weight)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(model.get_parameter(name), p) for name, p in before.items())
     assert [name for name, _ in model.named_parameters()] == [
         *(f"{k}.{name}" for k in (0, 1) for name in ("weight", "W_gamma", "W_beta")),
         *(f"2.{name}" for name in ("weight", "bias", "W_gamma", "W_beta")),
@@ -583,7 +595,7 @@ def test_the_rms_norm_is_the_textbook(dtype: torch.dtype) -> None:
         for found, want in zip(out, ref, strict=True):
             assert found.dtype == dtype and found.shape == want.shape
             size = want.abs().max().item() if want.numel() else 1.0
-            torch.testing.assert_close(found.double(), want, rtol=0, atol=2 * TOLERANCE[dtype] * max(size, 1e-3))
+            torch.testing.assert_close(found.double(), want, rtol=0, atol=2 * TOLERANCE[dtype] * max(size, 1))
 
 
 def test_gradcheck_and_gradgradcheck_of_the_rms_norm() -> None:
@@ -594,12 +606,13 @@ def test_gradcheck_and_gradgradcheck_of_the_rms_norm() -> None:
 
 def test_bad_arguments_of_the_rms_norm() -> None:
     x, g = torch.randn(2, 3, 4), torch.randn(2, 4)
-    for kind, message, arguments in (
+    cases: list[tuple[type[Exception], str, tuple[Any, ...]]] = [
         (TypeError, "conditional_rms_norm: x is torch.int64", (x.long(), g, g)),
         (ValueError, r"conditional_rms_norm: gamma has shape \(2, 5\)", (x, torch.randn(2, 5), g)),
         (ValueError, r"conditional_rms_norm: beta has shape \(4, 4\)", (x, g, torch.randn(4, 4))),
         (ValueError, "conditional_rms_norm: eps is 0", (x, g, g, 0)),
-    ):
+    ]
+    for kind, message, arguments in cases:
         with pytest.raises(kind, match=message):
             conditional_rms_norm(*arguments)
 
@@ -621,7 +634,7 @@ def test_it_starts_as_the_rms_norm_exactly(hidden: int | None, affine: bool, eps
         nn.init.normal_(W)
     condition = torch.randn(3, 4, dtype=dtype)
     h = condition if new.W_hidden is None else F.silu(condition @ new.W_hidden.T)
-    scale = (1 if norm.weight is None else norm.weight).double() if norm.weight is not None else 1
+    scale = torch.ones(6, dtype=F64) if norm.weight is None else norm.weight.double()
     want = rms_textbook(
         x.double(),
         scale + (h @ new.W_gamma.T).double(),
@@ -794,9 +807,16 @@ def test_norms_without_weights_get_maps_where_the_model_is(build: Any) -> None:
 
 
 def test_numpy_numbers_are_numbers() -> None:
-    norm = ConditionalLayerNorm(np.int64(6), np.int32(4), np.float32(1e-3), hidden_size=np.int64(3))  # pyright: ignore[reportArgumentType]
+    layer: Any = ConditionalLayerNorm
+    norm = layer(np.int64(6), np.int32(4), np.float32(1e-3), hidden_size=np.int64(3))
     assert norm.W_gamma.shape == (6, 3) and norm(torch.randn(2, 6), torch.randn(2, 4)).shape == (2, 6)
-    assert ConditionalRMSNorm(np.int64(6), np.int64(4), np.float32(1e-3)).W_beta.shape == (6, 4)  # pyright: ignore[reportArgumentType]
+    rms: Any = ConditionalRMSNorm
+    assert rms(np.int64(6), np.int64(4), np.float32(1e-3)).W_beta.shape == (6, 4)
+    x, g = torch.randn(2, 3, 6), torch.randn(2, 6)
+    f: Any
+    for f in (conditional_layer_norm, conditional_rms_norm):
+        assert torch.equal(f(x, g, g, np.float64(1e-3)), f(x, g, g, 1e-3))
+        assert torch.equal(f(x, g, g, np.float32(1)), f(x, g, g, 1))
 
 
 @every_module
@@ -934,14 +954,45 @@ def gpt2() -> nn.Module:
     )
 
 
-@pytest.mark.parametrize(("build", "norms"), [(bert, 6), (gpt2, 5)], ids=["BERT", "GPT-2"])
+SMALL: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "intermediate_size": 32,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+
+
+def llama() -> nn.Module:
+    return LlamaForCausalLM(LlamaConfig(**SMALL))
+
+
+def gemma2() -> nn.Module:
+    return Gemma2ForCausalLM(Gemma2Config(**SMALL))
+
+
+def qwen3() -> nn.Module:
+    return Qwen3ForCausalLM(Qwen3Config(**SMALL))  # with norms of queries and of keys, (B, L, heads, 8)
+
+
+FAMILIES = [(bert, 6), (gpt2, 5), (llama, 5), (gemma2, 9), (qwen3, 9)]
+
+
+@pytest.mark.parametrize(("build", "norms"), FAMILIES, ids=["BERT", "GPT-2", "Llama", "Gemma 2", "Qwen 3"])
 @pytest.mark.parametrize("hidden", [None, 3])
 def test_hugging_face_models_are_changed_in_place_without_a_change(build: Any, norms: int, hidden: int | None) -> None:
     model = build().eval()
     tokens, condition = torch.randint(1, 50, (3, 9)), torch.randn(3, 4)
     before, old = model(tokens).logits, dict(model.named_parameters())
     assert len(condition_all_norms(model, 4, hidden_size=hidden)) == norms
-    assert {type(m) for m in model.modules() if isinstance(m, nn.LayerNorm)} == {ConditionalLayerNorm}
+    kinds = {type(m) for m in model.modules() if "Norm" in type(m).__name__}
+    assert kinds == {ConditionalLayerNorm if build in (bert, gpt2) else ConditionalRMSNorm}
     new = dict(model.named_parameters())
     assert all(new[name] is p for name, p in old.items())
     added = {name: p for name, p in new.items() if name not in old}
@@ -993,8 +1044,96 @@ def test_recomputed_activations_see_the_condition_or_fail(reentrant: bool) -> No
         loss.backward()
 
 
-def test_hugging_face_generation_with_beams() -> None:
-    model: Any = gpt2().eval()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("build", [bert, llama, gemma2])
+def test_half_models_start_exactly_too(build: Any, dtype: torch.dtype) -> None:
+    model, tokens = build().to(dtype).eval(), torch.randint(1, 50, (3, 9))
+    before = model(tokens).logits
+    condition_all_norms(model, 4)
+    with conditioned(model, torch.randn(3, 4)):
+        assert torch.equal(model(tokens).logits, before)
+
+
+def test_t5_in_half_precision_whose_output_layers_stay_in_float32() -> None:
+    config = T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    model: Any = T5ForConditionalGeneration(config)
+    model.to(torch.bfloat16).eval()
+    for name, m in model.named_modules():
+        if name.endswith(".wo"):
+            m.float()  # as T5's from_pretrained keeps them
+    tokens = torch.randint(1, 50, (3, 9))
+    before = model(tokens, decoder_input_ids=tokens).logits
+    assert len(condition_all_norms(model, 4)) == 12
+    with conditioned(model, torch.randn(3, 4)):
+        assert torch.equal(model(tokens, decoder_input_ids=tokens).logits, before)
+        lively_maps(model)
+        changed = model(tokens, decoder_input_ids=tokens).logits
+    assert changed.isfinite().all() and (changed - before).abs().max() > 0.01
+
+
+def lively_maps(model: nn.Module) -> None:
+    for name, p in model.named_parameters():
+        if "W_" in name:
+            nn.init.normal_(p)
+
+
+class ToldLlama(LlamaForCausalLM):
+    """The chapter's: all of `from_pretrained` for a conditional model."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        condition_all_norms(self, config.condition_size, hidden_size=config.condition_hidden)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
+        model, report = super().from_pretrained(*args, **options, output_loading_info=True)  # pyright: ignore[reportGeneralTypeIssues]
+        for name in {key.rpartition(".")[0] for key in report["missing_keys"] if ".W_" in key}:
+            model.get_submodule(name).reset_maps()  # of a checkpoint without maps, as that of the plain model
+        return model
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_saved_and_loaded_without_loss(tied: bool, dtype: torch.dtype, tmp_path: Path) -> None:
+    options = {"condition_size": 4, "condition_hidden": 3, "tie_word_embeddings": tied}
+    config: Any = LlamaConfig(**SMALL, **options)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    plain = str(tmp_path / "plain")
+    model.save_pretrained(plain)
+    condition_all_norms(model, 4, hidden_size=3)
+    lively_maps(model)
+    tokens, c, folder = torch.randint(1, 50, (3, 9)), torch.randn(3, 4), str(tmp_path / "conditional")
+    with conditioned(model.eval(), c):
+        want = model(tokens).logits
+        model.save_pretrained(folder)  # within, as a trainer's callback may
+    again = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).eval()
+    condition_all_norms(again, 4, hidden_size=3)
+    safetensors.torch.load_model(again, f"{folder}/model.safetensors")
+    whole = ToldLlama.from_pretrained(folder, dtype=dtype).eval()
+    for loaded in (again, whole):
+        assert {name: p.dtype for name, p in loaded.named_parameters()} == dict.fromkeys(
+            dict(model.named_parameters()), dtype
+        )
+        with conditioned(loaded, c):
+            assert torch.equal(loaded(tokens).logits, want)
+        assert tied == (loaded.lm_head.weight is loaded.model.embed_tokens.weight)
+    with conditioned(whole, c):
+        whole.save_pretrained(folder + "-again", max_shard_size="5KB")
+    assert len(list((tmp_path / "conditional-again").glob("*.safetensors"))) > 1
+    with conditioned(shards := ToldLlama.from_pretrained(folder + "-again", dtype=dtype).eval(), c):
+        assert torch.equal(shards(tokens).logits, want)
+    start = ToldLlama.from_pretrained(plain, dtype=dtype).eval()  # from a checkpoint without maps: at the start
+    old = LlamaForCausalLM.from_pretrained(plain, dtype=dtype).eval()
+    for name, p in start.named_parameters():
+        assert p.isfinite().all() and ("W_hidden" in name or "W_" not in name or (p == 0).all())
+        assert "W_hidden" not in name or (p != 0).any()
+    with conditioned(start, c):
+        assert torch.equal(start(tokens).logits, old(tokens).logits)
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_hugging_face_generation_with_beams(build: Any) -> None:
+    model: Any = build().eval()
     condition_all_norms(model, 4)
     for name, p in model.named_parameters():
         if "W_" in name:

@@ -65,6 +65,7 @@ def conditional_layer_norm(
             [[-3.,  3.]]])
     """
     gamma, beta = _check(x, gamma, beta, eps)
+    eps = float(eps)
     plain = lambda: _plain(x, gamma, beta, eps)
 
     def triton() -> Tensor:
@@ -197,6 +198,7 @@ def conditional_rms_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float | No
             [[1., 1.]]])
     """
     gamma, beta = _check(x, gamma, beta, 1 if eps is None else eps, "conditional_rms_norm")
+    eps = None if eps is None else float(eps)
     work = work_dtype(x, gamma, beta)
     return torch.addcmul(beta.to(work), gamma.to(work), F.rms_norm(x.to(work), x.shape[-1:], None, eps)).to(x.dtype)
 
@@ -217,7 +219,7 @@ def _kernel(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
         place = lambda t: t.expand(x.shape).reshape(1, rows, D)
     dtype = torch.promote_types(gamma.dtype, beta.dtype)
     sequences = x.reshape(B, rows // max(B, 1), D)
-    y, _, _ = torch.ops.gantext.layer_norm(sequences, place(gamma.to(dtype)), place(beta.to(dtype)), float(eps))
+    y, _, _ = torch.ops.gantext.layer_norm(sequences, place(gamma.to(dtype)), place(beta.to(dtype)), eps)
     return y.reshape(x.shape)
 
 
