@@ -203,6 +203,7 @@ def keep(method: str, seed: int) -> None:
             "parameters": sum(p.numel() for p in learned),
             **judged(told.eval(), test, seed),
             "seconds": time.process_time() - begin,
+            **{key: value for key, value in _common.environment().items() if key in ("date", "device")},
         },
     )
 
@@ -229,7 +230,8 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def report() -> None:
     """Put the runs together and write the result."""
     torch.set_num_threads(1)
-    runs = [torch.load(path(method, seed)) for method in METHODS for seed in SEEDS]
+    kept = [torch.load(path(method, seed)) for method in METHODS for seed in SEEDS]
+    runs = _common.rounded(kept)  # before the tables: whoever computes them from the record gets the same digits
     bounds = {}
     for length in (16, 64):
         _, test = windows(length)
