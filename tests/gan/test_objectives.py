@@ -190,7 +190,10 @@ def test_zero_and_tiny_gradients_are_safe(centre: float, power: float, size: flo
     w = torch.full((3,), size, requires_grad=True)
     (first,) = grad(gradient_penalty(linear(w), torch.ones(4, 3), centre=centre, power=power), w, create_graph=True)
     assert first.isfinite().all()
-    if size in (0.0, 1e-30):  # 1e-30 squared is 0 in float32
+    exact = 3**0.5 * size
+    slope = 0.0 if size == 0 else power * (exact - centre) * abs(exact - centre) ** (power - 2) / 3**0.5
+    torch.testing.assert_close(first, torch.full((3,), slope), rtol=1e-5, atol=0)  # 1e-30 squared is 0 in float32
+    if size == 0:
         (second,) = grad(first.sum(), w, allow_unused=True, materialize_grads=True)
         want = 2.0 if (centre, power) == (0.0, 2.0) else 0.0  # |w|^2 has a second derivative at 0, and keeps it
         assert torch.equal(second, torch.full((3,), want))
