@@ -79,13 +79,13 @@ def game(
         raise TypeError(
             f"game: objective is {objective!r}, must be a gantext.gan.objectives.Objective. Try WASSERSTEIN."
         )
-    penalty = check_number("game", "penalty", penalty, 0, included=True)
-    centre = check_number("game", "centre", centre, 0, included=True)
-    power = check_number("game", "power", power, 0)
+    penalty = float(check_number("game", "penalty", penalty, 0, included=True))
+    centre = float(check_number("game", "centre", centre, 0, included=True))
+    power = float(check_number("game", "power", power, 0))
     if at not in ("interpolates", "samples"):
         raise ValueError(f"game: at is {at!r}, must be 'interpolates' or 'samples'. See the docstring.")
     if clip is not None:
-        clip = check_number("game", "clip", clip, 0)
+        clip = float(check_number("game", "clip", clip, 0))
 
     settings = f"{objective.name}, penalty {penalty}, centre {centre}, power {power}, at {at}"
     losses = PenalisedLoss(objective, penalty, centre, power, at), GeneratorLoss(objective)
@@ -104,15 +104,16 @@ class PenalisedLoss:
 
     def __call__(self, critic: Critic, batch: Batch) -> Tensor:
         device, settings = batch.real.device.type, {"centre": self.centre, "power": self.power}
-        both, apart = torch.cat([batch.real, batch.fake]), [len(batch.real), len(batch.fake)]
         alike = self.penalty and self.at == "samples" and not torch.is_autocast_enabled(device)
         if alike and is_piecewise_linear(critic):
-            scores, punished = scores_and_penalty(cast(nn.Module, critic), both, **settings)
-            return self.objective.critic_loss(*scores.split(apart)) + self.penalty * punished
+            x = torch.cat([batch.real, batch.fake])
+            scores, punished = scores_and_penalty(cast(nn.Module, critic), x, **settings)
+            return self.objective.critic_loss(*scores.tensor_split([len(batch.real)])) + self.penalty * punished
         loss = self.objective.critic_loss(critic(batch.real), critic(batch.fake))
         if self.penalty:
             with torch.autocast(device, enabled=False):
-                x = interpolate(batch.real, batch.fake, batch.rng) if self.at == "interpolates" else both
+                between = self.at == "interpolates"
+                x = interpolate(batch.real, batch.fake, batch.rng) if between else torch.cat([batch.real, batch.fake])
                 loss = loss + self.penalty * gradient_penalty(critic, x, **settings)
         return loss
 
@@ -153,7 +154,7 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
     """
     if norm not in NORMS:
         raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(NORMS)}. The paper uses L1 and L2.")
-    lambda_ = check_number("qp", "lambda_", lambda_, 0)
+    lambda_ = float(check_number("qp", "lambda_", lambda_, 0))
     losses = PairLoss(norm, lambda_), GeneratorLoss(WASSERSTEIN)
     return Game(f"GAN-QP-{norm}", *losses, settings=f"lambda {lambda_}")
 

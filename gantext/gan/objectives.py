@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,9 @@ class Objective:
     """
 
     name: str
-    on_real: Callable[[Tensor], Tensor]
-    on_fake: Callable[[Tensor], Tensor]
-    on_generated: Callable[[Tensor], Tensor]
+    on_real: Callable[[Tensor], Tensor] = field(repr=False)
+    on_fake: Callable[[Tensor], Tensor] = field(repr=False)
+    on_generated: Callable[[Tensor], Tensor] = field(repr=False)
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = wide(floating(self.name, "real", real)), wide(floating(self.name, "fake", fake))
