@@ -442,3 +442,5 @@ def test_half_width_is_scipys_interval() -> None:
     assert metrics.half_width(x) == pytest.approx((high - low) / 2, rel=1e-12)
     with pytest.raises(ValueError, match=r"^half_width: values has shape \(1,\), must be .* Run more seeds"):
         metrics.half_width([1.0])
+    with pytest.raises(ValueError, match="1 of them not finite"):
+        metrics.half_width([1.0, math.nan])
