@@ -148,7 +148,7 @@ def train_features(seed: int = 0) -> nn.Sequential:
 
 
 def _pinned() -> nn.Sequential:
-    with resources.files("gantext").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
+    with resources.files("gantext.gan").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
         weights = {name: torch.from_numpy(stored[name]).double() for name in stored.files}
     net = _layers()
     net.load_state_dict(weights, assign=True)

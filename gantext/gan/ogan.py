@@ -65,6 +65,7 @@ def split(z: Tensor, dim: int = -1) -> Split:
     the code that a standard normal latent is compared with is `normalized`, not the unit vector.
     Source: Su, arXiv 1903.01931; the chapter `o-gan`.
 
+    >>> import torch
     >>> split(torch.tensor([1.0, 1.0, 4.0])).mean
     tensor([2.])
     >>> split(torch.tensor([1.0, 1.0, 4.0])).join()
@@ -99,6 +100,7 @@ def pearson(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
     as soon as the means are 1e4 times the spread, which the score of a trained critic may be.
     Source: Su, arXiv 1903.01931.
 
+    >>> import torch
     >>> pearson(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[10_004.0, 10_002.0, 10_000.0]]))
     tensor([-1.0000])
     """
@@ -154,6 +156,7 @@ def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, mat
     The commonest surprise: of independent vectors the correlation is not 0 but ± 1 / (n - 1)^(1/2).
     Source: Su, arXiv 1903.01931, and his code, bojone/o-gan.
 
+    >>> import torch
     >>> batch = Batch(torch.ones(1, 3), torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 2.0]]), torch.Generator())
     >>> o_gan().critic_loss(lambda x: x + torch.tensor([0.0, 1.0, 2.0]), batch)  # 1 / 4 - 1 - 0.5
     tensor(-1.2500)
@@ -219,6 +222,7 @@ def o_gan_ref(critic: Critic, batch: Batch, weight: float = 0.5) -> Tensor:
     The commonest surprise: t2 is always 0. Its gradient is not: that of the generator's score, and nothing for the
     critic, whose two terms cancel unless dropout or noise tells the two passes apart. Source: Su's code, bojone/o-gan.
 
+    >>> import torch
     >>> z = torch.tensor([[0.0, 1.0, 2.0]])
     >>> o_gan_ref(lambda x: x + z, Batch(torch.ones(1, 3), torch.zeros(1, 3), z, torch.Generator()))
     tensor(-1.2500)

@@ -154,7 +154,7 @@ def test_loading_and_training_leave_the_global_generator_alone() -> None:
 
 
 def test_the_file_holds_numbers_and_nothing_else() -> None:
-    path = metrics.resources.files("gantext") / "digits_features.npz"
+    path = metrics.resources.files("gantext.gan") / "digits_features.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         assert {str(stored[name].dtype) for name in stored.files} == {"float32"}
         assert sum(stored[name].size for name in stored.files) == 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
