@@ -252,7 +252,9 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
     x = _samples("kernel_distance", "x", x, 3)
     y = _samples("kernel_distance", "y", y, 3, x.shape[1])
     if degree * math.log10(max(part.square().mean(1).max() for part in (x, y)) + 1) > 150:
-        raise ValueError(f"kernel_distance: degree is {degree}, must keep k(x, x) below 1e150. Lower it, or scale x, y.")
+        raise ValueError(
+            f"kernel_distance: degree is {degree}, must keep k(x, x) below 1e150. Lower it, or scale x, y."
+        )
     n, m = len(x), len(y)
     within_x, within_y = (
         _kernel_sums(x, x, degree) - _kernel(x, degree),
@@ -359,8 +361,8 @@ def _samples(name: str, argument: str, x: Tensor, least: int, width: int | None 
         raise ValueError(f"{name}: {argument} has shape {shape}, must be {rule}. Draw enough samples, one a row.")
     if not (x.abs() < 1e150).all():
         raise ValueError(
-            f"{name}: {argument} has NaN or infinite entries, or some beyond 1e150, whose squares are; must have none. A "
-            "generator diverged: count it as failed."
+            f"{name}: {argument} has NaN or infinite entries, or some beyond 1e150, whose squares are; must have none. "
+            "A generator diverged: count it as failed."
         )
     return x.detach().to("cpu", torch.float64)
 

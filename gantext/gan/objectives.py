@@ -23,7 +23,7 @@ from gantext._checks import check_number, floating, wide
 
 __all__ = [
     "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "Objective", "gan_qp", "gradient_norms",
-    "gradient_penalty", "interpolate", "safe_norms", "safe_power", "squared_norms",
+    "gradient_penalty", "interpolate", "safe_power", "scaled_squares", "squared_norms",
 ]  # fmt: skip
 
 _BATCH_NORMS = (
@@ -167,7 +167,7 @@ def gradient_norms(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     >>> gradient_norms(lambda x: x[:, 0] * 3 + x[:, 1] * 4, torch.zeros(2, 2))
     tensor([5., 5.])
     """
-    return safe_norms(_gradients("gradient_norms", critic, x))
+    return _norms(_gradients("gradient_norms", critic, x))
 
 
 def gradient_penalty(
@@ -195,8 +195,8 @@ def gradient_penalty(
     power = check_number("gradient_penalty", "power", power, 0)
     gradients = _gradients("gradient_penalty", critic, x)
     if power < 2:
-        return safe_power((safe_norms(gradients) - centre).abs(), power).mean()
-    squares = squared_norms(gradients) if centre == 0 else (safe_norms(gradients) - centre).square()
+        return safe_power((_norms(gradients) - centre).abs(), power).mean()
+    squares = squared_norms(gradients) if centre == 0 else (_norms(gradients) - centre).square()
     return safe_power(squares, power / 2).mean()
 
 
@@ -229,19 +229,24 @@ def squared_norms(gradients: Tensor) -> Tensor:
     return wide(gradients).reshape(len(gradients), -1).square().sum(1)
 
 
-def safe_norms(gradients: Tensor) -> Tensor:
-    """|g_i| of each sample, (N,), in float32 or better, with derivatives 0 at 0.
+def scaled_squares(gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """(|g_i| / unit_i)^2 of each sample, (N,), float32 or better, and the unit: a power of two near the largest |g_ij|.
 
-    Components are squared over a power of two near the largest, which rounds nothing: without it a norm of 1e-25 would
-    be 0 in float32, and one of 1e25 infinite.
+    Division by it rounds nothing, while |g_i|^2 itself is 0 in float32 for a norm of 1e-25, and infinite for 1e25.
 
-    >>> safe_norms(torch.tensor([[3e-25, 4e-25]]))
+    >>> squares, unit = scaled_squares(torch.tensor([[3e-25, 4e-25]]))
+    >>> squares.sqrt() * unit
     tensor([5.0000e-25])
     """
     rows = wide(gradients).reshape(len(gradients), -1)
     largest = rows.detach().abs().amax(1)
     unit = torch.where((largest > 0) & largest.isfinite(), largest / (2 * largest.frexp().mantissa), 1.0)
-    return safe_power(squared_norms(rows / unit[:, None]), 0.5) * unit
+    return squared_norms(rows / unit[:, None]), unit
+
+
+def _norms(gradients: Tensor) -> Tensor:
+    squares, unit = scaled_squares(gradients)
+    return safe_power(squares, 0.5) * unit
 
 
 def safe_power(s: Tensor, exponent: float) -> Tensor:

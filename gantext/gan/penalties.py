@@ -40,7 +40,7 @@ from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weig
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from gantext._checks import check_number, floating
-from gantext.gan.objectives import safe_norms, safe_power, squared_norms
+from gantext.gan.objectives import safe_power, scaled_squares, squared_norms
 
 __all__ = ["is_piecewise_linear", "scores_and_penalty", "tangent_penalty"]
 
@@ -166,8 +166,8 @@ class _ScoresAndPenalty(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             scores, g, deltas, entering = _scores_and_deltas(name, layers, x, weights)
-        norms = safe_norms(g)
-        gap, inverse = norms - centre, (1 / norms).where(norms > 0, 0.0)
+        squares, unit = scaled_squares(g)
+        gap, inverse = safe_power(squares, 0.5) * unit - centre, safe_power(squares, -0.5) / unit
         if power < 2:
             penalties, along = safe_power(gap.abs(), power), gap.sign() * inverse * safe_power(gap.abs(), power - 1)
         else:

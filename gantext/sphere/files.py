@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gantext._training import whole
+from gantext._files import whole
 from gantext.sphere.training import Run
 
 FORMAT = "gantext.jose 1"

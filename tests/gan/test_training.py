@@ -442,6 +442,23 @@ def test_a_failed_save_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.
     assert file.read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
+def rates(*each: float, **settings: Any) -> Callable[[Any], torch.optim.Optimizer]:
+    """SGD of both players, the critic's first, each with a rate of its own."""
+    left: list[float] = []
+
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        left[:] = left or each
+        return torch.optim.SGD(parameters, lr=left.pop(0), **settings)
+
+    return make
+
+
+def grouped(parameters: Any) -> torch.optim.Optimizer:
+    """The same SGD, its parameters in two groups."""
+    first, *others = parameters
+    return torch.optim.SGD([{"params": [first]}, {"params": others}], lr=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
@@ -457,23 +474,30 @@ def test_a_failed_save_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.
         ({"game": wgan_div(power=4.0)}, "game"),
         ({"game": wgan_div(at="samples")}, "game"),
         ({"game": replace(wgan_div(), clip=1.0)}, "game"),
-        ({"nets": (mlp([3, 9, 2]), mlp([2, 8, 1]))}, "generator"),
-        ({"nets": (mlp([3, 8, 2]), mlp([2, 8, 8, 1]))}, "critic"),
+        ({"optimizer": rates(0.1, 0.7)}, "optimizer"),
+        ({"optimizer": rates(0.1, 0.1, momentum=0.5)}, "optimizer"),
+        ({"optimizer": grouped}, "optimizer"),
+        ({"latent": lambda n, rng: torch.randn(n, 3, generator=rng)}, "latent"),
+        ({"nets": (mlp([3, 9, 2]), mlp([2, 8, 1], nn.Softplus))}, "generator, optimizer"),
+        ({"nets": (mlp([3, 8, 2]), mlp([2, 8, 8, 1], nn.Softplus))}, "critic, optimizer"),
+        ({"nets": (mlp([3, 8, 2], nn.Tanh), mlp([2, 8, 1], lambda: nn.Softplus(2)))}, "generator, critic"),
+        ({"nets": (mlp([3, 8, 2]).double(), mlp([2, 8, 1], nn.Softplus).double())}, "generator, critic"),
         (
             {
                 "nets": (
                     mlp([3, 8, 2]),
-                    nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.ReLU(), nn.Linear(8, 1)),
+                    nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Softplus(), nn.Linear(8, 1)),
                 )
             },
-            "critic",
+            "critic, optimizer",
         ),
         ({"seed": 1, "n_critic": 1}, "n_critic, seed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_another_recipe_is_refused_by_name(tmp_path: Path, options: dict[str, Any], difference: str) -> None:
-    train(wgan_div(), 2, checkpoint=tmp_path / "run.pt")
+    first: dict[str, Any] = {"optimizer": rates(0.1, 0.1)} if "optimizer" in options else {}
+    train(wgan_div(), 2, checkpoint=tmp_path / "run.pt", **first)
     nets = options.pop("nets", players())
     before = [weights_of(net) for net in nets]
     with pytest.raises(ValueError, match=f"has another {difference}, must be of the same recipe. Name another file"):
