@@ -253,5 +253,5 @@ def safe_power(s: Tensor, exponent: float) -> Tensor:
     """s^exponent for s >= 0, with derivatives 0 at 0 where there are none."""
     if exponent == int(exponent):
         return s.pow(exponent)
-    positive = s > 0
-    return torch.where(positive, torch.where(positive, s, 1.0).pow(exponent), 0.0)  # guarded before the root, too
+    zero = s == 0  # and not s > 0, which would make a NaN a 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, s).pow(exponent))  # guarded before the root, too

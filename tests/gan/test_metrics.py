@@ -436,6 +436,27 @@ def test_bad_input_is_named(call: Callable[[], object], error: type[Exception], 
 # --- intervals over seeds
 
 
+def test_what_overflows_is_refused() -> None:
+    x = torch.randn(10, 3) * 1e3
+    with pytest.raises(ValueError, match=r"kernel_distance: degree is 200, must keep k\(x, x\) below 1e150"):
+        kernel_distance(x, x, degree=200)
+    assert math.isfinite(kernel_distance(x, x + 1, degree=20).error)
+    for call in (metrics.frechet_distance, kernel_distance, precision_recall):
+        with pytest.raises(ValueError, match="beyond 1e150"):
+            call(x.double() * 1e160, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_classifier_is_the_same_under_another_default_dtype(dtype: torch.dtype) -> None:
+    before = metrics.train_features()[0].weight.clone()
+    torch.set_default_dtype(dtype)
+    try:
+        after = metrics.train_features()[0].weight
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(before, cast(Any, after))
+
+
 def test_half_width_is_scipys_interval() -> None:
     x = np.random.default_rng(0).normal(size=8)
     low, high = scipy.stats.t.interval(0.95, 7, x.mean(), scipy.stats.sem(x))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -118,6 +120,37 @@ def test_gan_qp_formula_gradient_and_unit() -> None:
     scaled = gan_qp(5 * real, 5 * fake, d, 5 * 0.7)  # lambda is a unit: critic and value scale with it
     torch.testing.assert_close(scaled, 5 * gan_qp(real, fake, d, 0.7))
     assert gradcheck(lambda r, f: gan_qp(r, f, d, 0.7), (real.requires_grad_(), fake.requires_grad_()))
+
+
+def test_the_least_distance_of_gan_qp_is_the_documented_one() -> None:
+    one, zero = torch.ones(1), torch.zeros(1)
+    for distance, counts in ((1e-3, 1e-3), (1e-5, 1e-5), (1e-7, 1e-6), (0.0, 1e-6)):
+        want = 0.25 / (2 * counts) - 0.5
+        torch.testing.assert_close(gan_qp(0.5 * one, zero, distance * one, 1.0).item(), want, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-25, 1e-3, 1.0, 1e25, 1e37])
+def test_norms_of_any_size_are_measured(size: float) -> None:
+    w = torch.tensor([3.0, 4.0, 0.0]) * size
+    torch.testing.assert_close(
+        gradient_norms(linear(w), torch.ones(2, 3)), torch.full((2,), 5 * size), rtol=1e-6, atol=0
+    )
+    w.requires_grad_()
+    (slope,) = grad(gradient_penalty(linear(w), torch.ones(2, 3), centre=0.0, power=1.0), w)
+    torch.testing.assert_close(slope, torch.tensor([0.6, 0.8, 0.0]))
+
+
+def test_gradients_that_are_not_finite_stay_so() -> None:
+    for value in (math.nan, math.inf):
+        assert not gradient_norms(linear(torch.tensor([value, 1.0])), torch.ones(2, 2)).isfinite().any()
+
+
+@pytest.mark.parametrize("objective", [SATURATING, NON_SATURATING, HINGE, WASSERSTEIN], ids=lambda it: it.name)
+def test_objectives_can_be_sent_copied_and_compared(objective: Objective) -> None:
+    for other in (pickle.loads(pickle.dumps(objective)), copy.deepcopy(objective), copy.copy(objective)):
+        assert other == objective and hash(other) == hash(objective)
+        assert other.critic_loss(randn(5), randn(5)).isfinite()
+    assert repr(objective) == f"Objective(name='{objective.name}')"
 
 
 def test_gan_qp_unary_critic_is_a_graph_laplacian() -> None:

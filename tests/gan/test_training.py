@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,7 +28,7 @@ from gantext.gan.laws import normal, ring
 from gantext.gan.methods import Batch, Game, game, qp, wgan_div, wgan_gp
 from gantext.gan.networks import mlp
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate
-from gantext.gan.training import Fit, fit, fit_critic
+from gantext.gan.training import Fit, Recipe, fit, fit_critic
 
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
@@ -125,6 +128,32 @@ def test_the_distance_of_gan_qp_gives_the_fakes_no_gradient() -> None:
     b.fake.requires_grad_()
     loss = qp(0.3, "L2").critic_loss(lambda x: x.detach()[:, 0], b)
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("make", [wgan_gp, wgan_div, qp, lambda: CLIPPED, lambda: game(HINGE, penalty=np.float32(2))])
+def test_games_can_be_sent_copied_and_compared(make: Callable[[], Game]) -> None:
+    it, b, critic = make(), batch(), mlp([3, 8, 1])
+    sent = pickle.loads(pickle.dumps(it))
+    assert sent == it == deepcopy(it) == make() and hash(sent) == hash(it) and " at 0x" not in repr(it)
+    assert torch.equal(sent.generator_loss(critic, b), it.generator_loss(critic, b))
+    values = [each.critic_loss(critic, b._replace(rng=torch.Generator().manual_seed(4))) for each in (sent, it)]
+    assert torch.equal(*values)
+
+
+def test_games_differ_where_their_settings_do() -> None:
+    games = [
+        wgan_gp(),
+        wgan_gp(9),
+        wgan_div(),
+        wgan_div(power=4),
+        wgan_div(at="samples"),
+        qp(),
+        qp(2),
+        qp(norm="L1"),
+        CLIPPED,
+    ]
+    assert len(set(games)) == len(games)
+    assert wgan_gp(np.float32(10)) == wgan_gp(np.int64(10)) == wgan_gp(10.0)
 
 
 # --- turns
@@ -242,6 +271,55 @@ def bound(network: nn.Module) -> float:
 
 
 # --- what a step computes
+
+
+def test_a_recipe_is_its_fields_by_name() -> None:
+    recipe = Recipe(steps=np.int64(4), latent=np.int32(3), batch_size=np.int64(16), n_critic=2, seed=np.int64(1))
+    assert recipe == Recipe(steps=4, latent=3, batch_size=16, n_critic=2, seed=1) and type(recipe.steps) is int
+    named = weights(train(wgan_gp(), 4, seed=1))
+    assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), recipe, progress=False)))
+    other = replace(recipe, steps=9, seed=5)
+    assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), other, steps=4, seed=1, progress=False)))
+    with pytest.raises(TypeError, match="n_critics"):
+        train(n_critics=2)
+    with pytest.raises(TypeError, match="steps"):
+        fit(*players(), ring().sample, wgan_gp())
+
+
+def test_networks_of_float64_draw_their_codes_and_take_float32_data() -> None:
+    nets = [net.double() for net in players()]
+    run = train(wgan_gp(), 3, nets)
+    assert all(t.dtype == torch.float64 and t.isfinite().all() for t in weights(run))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert same(weights(run), weights(train(wgan_gp(), 3, [net.double() for net in float32_players()])))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    losses = fit_critic(players()[1].double(), ring().sample, ring(3).sample, wgan_gp(), steps=2, batch_size=8)
+    assert all(map(math.isfinite, losses))
+
+
+def float32_players() -> tuple[Any, Any]:
+    torch.set_default_dtype(torch.float32)
+    nets = players()
+    torch.set_default_dtype(torch.float64)
+    return nets
+
+
+def test_grad_mode_around_the_call_does_not_matter() -> None:
+    want = weights(train(wgan_gp(), 3))
+    alone = fit_critic(players()[1], ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
+    with torch.no_grad():
+        assert same(want, weights(train(wgan_gp(), 3)))
+        assert alone == fit_critic(players()[1], ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
+
+
+def test_two_threads_train_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    want = [weights(train(wgan_gp(), 20, seed=k)) for k in (0, 1)]
+    nets = [players(), players()]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda k: train(wgan_gp(), 20, nets[k], seed=k), (0, 1)))
+    assert all(same(a, weights(run)) for a, run in zip(want, runs, strict=True))
 
 
 def test_a_run_equals_the_plain_loop() -> None:

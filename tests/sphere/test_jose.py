@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import os
@@ -411,6 +412,32 @@ def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch:
     assert sorted(first) == sorted(second) == list(range(150))
     for a, b in ((first, second), (first, np.arange(150)), (second, np.arange(150))):
         assert (a == b).mean() < 0.1
+
+
+def test_the_rate_falls_within_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[Any] = []
+    rates: list[float] = []
+    inner, update = training._sequential, training.batch_update
+    monkeypatch.setattr(training, "_sequential", lambda *args: spans.append(args[6]) or inner(*args))
+    monkeypatch.setattr(training, "batch_update", lambda *a, **how: rates.append(how["rate"]) or update(*a, **how))
+    small(epochs=2, rate=0.5).fit(TEXT[:40])
+    assert spans == [pytest.approx([0.5 * (1 - k / 16), max(0.5e-4, 0.5 * (1 - (k + 1) / 16))]) for k in range(16)]
+    small(epochs=2, rate=0.5, batch_size=200).fit(TEXT[:40])
+    assert len(rates) > 64 and all(a > b for a, b in itertools.pairwise(rates)) and rates[-1] > 0.5e-4
+
+
+def test_start_rows_weigh_each_word_with_its_chance_to_be_kept() -> None:
+    counts = np.array([900, 90, 10])
+    tokens = vocabulary.encode("f", [["a", "b", "c", "a"], ["c"]], {"a": 0, "b": 1, "c": 2})
+    run = training.begin(3, 2, training.Settings.of(small().get_params()), torch.device("cpu"))
+    training.start_rows(run, tokens, counts, 1e-3, np.arange(2), torch.zeros(24))
+    chance = np.sqrt(1e-3 * 1000 / counts) + 1e-3 * 1000 / counts  # 0.03, 0.12, 0.42
+    rows = run.U.numpy().astype(np.float64)
+    want = 2 * chance[0] * rows[0] + chance[1] * rows[1] + chance[2] * rows[2]
+    np.testing.assert_allclose(run.D[0].numpy(), want / np.linalg.norm(want), atol=1e-6)
+    np.testing.assert_allclose(run.D[1].numpy(), rows[2], atol=1e-6)
+    plain = 2 * rows[0] + rows[1] + rows[2]
+    assert np.abs(run.D[0].numpy() - plain / np.linalg.norm(plain)).max() > 0.05
 
 
 # --- interrupt and resume
