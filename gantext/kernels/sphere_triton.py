@@ -27,28 +27,10 @@ TILE = 8192  # bytes of a gathered tile: 16 registers a thread with 4 warps
 
 @triton.jit
 def hinges(
-    U,
-    V,
-    D,
-    centre,
-    negative,
-    context,
-    document,
-    margin,
-    rate,
-    steps,
-    loss,
-    n,
-    words,
-    contexts,
-    documents,
-    P: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    MODE: tl.constexpr,
-    WORD: tl.constexpr,
+    U, V, D, centre, negative, context, document, margin, rate, steps, loss, n, words, contexts, documents,
+    P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, MODE: tl.constexpr, WORD: tl.constexpr,
     DOCUMENT: tl.constexpr,
-):
+):  # fmt: skip
     """Hinge and signed factors of the steps of ROWS tuples."""
     t = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     col = tl.arange(0, BLOCK)[None, :]
@@ -114,23 +96,9 @@ def hinges(
 
 @triton.jit
 def sums(
-    factors,
-    order,
-    first,
-    last,
-    A,
-    in_a,
-    B,
-    in_b,
-    out,
-    n,
-    P: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    LENGTH: tl.constexpr,
-    PAIR: tl.constexpr,
-    SIGN: tl.constexpr,
-):
+    factors, order, first, last, A, in_a, B, in_b, out, n, P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    LENGTH: tl.constexpr, PAIR: tl.constexpr, SIGN: tl.constexpr,
+):  # fmt: skip
     """Sum of up to LENGTH consecutive steps of one row, factor times (A + SIGN B)."""
     i = tl.program_id(0).to(tl.int64)
     if (i - tl.load(first + i)) % LENGTH == 0:

@@ -220,10 +220,10 @@ def test_samples_are_float32_whatever_the_default(monkeypatch: pytest.MonkeyPatc
 
 
 def test_numpys_numbers_and_arrays_are_taken() -> None:
-    assert torch.equal(normal(np.array([1.0, 2.0]), np.float32(0.5)).means, normal([1.0, 2.0], 0.5).means)
+    assert torch.equal(normal(np.array([1.0, 2.0]), cast(Any, np.float32(0.5))).means, normal([1.0, 2.0], 0.5).means)
     assert torch.equal(normal(cast(Any, np.float32(3))).means, normal(3.0).means)
     rng = lambda: torch.Generator().manual_seed(0)
     assert torch.equal(
-        ring(cast(Any, np.int64(4)), np.float32(2), np.float64(0.5)).sample(cast(Any, np.int64(5)), rng()),
+        ring(*cast(Any, (np.int64(4), np.float32(2), np.float64(0.5)))).sample(cast(Any, np.int64(5)), rng()),
         ring(4, 2.0, 0.5).sample(5, rng()),
     )

@@ -30,6 +30,7 @@ from gantext.gan.networks import mlp
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate
 from gantext.gan.training import Fit, Recipe, fit, fit_critic
 
+I64, F32 = cast(Any, np.int64), cast(Any, np.float32)
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
 
@@ -130,7 +131,7 @@ def test_the_distance_of_gan_qp_gives_the_fakes_no_gradient() -> None:
     assert not loss.requires_grad
 
 
-@pytest.mark.parametrize("make", [wgan_gp, wgan_div, qp, lambda: CLIPPED, lambda: game(HINGE, penalty=np.float32(2))])
+@pytest.mark.parametrize("make", [wgan_gp, wgan_div, qp, lambda: CLIPPED, lambda: game(HINGE, penalty=F32(2))])
 def test_games_can_be_sent_copied_and_compared(make: Callable[[], Game]) -> None:
     it, b, critic = make(), batch(), mlp([3, 8, 1])
     sent = pickle.loads(pickle.dumps(it))
@@ -153,7 +154,7 @@ def test_games_differ_where_their_settings_do() -> None:
         CLIPPED,
     ]
     assert len(set(games)) == len(games)
-    assert wgan_gp(np.float32(10)) == wgan_gp(np.int64(10)) == wgan_gp(10.0)
+    assert wgan_gp(F32(10)) == wgan_gp(I64(10)) == wgan_gp(10.0)
 
 
 # --- turns
@@ -274,7 +275,7 @@ def bound(network: nn.Module) -> float:
 
 
 def test_a_recipe_is_its_fields_by_name() -> None:
-    recipe = Recipe(steps=np.int64(4), latent=np.int32(3), batch_size=np.int64(16), n_critic=2, seed=np.int64(1))
+    recipe = Recipe(steps=I64(4), latent=I64(3), batch_size=I64(16), n_critic=2, seed=I64(1))
     assert recipe == Recipe(steps=4, latent=3, batch_size=16, n_critic=2, seed=1) and type(recipe.steps) is int
     named = weights(train(wgan_gp(), 4, seed=1))
     assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), recipe, progress=False)))
