@@ -271,7 +271,7 @@ def test_twin_generation_refuses_an_unlabelled_equation_too(book: SmallBook) -> 
 def test_build_fails_for_tex_that_katex_cannot_read(book: SmallBook) -> None:
     book.store()
     (book.root / "index.md").write_text(INDEX + "\nInline $\\undefinedmacro x$.\n")
-    with pytest.raises(Exception, match="KaTeX cannot read"):
+    with pytest.raises(Exception, match="Temml cannot read"):
         book.build()
 
 
@@ -310,7 +310,7 @@ def test_a_complete_book_is_built_and_linked(book: SmallBook) -> None:
     assert api.find(id="gantext.environment") is not None
     assert api.select_one('a[href$="#equation-small-square"]') is not None
     assert (book.root / "_build" / "notebooks" / "small.ipynb").exists()
-    assert not page.select(".katex-error")
+    assert not page.select(".temml-error, merror")
     assert all("notranslate" in m["class"] for m in page.select(".math"))
 
 

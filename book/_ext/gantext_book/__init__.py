@@ -21,11 +21,19 @@ def _fingerprint() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wire the modules to Sphinx's events."""
-    from gantext_book import equations, math, pages, stored, theme  # not at import: `make notebooks` needs none of it
+    from gantext_book import (  # not at import: `make notebooks` needs none of it
+        equations,
+        light,
+        math,
+        pages,
+        stored,
+        theme,
+    )
 
     stored.connect(app)
     math.setup(app)
     theme.setup(app)
+    light.setup(app)
     app.add_node(pages.made)
     for name in ("ledger-table", "ledger-count", "errata", "results"):
         app.add_directive(name, pages.Made)

@@ -114,8 +114,9 @@ class View:
 
     @staticmethod
     def formula(tex: str, display: bool = False) -> Markup:
-        """TeX as static KaTeX."""
-        return Markup(render(tex, display))
+        """TeX as static MathML."""
+        span = '<span class="notranslate" translate="no" data-tex="{}">{}</span>'
+        return Markup(span).format(tex, Markup(render(tex, display)))
 
     @staticmethod
     def sign(entry: Entry) -> str:
