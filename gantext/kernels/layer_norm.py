@@ -123,7 +123,11 @@ def _compiles() -> bool:
 
 def _transformed() -> bool:
     """Whether a function transform or forward-mode differentiation is under way: neither sees into `_Sequences`."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    level = getattr(forward_ad, "_current_level", None)
+    if active is None or level is None:  # private names, gone: plain PyTorch is right everywhere
+        return True
+    return active() or level >= 0
 
 
 def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
