@@ -216,8 +216,8 @@ def train(
         left = [max(FLOOR, 1 - (run.position + k) / total) * settings.rate for k in (0, 1)]
         if settings.batch_size is None:
             mine = owned.of(chunk // world.size % jobs)
-            return _sequential(run, tokens, chances, settings, mine, chunks[chunk], left, seed)
-        return _batched(run, tokens, chances, settings, chunks[chunk], left, seed, backend)
+            return sequential(run, tokens, chances, settings, mine, chunks[chunk], left, seed)
+        return batched(run, tokens, chances, settings, chunks[chunk], left, seed, backend)
 
     bar = tqdm(total=total, initial=run.position, disable=not progress or world.rank > 0, unit="round", desc="JoSE")
     with bar, interrupts() as interrupted, ThreadPoolExecutor(jobs) as pool:
@@ -256,7 +256,7 @@ def train(
                 raise KeyboardInterrupt
 
 
-def _sequential(
+def sequential(
     run: Run,
     tokens: Tokens,
     chances: Chances,
@@ -267,6 +267,7 @@ def _sequential(
     seed: np.uint64,
     frozen: bool = False,
 ) -> tuple[float, float, float]:
+    """Train on these pieces, one tuple after another, compiled: tuples, those with a loss, and the sum of losses."""
     rows = sphere_cpu.Rows(run.U.numpy(), run.V.numpy(), run.D.numpy(), *own, run.touched)
     window, negatives, mode = settings.window, settings.negatives, sphere_cpu.MODE[settings.mode]
     margin, rate, rate_end = (np.float32(x) for x in (settings.margin, *rates))
@@ -277,7 +278,7 @@ def _sequential(
     return seen, active, loss
 
 
-def _batched(
+def batched(
     run: Run,
     tokens: Tokens,
     chances: Chances,
@@ -287,6 +288,7 @@ def _batched(
     seed: np.uint64,
     backend: str | None,
 ) -> tuple[float, float, float]:
+    """Train on these pieces in batches: tuples, 0, and the sum of losses."""
     rng = torch.Generator(run.U.device).manual_seed(int(seed >> np.uint64(1)))
     hinges = tuples(tokens, chances, settings, pieces, rng)
     run.touched[hinges[-1][3].unique().cpu().numpy()] = True
@@ -357,7 +359,7 @@ def infer(run: Run, tokens: Tokens, counts: NDArray[np.int64], settings: Setting
     def work(pieces: NDArray[np.int64]) -> None:
         for epoch, seed in enumerate(seeds):
             rate = settings.rate * (1 - epoch / settings.epochs)
-            _sequential(run, tokens, chances, settings, none, pieces, (rate, rate), seed, frozen=True)
+            sequential(run, tokens, chances, settings, none, pieces, (rate, rate), seed, frozen=True)
 
     chunks = plan(tokens, settings.jobs)
     with ThreadPoolExecutor(settings.jobs) as pool:

@@ -145,7 +145,7 @@ def _stream(
             if not isinstance(document, Iterable):
                 raise TypeError(
                     f"{name}: document {k} is {document!r} ({type(document).__name__}), must be a sequence of words. "
-                    "Leave missing documents out, or give [] for each."
+                    "Leave out what is missing."
                 )
             ids = array("i")
             for word in document:

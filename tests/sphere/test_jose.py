@@ -398,14 +398,14 @@ def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch:
     """In the order of the topics the joint hinge forgets all but the last, so the order must be drawn, and anew."""
     orders: list[NDArray[np.int64]] = []
     seeds: list[int] = []
-    inner = training._sequential
+    inner = training.sequential
 
     def spy(*args: Any) -> Any:
         orders.append(args[5])
         seeds.append(int(args[7]))
         return inner(*args)
 
-    monkeypatch.setattr(training, "_sequential", spy)
+    monkeypatch.setattr(training, "sequential", spy)
     small(epochs=2).fit(TEXT)
     assert len(orders) == 16 and len(set(seeds)) == 16
     first, second = np.concatenate(orders[:8]), np.concatenate(orders[8:])
@@ -417,8 +417,8 @@ def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch:
 def test_the_rate_falls_within_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     spans: list[Any] = []
     rates: list[float] = []
-    inner, update = training._sequential, training.batch_update
-    monkeypatch.setattr(training, "_sequential", lambda *args: spans.append(args[6]) or inner(*args))
+    inner, update = training.sequential, training.batch_update
+    monkeypatch.setattr(training, "sequential", lambda *args: spans.append(args[6]) or inner(*args))
     monkeypatch.setattr(training, "batch_update", lambda *a, **how: rates.append(how["rate"]) or update(*a, **how))
     small(epochs=2, rate=0.5).fit(TEXT[:40])
     assert spans == [pytest.approx([0.5 * (1 - k / 16), max(0.5e-4, 0.5 * (1 - (k + 1) / 16))]) for k in range(16)]
