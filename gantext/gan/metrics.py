@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -130,11 +130,12 @@ def train_features(seed: int = 0) -> nn.Sequential:
     The commonest surprise: another seed permutes and rescales the features, and with them every distance.
     """
     seed = check_count("train_features", "seed", seed, 0)
-    train, rng = digits(), torch.Generator().manual_seed(seed)
-    images = train.images.double()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        net = mlp([64, 64, 32, 10]).double()
+    train, rng, start = digits(), torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    images, net = train.images.double(), _layers().float().to_empty(device="cpu")
+    for layer in net[::2]:  # as PyTorch starts them, from a generator of our own, and float32 whatever the default
+        nn.init.kaiming_uniform_(layer.weight, math.sqrt(5), generator=start)
+        nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=start)
+    net = net.double()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(400):
         rows = torch.randint(len(images), (128,), generator=rng)
@@ -149,10 +150,15 @@ def train_features(seed: int = 0) -> nn.Sequential:
 def _pinned() -> nn.Sequential:
     with resources.files("gantext.gan").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
         weights = {name: torch.from_numpy(stored[name]).double() for name in stored.files}
-    with torch.device("meta"):  # without drawing weights, which would move PyTorch's global generator
-        net = mlp([64, 64, 32, 10])
+    net = _layers()
     net.load_state_dict(weights, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def _layers() -> Any:
+    """The classifier without weights: to draw some would move PyTorch's global generator."""
+    with torch.device("meta"):
+        return mlp([64, 64, 32, 10])
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -245,6 +251,10 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
     degree = check_count("kernel_distance", "degree", degree)
     x = _samples("kernel_distance", "x", x, 3)
     y = _samples("kernel_distance", "y", y, 3, x.shape[1])
+    if degree * math.log10(max(part.square().mean(1).max() for part in (x, y)) + 1) > 150:
+        raise ValueError(
+            f"kernel_distance: degree is {degree}, must keep k(x, x) below 1e150. Lower it, or scale x, y."
+        )
     n, m = len(x), len(y)
     within_x, within_y = (
         _kernel_sums(x, x, degree) - _kernel(x, degree),
@@ -273,19 +283,22 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
     """Half of Student's 95 % interval of the mean, `t_0.975 s / n^(1/2)` (equation `gan-comparison:interval`).
 
     Args:
-        values: n >= 2 scores, one for each seed.
+        values: n >= 2 scores, finite, one for each seed.
 
     The commonest surprise: with eight seeds t is 2.36 and not 1.96. Needs SciPy, which comes with scikit-learn.
 
     >>> round(half_width([1.0, 2.0, 3.0]), 3)  # t = 4.303, s = 1
     2.484
     """
-    from scipy.stats import t
+    from scipy.stats import sem, t
 
     x = np.asarray(values, dtype=float)
-    if x.ndim != 1 or len(x) < 2:
-        raise ValueError(f"half_width: values has shape {x.shape}, must be (n,) with n >= 2. Run more seeds.")
-    return float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
+    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(
+            f"half_width: values has shape {x.shape}, {np.sum(~np.isfinite(x))} of them not finite, must be (n,) with "
+            "n >= 2, all finite. Run more seeds, and count those that diverged apart."
+        )
+    return float(t.interval(0.95, len(x) - 1, scale=sem(x))[1])
 
 
 class PrecisionRecall(NamedTuple):
@@ -346,9 +359,10 @@ def _samples(name: str, argument: str, x: Tensor, least: int, width: int | None 
     if len(shape) != 2 or shape[0] < least or width not in (None, shape[1]):
         rule = f"(n, {'d' if width is None else width}) with n >= {least}"
         raise ValueError(f"{name}: {argument} has shape {shape}, must be {rule}. Draw enough samples, one a row.")
-    if not x.isfinite().all():
+    if not (x.abs() < 1e150).all():
         raise ValueError(
-            f"{name}: {argument} has NaN or infinite entries, must have none. A generator diverged: count it as failed."
+            f"{name}: {argument} has NaN or infinite entries, or some beyond 1e150, whose squares are; must have none. "
+            "A generator diverged: count it as failed."
         )
     return x.detach().to("cpu", torch.float64)
 

@@ -7,17 +7,13 @@ is computed. The chapter is `jose`; what trains on it is `gantext.sphere.jose`.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from gantext._checks import check_number
+from gantext.kernels.sphere import MODES, Mode, unit_rows
 
 __all__ = ["MODES", "dist", "egrad2rgrad", "expmap", "projx", "retr", "step", "update_ref"]
-
-Mode = Literal["paper", "plain", "reference"]
-MODES: tuple[Mode, ...] = ("paper", "plain", "reference")
 
 
 def projx(x: Tensor) -> Tensor:
@@ -37,13 +33,7 @@ def projx(x: Tensor) -> Tensor:
             [1.0000, 0.0000],
             [0.0000, 1.0000]])
     """
-    (x,) = _rows("projx", x=x)
-    largest = x.detach().abs().amax(-1, keepdim=True)
-    zero = largest == 0
-    x = x / largest.masked_fill(zero, 1)
-    first = torch.zeros_like(x[..., :1]) + 1
-    x = torch.where(zero, torch.cat([first, torch.zeros_like(x[..., 1:])], -1), x)
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return unit_rows(*_rows("projx", x=x))
 
 
 def egrad2rgrad(x: Tensor, g: Tensor) -> Tensor:

@@ -142,6 +142,11 @@ def _stream(
                     f"{name}: document {k} is a {type(document).__name__}, must be a sequence of words. "
                     "Split it: corpus = [text.split() for text in corpus]."
                 )
+            if not isinstance(document, Iterable):
+                raise TypeError(
+                    f"{name}: document {k} is {document!r} ({type(document).__name__}), must be a sequence of words. "
+                    "Leave out what is missing."
+                )
             ids = array("i")
             for word in document:
                 if not isinstance(word, str):
