@@ -37,10 +37,14 @@ LABELS = (
 
 
 class Passage(NamedTuple):
-    """A text, and the answer in it; "" if the question cannot be answered from it."""
+    """A text, and the answer in it; "" if the question cannot be answered from it.
+
+    `start` is the character at which the answer begins, where that is known; else None, and it is looked for.
+    """
 
     text: str
     answer: str = ""
+    start: int | None = None
 
 
 class Record(NamedTuple):
