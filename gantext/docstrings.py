@@ -48,8 +48,8 @@ def documents(
     Args:
         labels: "package.submodule" each, of installed packages. Tests and private packages (`_name/`) are passed over.
         shortest: characters, >= 1; what is shorter says too little.
-        skipped: a list that gets the report of each file that this Python cannot parse, which is then passed over; None:
-            raise.
+        skipped: a list that gets the report of each file that this Python cannot parse, which is then passed over;
+            None: raise.
 
     Raises:
         TypeError: labels is no sequence of names, skipped no list. ValueError: a file is no Python of this version.
@@ -128,8 +128,8 @@ def _labels(name: str, labels: Sequence[str]) -> list[str]:
 
 def _folder(label: str) -> Path:
     package, _, submodule = label.partition(".")
-    found = find_spec(package) if package.isidentifier() else None
-    for root in found.submodule_search_locations or () if found and submodule.isidentifier() else ():
+    found = find_spec(package) if package.isidentifier() and submodule.isidentifier() else None
+    for root in (found and found.submodule_search_locations) or ():
         for path in (Path(root, submodule), Path(root, f"{submodule}.py")):
             if path.exists():
                 return path

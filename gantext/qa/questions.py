@@ -21,10 +21,9 @@ from gantext.docstrings import documents
 
 __all__ = ["LABELS", "TOKEN", "Passage", "Record", "Score", "exact", "f1", "normalise", "parameters", "score"]
 
-# Han with its extensions and compatibility forms, the iteration mark and the zero that are written among them, and kana.
-_ALONE = (
-    "\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af"
-)
+# Han with extensions and compatibility forms, the iteration mark and the zero that are written among them; and kana.
+_HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_ALONE = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 _MARKS = "\u0300-\u036f"  # accents that stand alone in the normal form NFD
 TOKEN = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w[{_MARKS}]*)+|[^\w\s]")
 """A word, a Chinese character or kana, or a punctuation mark: the tokens of `gantext.qa.reader.Words`."""
@@ -232,7 +231,7 @@ def exact(prediction: str, accepted: Sequence[str]) -> float:
     """1 if the prediction is an accepted answer, or has the parts of the first in any order, else 0.
 
     Compared after `normalise`, without blanks; of a text that has nothing but signs, as "$" or "->", the signs are
-    compared. If nothing is accepted, the empty prediction is right; if something is, an empty one is wrong.
+    compared. If nothing is accepted, an empty prediction is right, or one of signs; else an empty one is wrong.
 
     Raises:
         TypeError: prediction is no text, or accepted is one: it is a list of them.
@@ -241,9 +240,11 @@ def exact(prediction: str, accepted: Sequence[str]) -> float:
     (1.0, 1.0, 0.0, 1.0, 1.0)
     """
     _check("exact", prediction, accepted)
+    if not accepted:
+        return float(not normalise(prediction).split())
     parts = _parts(prediction)
-    if not accepted or not parts:
-        return float(not accepted and not parts)
+    if not parts:
+        return 0.0
     return float(any("".join(parts) == _bare(a) for a in accepted) or set(parts) == set(_parts(accepted[0])))
 
 
@@ -257,9 +258,10 @@ def f1(prediction: str, accepted: Sequence[str]) -> float:
     (0.9090909090909091, 1.0)
     """
     _check("f1", prediction, accepted)
-    mine = _bare(prediction)
-    if not accepted or not mine:
-        return float(not accepted and not mine)
+    if not accepted:
+        return float(not normalise(prediction).split())
+    if not (mine := _bare(prediction)):
+        return 0.0
     common = ((Counter(mine) & Counter(_bare(a))).total() * 2 / (len(mine) + len(_bare(a))) for a in accepted)
     return max(common)
 
