@@ -171,10 +171,9 @@ def _documents(name: str, corpus: Corpus) -> Iterator[Iterable[str]]:
     with opened(name, corpus) as file:
         for k, line in enumerate(file):
             try:
-                if (
-                    zero := line.find(0)
-                ) >= 0:  # UTF-16 without its mark would pass as words with zeros between letters
-                    raise UnicodeDecodeError("utf-8", line, zero, zero + 1, "no text")
+                zero = line.find(0)
+                if zero >= 0:  # UTF-16 without its mark has one beside every letter, and would pass as UTF-8
+                    raise UnicodeDecodeError("utf-8", line, zero, zero + 1, "not of a text")
                 yield line.decode("utf-8-sig" if k == 0 else "utf-8").split()
             except UnicodeDecodeError as error:
                 raise ValueError(
