@@ -97,7 +97,7 @@ def test_other_bad_input_is_refused_in_words() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        "x = '谁'".encode("gbk"),
+        "x = '谁是'".encode("gbk"),
         "x = 1".encode("utf-16"),
         b"x = 1\0",
         b"print 1",
