@@ -419,7 +419,7 @@ def test_targets() -> None:
 
 def subwords(kind: str, texts: list[str]) -> Any:
     """A small tokenizer of RoBERTa's or of XLM-R's kind, whose tokens hold the blank before a word."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<s>", "</s>", "<pad>", "<unk>"]
@@ -437,6 +437,7 @@ def subwords(kind: str, texts: list[str]) -> Any:
             vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False
         )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.decoder = decoders.ByteLevel() if kind == "bytes" else decoders.Metaspace()  # pyright: ignore[reportAttributeAccessIssue]
     names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
