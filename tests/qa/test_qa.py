@@ -497,6 +497,14 @@ def test_no_label_is_a_piece_of_a_word(distant: bool) -> None:
         assert target("int, a : int", "int", 9) == "int"
 
 
+def test_a_token_that_is_a_piece_of_a_word_is_a_label_only_where_it_is_said_to_stand(tmp_path: Path) -> None:
+    tokenizer = bert(tmp_path)
+    for start, label in ((None, []), (2, ["float"])):
+        record = Record("x", "b", (Passage("a floats", "float", start),), ("float",))
+        tokens, at = sample(record, 0, tokenizer)
+        assert tokenizer.convert_ids_to_tokens(tokens[at:-1]) == label
+
+
 def test_accents_of_their_own_are_of_the_word_and_the_same_word() -> None:
     words = Words(["café cafe\u0301"], least=2)
     assert words.words[4:] == ["café"]
