@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from _gpt2 import copying, gpt2, same
@@ -14,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gantext.seq2seq.cache import Cache
+from gantext.seq2seq.cache import Cache, evaluating
 from gantext.seq2seq.decoding import Answers, beam_search, beam_search_ref, greedy, largest, mean, sample, squares
 from gantext.seq2seq.transformer import Config, Transformer
 
@@ -672,6 +674,51 @@ def test_norms_see_one_row_a_source_and_the_model_returns_to_training() -> None:
     assert torch.equal(a.tokens, b.tokens)  # no dropout
     assert shapes[0] == (3, 6, 16) and set(shapes[1:]) <= {(3, 6, 16), (3, 5, 16)} and (3, 5, 16) in shapes
     assert model.training and model.blocks[0].training and not frozen.training
+
+
+def test_two_decodings_at_a_time_both_run_without_dropout() -> None:
+    """The first to leave must not switch dropout on under the second; in threads they overlap like this."""
+    model = small(dropout=0.5).train()
+    frozen = model.blocks[1].eval()
+    first, second = evaluating(model), evaluating(model)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not any(m.training for m in model.modules())
+    part = evaluating(model.blocks[0])
+    part.__enter__()
+    second.__exit__(None, None, None)
+    assert model.training and not frozen.training
+    assert not any(m.training for m in model.blocks[0].modules())  # who shares a part is not disturbed either
+    part.__exit__(None, None, None)
+    assert model.blocks[0].training and not frozen.training and model.blocks[0].get_submodule("dropout").training
+
+
+def test_decoding_in_threads_is_decoding_one_after_the_other() -> None:
+    model, data = small(dropout=0.5).train(), questions(12, 2, 8)
+    call = lambda q: beam_search(
+        model, **{name: t[q : q + 1] for name, t in data.items()}, separator=SEP, beams=1 + q % 3, steps=5
+    )
+    want = [call(q) for q in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for got, alone in zip(pool.map(call, range(12)), want, strict=True):
+                assert torch.equal(got.tokens, alone.tokens) and torch.equal(got.scores, alone.scores)
+    assert all(m.training for m in model.modules())
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    model, sources = small(), torch.randint(4, V, (2, 6))
+    for number in (np.int64, np.int32, np.uint8):
+        for f, count in ((beam_search, "beams"), (sample, "samples")):
+            draw = {} if f is beam_search else {"generator": torch.Generator().manual_seed(0)}
+            got = f(model, sources, separator=number(SEP), steps=number(4), **{count: number(2)}, **draw)
+            draw = {} if f is beam_search else {"generator": torch.Generator().manual_seed(0)}
+            want = f(model, sources, separator=SEP, steps=4, **{count: 2}, **draw)
+            assert torch.equal(got.tokens, want.tokens) and torch.equal(got.scores, want.scores)
+    config = Config(np.int64(10), width=np.int32(16), eps=np.float32(0.5))
+    assert repr(config) == repr(Config(10, width=16, eps=0.5))  # what a checkpoint's recipe holds
+    assert beam_search(model, sources, separator=SEP, steps=4, min_tokens=np.int64(1)).lengths[:, 0].min() >= 1
 
 
 # --- bad input
