@@ -95,7 +95,9 @@ def keep(method: str, seed: int) -> None:
         progress=False,
     )
     seconds = time.process_time() - begin
-    _common.store(path(method, seed), {"state": model.state_dict(), "losses": losses, "seconds": seconds})
+    where = {name: _common.environment()[name] for name in ("date", "device")}
+    kept = {"state": model.state_dict(), "losses": losses, "seconds": seconds, "where": where}
+    _common.store(path(method, seed), kept)
 
 
 def judged(method: str, seed: int) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def judged(method: str, seed: int) -> dict[str, Any]:
             votes = [alive for r in read for alive in r.alive]
             scores[name]["decided"] = statistics.fmean(a == b for a, b in zip(holds, votes, strict=True))
     curve = [statistics.fmean(kept["losses"][k : k + 10]) for k in range(0, STEPS, 10)]
-    return {"method": method, "seed": seed, "steps": STEPS, "decoding": scores, "curve": curve}
+    return {"method": method, "seed": seed, "steps": STEPS, **kept["where"], "decoding": scores, "curve": curve}
 
 
 def baselines() -> dict[str, dict[str, float]]:

@@ -209,7 +209,7 @@ def test_under_autocast_the_result_is_in_its_dtype() -> None:
     assert out.dtype == torch.bfloat16
     slopes = grad(out.float().square().sum(), tensors, create_graph=True)
     assert all(g.dtype == torch.float32 for g in slopes)
-    assert grad(sum(g.sum() for g in slopes), tensors)[0].isfinite().all()
+    assert grad([g.sum() for g in slopes], tensors)[0].isfinite().all()
 
 
 def test_the_branch_for_gpus_has_the_right_alignment() -> None:
@@ -437,22 +437,6 @@ def test_dropout_is_where_the_documentation_says() -> None:
     for _, before, after in dropped:
         close(after, torch.where(after == 0, 0, 2 * before))
         assert 0.4 < (after == 0).double().mean() < 0.6
-    added: list[Tensor] = []
-    last = model.blocks[1]
-    last.register_forward_hook(lambda _m, _args, out: added.append(out))
-    dropped.clear()
-    model.norm.register_forward_pre_hook(lambda _, args: added.append(args[0]))
-    model.hidden(torch.randint(20, (8, 20)), 4)
-    assert torch.equal(*added)
-    (_, _, attended), (_, _, fed) = dropped[-2:]
-    inputs: list[Tensor] = []
-    last.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    torch.manual_seed(1)
-    dropped.clear()
-    added.clear()
-    model.hidden(torch.randint(20, (8, 20)), 4)
-    (_, _, attended), (_, _, fed) = dropped[-2:]
-    close(added[0], inputs[0] + attended + fed)  # nothing but what was dropped out is added
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
@@ -499,7 +483,9 @@ def test_parameters_are_reset_wherever_they_come_from(changes: dict[str, Any]) -
             continue
         q = fresh.get_parameter(name)
         assert (p == q).all() if q.unique().numel() == 1 else 0.015 < p.std() < 0.025
-    assert (inner[0].weight == 1).all() and (own.zero.weight == 0).all()
+    assert torch.equal(inner[0].get_parameter("weight"), torch.ones(16)) and torch.equal(
+        own.zero.weight, torch.zeros(16, 16)
+    )
     torch.manual_seed(3)
     first = Transformer(config)
     torch.manual_seed(3)
