@@ -709,16 +709,20 @@ def test_decoding_in_threads_is_decoding_one_after_the_other() -> None:
 
 def test_integers_of_numpy_are_integers() -> None:
     model, sources = small(), torch.randint(4, V, (2, 6))
+    options: Any
     for number in (np.int64, np.int32, np.uint8):
         for f, count in ((beam_search, "beams"), (sample, "samples")):
-            draw = {} if f is beam_search else {"generator": torch.Generator().manual_seed(0)}
-            got = f(model, sources, separator=number(SEP), steps=number(4), **{count: number(2)}, **draw)
-            draw = {} if f is beam_search else {"generator": torch.Generator().manual_seed(0)}
-            want = f(model, sources, separator=SEP, steps=4, **{count: 2}, **draw)
-            assert torch.equal(got.tokens, want.tokens) and torch.equal(got.scores, want.scores)
-    config = Config(np.int64(10), width=np.int32(16), eps=np.float32(0.5))
-    assert repr(config) == repr(Config(10, width=16, eps=0.5))  # what a checkpoint's recipe holds
-    assert beam_search(model, sources, separator=SEP, steps=4, min_tokens=np.int64(1)).lengths[:, 0].min() >= 1
+            found = []
+            for kind in (int, number):
+                options = {"separator": kind(SEP), "steps": kind(4), count: kind(2)}
+                if f is sample:
+                    options["generator"] = torch.Generator().manual_seed(0)
+                found.append(f(model, sources, **options))
+            assert torch.equal(found[0].tokens, found[1].tokens) and torch.equal(found[0].scores, found[1].scores)
+    options = {"vocabulary": np.int64(10), "width": np.int32(16), "eps": np.float32(0.5)}
+    assert repr(Config(**options)) == repr(Config(10, width=16, eps=0.5))  # what a checkpoint's recipe holds
+    options = {"separator": SEP, "steps": 4, "min_tokens": np.int64(1)}
+    assert beam_search(model, sources, **options).lengths[:, 0].min() >= 1
 
 
 # --- bad input

@@ -181,7 +181,7 @@ def test_a_gradient_penalty_through_the_transformer() -> None:
     model, tokens = small(layers=2), torch.randint(20, (3, 7))
     weights = dict(model.named_parameters())
     call = lambda w: torch.func.functional_call(model, {**weights, "positions.weight": w}, (tokens, 4))
-    model.forward = lambda tokens, prefix: model.logits(model.hidden(tokens, prefix)).square().mean()  # pyright: ignore[reportAttributeAccessIssue]
+    model.forward = lambda tokens, prefix: model.logits(model.hidden(tokens, prefix)).square().mean()
     w, v = model.positions.weight.detach().requires_grad_(), torch.randn_like(model.positions.weight)
     (slope,) = grad(call(w), w, create_graph=True)
     (product,) = grad((slope * v).sum(), w)
@@ -193,19 +193,23 @@ def test_a_gradient_penalty_through_the_transformer() -> None:
 def test_integers_of_numpy_are_integers() -> None:
     q, k, v = qkv(2, 1, 5, 3)
     want = attention(q, k, v, [2, 3], lengths=[4, 5])
-    assert torch.equal(attention(q, k, v, np.array([2, 3]), lengths=[np.int64(4), np.int32(5)]), want)
-    assert torch.equal(attention(q, k, v, np.int64(2)), attention(q, k, v, 2)) and mask(np.int64(2), 5).shape == (5, 5)
+    array: Any = np.array([2, 3])
+    few: Any = [np.int64(4), np.int32(5)]
+    one: Any = np.int64(2)
+    assert torch.equal(attention(q, k, v, array, lengths=few), want)
+    assert torch.equal(attention(q, k, v, one), attention(q, k, v, 2)) and mask(one, 5).shape == (5, 5)
+    wrong: Any
     for wrong in (np.array([1.0, 2.0]), np.array([True, False]), "2", np.float64(2)):
         with pytest.raises(TypeError, match="must be an int or ints"):
             attention(q, k, v, wrong)
     with pytest.raises(ValueError, match="must be one int or"):
-        attention(q, k, v, np.array([[1], [2]]))
+        attention(q, k, v, array[:, None])
 
 
 def test_under_autocast_the_result_is_in_its_dtype() -> None:
     tensors = [t.float().requires_grad_() for t in qkv(2, 1, 5, 3)]
     with torch.autocast("cpu", torch.bfloat16):
-        out = attention(*tensors, 2)
+        out = attention(tensors[0], tensors[1], tensors[2], 2)
     assert out.dtype == torch.bfloat16
     slopes = grad(out.float().square().sum(), tensors, create_graph=True)
     assert all(g.dtype == torch.float32 for g in slopes)
