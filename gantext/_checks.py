@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 
 import torch
 from torch import Tensor
 
 
-def check_number(name: str, argument: str, value: float, low: float, *, included: bool = False) -> None:
-    """TypeError unless a number, ValueError unless finite and beyond `low`."""
+def check_number(name: str, argument: str, value: float, low: float, *, included: bool = False) -> float:
+    """The value as Python's own int or float; TypeError unless a number, ValueError unless finite and beyond `low`.
+
+    What counts as a number registers itself with `numbers.Real`: NumPy's scalars do, bool is refused all the same.
+    """
     rule = f"must be a finite number {'>=' if included else '>'} {low}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
+    value = int(value) if isinstance(value, int | numbers.Integral) else float(value)
     if not math.isfinite(value) or value < low or (value == low and not included):
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
+    return value
 
 
-def check_count(name: str, argument: str, value: int, least: int = 1) -> None:
-    """TypeError unless an int, ValueError below `least`."""
+def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
+    """The value as Python's own int, NumPy's among others; TypeError unless an integer, ValueError below `least`."""
     rule = f"must be an int >= {least}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
     if value < least:
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
+    return int(value)
 
 
 def floating(name: str, argument: str, t: Tensor) -> Tensor:

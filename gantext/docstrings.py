@@ -55,7 +55,7 @@ def documents(labels: Sequence[str] = TOPICS, *, shortest: int = 200) -> list[Do
     >>> len(found) > 50, found[0].label, len(found[0].text) >= 200
     (True, 'scipy.ndimage', True)
     """
-    check_count("documents", "shortest", shortest)
+    shortest = check_count("documents", "shortest", shortest)
     if isinstance(labels, str):
         raise TypeError(f"docstrings: labels is {labels!r} (str), must be a sequence of names. Write [{labels!r}].")
     folders = {label: _folder(label) for label in labels}
@@ -80,8 +80,8 @@ def topics(most: int = 150, length: int = 600, *, labels: Sequence[str] = TOPICS
     >>> len(documents), sorted(set(labels)), max(len(document) for document in documents)
     (40, [0, 1], 50)
     """
-    check_count("topics", "most", most)
-    check_count("topics", "length", length)
+    most = check_count("topics", "most", most)
+    length = check_count("topics", "length", length)
     texts, numbers = [], []
     for number, label in enumerate(labels):
         found = documents([label])

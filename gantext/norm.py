@@ -83,11 +83,11 @@ class ConditionalLayerNorm(nn.LayerNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_count("ConditionalLayerNorm", "normalized_shape", normalized_shape)
-        check_count("ConditionalLayerNorm", "condition_size", condition_size)
-        check_number("ConditionalLayerNorm", "eps", eps, 0)
+        normalized_shape = check_count("ConditionalLayerNorm", "normalized_shape", normalized_shape)
+        condition_size = check_count("ConditionalLayerNorm", "condition_size", condition_size)
+        eps = check_number("ConditionalLayerNorm", "eps", eps, 0)
         if hidden_size is not None:
-            check_count("ConditionalLayerNorm", "hidden_size", hidden_size)
+            hidden_size = check_count("ConditionalLayerNorm", "hidden_size", hidden_size)
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.condition_size, self.hidden_size, self.activation = condition_size, hidden_size, activation
         self.backend = backend

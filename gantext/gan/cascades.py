@@ -162,12 +162,9 @@ class CascadeHead(nn.Linear):
     def __init__(
         self, features: int, heads: int = 1, orthogonal: bool = False, classes: int | None = None, bias: bool = True
     ) -> None:
-        for argument, count in (
-            ("features", features),
-            ("heads", heads),
-            ("classes", 1 if classes is None else classes),
-        ):
-            check_count("CascadeHead", argument, count)
+        features = check_count("CascadeHead", "features", features)
+        heads = check_count("CascadeHead", "heads", heads)
+        classes = None if classes is None else check_count("CascadeHead", "classes", classes)
         if orthogonal and heads > features:
             raise ValueError(
                 f"CascadeHead: heads is {heads}, must be <= {features} features if orthogonal: the others would always "

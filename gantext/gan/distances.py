@@ -40,7 +40,7 @@ def wasserstein_1d(
     >>> wasserstein_1d(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 4.0]))
     tensor(4., dtype=torch.float64)
     """
-    check_number("wasserstein_1d", "p", p, 1, included=True)
+    p = check_number("wasserstein_1d", "p", p, 1, included=True)
     x, y = vector("wasserstein_1d", "x", x), vector("wasserstein_1d", "y", y)
     x, F = _sorted_law(x, "x_weights", x_weights)
     y, G = _sorted_law(y, "y_weights", y_weights)
@@ -149,7 +149,7 @@ def wgan_gp_1d(density_p: Tensor, density_q: Tensor, density_r: Tensor, grid: Te
     >>> wgan_gp_1d(2 * x, 2 - 2 * x, torch.ones_like(x), x, weight=10.0).value  # 1/3 + (1/40) (2/15)
     tensor(0.3367, dtype=torch.float64)
     """
-    check_number("wgan_gp_1d", "weight", weight, 0)
+    weight = check_number("wgan_gp_1d", "weight", weight, 0)
     D, ratio, x = _cdf_gap("wgan_gp_1d", density_p, density_q, density_r, grid)
     slope = 1 + ratio / (2 * weight)
     return ClosedForm(torch.trapezoid(D.abs() * (1 + slope) / 2, x), slope.where(D <= 0, -slope))
@@ -177,8 +177,8 @@ def wgan_div_1d(
     >>> wgan_div_1d(2 * x, 2 - 2 * x, torch.ones_like(x), x, k=0.5, power=2.0).value  # (1/2) (2/15)
     tensor(0.0667, dtype=torch.float64)
     """
-    check_number("wgan_div_1d", "k", k, 0)
-    check_number("wgan_div_1d", "power", power, 1)
+    k = check_number("wgan_div_1d", "k", k, 0)
+    power = check_number("wgan_div_1d", "power", power, 1)
     D, ratio, x = _cdf_gap("wgan_div_1d", density_p, density_q, density_r, grid)
     slope = (ratio / (k * power)).pow(1 / (power - 1))
     return ClosedForm((power - 1) / power * torch.trapezoid(D.abs() * slope, x), -D.sign() * slope)
@@ -258,7 +258,7 @@ def gan_qp_unary(p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> Pair
 
 def _pairs(name: str, p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> tuple[Tensor, Tensor, Tensor]:
     """The checked laws and distances, these with ones on the diagonal."""
-    check_number(name, "lambda_", lambda_, 0)
+    lambda_ = check_number(name, "lambda_", lambda_, 0)
     p = probabilities(name, "p", p)
     n = len(p)
     q = probabilities(name, "q", q, n)

@@ -58,7 +58,7 @@ class Mixture:
             raise ValueError(
                 f"Mixture: means of shape {tuple(means.shape)} must be (K, d) and finite. One row is one mode."
             )
-        check_number("Mixture", "std", self.std, 0, included=True)
+        object.__setattr__(self, "std", check_number("Mixture", "std", self.std, 0, included=True))
         object.__setattr__(self, "means", means.detach().to("cpu", torch.float32))
 
     @property
@@ -88,8 +88,8 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.05) -> Mixture:
     >>> ring(4).means.round().abs().tolist()
     [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]]
     """
-    check_count("ring", "modes", modes)
-    check_number("ring", "radius", radius, 0)
+    modes = check_count("ring", "modes", modes)
+    radius = check_number("ring", "radius", radius, 0)
     angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     return Mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std)
 
@@ -110,8 +110,8 @@ def grid(side: int = 5, spacing: float = 1.0, std: float = 0.05) -> Mixture:
     >>> grid(2).means.tolist()
     [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
     """
-    check_count("grid", "side", side)
-    check_number("grid", "spacing", spacing, 0)
+    side = check_count("grid", "side", side)
+    spacing = check_number("grid", "spacing", spacing, 0)
     ticks = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return Mixture(torch.stack([x.flatten(), y.flatten()], 1), std)
@@ -196,7 +196,7 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_draw(name: str, n: int, rng: torch.Generator) -> None:
-    check_count(name, "n", n)
+    n = check_count(name, "n", n)
     if not isinstance(rng, torch.Generator):
         raise TypeError(
             f"{name}: rng is {type(rng).__name__}, must be a torch.Generator. Use torch.Generator().manual_seed(0)."

@@ -78,12 +78,13 @@ def game(
         raise TypeError(
             f"game: objective is {objective!r}, must be a gantext.gan.objectives.Objective. Try WASSERSTEIN."
         )
-    for argument, value, included in (("penalty", penalty, True), ("centre", centre, True), ("power", power, False)):
-        check_number("game", argument, value, 0, included=included)
+    penalty = check_number("game", "penalty", penalty, 0, included=True)
+    centre = check_number("game", "centre", centre, 0, included=True)
+    power = check_number("game", "power", power, 0)
     if at not in ("interpolates", "samples"):
         raise ValueError(f"game: at is {at!r}, must be 'interpolates' or 'samples'. See the docstring.")
     if clip is not None:
-        check_number("game", "clip", clip, 0)
+        clip = check_number("game", "clip", clip, 0)
 
     def critic_loss(critic: Critic, batch: Batch) -> Tensor:
         device = batch.real.device.type
@@ -133,7 +134,7 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
     norms = {"L1": lambda x: x.abs().sum(1), "L2": lambda x: x.norm(dim=1), "squared": lambda x: x.square().sum(1)}
     if norm not in norms:
         raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(norms)}. The paper uses L1 and L2.")
-    check_number("qp", "lambda_", lambda_, 0)
+    lambda_ = check_number("qp", "lambda_", lambda_, 0)
 
     def critic_loss(critic: Critic, batch: Batch) -> Tensor:
         distance = norms[norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)

@@ -68,8 +68,8 @@ def mode_coverage(samples: Tensor, mixture: Mixture, within: float = 3.0, share:
     >>> mode_coverage(torch.tensor([[1.0, 0.0]] * 15 + [[0.0, 0.0]] * 5), law)
     ModeCoverage(modes=1, good=0.75)
     """
-    check_number("mode_coverage", "within", within, 0)
-    check_number("mode_coverage", "share", share, 0)
+    within = check_number("mode_coverage", "within", within, 0)
+    share = check_number("mode_coverage", "share", share, 0)
     if not isinstance(mixture, Mixture):
         raise TypeError(f"mode_coverage: mixture is {type(mixture).__name__}, must be a Mixture. Use ring() or grid().")
     K, d = mixture.means.shape
@@ -129,6 +129,7 @@ def train_features(seed: int = 0) -> nn.Sequential:
 
     The commonest surprise: another seed permutes and rescales the features, and with them every distance.
     """
+    seed = check_count("train_features", "seed", seed, 0)
     train, rng = digits(), torch.Generator().manual_seed(seed)
     images = train.images.double()
     with torch.random.fork_rng(devices=[]):
@@ -204,8 +205,9 @@ def frechet_floor(reference: Tensor, n: int, *, repeats: int = 20, seed: int = 0
     >>> frechet_floor(torch.tensor([[0.0], [1.0]] * 50), 1000).mean < 0.01
     True
     """
-    check_count("frechet_floor", "n", n, 2)
-    check_count("frechet_floor", "repeats", repeats, 2)
+    n = check_count("frechet_floor", "n", n, 2)
+    repeats = check_count("frechet_floor", "repeats", repeats, 2)
+    seed = check_count("frechet_floor", "seed", seed, 0)
     x = _samples("frechet_floor", "reference", reference, 2)
     rng, moments = torch.Generator().manual_seed(seed), _moments(x)
     draws = (x[torch.randint(len(x), (n,), generator=rng)] for _ in range(repeats))
@@ -240,7 +242,7 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
     >>> round(kernel_distance(x, x + 3, degree=1).value, 12)  # (difference of means)^2 without bias: 9 - 1/3 - 1/3
     8.333333333333
     """
-    check_count("kernel_distance", "degree", degree)
+    degree = check_count("kernel_distance", "degree", degree)
     x = _samples("kernel_distance", "x", x, 3)
     y = _samples("kernel_distance", "y", y, 3, x.shape[1])
     n, m = len(x), len(y)
@@ -312,7 +314,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     >>> precision_recall(real, real / 2)  # fakes all among the reals, but only on 0 to 4.5, with radius 0.5 to 1.5
     PrecisionRecall(precision=1.0, recall=0.7)
     """
-    check_count("precision_recall", "k", k)
+    k = check_count("precision_recall", "k", k)
     real = _samples("precision_recall", "real", real, k + 1)
     fake = _samples("precision_recall", "fake", fake, k + 1, real.shape[1])
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))

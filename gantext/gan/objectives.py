@@ -85,7 +85,7 @@ def gan_qp(real: Tensor, fake: Tensor, distance: Tensor, lambda_: float) -> Tens
     >>> gan_qp(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([2.0]), lambda_=1.0)  # two points, optimal T
     tensor(-1.)
     """
-    check_number("gan_qp", "lambda_", lambda_, 0)
+    lambda_ = check_number("gan_qp", "lambda_", lambda_, 0)
     scores = (("real", real), ("fake", fake), ("distance", distance))
     real, fake, d = (wide(floating("gan_qp", argument, t)) for argument, t in scores)
     if not real.shape == fake.shape == d.shape:
@@ -169,8 +169,8 @@ def gradient_penalty(
     >>> gradient_penalty(lambda x: 2 * x.sum(1), torch.zeros(5, 1), centre=0.0, power=6.0)
     tensor(64.)
     """
-    check_number("gradient_penalty", "centre", centre, 0, included=True)
-    check_number("gradient_penalty", "power", power, 0)
+    centre = check_number("gradient_penalty", "centre", centre, 0, included=True)
+    power = check_number("gradient_penalty", "power", power, 0)
     squared = _squared_norms("gradient_penalty", critic, x)
     gap = squared if centre == 0 else (safe_power(squared, 0.5) - centre).square()
     return safe_power(gap, power / 2).mean()

@@ -158,7 +158,7 @@ def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, mat
     >>> o_gan().critic_loss(lambda x: x + torch.tensor([0.0, 1.0, 2.0]), batch)  # 1 / 4 - 1 - 0.5
     tensor(-1.2500)
     """
-    check_number("o_gan", "weight", weight, 0, included=True)
+    weight = check_number("o_gan", "weight", weight, 0, included=True)
     if match not in ("correlation", "squared"):
         raise ValueError(f"o_gan: match is {match!r}, must be 'correlation' or 'squared'. See the docstring.")
     if not isinstance(objective, Objective | Game | None):

@@ -126,8 +126,8 @@ def is_piecewise_linear(critic: object) -> bool:
 
 
 def _apply(name: str, critic: object, x: Tensor, centre: float, power: float) -> tuple[Tensor, Tensor]:
-    check_number(name, "centre", centre, 0, included=True)
-    check_number(name, "power", power, 0)
+    centre = check_number(name, "centre", centre, 0, included=True)
+    power = check_number(name, "power", power, 0)
     layers = _layers(name, critic)
     weights = [t for layer in layers if isinstance(layer, _AFFINE) for t in (layer.weight, layer.bias)]  # read once
     dtype = floating(name, "x", x).dtype

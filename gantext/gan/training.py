@@ -124,6 +124,7 @@ def fit(
     counts = {"n_critic": n_critic, "save_every": save_every} | ({} if callable(latent) else {"latent": latent})
     networks = {"generator": generator, "critic": critic}
     _check("fit", game, networks, functions, learning_rate, seed, steps=steps, batch_size=batch_size, **counts)
+    steps, batch_size, n_critic, save_every, seed = map(int, (steps, batch_size, n_critic, save_every, seed))
     if not 0 <= ema < 1:
         raise ValueError(f"fit: ema is {ema}, must be in [0, 1). 0 keeps no average.")
     accelerator = resolve(accelerator)
@@ -249,6 +250,7 @@ def fit_critic(
 
     functions = {"real": real, "fake": fake}
     _check("fit_critic", game, {"critic": critic}, functions, learning_rate, seed, steps=steps, batch_size=batch_size)
+    steps, batch_size, seed = map(int, (steps, batch_size, seed))
     parameters = [p for p in critic.parameters() if p.requires_grad]
     host, noise = torch.Generator(), torch.Generator(parameters[0].device)
     optimizer = Adam(parameters, lr=learning_rate, fused=True)

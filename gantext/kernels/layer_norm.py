@@ -269,7 +269,7 @@ def work_dtype(*tensors: Tensor) -> torch.dtype:
 
 def _check(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """gamma and beta with as many dimensions as x, to which they broadcast. Lean, for it costs a small call a third."""
-    check_number("conditional_layer_norm", "eps", eps, 0)
+    eps = check_number("conditional_layer_norm", "eps", eps, 0)
     for argument, t in (("x", x), ("gamma", gamma), ("beta", beta)):
         if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
             got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__

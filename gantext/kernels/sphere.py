@@ -200,8 +200,8 @@ def _cosine(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _check_numbers(rate: float, margin: float) -> None:
-    check_number("batch_update", "rate", rate, 0, included=True)
-    check_number("batch_update", "margin", margin, 0)
+    rate = check_number("batch_update", "rate", rate, 0, included=True)
+    margin = check_number("batch_update", "margin", margin, 0)
 
 
 def _check(

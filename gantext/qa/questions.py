@@ -82,8 +82,11 @@ def parameters(
         >>> [bool(p.answer) for p in sorted(test[0].passages, key=lambda p: not p.answer)]
         [True, True, False, False]
     """
-    for argument, value, least in (("length", length, 20), ("passages", passages, 2), ("longest", longest, 1)):
-        check_count("parameters", argument, value, least)
+    length, passages = (
+        check_count("parameters", "length", length, 20),
+        check_count("parameters", "passages", passages, 2),
+    )
+    longest = check_count("parameters", "longest", longest)
     if longest > length - 5:
         raise ValueError(f"parameters: longest is {longest}, must be at most length - 5 = {length - 5}. Raise length.")
     sections: dict[str, _Section] = {}

@@ -49,7 +49,7 @@ class Words:
     """
 
     def __init__(self, texts: Iterable[str], *, least: int = 8) -> None:
-        check_count("Words", "least", least)
+        least = check_count("Words", "least", least)
         counts = Counter(word for text in texts for word in TOKEN.findall(text))
         self.words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(word for word, n in counts.items() if n >= least)]
         self.numbers = {word: number for number, word in enumerate(self.words)}
@@ -102,8 +102,8 @@ def source(tokenizer: Any, passage: str, question: str, *, length: int = 256, qu
 
     The commonest surprise: what is cut off cannot be found, see `sample`.
     """
-    check_count("source", "length", length, 3)
-    check_count("source", "question_length", question_length, 2)
+    length = check_count("source", "length", length, 3)
+    question_length = check_count("source", "question_length", question_length, 2)
     start, end = (getattr(tokenizer, f"{kind}_token_id", None) for kind in ("cls", "sep"))
     if start is None or end is None:
         raise ValueError(
@@ -193,7 +193,7 @@ def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     >>> [len(optimizer.param_groups[0]["params"]) for optimizer in muon(Transformer(Config(9, width=8, layers=1)))]
     [4, 14]
     """
-    check_number("muon", "rate", rate, 0)
+    rate = check_number("muon", "rate", rate, 0)
     hidden, others = [], []
     for name, p in model.named_parameters():
         (hidden if p.dim() == 2 and name.startswith(("blocks.", "previous.")) else others).append(p)
@@ -244,9 +244,9 @@ def fit(
     """
     from tqdm import tqdm
 
-    for argument, value in {"steps": steps, "batch_size": batch_size, "save_every": save_every}.items():
-        check_count("fit", argument, value)
-    check_count("fit", "warmup", warmup, 0)
+    steps, batch_size = check_count("fit", "steps", steps), check_count("fit", "batch_size", batch_size)
+    save_every = check_count("fit", "save_every", save_every)
+    warmup = check_count("fit", "warmup", warmup, 0)
     if not records:
         raise ValueError("fit: records is empty, must have at least one. See gantext.qa.questions.")
     accelerator = resolve(accelerator)
@@ -358,7 +358,7 @@ def answer(
 
     The commonest surprise: an answer from the vote need not be any single passage's favourite.
     """
-    check_count("answer", "batch_size", batch_size)
+    batch_size = check_count("answer", "batch_size", batch_size)
     if lonely := next((record.name for record in records if not record.passages), None):
         raise ValueError(f"answer: record {lonely!r} has no passages, must have at least one. Leave it out.")
     device, found = model.bias.device, []

@@ -160,8 +160,8 @@ def opened(
             f"{name}: model is {type(model).__name__}, must be a gantext.seq2seq.transformer.Transformer. "
             "Convert it, for example with Transformer.from_bert."
         )
-    check_count(name, "steps", steps)
-    check_count(name, "separator", separator, 0)
+    steps = check_count(name, "steps", steps)
+    separator = check_count(name, "separator", separator, 0)
     V = model.config.vocabulary
     if separator >= V:
         raise ValueError(

@@ -156,7 +156,7 @@ def beam_search(
         (torch.Size([1, 4, 5]), True)
     """
     name = "beam_search"
-    check_count(name, "beams", beams)
+    beams = check_count(name, "beams", beams)
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, valid)
     check_count(name, "min_tokens", min_tokens, 0)
     if min_tokens > steps:
@@ -314,9 +314,9 @@ def sample(
         torch.Size([1, 5, 4])
     """
     name = "sample"
-    check_count(name, "samples", samples)
-    check_number(name, "temperature", temperature, 0)
-    check_number(name, "top_p", top_p, 0)
+    samples = check_count(name, "samples", samples)
+    temperature = check_number(name, "temperature", temperature, 0)
+    top_p = check_number(name, "top_p", top_p, 0)
     if top_p > 1:
         raise ValueError(f"{name}: top_p is {top_p}, must be at most 1. 0.9 is usual.")
     if isinstance(sources, Tensor) and sources.dim() != 2:

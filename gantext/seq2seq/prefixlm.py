@@ -56,7 +56,7 @@ def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Ten
                 [1, 1, 1, 0],
                 [1, 1, 1, 1]], dtype=torch.int32)
     """
-    check_count("mask", "length", length)
+    length = check_count("mask", "length", length)
     s, n = _check_lengths("mask", prefix, length, lengths)
     place = next((t.device for t in (prefix, lengths) if isinstance(t, Tensor)), None)
     j = torch.arange(length, device=place)  # (S,)
@@ -148,8 +148,8 @@ class Layout:
             raise ValueError(
                 f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. None picks the fastest."
             )
-        check_count(name, "batch", batch)
-        check_count(name, "length", length)
+        batch = check_count(name, "batch", batch)
+        length = check_count(name, "length", length)
         s, n = _check_lengths(name, prefix, length, lengths)
         if len(s) not in (1, batch):
             raise ValueError(f"{name}: prefix has {len(s)} entries, must be one or {batch}. Give one a sequence.")

@@ -74,12 +74,12 @@ class Config:
             object.__setattr__(self, "inner", 4 * self.width)
         least = {"vocabulary": 2, "width": 1, "layers": 1, "heads": 1, "inner": 1, "positions": 1, "segments": 0}
         for field, low in least.items():
-            check_count("Config", field, getattr(self, field), low)
+            object.__setattr__(self, field, check_count("Config", field, getattr(self, field), low))
         for field, values in (("norm", ("pre", "post")), ("activation", tuple(ACTIVATIONS))):
             if getattr(self, field) not in values:
                 raise ValueError(f"Config: {field} is {getattr(self, field)!r}, must be one of {values}. Choose one.")
-        check_number("Config", "eps", self.eps, 0)
-        check_number("Config", "dropout", self.dropout, 0, included=True)
+        object.__setattr__(self, "eps", check_number("Config", "eps", self.eps, 0))
+        object.__setattr__(self, "dropout", check_number("Config", "dropout", self.dropout, 0, included=True))
         if self.dropout >= 1:
             raise ValueError(f"Config: dropout is {self.dropout}, must be below 1. 0.1 is usual, 0 for small models.")
         if self.width % self.heads:

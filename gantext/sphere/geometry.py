@@ -144,7 +144,7 @@ def step(x: Tensor, g: Tensor, rate: float, *, angle: bool = True) -> Tensor:
     >>> round(ratio.item(), 2)  # s = 1 - 0.6
     0.4
     """
-    check_number("step", "rate", rate, 0, included=True)
+    rate = check_number("step", "rate", rate, 0, included=True)
     x, g = _rows("step", x=x, g=g)
     s = 1 + _dot(x, projx(g)) if angle else 1  # projx(0) is some unit vector, but then the gradient is 0
     return retr(x, -rate * s * egrad2rgrad(x, g))
@@ -181,8 +181,8 @@ def update_ref(
     >>> dist(torch.stack([u, n]), v).div(torch.pi / 2).round(decimals=2)  # each was a right angle
     tensor([0.8700, 1.1300], dtype=torch.float64)
     """
-    check_number("update_ref", "rate", rate, 0, included=True)
-    check_number("update_ref", "margin", margin, 0)
+    rate = check_number("update_ref", "rate", rate, 0, included=True)
+    margin = check_number("update_ref", "margin", margin, 0)
     if mode not in MODES:
         raise ValueError(f"update_ref: mode is {mode!r}, must be one of {', '.join(MODES)}. See its docstring.")
     partners = {name: row for name, row in {"v": v, "d": d}.items() if row is not None}

@@ -318,7 +318,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _query(self, name: str, words: str | Sequence[str], n: int) -> tuple[NDArray[np.float32], list[int]]:
         check_is_fitted(self, "word_vectors_")
-        check_count(name, "n", n)
+        n = check_count(name, "n", n)
         words = [words] if isinstance(words, str) else list(words)
         unknown = [word for word in words if word not in self._numbers]
         if unknown or not words:

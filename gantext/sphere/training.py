@@ -9,6 +9,7 @@ between two of them and resumed repeats an unbroken one.
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,22 +61,23 @@ class Settings(NamedTuple):
     def of(cls, params: Mapping[str, Any]) -> Settings:
         """From the estimator's parameters; TypeError or ValueError for one that will not do."""
         for argument in ("dimension", "window", "negatives", "epochs", "min_count", "sync_every"):
-            check_count("fit", argument, params[argument], 2 if argument == "dimension" else 1)
+            least = 2 if argument == "dimension" else 1
+            params = {**params, argument: check_count("fit", argument, params[argument], least)}
         for argument, most in (("margin", 4), ("rate", 1)):
-            check_number("fit", argument, params[argument], 0)
+            params = {**params, argument: check_number("fit", argument, params[argument], 0)}
             if params[argument] > most:
                 raise ValueError(f"fit: {argument} is {params[argument]}, must be in (0, {most}]. Lower it.")
-        check_number("fit", "sample", params["sample"], 0, included=True)
+        params = {**params, "sample": check_number("fit", "sample", params["sample"], 0, included=True)}
         if params["mode"] not in MODES:
             raise ValueError(f"fit: mode is {params['mode']!r}, must be one of {', '.join(MODES)}. See JoSE.")
         jobs, batch, state = params["n_jobs"], params["batch_size"], params["random_state"]
         jobs = 1 if jobs is None else os.cpu_count() or 1 if jobs == -1 else jobs
-        check_count("fit", "n_jobs", jobs)
+        jobs = check_count("fit", "n_jobs", jobs)
         if batch is None and torch.device(params["device"]).type != "cpu":
             batch = BATCH
         if batch is not None:
-            check_count("fit", "batch_size", batch)
-        seed = state if isinstance(state, int) else int(check_random_state(state).randint(2**31))
+            batch = check_count("fit", "batch_size", batch)
+        seed = int(state) if isinstance(state, numbers.Integral) else int(check_random_state(state).randint(2**31))
         if seed < 0:
             raise ValueError(f"fit: random_state is {seed}, must be >= 0. Use any other int.")
         known: dict[str, Any] = {name: params[name] for name in cls._fields if name in params}
