@@ -193,7 +193,7 @@ def beam_search(
             words, places = _vocabulary(tokens.masked_fill(~start, separator), separator)
         allow = allow[words][:, None]  # (Q, 1, C)
         for t in range(T):
-            p = model.logits(h).softmax(-1, dtype=scores.dtype)  # (R, 1 or K, V), of the sources that are read
+            p = model.logits(h).to(scores.dtype).softmax(-1)  # (R, 1 or K, V), of the sources that are read
             if t == 0:
                 none.view(-1)[rows] = p[:, 0, separator]
                 none = none * valid
