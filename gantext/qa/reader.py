@@ -440,6 +440,7 @@ def answer(
     spans: bool = True,
     beams: int = 1,
     steps: int = 32,
+    min_tokens: int = 0,
     batch_size: int = 32,
     **lengths: int,
 ) -> list[Reading]:
@@ -448,7 +449,8 @@ def answer(
     Args:
         model, tokenizer, lengths: as in `fit`.
         records: the passages' own answers are not looked at.
-        vote, exclude, beams, steps: of `gantext.seq2seq.decoding.beam_search`.
+        vote, exclude, beams, steps, min_tokens: of `gantext.seq2seq.decoding.beam_search`. With min_tokens 1 a question
+            that some passage can answer is not left empty.
         spans: answer with a piece of a passage only.
         batch_size: records at a time, >= 1.
     Returns:
@@ -485,6 +487,7 @@ def answer(
             spans=copied.to(device) if spans else None,
             exclude=exclude,
             vote=vote,
+            min_tokens=min_tokens,
         )
         scores, alive, empty = decoded.scores[:, 0].tolist(), decoded.alive.tolist(), decoded.separator.tolist()
         for q, (row, best) in enumerate(zip(read, decoded.best(), strict=True)):

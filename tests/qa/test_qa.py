@@ -706,6 +706,14 @@ def test_free_answers_are_spelled_by_the_tokenizer(
     assert len(read.tokens) <= 2
 
 
+def test_an_answer_can_be_demanded(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
+    model, words = trained[:2]
+    one = Record("x", "a", (Passage("b : list of int ;"),), ("",))  # it does not say what a is
+    found = [answer(model, [one], words, exclude=False, steps=6, beams=2, min_tokens=n)[0] for n in (0, 1, 2)]
+    assert found[0].text == "" and [len(read.tokens) >= n for n, read in enumerate(found)] == [True] * 3
+    assert found[1].places[0] is not None
+
+
 def test_training_repeats_and_refuses(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
     words, records = trained[1], toy(20, 2)
     losses = []
