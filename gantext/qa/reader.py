@@ -353,7 +353,6 @@ def fit(
         "steps": steps,
         "batch_size": batch_size,
         "warmup": warmup,
-        "optimizers": [repr(optimizer) for optimizer in used],
         "distant": distant,
         "seed": seed,
         "lengths": lengths,

@@ -74,7 +74,7 @@ def pieces(mathml: str, display: bool = True) -> str:
         wide = item.tag == "mspace" and float((item.get("width") or "0em").removesuffix("em")) >= 1
         if not depth and ((infix and sign in RELATIONS) or wide):
             parts.append([[[]]])
-        elif (infix and sign in TERMS or _is_big(item)) and parts[-1][-1][-1]:
+        elif ((infix and sign in TERMS) or _is_big(item)) and parts[-1][-1][-1]:
             (parts[-1][-1].append([]) if depth else parts[-1].append([[]]))
         if infix and sign in RELATIONS | TERMS:
             item.set("form", "infix")  # at the start of a row it would be taken for a sign
@@ -104,7 +104,15 @@ def _math(items: list[ElementTree.Element], display: bool) -> str:
 
 def _is_big(item: ElementTree.Element) -> bool:
     first = next(iter(item.itertext()), "")
-    return item.tag in {"mo", "munderover", "munder", "msubsup"} and first in {"∑", "∏", "∫", "min", "max", "sup", "inf"}
+    return item.tag in {"mo", "munderover", "munder", "msubsup"} and first in {
+        "∑",
+        "∏",
+        "∫",
+        "min",
+        "max",
+        "sup",
+        "inf",
+    }
 
 
 def _is_open(item: ElementTree.Element) -> bool:
