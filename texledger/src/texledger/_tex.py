@@ -16,9 +16,10 @@ Conventions, those of the printed page:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from texledger._tree import Node, Relation, Unreadable
+from texledger._tree import Node, Reading, Relation, Unreadable
 
 FUNCTIONS = set("exp log ln det tr Tr adj diag sin cos tan sinh cosh tanh arccos arctan max min sign".split())
 STYLES = set("mathbf boldsymbol bm mathrm mathsf mathcal mathbb mathit operatorname text".split())
@@ -67,6 +68,21 @@ def relations(tex: str, functions: Iterable[str] = (), macros: dict[str, str] | 
             raise Unreadable(f"{tex!r}: '{' '.join(statement)}' states no relation. Give `lhs=` and `rhs=` instead.")
         found += [Relation(a, RELATIONS[s], b) for a, s, b in zip(sides, signs, sides[1:], strict=False)]
     return found
+
+
+def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: dict[str, str] | None = None) -> Reading:
+    r"""Everything that ``tex`` states: relations, the conditions under which they hold, and words that were not read.
+
+    Args:
+        tex: the equation as the page has it.
+        declared: ``where``: names and their values, functions and declarations (:mod:`texledger._declared`).
+        macros: TeX commands of the page and what they stand for.
+
+    Raises:
+        Unreadable: some part lies outside the subset, or has a meaning only if it is declared.
+    """
+    functions = [k for k, v in (declared or {}).items() if callable(v)]
+    return Reading(relations(tex, functions, macros))
 
 
 def sides(tex: str, macros: dict[str, str] | None = None) -> tuple[str, str]:
