@@ -21,7 +21,7 @@ KINDS = {
 }
 STRENGTHS = {
     "both sides": "every side of the page's own TeX was computed",
-    "one side": "a part of the page's own TeX was computed and compared with code; what is not read is named, with the reason",
+    "one side": "a part of the page's own TeX was computed and compared with code; what is not read is named",
     "quoted": "the TeX is quoted; code written beside it was compared",
 }
 

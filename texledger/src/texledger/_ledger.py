@@ -112,8 +112,8 @@ class Ledger:
         both, one = (sum(e.strength == s for e in checked) for s in ("both sides", "one side"))
         killed, total = sum(e.killed for e in self.entries.values()), sum(len(e.mutants) for e in self.entries.values())
         return (
-            f"{self.chapter}: {len(checked)} equations checked ({both} computed on both sides from their own TeX, {one} on "
-            f"one side, {len(checked) - both - one} quoted), {len(self.entries) - len(checked)} definitions; "
+            f"{self.chapter}: {len(checked)} equations checked ({both} computed on both sides from their own TeX, "
+            f"{one} on one side, {len(checked) - both - one} quoted), {len(self.entries) - len(checked)} definitions; "
             f"{killed} of {total} mutants rejected"
         )
 
@@ -229,8 +229,8 @@ class Ledger:
         """The mean of ``n`` random samples within ``errors`` standard errors of the formula's right side.
 
         ``samples`` returns the ``n`` numbers; besides names from ``where`` (float64 tensors) it may ask for ``n`` and
-        for ``rng``, a seeded NumPy generator. If ``where`` declares the law, so that the left side's mean can be computed
-        from the TeX, that must agree with the right side up to ``tol``. Without ``samples`` the mean of the TeX is taken
+        for ``rng``, a seeded NumPy generator. If ``where`` declares the law, so that the left side's mean can be
+        computed from the TeX, that must agree with the right side up to ``tol``. Without ``samples`` the mean of the TeX is taken
         over ``Samples`` in ``where``. The check's power is its mutants: each must lie outside the interval.
         """
         standard: dict[Any, float] = {}

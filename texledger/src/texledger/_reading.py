@@ -44,6 +44,7 @@ class Reader:
     ) -> None:
         self.label, self.tex, self.macros, self.env = label, tex, macros, env
         self.test, self.between, self.approx = test, between, approx
+        self.named = False  # the kind of check takes the name of what it computes
         self.reasons = {} if isinstance(unread, str) else dict(unread)
         self.all_unread = unread if isinstance(unread, str) else None
         for part, why in self.reasons.items():
@@ -73,7 +74,8 @@ class Reader:
                 placeholders[name] = part
             if shorter is None:
                 raise LedgerError(
-                    f"{self.label}: unread names {part!r}, which is no whole side, statement or condition of {self.tex!r}."
+                    f"{self.label}: unread names {part!r}, which is no whole side, statement or condition of "
+                    f"{self.tex!r}."
                 )
             items = shorter
             used.add(part)
@@ -111,9 +113,8 @@ class Reader:
                 used.add(match)
         if left:
             raise LedgerError(
-                f"{self.label}: no check reads {left[0]!r}. Excuse it: unread={{r{left[0]!r}: 'the reason, which is printed'}}."
-                if "'" not in left[0]
-                else f"{self.label}: no check reads {left[0]!r}. Excuse it in `unread=`, with the reason, which is printed."
+                f"{self.label}: no check reads {left[0]!r}. Excuse it by its TeX in `unread=`: {{r'...': 'the reason, which "
+                "is printed'}."
             )
         return Reading(found.relations, [c for c in found.conditions if isinstance(c, Relation)], []), used
 
@@ -131,6 +132,7 @@ class Reader:
                 raise LedgerError(f"{self.label}: `unread=` with one reason for all needs both `lhs=` and `rhs=`.")
             compared = [Comparison(beside[0], "=", beside[1], self.test)]
             return Claim(compared, "quoted", "", {self.tex: self.all_unread})
+        self.named = reads_left is not None
         reading, placeholders = self.reading()
         if not reading.relations:
             raise LedgerError(f"{self.label}: {self.tex!r} states no relation that can be checked.")
@@ -184,12 +186,22 @@ class Reader:
             arithmetic(self.between).evaluate(side.what, self.env)
         except Unreadable as error:
             keyword = code.name.strip("`")
+            name = side.what.args[0] if side.what.op in {"sym", "call"} else None
+            if self.named and keyword == "lhs":
+                remedy = (
+                    f"If `{name or 'the name on the left'}` is what is computed here, say so: name={name or '...'!r}."
+                )
+            elif side.what.op == "sym":
+                remedy = f"Give its value under that name instead of {keyword}=: computed={{{name!r}: the function}}."
+            elif side.what.op == "call":
+                remedy = f"Give {name!r} in `where`, as a function of the arguments that are printed."
+            else:
+                remedy = (
+                    "Declare in `where` what it needs: a Law, a Density, an Optimum, Over (README, Writing checks)."
+                )
             raise LedgerError(
-                f"{self.label}: {keyword}= computes the side `{show(side.what)}`, which no check reads: {error}\n"
-                f"If it is a bare name, give its value under that name instead of {keyword}=: computed={{'the name': "
-                "function}}, or a function of its arguments in `where`. If it is an expectation, a maximum or the like, "
-                "declare what it needs in `where` (README, Writing checks). Else excuse it: "
-                "unread={r'its TeX': 'the reason, which is printed'}."
+                f"{self.label}: beside the page's side `{show(side.what)}` stands a computation, but the side itself is "
+                f"not read: {error}\n{remedy} Or excuse it: unread={{r'its TeX': 'the reason, which is printed'}}."
             ) from error
         except Exception:
             return
@@ -221,8 +233,8 @@ class Reader:
             return Comparison(left, "=", right, self.approx)
         if sign not in {"<", "<=", ">", ">=", "!="}:
             raise LedgerError(
-                f"{self.label}: the sign {sign!r} is read, but no check decides it. Make the equation a `definition`, or "
-                "excuse the statement in `unread=`."
+                f"{self.label}: the sign {sign!r} is read, but no check decides it. Make the equation a `definition`, "
+                "or excuse the statement in `unread=`."
             )
         return Comparison(left, sign, right, test)
 

@@ -45,7 +45,7 @@ def _size(node: Node, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
             return inner(args[0]) / below
         case "pow":
             base, power = value(args[0]), value(args[1])
-            if is_matrix(base) or is_matrix(power) or not mp.im(power) == 0 or mp.re(power) <= 0:
+            if is_matrix(base) or is_matrix(power) or mp.im(power) != 0 or mp.re(power) <= 0:
                 return magnitude(value(node))
             return inner(args[0]) ** mp.re(power)
         case "sum":

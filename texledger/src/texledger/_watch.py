@@ -9,17 +9,15 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import mpmath as mp
 import sympy as sp
 
-_LIBRARIES = tuple(
-    os.path.join(path, "")
-    for path in {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
-_HERE = os.path.join(os.path.dirname(__file__), "")
+_LIBRARIES = tuple({sysconfig.get_paths()[k] + os.sep for k in ("stdlib", "platstdlib", "purelib", "platlib")})
+_HERE = str(Path(__file__).parent) + os.sep
 _MOST_CALLS = 5000  # of the author's functions, whose arguments are kept to compare two sides
 
 
