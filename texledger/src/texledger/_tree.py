@@ -11,7 +11,13 @@ DECLARING = frozenset({":=", "≡", "≈", "∼", "∝", "∈", "∉", "⊂", "�
 
 
 class Unreadable(ValueError):
-    """The TeX lies outside the subset that the ledger reads; the message says where and what to do."""
+    """The TeX lies outside the subset that the ledger reads; the message says where and what to do.
+
+    Attributes:
+        needs: the key of ``where`` whose declaration would give what was refused a meaning, if that is the remedy.
+    """
+
+    needs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,13 @@ class Reading:
         conditions: where they hold; a relation that was read, to be used as a guard of the draws, or the words of one
             that was not.
         unread: words of the equation that are no condition and were not read.
+        expressions: what stands by itself and claims nothing (an optimisation problem, say).
     """
 
     relations: list[Relation] = field(default_factory=list)
     conditions: list[Relation | str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    expressions: list[Node] = field(default_factory=list)
 
 
 def show(node: Any) -> str:
@@ -79,7 +87,8 @@ def plain(node: Any) -> str:
 
 def plain_reading(reading: Reading) -> str:
     """The plain notation of a whole :class:`Reading`: relations, then conditions, then what was not read."""
-    parts = ["; ".join(f"{plain(r.left)} {r.sign} {plain(r.right)}" for r in reading.relations)]
+    stated = [f"{plain(r.left)} {r.sign} {plain(r.right)}" for r in reading.relations]
+    parts = ["; ".join(stated + [plain(x) for x in reading.expressions])]
     read = [f"{plain(c.left)} {c.sign} {plain(c.right)}" for c in reading.conditions if isinstance(c, Relation)]
     unread = [c for c in reading.conditions if isinstance(c, str)] + reading.unread
     if read:
@@ -210,6 +219,12 @@ class _Printer:
 
     def print_item(self, name: str, *places: Node) -> str:
         return f"{name}[{self.list(places)}]"
+
+    def print_entry(self, node: Node, *places: Node) -> str:
+        return f"{self.tight(node)}[{self.list(places)}]"
+
+    def print_range(self, low: Node, high: Node) -> str:
+        return f"{{{self.text(low)}..{self.text(high)}}}"
 
     def print_postfix(self, sign: str, x: Node) -> str:
         return self.tight(x) + sign
