@@ -37,7 +37,7 @@ from texledger._exact import Exact
 from texledger._hold import Outcome, Trial
 from texledger._numeric import Numeric
 from texledger._reading import Reader
-from texledger._tex import statements
+from texledger._tex import key_of, statements
 from texledger._tree import Node, Relation, Unreadable
 from texledger._watch import Watch
 from texledger._weak import names, same_value, weaknesses
@@ -318,10 +318,9 @@ class Ledger:
         shown = getattr(first, "__name__", type(first).__name__)
         how = f"computed by {shown}, compared; a difference counts from {_times(tol, options)}"
         reads = lambda side: side.op in {"sym", "call", "mul", "infix"}  # the name that is introduced here
-        entry = self._against(
+        return self._against(
             "definition", label, tex, where, draws, side, None, None, tol, how, reads, code=code, **options
         )
-        return entry
 
     def refutation(
         self,
@@ -499,7 +498,7 @@ class Ledger:
         )
         claim = read(envs[0])
         used = names(claim.trees(), envs[0])
-        if unused := [name for name in computed if name not in used and claim.strength != "quoted"]:
+        if unused := [name for name in map(key_of, computed) if name not in used and claim.strength != "quoted"]:
             raise LedgerError(f"{label}: computed={unused} is not in the TeX as it was read: {claim.read}.")
         trial = Trial(label, claim, arithmetic, envs, watch, options.get("loose"))
         outcome, also_true = self._try(label, trial, envs[0], options)
@@ -596,8 +595,8 @@ class Ledger:
             return bool(arithmetic.evaluate(Node("holds", (condition.left, condition.sign, condition.right)), env))
         except Unreadable as error:
             raise LedgerError(
-                f"{label}: the condition {condition} is not used by the check: {error} Give its names values in `where`, or "
-                "excuse it: unread={r'its TeX': 'the reason, which is printed'}."
+                f"{label}: the condition {condition} is not used by the check: {error} Give its names values in `where`, "
+                "or excuse it: unread={r'its TeX': 'the reason, which is printed'}."
             ) from error
 
     def _functions(self, watch: Watch, code: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -626,8 +625,8 @@ class Ledger:
             same_tex = (old.tex is None) == (tex is None) and normal(old.tex or "") == normal(tex or "")
             if not same_tex or not (site == self._sites.get(label) or _interactive()):
                 raise LedgerError(
-                    f"label={label!r} has an entry already{'' if same_tex else f', for {old.tex!r}'}: one equation, one entry. "
-                    f"(A cell may run twice; after an edit of its equation say `del ledger.entries[{label!r}]` first.)"
+                    f"label={label!r} has an entry already{'' if same_tex else f', for {old.tex!r}'}: one equation, one "
+                    f"entry. (A cell may run twice; after an edit of its equation say `del ledger.entries[{label!r}]` first.)"
                 )
         return site
 
@@ -652,10 +651,11 @@ class Ledger:
         computed: Mapping[str, Side] | None = None,
     ) -> tuple[list[dict[str, Any]], list[Draw]]:
         """The values of every draw for which the page's conditions hold."""
-        add = lambda env: {**env, **{k: self._compute(label, k, f, env) for k, f in (computed or {}).items()}}
+        named = {key_of(key): f for key, f in (computed or {}).items()}
+        add = lambda env: {**env, **{k: self._compute(label, k, f, env) for k, f in named.items()}}
         if where is None or isinstance(where, Mapping):
             with watch.on("where"):
-                env = add(dict(where or {}))
+                env = add({key_of(key): value for key, value in (where or {}).items()})
             if guard is not None and not guard(env):
                 raise LedgerError(f"{label}: the given values break the condition that the page prints.")
             return [env], []
@@ -671,7 +671,7 @@ class Ledger:
                     break
             else:
                 raise LedgerError(
-                    f"{label}: {REDRAWS} draws in turn break the condition that the page prints: draw values that meet it."
+                    f"{label}: {REDRAWS} draws in turn break the condition that the page prints: draw what meets it."
                 )
             if k == 0:
                 self._repeats(label, where, draw.number, exact, env)
@@ -682,7 +682,7 @@ class Ledger:
     @staticmethod
     def _once(label: str, where: Callable[[Draw], Values], draw: Draw) -> dict[str, Any]:
         try:
-            return dict(where(draw))
+            return {key_of(key): value for key, value in where(draw).items()}
         except LedgerError:
             raise
         except Exception as error:
@@ -699,8 +699,8 @@ class Ledger:
         again = self._once(label, where, Draw(label, number, exact))
         if changed := [k for k, v in again.items() if not same_value(v, env.get(k))]:
             raise LedgerError(
-                f"{label}: the same draw gives other values of {', '.join(changed)} the second time, so they depend on which "
-                "cells ran before. Take sizes from draw.turn(2, 3, 4), and randomness from draw.rng, not from a global."
+                f"{label}: the same draw gives other values of {', '.join(changed)} the second time, so they depend on "
+                "which cells ran before. Take sizes from draw.turn(2, 3, 4), and randomness from draw.rng, not from a global."
             )
 
     @staticmethod

@@ -8,8 +8,9 @@ from typing import Any
 
 from texledger._arithmetic import Arithmetic
 from texledger._claim import Claim, Comparison, Part, Side, Test
-from texledger._entry import LedgerError, normal
-from texledger._tex import RELATIONS, statements, tokens
+from texledger._entry import LedgerError
+from texledger._tex import RELATIONS, statements
+from texledger._tokens import tokens
 from texledger._tree import Node, Reading, Relation, Unreadable, plain_reading, show
 
 EQUAL = {"=", ":=", "≡"}  # a definition or identity that is checked is checked as an equality
@@ -64,7 +65,7 @@ class Reader:
             key = _stripped(tokens(part, self.macros))
             if not key:
                 raise LedgerError(f"{self.label}: `unread=` names an empty part.")
-            if key[0].startswith(r"\text") or key[0] == r"\mbox":
+            if key[0].startswith('"'):
                 continue  # words: found among the conditions below
             if any(t in RELATIONS for t in _top(key)):
                 shorter = _without_statement(items, key)
@@ -81,12 +82,17 @@ class Reader:
             used.add(part)
         declared = {**self.env, **dict.fromkeys(placeholders, 0)}
         try:
-            found = statements(" ".join(items) if used else self.tex, declared, self.macros)
+            found = statements(_joined(items) if used else self.tex, declared, self.macros)
         except Unreadable as error:
             raise LedgerError(
                 f"{self.label}: {error}\nA side, statement or condition that no check can read is excused by "
                 "`unread={r'its TeX': 'the reason, which is printed'}`; a side so excused needs `lhs=` or `rhs=`."
             ) from error
+        if found.expressions:
+            raise LedgerError(
+                f"{self.label}: {self.tex!r} has a part that states no relation: `{show(found.expressions[0])}`. Excuse it: "
+                "unread={r'its TeX': 'the reason, which is printed'}."
+            )
         found, words = self._without_words(found)
         for name in placeholders:
             if not any(_is(side, name) for r in found.relations for side in (r.left, r.right)):
@@ -103,10 +109,10 @@ class Reader:
         Raises:
             LedgerError: there are others.
         """
-        keys = {normal(" ".join(tokens(part, self.macros))): part for part in self.reasons}
+        keys = {_joined(tokens(part, self.macros)): part for part in self.reasons}
         used, left = set(), []
         for words in [c for c in found.conditions if isinstance(c, str)] + list(found.unread):
-            match = next((part for key, part in keys.items() if _same_words(key, words, self.macros)), None)
+            match = next((part for key, part in keys.items() if _same_words(key, words)), None)
             if match is None:
                 left.append(words)
             else:
@@ -165,11 +171,11 @@ class Reader:
 
     def _is_statement(self, part: str) -> bool:
         key = _stripped(tokens(part, self.macros))
-        return not key[0].startswith(r"\text") and any(t in RELATIONS for t in _top(key)) and not self._condition(key)
+        return not key[0].startswith('"') and any(t in RELATIONS for t in _top(key)) and not self._condition(key)
 
     @staticmethod
     def _condition(key: list[str]) -> bool:
-        return key[0] in {"(", "["} or r"\text" in key
+        return key[0] in {"(", "["} or any(t.startswith('"') for t in key)
 
     def _part(self, side: Node) -> Part:
         if side.op == "sym" and str(side.args[0]).startswith(UNREAD):
@@ -299,8 +305,8 @@ def _bounded(items: list[str], start: int, end: int) -> bool:
     """True if a side of a relation begins at ``start`` and ends before ``end``."""
     before = items[start - 1] if start else r"\qquad"
     after = items[end] if end < len(items) else r"\qquad"
-    edges = set(RELATIONS) | SEPARATORS | {"&", r"\\", r"\text"}
-    return before in edges | {"}"} and after in edges
+    edges = set(RELATIONS) | SEPARATORS | {"&", r"\\"}
+    return before in edges | {"}"} and (after in edges or after.startswith('"'))
 
 
 def _with_side(items: list[str], key: list[str], new: list[str]) -> list[str] | None:
@@ -325,7 +331,12 @@ def _without_statement(items: list[str], key: list[str]) -> list[str] | None:
     return rest
 
 
-def _same_words(key: str, words: str, macros: dict[str, str]) -> bool:
-    found = normal(" ".join(tokens(words, macros)))
-    bare = lambda text: "".join(c for c in text if c.isalnum() or c in "<>=+-^_")
-    return key == found or bare(key) == bare(found) or bare(key).removeprefix("text") == bare(found)
+def _joined(items: list[str]) -> str:
+    """TeX of the tokens; words are one token that begins with a quotation mark."""
+    return " ".join(r"\text{" + t[1:] + "}" if t.startswith('"') else t for t in items)
+
+
+def _same_words(key: str, words: str) -> bool:
+    """True if an excuse is for these words: letters, digits and signs agree."""
+    bare = lambda text: "".join(c for c in text.replace(r"\text", "") if c.isalnum() or c in r"<>=+-^_\\")
+    return bare(key) == bare(words)
