@@ -101,9 +101,9 @@ def _mark(self: HTML5Translator, label: str) -> str:
         return ""
     entry = stored.entry
     sign = MARKS.get(entry.kind, "✓")
-    strength = "bound" if entry.bound else "quoted"
+    strength = (entry.strength or "").replace(" ", "-")
     title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
-    kind = f"eq-mark {entry.kind} {strength}"
+    kind = f"eq-mark {entry.kind} {strength}".strip()
     return f'<a class="{kind}" href="#{stored.anchor}" title="{title}" aria-label="Check: {title}">{sign}</a>'
 
 
