@@ -290,6 +290,12 @@ def structural(error: Exception) -> str | None:
         return "has no value: division by zero"
     if isinstance(error, IndexError):
         return "has no value: an index runs off"
+    if any(word in says for word in ("singular", "not invertible")):
+        return "has no value: a singular matrix has no inverse"
+    if isinstance(error, mp.libmp.NoConvergence):
+        return "has no value: it does not converge"
+    if isinstance(error, ValueError) and "pole" in says:
+        return "has no value: a function has a pole there"
     shapes = ("dimension", "not compatible", "Matrix size mismatch", "square", "must match", "shape", "not conformable")
     if isinstance(error, ValueError | RuntimeError | TypeError) and any(word in says for word in shapes):
         return "has no value: shapes differ"

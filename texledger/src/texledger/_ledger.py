@@ -92,6 +92,7 @@ class Ledger:
     Args:
         chapter: prefix of all labels, for example ``"det-exp"``.
         macros: TeX commands of the page and what they stand for, for example ``{r"\T": r"^{\top}"}``.
+        where: names and notations that mean the same in every check, for example ``{"^*": Superscript("adjoint")}``.
 
     Raises:
         LedgerError: a label is malformed or taken, a part of the TeX is neither read nor excused, the draws are too
@@ -99,11 +100,14 @@ class Ledger:
         CheckFailed: the sides differ, a mutant passes, or a bound is nowhere nearly attained.
     """
 
-    def __init__(self, chapter: str, macros: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, chapter: str, macros: Mapping[str, str] | None = None, where: Mapping[str, Any] | None = None
+    ) -> None:
         if not isinstance(chapter, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", chapter):
             raise LedgerError(f"chapter={chapter!r}: use lower-case letters, digits and hyphens, as in 'det-exp'.")
         self.chapter = chapter
         self.macros = dict(macros or {})
+        self.where = {key_of(key): value for key, value in (where or {}).items()}
         self.entries: dict[str, Entry] = {}
         self._sites: dict[str, tuple[str, int]] = {}  # where each entry was made
 
@@ -655,7 +659,7 @@ class Ledger:
         add = lambda env: {**env, **{k: self._compute(label, k, f, env) for k, f in named.items()}}
         if where is None or isinstance(where, Mapping):
             with watch.on("where"):
-                env = add({key_of(key): value for key, value in (where or {}).items()})
+                env = add(self.where | {key_of(key): value for key, value in (where or {}).items()})
             if guard is not None and not guard(env):
                 raise LedgerError(f"{label}: the given values break the condition that the page prints.")
             return [env], []
@@ -679,10 +683,9 @@ class Ledger:
             made.append(draw)
         return envs, made
 
-    @staticmethod
-    def _once(label: str, where: Callable[[Draw], Values], draw: Draw) -> dict[str, Any]:
+    def _once(self, label: str, where: Callable[[Draw], Values], draw: Draw) -> dict[str, Any]:
         try:
-            return {key_of(key): value for key, value in where(draw).items()}
+            return self.where | {key_of(key): value for key, value in where(draw).items()}
         except LedgerError:
             raise
         except Exception as error:

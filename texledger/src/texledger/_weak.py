@@ -75,8 +75,9 @@ def weaknesses(
             found.append(f"both sides of {c.left.what} {c.sign} {c.right.what} are the same formula")
     values = {name: [env[name] for env in envs] for name in used}
     numbers = {name: v for name, v in values.items() if _is_number(v[0])}
-    free = any(is_function(v[0]) or is_declaration(v[0]) for v in values.values())
-    if numbers and all(_constant(v) for v in numbers.values()) and not (draws and free and any(d.used for d in draws)):
+    free = any(_is_free(v[0]) for v in values.values())
+    drawn = any(d.used for d in draws)
+    if numbers and not (drawn and (free or len(envs) == 1)) and not _symbols(values) and _all_constant(numbers):
         shown = ", ".join(numbers)
         found.append(f"it is tried at one fixed value of {shown} only: let `where` be a function of a draw")
     found += _special_matrices({n: v for n, v in numbers.items() if is_matrix(v[0])})
@@ -95,6 +96,18 @@ def _is_number(x: Any) -> bool:
     if isinstance(x, sp.Basic | sp.MatrixBase):
         return not x.free_symbols and not x.atoms(sp.core.function.AppliedUndef)
     return True
+
+
+def _is_free(x: Any) -> bool:
+    return is_function(x) or is_declaration(x)
+
+
+def _symbols(values: Mapping[str, Sequence[Any]]) -> bool:
+    return any(isinstance(v[0], sp.Basic | sp.MatrixBase) and not _is_number(v[0]) for v in values.values())
+
+
+def _all_constant(numbers: Mapping[str, Sequence[Any]]) -> bool:
+    return all(_constant(v) for v in numbers.values())
 
 
 def _constant(values: Sequence[Any]) -> bool:
