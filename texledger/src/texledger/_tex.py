@@ -80,6 +80,7 @@ class _Page:
         for key, value in (declared or {}).items():
             self.declared[key_of(key)] = value
         self.functions = set(functions) | {k for k, v in self.declared.items() if is_function(v)}
+        self.functions |= {k.partition("(")[0] for k in self.declared if "(" in k and "^" not in k.partition("(")[0]}
         self.indexed = {k for k, v in self.declared.items() if isinstance(v, Indexed)}
         self.source = source
         self.bound: list[str] = []
