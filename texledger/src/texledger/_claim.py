@@ -97,12 +97,11 @@ class Values:
 
     def _both(self, part: Part) -> tuple[Any, Any]:
         if part not in self._found:
-            errors: list[Any] = getattr(self.arithmetic, "errors", None) or []
-            before = len(errors)
+            before = len(self.arithmetic.errors)
             with self.watch.on(part.phase) if self.watch else nullcontext():
                 value = value_of(part.what, self.arithmetic, self.env)
-            errors = list(getattr(self.arithmetic, "errors", None) or [])[before:]
-            self._found[part] = value, mp.sqrt(sum((abs(e) ** 2 for e in errors), mp.mpf(0)))
+            errors = [abs(mp.mpmathify(e)) ** 2 for _, e in self.arithmetic.errors[before:]]
+            self._found[part] = value, mp.sqrt(sum(errors, mp.mpf(0)))
         return self._found[part]
 
 
@@ -300,6 +299,7 @@ def structural(error: Exception) -> str | None:
     if isinstance(error, ValueError | RuntimeError | TypeError) and any(word in says for word in shapes):
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
+    known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
     if isinstance(error, TypeError) and ("unsupported operand" in says or "mpmath" in says):

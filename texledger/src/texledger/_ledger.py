@@ -214,7 +214,7 @@ class Ledger:
             return bare and side.args[1] in {wrt, "", None}
 
         how = f"automatic differentiation in float64; a difference counts from {_times(tol, options)}"
-        return self._against("gradient", label, tex, where, draws, lhs, rhs, None, tol, how, named, **options)
+        return self._against("gradient", label, tex, where, draws, lhs, rhs, None, tol, how, named, name, **options)
 
     def statistical(
         self,
@@ -283,7 +283,9 @@ class Ledger:
         how = f"the function in float64; a difference counts from {_times(tol, options)}"
         options["code"] = (*_shown(function), *_listed(options.get("code", ())))
         used, reads = self._function_side(label, function, call, name)
-        return self._against("implementation", label, tex, where, draws, used, rhs, None, tol, how, reads, **options)
+        return self._against(
+            "implementation", label, tex, where, draws, used, rhs, None, tol, how, reads, name, **options
+        )
 
     def definition(
         self,
@@ -424,6 +426,7 @@ class Ledger:
         tol: float,
         how: str,
         reads_left: Callable[[Node], bool] | None,
+        name: str | None = None,
         errors: float = 4.0,
         **options: Unpack[Options],
     ) -> Entry:
@@ -443,7 +446,7 @@ class Ledger:
         with mp.workdps(30):
             return self._check(
                 kind, label, tex, Numeric(), where, draws, machine(lhs), machine(rhs), test or near, how,
-                between=near, reads_left=reads_left, **options,
+                between=near, reads_left=reads_left, name=name, **options,
             )  # fmt: skip
 
     @staticmethod
@@ -488,6 +491,7 @@ class Ledger:
         how: str,
         between: Test | None = None,
         reads_left: Callable[[Node], bool] | None = None,
+        name: str | None = None,
         **options: Unpack[Options],
     ) -> Entry:
         site = self._register(label, tex)
@@ -496,9 +500,9 @@ class Ledger:
         watch = Watch()
         exact = isinstance(arithmetic, Exact)
         computed = options.get("computed", {})
-        read = lambda env: self._reader(label, tex, env, options, test, between).claim(lhs, rhs, reads_left)
+        read = lambda env: self._reader(label, tex, env, options, test, between, name).claim(lhs, rhs, reads_left)
         envs, made = self._draws(
-            label, where, draws, exact, watch, lambda env: self._guard(label, tex, env, options), computed
+            label, where, draws, exact, watch, lambda env: self._guard(label, tex, env, options, name), computed
         )
         claim = read(envs[0])
         used = names(claim.trees(), envs[0])
@@ -526,10 +530,12 @@ class Ledger:
         )  # fmt: skip
         return self._store(entry, site)
 
-    def _reader(self, label: str, tex: str, env: Values, options: Options, test: Test, between: Test) -> Reader:
+    def _reader(
+        self, label: str, tex: str, env: Values, options: Options, test: Test, between: Test, name: str | None
+    ) -> Reader:
         approx = options.get("approx")
         about = Near(approx, options.get("scale", 0)) if approx is not None else None
-        return Reader(label, tex, self.macros, env, options.get("unread", {}), test, between, about)
+        return Reader(label, tex, self.macros, env, options.get("unread", {}), test, between, about, name)
 
     def _try(self, label: str, trial: Trial, env: Values, options: Options) -> tuple[Outcome, dict[str, str]]:
         """Check the claim, then its damaged copies; return their fates and the excuses.
@@ -583,12 +589,12 @@ class Ledger:
             why = structural(error) or f"raised {type(error).__name__}"
             raise LedgerError(f"{label}: a side of the statement {why} ({error}).") from error
 
-    def _guard(self, label: str, tex: str, env: Values, options: Options) -> bool:
+    def _guard(self, label: str, tex: str, env: Values, options: Options, name: str | None) -> bool:
         """True if the conditions that the page prints hold for the values of a draw."""
         unread = options.get("unread", {})
         if isinstance(unread, str):
             return True
-        reading, _ = Reader(label, tex, self.macros, env, unread, Near(0), Near(0)).reading()
+        reading, _ = self._reader(label, tex, env, options, Near(0), Near(0), name).reading()
         return all(self._condition(label, c, env) for c in reading.conditions if isinstance(c, Relation))
 
     @staticmethod

@@ -30,6 +30,7 @@ class Reader:
         test: decides about equality with code beside the page.
         between: decides about equality between two sides of the page.
         approx: the same where the page says "about".
+        name: of the function that is computed beside the page.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Reader:
         test: Test,
         between: Test,
         approx: Test | None = None,
+        name: str | None = None,
     ) -> None:
         self.label, self.tex, self.macros, self.env = label, tex, macros, env
         self.test, self.between, self.approx = test, between, approx
+        self.name = name
         self.named = False  # the kind of check takes the name of what it computes
         self.reasons = {} if isinstance(unread, str) else dict(unread)
         self.all_unread = unread if isinstance(unread, str) else None
@@ -81,6 +84,8 @@ class Reader:
             items = shorter
             used.add(part)
         declared = {**self.env, **dict.fromkeys(placeholders, 0)}
+        if self.name is not None:
+            declared[self.name] = _a_function
         try:
             found = statements(_joined(items) if used else self.tex, declared, self.macros)
         except Unreadable as error:
@@ -192,7 +197,9 @@ class Reader:
             arithmetic(self.between).evaluate(side.what, self.env)
         except Unreadable as error:
             keyword = code.name.strip("`")
-            name = side.what.args[0] if side.what.op in {"sym", "call"} else None
+            inside = side.what.args[0] if side.what.op in {"diff", "grad"} else side.what
+            inside = inside.args[0] if isinstance(inside, Node) and inside.op == "mul" else inside  # L(x), undeclared
+            name = inside.args[0] if isinstance(inside, Node) and inside.op in {"sym", "call"} else None
             if self.named and keyword == "lhs":
                 remedy = (
                     f"If `{name or 'the name on the left'}` is what is computed here, say so: name={name or '...'!r}."
@@ -243,6 +250,11 @@ class Reader:
                 "or excuse the statement in `unread=`."
             )
         return Comparison(left, sign, right, test)
+
+
+def _a_function(*_: Any) -> Any:
+    """Stands for a function that has a name on the page, while the page is read."""
+    raise NotImplementedError
 
 
 def arithmetic(test: Test) -> Arithmetic:

@@ -11,6 +11,9 @@ from texledger._arithmetic import Arithmetic, is_matrix, magnitude
 from texledger._tree import Node
 
 BOUNDED = frozenset({"sin", "cos", "tan", "tanh", "sinh", "arctan", "arcsin"})
+WHOLE = frozenset(
+    {"expect", "each", "grad", "hessian", "laplacian", "divergence", "integral", "prod"}
+)  # every term counts
 TERMS = 64  # of a sum that are looked at
 
 
@@ -64,8 +67,15 @@ def _size(node: Node, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
                 return magnitude(value(node))
             places = [low + (high - low) * (2 * k + 1) / 16 for k in range(8)]
             return abs(high - low) * max(inner(args[0], {args[1]: x}) for x in places)
+        case "lim":
+            target = value(args[2])
+            near = mp.mpf(8) if mp.isinf(target) else target + mp.mpf(1) / 8
+            return max(magnitude(value(node)), inner(args[0], {args[1]: near}))
         case "call":
             return _call(node, args[0], args[1:], inner, value)
+    if op in WHOLE:
+        arithmetic.reset()
+        return max(magnitude(value(node)), arithmetic.largest)
     return magnitude(value(node))
 
 
