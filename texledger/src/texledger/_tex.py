@@ -156,6 +156,20 @@ def key_of(key: str) -> str:
     return name
 
 
+def keyed(where: Mapping[str, Any]) -> dict[str, Any]:
+    """``where`` with its keys spelled as the reader spells names, for :meth:`Arithmetic.evaluate`.
+
+    Raises:
+        Unreadable: two keys are spelled alike.
+    """
+    found: dict[str, Any] = {}
+    for key, value in where.items():
+        if (name := key_of(key)) in found:
+            raise Unreadable(f"two keys of `where` are spelled {name!r}")
+        found[name] = value
+    return found
+
+
 def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapping[str, str] | None = None) -> Reading:
     r"""Everything that ``tex`` states: relations, the conditions under which they hold, and words that were not read.
 
@@ -2113,6 +2127,11 @@ class _Reader:
 
     def read_begin(self) -> Node:
         self.at -= 1
+        if self.at and self.items[self.at - 1] == "(" and self.environment_kind(self.at) == "array":
+            end = _closing(self.items, self.at - 1)
+            inside = self.items[self.at : end]
+            if inside.count(r"\\") == 1 and "&" not in inside:
+                raise self.refuse("may be a column or a binomial: write \\begin{pmatrix} or \\binom, it")
         return self.table()
 
     def table(self, as_cases: bool = False) -> Node:
