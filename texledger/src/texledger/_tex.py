@@ -17,12 +17,13 @@ Conventions, those of the printed page:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from texledger._declared import Indexed, Means, Operator, Optimum, Over, Superscript, is_declaration
-from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, spelled, split, tokens, top_level
+from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, Glued, spelled, split, tokens, top_level
 from texledger._tree import Node, Reading, Relation, Unreadable, nodes
 
 FUNCTIONS = set(
@@ -153,6 +154,20 @@ def key_of(key: str) -> str:
     if reader.peek() is not None:
         raise Unreadable(f"{key!r} in `where` is no name: {reader.peek()!r} is too much")
     return name
+
+
+def keyed(where: Mapping[str, Any]) -> dict[str, Any]:
+    """``where`` with its keys spelled as the reader spells names, for :meth:`Arithmetic.evaluate`.
+
+    Raises:
+        Unreadable: two keys are spelled alike.
+    """
+    found: dict[str, Any] = {}
+    for key, value in where.items():
+        if (name := key_of(key)) in found:
+            raise Unreadable(f"two keys of `where` are spelled {name!r}")
+        found[name] = value
+    return found
 
 
 def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapping[str, str] | None = None) -> Reading:
@@ -441,7 +456,7 @@ class _Statements:
             found.append(Relation(_Reader(_trimmed(extra), self.page).whole(), RELATIONS[signs[0]], sides_[1]))
         del left
         for a, s, b in zip(sides_, signs, sides_[1:], strict=False):
-            flipped = s in {"=:", r"\gets"}
+            flipped = s == "=:"
             found.append(Relation(b, RELATIONS[s], a) if flipped else Relation(a, RELATIONS[s], b))
         return found
 
@@ -553,15 +568,21 @@ def _unify(a: Any, b: Any, pairs: set[tuple[Node, Node]], page: _Page) -> Any:
     if a.op == "num" and a.args[0].isdigit():
         pairs.add((a, b))
         return BULLET
+    if b.op == "pow" and b.args[0] == a:  # x, ..., x^n
+        pairs.add((Node("num", ("1",)), b.args[1]))
+        return Node("pow", (a, BULLET))
     if a.op == "sym" and b.op == "sym":
         (stem, _, low), (other, _, high) = a.args[0].partition("_"), b.args[0].partition("_")
-        if stem != other or not low.isdigit() or not high:
+        if stem != other or not low or not high:
             return None
         try:
-            pairs.add((Node("num", (low,)), _Reader(tokens(_unspelled(high)), _Page(None, (), high)).whole()))
+            first, last = (_Reader(tokens(_unspelled(x)), _Page(None, (), x)).whole() for x in (low, high))
         except Unreadable:
             return None
-        return Node("sym", (stem + "_•",))
+        place = _unify(first, last, pairs, page)
+        if place is None:
+            return None
+        return Node("sym", (stem + "_•",)) if place == BULLET else Node("item", (stem, place))
     if a.op != b.op or len(a.args) != len(b.args):
         return None
     args = [x if x == y else _unify(x, y, pairs, page) for x, y in zip(a.args, b.args, strict=True)]
@@ -569,7 +590,12 @@ def _unify(a: Any, b: Any, pairs: set[tuple[Node, Node]], page: _Page) -> Any:
 
 
 def _unspelled(text: str) -> str:
-    return "".join(rf"\{w} " if w in GREEK else w for w in __import__("re").findall(r"[A-Za-z]+|[^A-Za-z]+", text))
+    return "".join(rf"\{w} " if w in GREEK else w for w in re.findall(r"[A-Za-z]+|[^A-Za-z]+", text))
+
+
+def _spelled_again(place: Node) -> str:
+    """An index as it is spelled: without the spaces and dots of :func:`show`."""
+    return str(place).replace(" ", "").replace("·", "")
 
 
 def _put(body: Any, k: int) -> Any:
@@ -577,6 +603,10 @@ def _put(body: Any, k: int) -> Any:
         return body
     if body == BULLET:
         return Node("num", (str(k),))
+    if body.op == "pow" and body.args[1] == BULLET and k == 1:
+        return _put(body.args[0], k)
+    if body.op == "item" and not any(n == BULLET for n in body.args[1:]):
+        return Node("sym", (f"{body.args[0]}_{_spelled_again(_put(body.args[1], k))}",))
     if body.op == "sym":
         return Node("sym", (body.args[0].replace("_•", f"_{k}"),))
     return Node(body.op, tuple(_put(x, k) for x in body.args))
@@ -1117,6 +1147,12 @@ class _Reader:
         """A TeX group: a font switch, a binomial with \\choose, or a bracket that is not printed."""
         inside = self.argument_tokens()
         if not inside:
+            if (self.peek() == "_" and (self.peek(2) or "").isalpha()) or (self.peek() == "_" and self.peek(1) == "{"):
+                self.next()
+                before = spelled(self.argument_tokens())
+                if (self.peek() or "").isalpha():
+                    self.items = [*self.items[: self.at], f'"{before}{self.peek()}', *self.items[self.at + 1 :]]
+                    return self.base()
             if self.starts_factor():
                 return self.factor()
             raise self.refuse("comes after an empty group, which")
@@ -1227,7 +1263,71 @@ class _Reader:
             )
         return name
 
+    def word(self) -> str | None:
+        """Letters printed without a space: a declared word, or a product of letters that all have a value.
+
+        Raises:
+            Unreadable: some letter has none, so that nothing says which of both it is.
+        """
+        first = self.peek() or ""
+        if not first.isalpha() or len(first) > 1 or isinstance(first, Glued):
+            return None
+        end = self.at + 1
+        while end < len(self.items) and isinstance(self.items[end], Glued):
+            if self.integrals and self.items[end] == "d" and self.differential_length(end - self.at):
+                break
+            end += 1
+        run = "".join(self.items[self.at : end])
+        for stop in range(len(run), 1, -1):
+            if run[:stop] in self.page.declared:
+                self.at += stop
+                return run[:stop]
+        if len(run) > 1 and self.page.strict:
+            for letter in run:
+                if (
+                    letter not in self.page.declared
+                    and not self.page.is_value(letter)
+                    and letter not in self.page.functions
+                ):
+                    raise self.undeclared(
+                        f"{run} may be a word or a product in which {letter} has no value",
+                        run,
+                        f"Give {letter!r} a value for a product; declare {run!r}, or write \\mathrm{{{run}}}, for a word.",
+                    )
+        return None
+
+    def change(self) -> str | None:
+        r"""``\Delta x`` where that is declared as a name.
+
+        Raises:
+            Unreadable: neither the name nor Δ alone has a value.
+        """
+        sign = self.peek() or ""
+        if sign not in {r"\Delta", "d"} or isinstance(sign, Glued):
+            return None
+        following = self.peek(1) or ""
+        is_name = following.isalpha() or following[1:] in (GREEK - {"infty", "emptyset"}) | ACCENTS
+        if not is_name or (sign == "d" and not isinstance(following, Glued) and following.isalpha()):
+            return None
+        letter = sign.lstrip("\\")
+        at = self.at
+        self.next()
+        known = dict(self.page.spellings)
+        name = f"{letter} {self.raw_name()}"
+        self.page.spellings.clear()
+        self.page.spellings.update(known)
+        if name in self.page.declared:
+            return name
+        self.at = at
+        if self.page.strict and not self.page.is_value(letter) and letter not in self.page.functions:
+            raise self.undeclared(
+                f"{name} may be a change or a product", name, f"Declare {name!r} as a name, or give {letter!r} a value."
+            )
+        return None
+
     def stem(self) -> str:
+        if word := self.word():
+            return word
         token = self.next()
         if token[0] == '"':
             name = token[1:].strip()
@@ -1306,6 +1406,12 @@ class _Reader:
             return self.expectation(found[0])
         if special := self.special():
             return special
+        if name := self.change():
+            node = Node("sym", (name,))
+            if self.peek() == "^":
+                self.next()
+                return self.raised(node, self.argument_tokens(), name)
+            return node
         start = self.at
         upright = self.items[start][0] == "\\" and self.items[start][1:] in {"operatorname", "operatorname*", "mathrm"}
         name = self.raw_name()
@@ -1818,6 +1924,9 @@ class _Reader:
                 upper = self.argument_tokens()
         if upper is not None and lower is None:
             raise self.refuse("comes after an integral with one limit, which")
+        printed = None
+        if upper is not None and (cut := next((i for i, t in top_level(lower or []) if t == "="), None)) is not None:
+            printed, lower = _Reader((lower or [])[:cut], self.page).lone_name(), (lower or [])[cut + 1 :]
         ends = (self.sub(lower or []), self.sub(upper)) if upper is not None else None
         names: list[str] = []
         if self.is_differential():
@@ -1835,6 +1944,8 @@ class _Reader:
                 pass
             if ends is not None or len(names) < count:
                 raise self.refuse("comes after an integral with another number of differentials than signs, which")
+        if printed is not None and names != [printed]:
+            raise self.refuse(f"comes after an integral over {printed} and a differential of {names[0]}, which")
         if ends is not None:
             return Node("int", (body, names[0], *ends))
         domain = (_domain(lower, self.page),) if lower is not None else ()
@@ -2016,6 +2127,11 @@ class _Reader:
 
     def read_begin(self) -> Node:
         self.at -= 1
+        if self.at and self.items[self.at - 1] == "(" and self.environment_kind(self.at) == "array":
+            end = _closing(self.items, self.at - 1)
+            inside = self.items[self.at : end]
+            if inside.count(r"\\") == 1 and "&" not in inside:
+                raise self.refuse("may be a column or a binomial: write \\begin{pmatrix} or \\binom, it")
         return self.table()
 
     def table(self, as_cases: bool = False) -> Node:

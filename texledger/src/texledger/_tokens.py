@@ -38,10 +38,17 @@ SAME = {
     r"\lor": r"\vee", r"\longmapsto": r"\mapsto", r"\Longrightarrow": r"\implies", r"\Rightarrow": r"\implies",
     r"\Leftrightarrow": r"\iff", r"\Longleftrightarrow": r"\iff", r"\varnothing": r"\emptyset",
     r"\thinspace": r"\,", r"\llbracket": r"\llbracket", r"\argmax": r"\argmax", r"\bigcdot": r"\cdot",
-    r"\lparen": "(", r"\rparen": ")", r"\And": "&", r"\intercal": r"\top", r"\gets": r"\gets",
+    r"\lparen": "(", r"\rparen": ")", r"\And": "&", r"\intercal": r"\top", r"\gets": ":=",
+    r"\leftarrow": ":=", r"\longleftarrow": ":=",
 }  # fmt: skip
 OPEN = {"{", "(", "[", r"\{", r"\langle", r"\lfloor", r"\lceil", r"\lvert", r"\lVert", r"\begin", r"\llbracket"}
 CLOSE = {"}", ")", "]", r"\}", r"\rangle", r"\rfloor", r"\rceil", r"\rvert", r"\rVert", r"\end", r"\rrbracket"}
+
+
+class Glued(str):
+    """A letter printed without a space after another one: ``AB`` may be a product or a word."""
+
+    __slots__ = ()
 
 
 def tokens(tex: str, macros: Mapping[str, str] | None = None) -> list[str]:
@@ -57,10 +64,14 @@ def _verbatim(tex: str) -> list[str]:
     """Raw tokens; the words in ``\\text{...}`` stay together as one token that begins with a quotation mark."""
     found: list[str] = []
     at = 0
+    letter_ends = -1
     while at < len(tex):
         match = TOKEN.match(tex, at)
         assert match is not None
-        token, at = match.group(), match.end()
+        token, start, at = match.group(), at, match.end()
+        if len(token) == 1 and token.isalpha():
+            token = Glued(token) if start == letter_ends else token
+            letter_ends = at
         if token.isspace() or token == "~":
             continue
         if token in WORDS:
@@ -103,7 +114,9 @@ def _plain(items: list[str]) -> list[str]:
             if i < len(items) and items[i] == "{":
                 i = _after_group(items, i)
             continue
-        if t == ":" and i < len(items) and items[i] == "=":
+        if t in {"<", ">"} and i < len(items) and items[i] == "=":
+            t, i = (r"\le" if t == "<" else r"\ge"), i + 1
+        elif t == ":" and i < len(items) and items[i] == "=":
             t, i = ":=", i + 1
         elif t == "=" and i < len(items) and items[i] == ":":
             t, i = "=:", i + 1
