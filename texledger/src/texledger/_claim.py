@@ -11,6 +11,7 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 import sympy as sp
+from mpmath.libmp import NoConvergence
 
 from texledger._arithmetic import Arithmetic, is_matrix, magnitude
 from texledger._draw import shape
@@ -291,7 +292,7 @@ def structural(error: Exception) -> str | None:
         return "has no value: an index runs off"
     if any(word in says for word in ("singular", "not invertible")):
         return "has no value: a singular matrix has no inverse"
-    if isinstance(error, mp.libmp.NoConvergence):
+    if isinstance(error, NoConvergence):
         return "has no value: it does not converge"
     if isinstance(error, ValueError) and "pole" in says:
         return "has no value: a function has a pole there"
@@ -300,9 +301,10 @@ def structural(error: Exception) -> str | None:
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
+    known += ("there is no entry", "out of range")
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
-    if isinstance(error, TypeError) and ("unsupported operand" in says or "mpmath" in says):
+    if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
         return "has no value: a number, a matrix or a function stands where another kind belongs"
     return None
 

@@ -26,7 +26,7 @@ from texledger._claim import (
     value_of,
 )
 from texledger._entry import CheckFailed, LedgerError
-from texledger._mutants import ZERO, mutants
+from texledger._mutants import ZERO, exchanged, mutants
 from texledger._tree import Unreadable, show
 from texledger._watch import Watch
 
@@ -145,6 +145,9 @@ class Trial:
                 self._signs(comparison, outcome)
         for part, name, what in self._copies():
             self._record(outcome, name, part, Part(what, part.name))
+        for part in self.claim.parts():
+            for name, what in exchanged(part.what) if part.read else ():
+                self._record(outcome, name, part, Part(what, part.name), may_break=True)
         last = self.claim.comparisons[-1].right
         for name, side in named.items():
             if name in outcome.mutants or name in outcome.weaker or name in outcome.undecided:
@@ -208,9 +211,13 @@ class Trial:
                 for name, change in changes(self.values[0].of(part)):
                     yield part, name, _changed(part.what, change, self.arithmetic)
 
-    def _record(self, outcome: Outcome, name: str, part: Part, copy: Part, named: bool = False) -> None:
-        """Try one copy; copies of the same name share one fate, the better one."""
+    def _record(
+        self, outcome: Outcome, name: str, part: Part, copy: Part, named: bool = False, may_break: bool = False
+    ) -> None:
+        """Try one copy; of copies with one name all must be rejected."""
         fate, why = self._fate(part, copy)
+        if fate == "broken" and may_break:
+            return
         if fate == "alive" and not named:
             fate = self._standing(part, copy)
         if fate == "weaker" and name not in outcome.mutants:

@@ -44,6 +44,7 @@ from texledger._weak import names, same_value, weaknesses
 
 Values = Mapping[str, Any]
 Where = Values | Callable[[Draw], Values]
+MEASURED = {"gradient", "statistical", "implementation", "definition"}  # their left side runs another kind of code
 REDRAWS = 50  # for each draw, until the page's own conditions hold
 
 
@@ -234,8 +235,9 @@ class Ledger:
 
         ``samples`` returns the ``n`` numbers; besides names from ``where`` (float64 tensors) it may ask for ``n`` and
         for ``rng``, a seeded NumPy generator. If ``where`` declares the law, so that the left side's mean can be
-        computed from the TeX, that must agree with the right side up to ``tol``. Without ``samples`` the mean of the TeX is taken
-        over ``Samples`` in ``where``. The check's power is its mutants: each must lie outside the interval.
+        computed from the TeX, that must agree with the right side up to ``tol``. Without ``samples`` the mean of the
+        TeX is taken over ``Samples`` in ``where``. The check's power is its mutants: each must lie outside the
+        interval.
         """
         standard: dict[Any, float] = {}
         rng = np.random.default_rng(zlib.crc32(label.encode()))
@@ -275,10 +277,10 @@ class Ledger:
     ) -> Entry:
         r"""``function`` computes the formula's right side.
 
-        ``call`` (default: ``function`` itself, given the values of ``where`` in order) gets float64 tensors. If the left
-        side has a value of its own, all three must agree. If it is a bare name or a name applied to arguments, as in
-        ``T_{18}(X) = ...``, ``name="T_18"`` says that this is ``function``; it is then called with the arguments that the
-        page prints.
+        ``call`` (default: ``function`` itself, given the values of ``where`` in order) gets float64 tensors. If the
+        left side has a value of its own, all three must agree. If it is a bare name or a name applied to arguments, as
+        in ``T_{18}(X) = ...``, ``name="T_18"`` says that this is ``function``; it is then called with the arguments
+        that the page prints.
         """
         how = f"the function in float64; a difference counts from {_times(tol, options)}"
         options["code"] = (*_shown(function), *_listed(options.get("code", ())))
@@ -293,7 +295,6 @@ class Ledger:
         tex: str,
         where: Where | None = None,
         *,
-        code: Any = (),
         call: Callable[..., Any] | None = None,
         draws: int = 3,
         tol: float = 1e-12,
@@ -304,9 +305,10 @@ class Ledger:
         With ``where`` the first function of ``code`` (or ``call``) is compared with the right side; without it nothing
         is checked, and the functions are only pointed to.
         """
+        code = options.get("code", ())
         functions = _listed(code)
         if where is None:
-            if call is not None or options:
+            if call is not None or set(options) - {"code"}:
                 raise LedgerError(f"{label}: a definition that is compared needs `where=`.")
             self._register(label, tex)
             return self._store(
@@ -316,17 +318,14 @@ class Ledger:
             )
         if call is None and not functions:
             raise LedgerError(f"{label}: with `where=` a definition is compared with a function: give it as `code=`.")
-        first = functions[0] if functions else call
+        first: Any = functions[0] if functions else call
         if isinstance(first, str):
-            module, _, attribute = _names(first)[0].rpartition(".")
-            first = getattr(importlib.import_module(module), attribute)
+            (first,) = _found(first)
         side = call or (lambda **env: first(*plain_values(env).values()))
         shown = getattr(first, "__name__", type(first).__name__)
         how = f"computed by {shown}, compared; a difference counts from {_times(tol, options)}"
         reads = lambda side: side.op in {"sym", "call", "mul", "infix"}  # the name that is introduced here
-        return self._against(
-            "definition", label, tex, where, draws, side, None, None, tol, how, reads, code=code, **options
-        )
+        return self._against("definition", label, tex, where, draws, side, None, None, tol, how, reads, **options)
 
     def refutation(
         self,
@@ -365,7 +364,7 @@ class Ledger:
         if tex is None and (statement is None or published is None or corrected is None):
             raise LedgerError(f"{label}: a statement in words needs `statement=`, `published=` and `corrected=`.")
         with mp.workdps(digits):
-            watch = Watch()
+            watch = Watch(_found(options.get("code", ())))
             envs, draws = self._draws(label, where, 1, False, watch, None)
             env, arithmetic = envs[0], Numeric()
             test = Near(tol, options.get("scale", 0))
@@ -497,7 +496,8 @@ class Ledger:
         site = self._register(label, tex)
         _known(label, options)
         between = between or test
-        watch = Watch()
+        code_beside = is_function(lhs) or is_function(rhs)
+        watch = Watch(_found(options.get("code", ())), compare=code_beside and kind not in MEASURED)
         exact = isinstance(arithmetic, Exact)
         computed = options.get("computed", {})
         read = lambda env: self._reader(label, tex, env, options, test, between, name).claim(lhs, rhs, reads_left)
@@ -770,6 +770,15 @@ def _shown(function: Callable[..., Any]) -> tuple[Any, ...]:
     except LedgerError:
         return ()
     return (function,)
+
+
+def _found(code: Any) -> list[Any]:
+    """The functions themselves, of those that are given by name."""
+    items = []
+    for item, name in zip(_listed(code), _names(code), strict=True):
+        module, _, attribute = name.rpartition(".")
+        items.append(getattr(importlib.import_module(module), attribute) if isinstance(item, str) else item)
+    return items
 
 
 def _names(code: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -26,9 +26,15 @@ class Watch:
 
     Of functions outside the libraries (the author's) it also keeps the arguments, by phase: if two sides of an
     equation make the same call, they are one computation and not two.
+
+    Args:
+        items: the functions to look out for; once all were seen, watching costs nothing more.
+        compare: also keep the calls of the author's functions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, items: Iterable[Any] = (), compare: bool = False) -> None:
+        self.compare = compare
+        self._missing = list(items)
         self.codes: set[CodeType] = set()
         self.builtins: list[Any] = []
         self.calls: dict[str, dict[tuple[CodeType, Any], Any]] = {}  # by phase: what each call returned
@@ -40,6 +46,11 @@ class Watch:
     @contextmanager
     def on(self, phase: str):
         """Watch what runs inside; another profiler that is at work keeps its place afterwards."""
+        if not self.compare:
+            self._missing = [item for item in self._missing if not self.ran(item)]
+            if not self._missing:
+                yield
+                return
         before, last, waiting = sys.getprofile(), self._phase, self._open
         self._phase, self._open = phase, []
         sys.setprofile(self._see)
@@ -53,6 +64,8 @@ class Watch:
         if event == "call":
             code = frame.f_code
             self.codes.add(code)
+            if not self.compare:
+                return
             own = self._own.get(code)
             if own is None:
                 own = self._own[code] = _is_own(code)
@@ -116,7 +129,7 @@ def _key(value: Any) -> Any:
     if isinstance(value, mp.matrix):
         return value.rows, value.cols, tuple(value)
     if isinstance(value, sp.MatrixBase):
-        return value.as_immutable()
+        return sp.ImmutableMatrix(value)
     if isinstance(value, list | tuple):
         return tuple(_key(v) for v in value)
     if hasattr(value, "detach"):
