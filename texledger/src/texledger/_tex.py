@@ -30,7 +30,6 @@ FUNCTIONS = set(
     "exp log ln lg det tr Tr adj diag sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan max min sup inf "
     "sign sgn gcd lcm rank erf Re Im".split()
 )
-SWALLOWING = FUNCTIONS - {"Re", "Im", "rank"}
 ACCENTS = set(
     "dot ddot dddot hat widehat tilde widetilde bar overline vec check acute grave breve mathring overrightarrow".split()
 )
@@ -231,12 +230,17 @@ class _Statements:
     def __init__(self, page: _Page) -> None:
         self.page = page
         self.reading = Reading()
-        self.guarding = False
+        self.guarding = False  # what follows are conditions: words such as "where" came before
+        self.said: list[str] = []  # such words that nothing has followed yet
 
     def read(self, items: list[str]) -> Reading:
         for row in self.rows(items):
+            self.guarding = False
             for piece in split(row, {r"\quad", r"\qquad", ";"}):
                 self.piece(piece)
+            if self.said:
+                self.reading.conditions.append(_said(self.said))
+                self.said = []
         self.reading.unread.extend(self.page.unread)
         return self.reading
 
@@ -266,7 +270,7 @@ class _Statements:
                 continue
             if inner == 0 and t == "&":
                 column += 1
-                before, following = lines[-1][-1:], items[i + 1 : i + 2]
+                before, following = lines[-1][-1:], [x for x in items[i + 1 : i + 4] if x != "&"][:1]
                 is_sign = (before and before[0] in RELATIONS) or (following and following[0] in RELATIONS)
                 if column % 2 == 0 and not is_sign and not eqnarray and depth <= 0:
                     lines[-1].append(r"\qquad")
@@ -337,7 +341,8 @@ class _Statements:
             self.condition(items[cut + 1 :], items[cut:])
             return None
         if self.guarding:
-            return self.condition(items, items)
+            whole, self.said = [*self.said, *items], []
+            return self.condition(items, whole)
         found = self.stated(items)
         later = bool(self.reading.relations or self.reading.expressions)
         for one in found:
@@ -371,12 +376,12 @@ class _Statements:
         rest = _trimmed(items[1:])
         if said in JOINING:
             return self.piece(rest) if rest else None
-        if said in GUARD_WORDS and rest:
+        if said in GUARD_WORDS:
             self.guarding = True
-            try:
+            if rest:
                 self.condition(rest, items)
-            finally:
-                self.guarding = False
+            else:
+                self.said = items
             return None
         self.reading.conditions.append(_said(items))
         return None
@@ -895,12 +900,21 @@ class _Reader:
             elif self.starts_factor():
                 if argument and self.starts_function():
                     break
+                self.no_application()
                 factors.append(self.factor())
             else:
                 break
         if dots:
             factors = self.with_dots(factors, ["+"] * len(factors), "prod")
         return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
+
+    def no_application(self) -> None:
+        """Refuse ``(T v)(i)``: a bracket around a lone name after a bracket is no product."""
+        if self.peek() == "(" and self.items[self.at - 1] in {")", "]"}:
+            end = _closing(self.items, self.at)
+            inside = self.items[self.at + 1 : end]
+            if len(inside) == 1 and (inside[0].isalpha() or inside[0][1:] in GREEK):
+                raise self.refuse("(a bracket applied to a name) is no product: declare a function for it, it")
 
     def infix(self, factors: list[Node]) -> Node:
         token = self.peek() or ""
@@ -1168,6 +1182,9 @@ class _Reader:
             cut = inside.index(r"\over")
             return self.quotient(inside[:cut], inside[cut + 1 :])
         reader = _Reader(inside, self.page)
+        if (found := reader.meaning()) and found[1] == len(inside):
+            self.items = [*self.items[: self.at], *inside, *self.items[self.at :]]
+            return self.base()
         reader.integrals = self.integrals
         return reader.whole()
 
@@ -1595,8 +1612,8 @@ class _Reader:
                 values = items
             else:
                 values = self.arguments(inside)
-        elif (is_known and name in SWALLOWING and self.starts_factor()) or (is_known and self.starts_factor()):
-            values = [self.term(argument=True)]
+        elif is_known and self.starts_factor():
+            values = [self.bare_argument(name)]
         elif is_known and not self.starts_factor():
             if self.peek() in {"-", "+"}:
                 raise self.refuse("follows a function without brackets, which")
@@ -1615,6 +1632,35 @@ class _Reader:
                 f"Write {name}(...)^{text} for the power, or declare {name + '^' + text!r}: f.",
             )
         return Node("pow", (call, power))
+
+    def bare_argument(self, name: str) -> Node:
+        """The product after a function without brackets.
+
+        Raises:
+            Unreadable: something in brackets is followed by a further factor, so that the function may end before it.
+        """
+        value = self.term(argument=True)
+        if value.op == "mul":
+            for factor in value.args[:-1]:
+                inner = factor.args[0] if factor.op in {"pow", "transpose", "adjoint"} else factor
+                if inner.op in {
+                    "call",
+                    "add",
+                    "div",
+                    "norm",
+                    "sum",
+                    "prod",
+                    "each",
+                    "expect",
+                    "int",
+                    "matrix",
+                    "entry",
+                }:
+                    raise self.refuse(
+                        f"ends what follows {name} without brackets, {factor} and more: does {name} end before? Put "
+                        f"what {name} is of in brackets; this"
+                    )
+        return value
 
     def lonely(self, name: str) -> Node:
         raise self.refuse(f"comes after a power of the function {name} without an argument, which")
@@ -2088,7 +2134,7 @@ class _Reader:
     def gradient_body(self) -> Node:
         if not self.starts_factor():
             raise self.refuse("follows nabla, which")
-        if self.starts_function() or self.peek() in LONG or self.peek() in {r"\frac", r"\int"} or self.meaning():
+        if self.peek() == r"\frac":
             return self.term(operand=True)
         return self.factor()
 
