@@ -25,6 +25,21 @@ def two_matrices(draw: Draw) -> dict:
     return {"A": draw.matrix(n), "B": draw.matrix(n)}
 
 
+def of_mean(sigma, n):
+    return sigma**2 / n
+
+
+V, BESIDE = {"computed": {"V": of_mean}}, {"lhs": of_mean}
+
+
+def cube(x):
+    return x**3
+
+
+def cubed(x):
+    return cube(x)
+
+
 def x_and_y(draw: Draw) -> dict:
     return {"x": draw.real(1, 2), "y": draw.real(1, 2)}
 
@@ -33,19 +48,19 @@ def x_and_y(draw: Draw) -> dict:
     ("tex", "where", "options", "error", "says"),
     [
         # 1: the left side is gibberish
-        (r"\utter \nonsense{} = \frac{\sigma^2}{n}", scattered, {"lhs": lambda sigma, n: sigma**2 / n}, LedgerError, "read"),
-        (r"V(17) = \frac{\sigma^2}{n}", scattered, {"lhs": lambda sigma, n: sigma**2 / n}, LedgerError, "unread="),
+        (r"\utter \nonsense{} = \frac{\sigma^2}{n}", scattered, BESIDE, LedgerError, "read"),
+        (r"V(17) = \frac{\sigma^2}{n}", scattered, BESIDE, LedgerError, "unread="),
         # 2: the middle of a chain is wrong, or the end, or the beginning
-        (r"V = 17 \sigma^9 = \frac{\sigma^2}{n}", scattered, {"computed": {"V": lambda sigma, n: sigma**2 / n}}, CheckFailed, "does not hold"),
-        (r"V = \frac{\sigma^2}{n} = 17 \sigma^9", scattered, {"computed": {"V": lambda sigma, n: sigma**2 / n}}, CheckFailed, "does not hold"),
-        (r"V = 17 \sigma^9 = \frac{\sigma^2}{n}", scattered, {"lhs": lambda sigma, n: sigma**2 / n}, LedgerError, "computed={'V'"),
+        (r"V = 17 \sigma^9 = \frac{\sigma^2}{n}", scattered, V, CheckFailed, "does not hold"),
+        (r"V = \frac{\sigma^2}{n} = 17 \sigma^9", scattered, V, CheckFailed, "does not hold"),
+        (r"V = 17 \sigma^9 = \frac{\sigma^2}{n}", scattered, BESIDE, LedgerError, "computed={'V'"),
         (r"V = 17 \sigma^9 = \frac{\sigma^2}{n}", scattered,
-         {"lhs": lambda sigma, n: sigma**2 / n, "unread": {"V": "a name"}}, CheckFailed, "does not hold"),
+         {"lhs": of_mean, "unread": {"V": "a name"}}, CheckFailed, "does not hold"),
         # 3: the second statement is wrong
         (r"V = \frac{\sigma^2}{n}, \qquad n = 3 V + 7", scattered,
-         {"computed": {"V": lambda sigma, n: sigma**2 / n}}, CheckFailed, "does not hold"),
+         V, CheckFailed, "does not hold"),
         (r"V = \frac{\sigma^2}{n}, \qquad n = 3 V + 7", scattered,
-         {"lhs": lambda sigma, n: sigma**2 / n, "unread": {"V": "a name"}}, LedgerError, "'V' has no value"),
+         {"lhs": of_mean, "unread": {"V": "a name"}}, LedgerError, "'V' has no value"),
         # 4: named mutants of an inequality
         (r"x \le 2 x", x_and_y, {"mutants": {"loose": r"1000 x"}, "loose": "why"}, CheckFailed, "survive: loose"),
         (r"x + y > 1", x_and_y, {"mutants": {"low": r"0"}, "loose": "why"}, CheckFailed, "survive: low"),
@@ -73,8 +88,8 @@ def x_and_y(draw: Draw) -> dict:
         (r"A^{\top} A = A A^{\top}", lambda d: (lambda X: {"A": X + X.T})(d.matrix(3)), {}, LedgerError, "symmetric"),
         (r"A B = B A", lambda d: (lambda X: {"A": X, "B": X * X})(d.matrix(3)), {}, LedgerError, "commute"),
         # the two sides are one computation
-        (r"\iint f = g", x_and_y, {"lhs": lambda x: cube(x), "rhs": lambda x: cube(x) + 0, "unread": "why"}, LedgerError, "same call"),
-        (r"c = x^3", lambda d: (lambda x: {"x": x, "c": cube(x)})(d.real(1, 2)), {"lhs": lambda x: cube(x)}, LedgerError, "same call"),
+        (r"\iint f = g", x_and_y, {"lhs": cubed, "rhs": lambda x: cube(x) + 0, "unread": "why"}, LedgerError, "same"),
+        (r"c = x^3", lambda d: (lambda x: {"x": x, "c": cube(x)})(d.real(1, 2)), {"lhs": cubed}, LedgerError, "same"),
         # a condition that the draws break, or that has no value
         (r"\sqrt{x^2} = x \qquad (x < 0)", x_and_y, {}, LedgerError, "break the condition"),
         (r"x y = y x \qquad (i \ne j)", x_and_y, {}, LedgerError, "excuse it"),
@@ -86,10 +101,6 @@ def test_it_is_refused(tex: str, where, options: dict, error: type[Exception], s
     with pytest.raises(error, match=says) as caught:
         numeric(tex, where, **options)
     assert str(caught.value).startswith("t:a")
-
-
-def cube(x):
-    return x**3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +152,8 @@ def test_a_bound_that_is_too_sharp_fails(half: str, holds: bool) -> None:
             "m": draw.turn(1, 1, 1, 5),
         }
 
-    tex = r"\Bigl\| \exp A - \Bigl( I + \frac{A}{m} \Bigr)^m \Bigr\|_2 \le \frac{\|A\|_2^2\, e^{\|A\|_2}}{%s}" % half
+    tex = r"\Bigl\| \exp A - \Bigl( I + \frac{A}{m} \Bigr)^m \Bigr\|_2 \le \frac{\|A\|_2^2\, e^{\|A\|_2}}{HALF}"
+    tex = tex.replace("HALF", half)
     if holds:
         entry = numeric(tex, where, draws=4)
         assert ("the bound one per cent tighter", True) in entry.mutants
@@ -205,7 +217,7 @@ def test_cancelling_terms_are_measured_by_their_size() -> None:
         r"r + x = x",
         where,
         computed={"r": residue},
-        also_true={name: "r is rounding" for name in ("sign of r", "2·(r)", "without r")},
+        also_true=dict.fromkeys(("sign of r", "2·(r)", "without r"), "r is rounding"),
     )
     assert entry.passed
     scaled = numeric(r"r = 0", where, computed={"r": residue}, scale=1e6)

@@ -189,6 +189,7 @@ class Ledger:
         name: str | None = None,
         rhs: Side = None,
         draws: int = 3,
+        digits: int = 30,
         tol: float = 1e-9,
         **options: Unpack[Options],
     ) -> Entry:
@@ -215,7 +216,9 @@ class Ledger:
             return bare and side.args[1] in {wrt, "", None}
 
         how = f"automatic differentiation in float64; a difference counts from {_times(tol, options)}"
-        return self._against("gradient", label, tex, where, draws, lhs, rhs, None, tol, how, named, name, **options)
+        return self._against(
+            "gradient", label, tex, where, draws, lhs, rhs, None, tol, digits, how, named, name, **options
+        )
 
     def statistical(
         self,
@@ -228,6 +231,7 @@ class Ledger:
         rhs: Side = None,
         errors: float = 4.0,
         draws: int = 1,
+        digits: int = 30,
         tol: float = 1e-9,
         **options: Unpack[Options],
     ) -> Entry:
@@ -258,7 +262,7 @@ class Ledger:
         how = f"{counted}, within {errors:g} standard errors"
         side = lhs if samples else None
         return self._against(
-            "statistical", label, tex, where, draws, side, rhs, test, tol, how, None, errors=errors, **options
+            "statistical", label, tex, where, draws, side, rhs, test, tol, digits, how, None, errors=errors, **options
         )
 
     def implementation(
@@ -272,6 +276,7 @@ class Ledger:
         name: str | None = None,
         rhs: Side = None,
         draws: int = 3,
+        digits: int = 30,
         tol: float = 1e-12,
         **options: Unpack[Options],
     ) -> Entry:
@@ -286,7 +291,7 @@ class Ledger:
         options["code"] = (*_shown(function), *_listed(options.get("code", ())))
         used, reads = self._function_side(label, function, call, name)
         return self._against(
-            "implementation", label, tex, where, draws, used, rhs, None, tol, how, reads, name, **options
+            "implementation", label, tex, where, draws, used, rhs, None, tol, digits, how, reads, name, **options
         )
 
     def definition(
@@ -297,6 +302,7 @@ class Ledger:
         *,
         call: Callable[..., Any] | None = None,
         draws: int = 3,
+        digits: int = 30,
         tol: float = 1e-12,
         **options: Unpack[Options],
     ) -> Entry:
@@ -325,7 +331,9 @@ class Ledger:
         shown = getattr(first, "__name__", type(first).__name__)
         how = f"computed by {shown}, compared; a difference counts from {_times(tol, options)}"
         reads = lambda side: side.op in {"sym", "call", "mul", "infix"}  # the name that is introduced here
-        return self._against("definition", label, tex, where, draws, side, None, None, tol, how, reads, **options)
+        return self._against(
+            "definition", label, tex, where, draws, side, None, None, tol, digits, how, reads, **options
+        )
 
     def refutation(
         self,
@@ -423,6 +431,7 @@ class Ledger:
         rhs: Side,
         test: Test | None,
         tol: float,
+        digits: int,
         how: str,
         reads_left: Callable[[Node], bool] | None,
         name: str | None = None,
@@ -442,7 +451,7 @@ class Ledger:
 
         options["mutants"] = {name: machine(f) for name, f in named.items()}
         near = Near(tol, options.get("scale", 0), errors)
-        with mp.workdps(30):
+        with mp.workdps(digits):
             return self._check(
                 kind, label, tex, Numeric(), where, draws, machine(lhs), machine(rhs), test or near, how,
                 between=near, reads_left=reads_left, name=name, **options,

@@ -57,7 +57,7 @@ class Watch:
         try:
             yield
         finally:
-            sys.setprofile(before)
+            _restore(before)
             self._phase, self._open = last, waiting
 
     def _see(self, frame: FrameType, event: str, arg: Any) -> None:
@@ -105,6 +105,15 @@ class Watch:
         """The author's functions that both phases called with the same arguments, and what they returned."""
         mine, theirs = self.calls.get(one, {}), self.calls.get(other, {})
         return {code.co_name: mine[code, key] for code, key in mine.keys() & theirs.keys()}
+
+
+def _restore(profiler: Any) -> None:
+    """Put a profiler back; those written in C, such as cProfile's, are switched on again by themselves."""
+    if profiler is None or callable(profiler):
+        sys.setprofile(profiler)
+    else:
+        sys.setprofile(None)
+        profiler.enable()
 
 
 def _layers(item: Any) -> list[Callable[..., Any]]:
