@@ -288,6 +288,8 @@ def structural(error: Exception) -> str | None:
         return says
     if isinstance(error, ZeroDivisionError):
         return "has no value: division by zero"
+    if isinstance(error, ArithmeticError) and not isinstance(error, OverflowError | AssertionError):
+        return f"has no value: {says}"
     if isinstance(error, IndexError):
         return "has no value: an index runs off"
     if any(word in says for word in ("singular", "not invertible")):

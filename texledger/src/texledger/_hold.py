@@ -158,7 +158,8 @@ class Trial:
             self._record(outcome, name, last, Part(what, f"the mutant {name!r}"), named=True)
         for name, why in outcome.broken.items():
             raise CheckFailed(
-                f"{self.label} lets a mutant survive: {name}. It could not be tried ({why}), which is no rejection."
+                f"{self.label} lets a mutant survive: {name}. It could not be tried ({why}), which is no rejection: let code "
+                "that `where` gives return mpmath's nan, or raise ArithmeticError, where it has no value."
             )
         return outcome
 
@@ -220,8 +221,8 @@ class Trial:
             return
         if fate == "alive" and not named:
             fate = self._standing(part, copy)
-        if fate == "weaker" and name not in outcome.mutants:
-            outcome.weaker.append(name)
+        if fate == "weaker":
+            outcome.weaker += [name] if name not in outcome.mutants else []
             return
         if fate == "tighter" and self.loose:
             outcome.undecided.append(name)

@@ -198,7 +198,8 @@ class Reader:
         except Unreadable as error:
             keyword = code.name.strip("`")
             inside = side.what.args[0] if side.what.op in {"diff", "grad"} else side.what
-            inside = inside.args[0] if isinstance(inside, Node) and inside.op == "mul" else inside  # L(x), undeclared
+            applied = isinstance(inside, Node) and inside.op == "mul"  # L(x), not declared as a function
+            inside = inside.args[0] if applied else inside
             name = inside.args[0] if isinstance(inside, Node) and inside.op in {"sym", "call"} else None
             if self.named and keyword == "lhs":
                 remedy = (
@@ -206,7 +207,7 @@ class Reader:
                 )
             elif side.what.op == "sym":
                 remedy = f"Give its value under that name instead of {keyword}=: computed={{{name!r}: the function}}."
-            elif side.what.op == "call":
+            elif side.what.op == "call" or (applied and name is not None and name not in self.env):
                 remedy = f"Give {name!r} in `where`, as a function of the arguments that are printed."
             else:
                 remedy = (
