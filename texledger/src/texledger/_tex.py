@@ -50,6 +50,7 @@ INFIX = {r"\odot", r"\otimes", r"\oplus", r"\circ", r"\star", r"\ast", r"\cup", 
 INFIX |= {r"\pm", r"\mp", r"\wedge", r"\vee", r"\ltimes", r"\oslash", r"\ominus", r"\circledast", r"\div", r"\bmod"}
 MARKS = {"*", r"\ast", r"\star", r"\dagger", r"\circ", r"\prime", "+", "-", r"\#", r"\perp", r"\sharp", r"\flat", "'"}
 MARKS |= {r"\ddagger", r"\ominus", r"\oplus", r"\pm", r"\infty", r"\bullet", r"\wedge", r"\vee", r"\times"}
+OPERATORS = {"operatorname", "operatorname*", "mathop"}
 LONG = {r"\sum": "sum", r"\prod": "prod", r"\max": "max", r"\min": "min", r"\sup": "sup", r"\inf": "inf"}
 LONG |= {r"\argmax": "argmax", r"\argmin": "argmin", r"\bigcup": "union", r"\bigcap": "intersection"}
 OPTIMA = {"max", "min", "sup", "inf", "argmax", "argmin", "esssup", "essinf"}
@@ -557,7 +558,7 @@ def _pattern(before: list[Node], last: Node, page: _Page) -> tuple[Node, Node, N
     start = _integer(low)
     assert start is not None
     for k, term in enumerate(before):
-        if _put(body, start + k) != term:
+        if _as_names(_put(body, start + k)) != _as_names(term):
             raise Unreadable(f"cannot read {page.source!r}: {term} before the dots is not the next after {before[0]}")
     return body, low, high
 
@@ -598,9 +599,14 @@ def _unspelled(text: str) -> str:
     return "".join(rf"\{w} " if w in GREEK else w for w in re.findall(r"[A-Za-z]+|[^A-Za-z]+", text))
 
 
-def _spelled_again(place: Node) -> str:
-    """An index as it is spelled: without the spaces and dots of :func:`show`."""
-    return str(place).replace(" ", "").replace("·", "")
+def _as_names(node: Any) -> Any:
+    """Entries of a list as the names they are printed by, so that two readings of an index compare equal."""
+    if not isinstance(node, Node):
+        return node
+    if node.op == "item":
+        index = ",".join(str(x).replace(" ", "").replace("·", "") for x in node.args[1:])
+        return Node("sym", (f"{node.args[0]}_{index}",))
+    return Node(node.op, tuple(_as_names(x) for x in node.args))
 
 
 def _put(body: Any, k: int) -> Any:
@@ -610,8 +616,6 @@ def _put(body: Any, k: int) -> Any:
         return Node("num", (str(k),))
     if body.op == "pow" and body.args[1] == BULLET and k == 1:
         return _put(body.args[0], k)
-    if body.op == "item" and not any(n == BULLET for n in body.args[1:]):
-        return Node("sym", (f"{body.args[0]}_{_spelled_again(_put(body.args[1], k))}",))
     if body.op == "sym":
         return Node("sym", (body.args[0].replace("_•", f"_{k}"),))
     return Node(body.op, tuple(_put(x, k) for x in body.args))
@@ -1043,8 +1047,10 @@ class _Reader:
                 key,
                 f"Declare it: {{{key!r}: value}}, or Indexed(values) under it; a power has no parentheses.",
             )
-        styled = upper[0][0] == '"' or (upper[0][0] == "\\" and upper[0][1:] in STYLES)
-        styled = styled or any(t[1:] in STYLES for t in upper[1:] if t[0] == "\\" and t[1:] not in {"mathrm"})
+        styled = upper[0][0] == '"' or (upper[0][0] == "\\" and upper[0][1:] in STYLES - OPERATORS)
+        styled = styled or any(
+            t[1:] in STYLES for t in upper[1:] if t[0] == "\\" and t[1:] not in {"mathrm", *OPERATORS}
+        )
         if (styled and not number) or any(t in {",", r"\mid", ":", "|"} for _, t in top_level(upper)):
             raise self.undeclared(f"the superscript {text!r} of {named or base} is a name", key, remedy)
         exponent = self.sub(upper)
@@ -1300,7 +1306,9 @@ class _Reader:
                 self.at += stop
                 return run[:stop]
         if len(run) > 1 and self.page.strict:
-            for letter in run:
+            ahead = self.items[end:] if self.integrals else []
+            running = {b for a, b in zip(ahead, ahead[1:], strict=False) if a == "d"}
+            for letter in sorted(set(run) - running, key=run.index):
                 if (
                     letter not in self.page.declared
                     and not self.page.is_value(letter)
@@ -1459,6 +1467,10 @@ class _Reader:
                 name, upper = f"{name}^{spelled(upper)}", None
                 while self.peek() == "'":
                     name += self.next()
+        if upper and not page.strict and name != "e" and self.is_label(upper):
+            if name in page.functions or self.peek() in {"(", "["}:
+                page.functions.add(f"{name}^{spelled(upper)}")
+            name, upper = f"{name}^{spelled(upper)}", None
         if upper is not None and (index := self.upper_index(name, upper)):
             return index
         plain_name = name.rstrip("'")
@@ -1472,10 +1484,21 @@ class _Reader:
         if not is_known and not is_declared:
             if opens and name in page.declared and isinstance(page.declared[name], Indexed):
                 raise self.refuse("comes after an indexed name, which")
-            self.no_conditional(name)
+            if self.no_conditional(name):
+                return self.applied(name, upper, False)
             node = self.symbol(name)
             return node if upper is None else self.raised(node, upper, name)
         return self.applied(name, upper, is_known)
+
+    def is_label(self, upper: list[str]) -> bool:
+        """Whether a superscript is a name or mark, where nothing is declared: it is then part of the name."""
+        styled = upper[0][0] == '"' or (upper[0][0] == "\\" and upper[0][1:] in STYLES - OPERATORS)
+        if styled and upper not in ([r"\mathsf", "T"], [r"\mathsf", "{", "T", "}"]):
+            return True
+        if upper[0] in MARKS and (len(upper) == 1 or upper[0] not in {"+", "-"}):
+            return upper != ["'"]
+        bracketed = upper[0] in {"(", "["} and _closing(upper, 0) == len(upper) - 1
+        return bracketed or upper in (["T"], [r"\pi"]) or upper[-1] in {"+", "-", "*"}
 
     def symbol(self, name: str) -> Node:
         """A plain symbol; a compound index into a declared list becomes an entry of it."""
@@ -1517,13 +1540,18 @@ class _Reader:
                 return Node("entry", (node, *self.places(tokens(_unspelled(index))))) if index else node
         return None
 
-    def no_conditional(self, name: str) -> None:
-        """Refuse ``p(x | y)`` of a letter that is not declared a function, rather than multiply."""
+    def no_conditional(self, name: str) -> bool:
+        """Refuse ``p(x | y)`` of a letter that is not declared a function, rather than multiply.
+
+        Where nothing is declared it is a function all the same: True.
+        """
         if self.peek() in {"(", "["}:
             end = _closing(self.items, self.at)
             inside = [t for _, t in top_level(self.items[self.at + 1 : end])] if end > 0 else []
             bars = sum(t == "|" for t in inside)
             if r"\mid" in inside or ";" in inside or bars % 2 or any(t in RELATIONS for t in inside):
+                if not self.page.strict:
+                    return True
                 raise self.undeclared(
                     f"{name}(...) is no product", name, f"Declare {name!r} a function, or Means('probability')."
                 )
@@ -1533,6 +1561,7 @@ class _Reader:
                     name,
                     f"Declare {name!r}: a value, a function, or Means('expectation').",
                 )
+        return False
 
     def special(self) -> Node | None:
         """An indicator ``\\mathbf{1}\\{...\\}``, a digit in bold, a text that is no name."""
@@ -2128,15 +2157,28 @@ class _Reader:
                 raise self.undeclared(
                     "nabla^2 may be the Hessian or the Laplacian", "nabla^2", "Declare 'nabla^2': Means('hessian')."
                 )
-            return Node(kind.what, (self.gradient_body(), name))
-        return Node("grad", (self.gradient_body(), name))
+            return Node(kind.what, (self.gradient_body(name), name))
+        return Node("grad", (self.gradient_body(name), name))
 
-    def gradient_body(self) -> Node:
+    def gradient_body(self, name: str) -> Node:
+        """The bracket, function or quotient that follows.
+
+        Raises:
+            Unreadable: more factors follow and the gradient may be of them too.
+        """
         if not self.starts_factor():
             raise self.refuse("follows nabla, which")
         if self.peek() == r"\frac":
             return self.term(operand=True)
-        return self.factor()
+        body = self.factor()
+        if self.starts_factor():
+            at = self.at
+            rest = self.term()
+            self.at = at
+            closed = body.op in {"call", "add", "at", "norm", "entry", "diff", "expect"}
+            if not closed or (name or "•") in _free(rest):
+                raise self.refuse("comes after a gradient: is it of this too? Put what it is of in brackets; this")
+        return body
 
     # The rest
 
