@@ -1,7 +1,7 @@
 r"""Read the TeX of an equation into a tree that can be evaluated and mutated.
 
-The subset is the algebra, calculus and probability of scalars and matrices; ``SUBSET.md`` shows it by examples. Products
-keep their order, nothing is simplified while it is read, and what is not understood is refused: a check must compute
+The subset is the algebra, calculus and probability of scalars and matrices; ``SUBSET.md`` shows it by examples.
+Products keep their order, nothing is simplified while it is read, and what is not understood is refused: a check must compute
 what the page shows or nothing at all.
 
 Conventions, those of the printed page:
@@ -10,13 +10,14 @@ Conventions, those of the printed page:
   (``\det(A)\,x`` is det(A) times x); an operator (sum, product, limit, derivative, integral) takes the product that
   follows, so ``\sum_k a_k + b`` is (sum of a_k) + b; if a later term holds the operator's own index, it is refused;
 * a letter followed by a parenthesis is applied if it is declared a function, else multiplied;
-* ``e^{X}`` is the exponential and ``X^{\top}`` the transpose; every other superscript that is a name, a mark or an index
-  has a meaning only if it is declared;
+* ``e^{X}`` is the exponential and ``X^{\top}`` the transpose; every other superscript that is a name, a mark or an
+  index has a meaning only if it is declared;
 * ``a/b`` must not be followed by a further factor: write ``\frac``.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -355,6 +356,7 @@ class _Statements:
             else:
                 self.reading.expressions.append(one)
             later = True
+        return None
 
     def implication(self, items: list[str], cuts: list[int]) -> None:
         if len(cuts) > 1:
@@ -400,7 +402,7 @@ class _Statements:
 
     def stated(self, items: list[str]) -> list[Relation | Node]:
         """The relations (or the lone expression) of one statement; commas separate statements and lists."""
-        segments = [s for s in split(items, {","})]
+        segments = split(items, {","})
         groups: list[list[list[str]]] = []
         pending: list[list[str]] = []
         for segment in segments:
@@ -1307,7 +1309,7 @@ class _Reader:
                 return run[:stop]
         if len(run) > 1 and self.page.strict:
             ahead = self.items[end:] if self.integrals else []
-            running = {b for a, b in zip(ahead, ahead[1:], strict=False) if a == "d"}
+            running = {b for a, b in itertools.pairwise(ahead) if a == "d"}
             for letter in sorted(set(run) - running, key=run.index):
                 if (
                     letter not in self.page.declared
@@ -1756,7 +1758,7 @@ class _Reader:
                     raise self.refuse(f"comes after {what} of a list, which")
                 if what in {"Cov", "Corr"} and len([p for p in parts if p.op != "given"]) not in {1, 2}:
                     raise self.refuse(f"comes after {what} of a list, which")
-            elif what in {"Pr", "Cov", "Corr"}:
+            elif what in {"Pr", "Cov", "Corr", "Var"}:
                 raise self.refuse(f"follows {what}: put what it is of in brackets, which")
             else:
                 parts = [self.mean_of()]
@@ -1859,6 +1861,7 @@ class _Reader:
         """The product after the sign; an optimum reaches over later terms that hold its own name."""
         start = self.at
         body = self.term(operand=True)
+        self.no_tail(op, body, names, start)
         if op not in OPTIMA or self.peek() not in {"+", "-"}:
             return body
         after = self.at
@@ -1876,6 +1879,17 @@ class _Reader:
         self.at = start
         return self.expression()
 
+    def no_tail(self, op: str, body: Node, names: list[str], start: int) -> None:
+        r"""Refuse ``\prod_i x_i y`` and ``\max_x f(x) / y``: is the last factor below the sign? In a sum it is the same."""
+        if op == "sum":
+            return
+        slashes = [t for _, t in top_level(self.items[start : self.at]) if t == "/"]
+        last = body.args[-1] if body.op == "mul" else None
+        if slashes or (last is not None and not set(names) & _free(last) and set(names) & _free(body)):
+            raise self.refuse(
+                f"ends what follows {op}: does it reach over the last factor? Put what it is of in brackets; this"
+            )
+
     def counted(self, op: str, lower: list[str], upper: list[str]) -> Node:
         """``_{i=1}^{n}``, also with further conditions below."""
         segments = split(lower, {","})
@@ -1889,7 +1903,9 @@ class _Reader:
         low = self.sub(start)
         with self.page.binding(*names):
             which = [c for s in segments[first + 1 :] for c in _conditions(s, self.page)]
+            start_at = self.at
             body = self.term(operand=True)
+            self.no_tail(op, body, names, start_at)
         if which:
             inside = [Node("holds", (Node("sym", (n,)), "∈", Node("range", (low, high)))) for n in names]
             return Node("each", (op, body, tuple(names), *inside, *which))
@@ -2131,7 +2147,7 @@ class _Reader:
         names = [self.list_name(s) for s in split(items, {","})]
         if len(names) == 1 and len(items) > 1 and all(t.isalpha() for t in items):
             names = self.letters(items)
-        body = self.term(operand=True)
+        body = self.gradient_body(names[0])
         for name in reversed(names):
             body = Node("diff", (body, name))
         return body
@@ -2167,15 +2183,21 @@ class _Reader:
             Unreadable: more factors follow and the gradient may be of them too.
         """
         if not self.starts_factor():
-            raise self.refuse("follows nabla, which")
+            raise self.refuse("follows a gradient or derivative, which")
         if self.peek() == r"\frac":
             return self.term(operand=True)
+        ahead = _Reader(self.items[self.at :], _Page(None, (), self.page.source))
+        token = self.peek() or ""
+        if token.isalpha() or token[1:] in GREEK:
+            name_ahead = ahead.raw_name()
+            if ahead.peek() == "(" and name_ahead not in self.page.declared:
+                self.page.functions.add(name_ahead)  # the gradient of a number is none: it is a function
         body = self.factor()
         if self.starts_factor():
             at = self.at
             rest = self.term()
             self.at = at
-            closed = body.op in {"call", "add", "at", "norm", "entry", "diff", "expect"}
+            closed = body.op in {"call", "add", "at", "norm", "entry", "diff", "expect", "sym"}
             if not closed or (name or "•") in _free(rest):
                 raise self.refuse("comes after a gradient: is it of this too? Put what it is of in brackets; this")
         return body
