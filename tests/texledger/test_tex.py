@@ -33,7 +33,8 @@ B = mp.matrix([[mp.mpf("-0.4"), mp.mpf("0.1")], [mp.mpf("0.9"), mp.mpf("0.2")]])
         (r"e^{tA}A", "exp(t·A)·A"),
         (r"A e^{tA}", "A·exp(t·A)"),
         (r"M^{-1}M'", "M^(-1)·M'"),
-        (r"A^\top A", "Aᵀ·A"),
+        (r"A^\top A^*", "Aᵀ·A^*"),
+        (r"p(x \mid y) V^\pi", "p(x, given y)·V^pi"),
         (r"\sqrt[3]{x}", "root(x, 3)"),
         (r"\sum_k a_k", "sum[k] a_k"),
         (r"\sum_{k=0}^{n} a_k b + c", "sum[k=0..n] (a_k·b) + c"),
@@ -70,7 +71,6 @@ def test_a_letter_is_applied_only_if_it_is_declared() -> None:
     [
         r"a/b c",
         r"\iint x",
-        r"A^*",
         r"\sum a_k",
         "a +",
         "(a",

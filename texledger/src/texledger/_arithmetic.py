@@ -274,6 +274,9 @@ class Arithmetic(ABC):
 
     def on_entry(self, env: Environment, x: Node, *places: Node) -> Any:
         value = self.evaluate(x, env)
+        digits = places[0].args[0] if len(places) == 1 and places[0].op == "num" else ""
+        if len(digits) > 1 and is_matrix(value) and not is_vector(value):
+            return self.value(entry_of(value, [int(d) for d in digits], show(x)))  # a_{12} of a matrix
         return self.value(entry_of(value, [whole_number(self.evaluate(p, env)) for p in places], show(x)))
 
     # Truth
@@ -536,8 +539,8 @@ class Arithmetic(ABC):
             places = self.places(env[stem], index, env)
 
             def moved(x: Any) -> dict[str, Any]:
-                items = env[stem].copy() if hasattr(env[stem], "copy") else list(env[stem])
-                items = self.value(items) if is_matrix(items) else [self.value(v) for v in items]
+                known = env[stem]
+                items = self.matrix(self.value(known).tolist()) if is_matrix(known) else [self.value(v) for v in known]
                 if len(places) == 1:
                     items[places[0]] = x
                 else:
@@ -558,7 +561,7 @@ class Arithmetic(ABC):
 
         def along(i: int, j: int) -> Any:
             def moved(t: Any) -> Any:
-                x = at.copy()
+                x = self.matrix(at.tolist())
                 x[i, j] = t
                 return f(x)
 

@@ -6,7 +6,7 @@ has a meaning only if ``where`` gives one.
 **Keys.** A key of ``where`` is the name as the reader spells it: letters as they are, Greek letters by name without the
 backslash (``sigma``), an accent before its letter (``hat x``), then ``_`` and the subscript, then ``^`` and the
 superscript, without braces, spaces, backslashes and styles: ``x_i``, ``W_k,alpha``, ``x^*``, ``x^(i)``, ``V^pi``,
-``f^-1``, ``x_i^*``. A key may also be written as the page has it, ``r"\hat{x}_i^{(k)}"``; it is spelled the same way. An
+``f^-1``, ``x_i^*``. A key may also be written as the page has it, ``r"\hat{x}_i^{(k)}"``, and is spelled the same way. An
 operator's key is its command (``r"\odot"``), that of a superscript for every base begins with ``^`` (``"^*"``).
 """
 
@@ -82,7 +82,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Density:
-    """A law with density ``pdf`` on ``(low, high)``; ``points`` split the integral where ``pdf`` or a body has kinks."""
+    """A law with density ``pdf`` on ``(low, high)``; ``points`` split the integral at kinks of ``pdf`` or a body."""
 
     pdf: Callable[[Any], Any]
     low: Any

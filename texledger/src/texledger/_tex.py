@@ -1,7 +1,7 @@
 r"""Read the TeX of an equation into a tree that can be evaluated and mutated.
 
-The subset is the algebra, calculus and probability of scalars and matrices; ``SUBSET.md`` shows it by examples. Products
-keep their order, nothing is simplified while it is read, and what is not understood is refused: a check must compute
+The subset is the algebra, calculus and probability of scalars and matrices; ``SUBSET.md`` shows it by examples.
+Products keep their order, nothing is simplified while it is read, and what is not understood is refused: a check must compute
 what the page shows or nothing at all.
 
 Conventions, those of the printed page:
@@ -10,13 +10,14 @@ Conventions, those of the printed page:
   (``\det(A)\,x`` is det(A) times x); an operator (sum, product, limit, derivative, integral) takes the product that
   follows, so ``\sum_k a_k + b`` is (sum of a_k) + b; if a later term holds the operator's own index, it is refused;
 * a letter followed by a parenthesis is applied if it is declared a function, else multiplied;
-* ``e^{X}`` is the exponential and ``X^{\top}`` the transpose; every other superscript that is a name, a mark or an index
-  has a meaning only if it is declared;
+* ``e^{X}`` is the exponential and ``X^{\top}`` the transpose; every other superscript that is a name, a mark or an
+  index has a meaning only if it is declared;
 * ``a/b`` must not be followed by a further factor: write ``\frac``.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ INFIX = {r"\odot", r"\otimes", r"\oplus", r"\circ", r"\star", r"\ast", r"\cup", 
 INFIX |= {r"\pm", r"\mp", r"\wedge", r"\vee", r"\ltimes", r"\oslash", r"\ominus", r"\circledast", r"\div", r"\bmod"}
 MARKS = {"*", r"\ast", r"\star", r"\dagger", r"\circ", r"\prime", "+", "-", r"\#", r"\perp", r"\sharp", r"\flat", "'"}
 MARKS |= {r"\ddagger", r"\ominus", r"\oplus", r"\pm", r"\infty", r"\bullet", r"\wedge", r"\vee", r"\times"}
+OPERATORS = {"operatorname", "operatorname*", "mathop"}
 LONG = {r"\sum": "sum", r"\prod": "prod", r"\max": "max", r"\min": "min", r"\sup": "sup", r"\inf": "inf"}
 LONG |= {r"\argmax": "argmax", r"\argmin": "argmin", r"\bigcup": "union", r"\bigcap": "intersection"}
 OPTIMA = {"max", "min", "sup", "inf", "argmax", "argmin", "esssup", "essinf"}
@@ -354,6 +356,7 @@ class _Statements:
             else:
                 self.reading.expressions.append(one)
             later = True
+        return None
 
     def implication(self, items: list[str], cuts: list[int]) -> None:
         if len(cuts) > 1:
@@ -399,7 +402,7 @@ class _Statements:
 
     def stated(self, items: list[str]) -> list[Relation | Node]:
         """The relations (or the lone expression) of one statement; commas separate statements and lists."""
-        segments = [s for s in split(items, {","})]
+        segments = split(items, {","})
         groups: list[list[list[str]]] = []
         pending: list[list[str]] = []
         for segment in segments:
@@ -557,7 +560,7 @@ def _pattern(before: list[Node], last: Node, page: _Page) -> tuple[Node, Node, N
     start = _integer(low)
     assert start is not None
     for k, term in enumerate(before):
-        if _put(body, start + k) != term:
+        if _as_names(_put(body, start + k)) != _as_names(term):
             raise Unreadable(f"cannot read {page.source!r}: {term} before the dots is not the next after {before[0]}")
     return body, low, high
 
@@ -598,9 +601,14 @@ def _unspelled(text: str) -> str:
     return "".join(rf"\{w} " if w in GREEK else w for w in re.findall(r"[A-Za-z]+|[^A-Za-z]+", text))
 
 
-def _spelled_again(place: Node) -> str:
-    """An index as it is spelled: without the spaces and dots of :func:`show`."""
-    return str(place).replace(" ", "").replace("·", "")
+def _as_names(node: Any) -> Any:
+    """Entries of a list as the names they are printed by, so that two readings of an index compare equal."""
+    if not isinstance(node, Node):
+        return node
+    if node.op == "item":
+        index = ",".join(str(x).replace(" ", "").replace("·", "") for x in node.args[1:])
+        return Node("sym", (f"{node.args[0]}_{index}",))
+    return Node(node.op, tuple(_as_names(x) for x in node.args))
 
 
 def _put(body: Any, k: int) -> Any:
@@ -610,8 +618,6 @@ def _put(body: Any, k: int) -> Any:
         return Node("num", (str(k),))
     if body.op == "pow" and body.args[1] == BULLET and k == 1:
         return _put(body.args[0], k)
-    if body.op == "item" and not any(n == BULLET for n in body.args[1:]):
-        return Node("sym", (f"{body.args[0]}_{_spelled_again(_put(body.args[1], k))}",))
     if body.op == "sym":
         return Node("sym", (body.args[0].replace("_•", f"_{k}"),))
     return Node(body.op, tuple(_put(x, k) for x in body.args))
@@ -1043,8 +1049,10 @@ class _Reader:
                 key,
                 f"Declare it: {{{key!r}: value}}, or Indexed(values) under it; a power has no parentheses.",
             )
-        styled = upper[0][0] == '"' or (upper[0][0] == "\\" and upper[0][1:] in STYLES)
-        styled = styled or any(t[1:] in STYLES for t in upper[1:] if t[0] == "\\" and t[1:] not in {"mathrm"})
+        styled = upper[0][0] == '"' or (upper[0][0] == "\\" and upper[0][1:] in STYLES - OPERATORS)
+        styled = styled or any(
+            t[1:] in STYLES for t in upper[1:] if t[0] == "\\" and t[1:] not in {"mathrm", *OPERATORS}
+        )
         if (styled and not number) or any(t in {",", r"\mid", ":", "|"} for _, t in top_level(upper)):
             raise self.undeclared(f"the superscript {text!r} of {named or base} is a name", key, remedy)
         exponent = self.sub(upper)
@@ -1300,7 +1308,9 @@ class _Reader:
                 self.at += stop
                 return run[:stop]
         if len(run) > 1 and self.page.strict:
-            for letter in run:
+            ahead = self.items[end:] if self.integrals else []
+            running = {b for a, b in itertools.pairwise(ahead) if a == "d"}
+            for letter in sorted(set(run) - running, key=run.index):
                 if (
                     letter not in self.page.declared
                     and not self.page.is_value(letter)
@@ -1459,6 +1469,10 @@ class _Reader:
                 name, upper = f"{name}^{spelled(upper)}", None
                 while self.peek() == "'":
                     name += self.next()
+        if upper and not page.strict and name != "e" and self.is_label(upper):
+            if name in page.functions or self.peek() in {"(", "["}:
+                page.functions.add(f"{name}^{spelled(upper)}")
+            name, upper = f"{name}^{spelled(upper)}", None
         if upper is not None and (index := self.upper_index(name, upper)):
             return index
         plain_name = name.rstrip("'")
@@ -1472,10 +1486,21 @@ class _Reader:
         if not is_known and not is_declared:
             if opens and name in page.declared and isinstance(page.declared[name], Indexed):
                 raise self.refuse("comes after an indexed name, which")
-            self.no_conditional(name)
+            if self.no_conditional(name):
+                return self.applied(name, upper, False)
             node = self.symbol(name)
             return node if upper is None else self.raised(node, upper, name)
         return self.applied(name, upper, is_known)
+
+    def is_label(self, upper: list[str]) -> bool:
+        """Whether a superscript is a name or mark, where nothing is declared: it is then part of the name."""
+        styled = upper[0][0] == '"' or (upper[0][0] == "\\" and upper[0][1:] in STYLES - OPERATORS)
+        if styled and upper not in ([r"\mathsf", "T"], [r"\mathsf", "{", "T", "}"]):
+            return True
+        if upper[0] in MARKS and (len(upper) == 1 or upper[0] not in {"+", "-"}):
+            return upper != ["'"]
+        bracketed = upper[0] in {"(", "["} and _closing(upper, 0) == len(upper) - 1
+        return bracketed or upper in (["T"], [r"\pi"]) or upper[-1] in {"+", "-", "*"}
 
     def symbol(self, name: str) -> Node:
         """A plain symbol; a compound index into a declared list becomes an entry of it."""
@@ -1517,13 +1542,18 @@ class _Reader:
                 return Node("entry", (node, *self.places(tokens(_unspelled(index))))) if index else node
         return None
 
-    def no_conditional(self, name: str) -> None:
-        """Refuse ``p(x | y)`` of a letter that is not declared a function, rather than multiply."""
+    def no_conditional(self, name: str) -> bool:
+        """Refuse ``p(x | y)`` of a letter that is not declared a function, rather than multiply.
+
+        Where nothing is declared it is a function all the same: True.
+        """
         if self.peek() in {"(", "["}:
             end = _closing(self.items, self.at)
             inside = [t for _, t in top_level(self.items[self.at + 1 : end])] if end > 0 else []
             bars = sum(t == "|" for t in inside)
             if r"\mid" in inside or ";" in inside or bars % 2 or any(t in RELATIONS for t in inside):
+                if not self.page.strict:
+                    return True
                 raise self.undeclared(
                     f"{name}(...) is no product", name, f"Declare {name!r} a function, or Means('probability')."
                 )
@@ -1533,6 +1563,7 @@ class _Reader:
                     name,
                     f"Declare {name!r}: a value, a function, or Means('expectation').",
                 )
+        return False
 
     def special(self) -> Node | None:
         """An indicator ``\\mathbf{1}\\{...\\}``, a digit in bold, a text that is no name."""
@@ -1727,7 +1758,7 @@ class _Reader:
                     raise self.refuse(f"comes after {what} of a list, which")
                 if what in {"Cov", "Corr"} and len([p for p in parts if p.op != "given"]) not in {1, 2}:
                     raise self.refuse(f"comes after {what} of a list, which")
-            elif what in {"Pr", "Cov", "Corr"}:
+            elif what in {"Pr", "Cov", "Corr", "Var"}:
                 raise self.refuse(f"follows {what}: put what it is of in brackets, which")
             else:
                 parts = [self.mean_of()]
@@ -1830,6 +1861,7 @@ class _Reader:
         """The product after the sign; an optimum reaches over later terms that hold its own name."""
         start = self.at
         body = self.term(operand=True)
+        self.no_tail(op, body, names, start)
         if op not in OPTIMA or self.peek() not in {"+", "-"}:
             return body
         after = self.at
@@ -1847,6 +1879,17 @@ class _Reader:
         self.at = start
         return self.expression()
 
+    def no_tail(self, op: str, body: Node, names: list[str], start: int) -> None:
+        r"""Refuse ``\prod_i x_i y`` and ``\max_x f(x) / y``: is the last factor below the sign? In a sum it is the same."""
+        if op == "sum":
+            return
+        slashes = [t for _, t in top_level(self.items[start : self.at]) if t == "/"]
+        last = body.args[-1] if body.op == "mul" else None
+        if slashes or (last is not None and not set(names) & _free(last) and set(names) & _free(body)):
+            raise self.refuse(
+                f"ends what follows {op}: does it reach over the last factor? Put what it is of in brackets; this"
+            )
+
     def counted(self, op: str, lower: list[str], upper: list[str]) -> Node:
         """``_{i=1}^{n}``, also with further conditions below."""
         segments = split(lower, {","})
@@ -1860,7 +1903,9 @@ class _Reader:
         low = self.sub(start)
         with self.page.binding(*names):
             which = [c for s in segments[first + 1 :] for c in _conditions(s, self.page)]
+            start_at = self.at
             body = self.term(operand=True)
+            self.no_tail(op, body, names, start_at)
         if which:
             inside = [Node("holds", (Node("sym", (n,)), "∈", Node("range", (low, high)))) for n in names]
             return Node("each", (op, body, tuple(names), *inside, *which))
@@ -2102,7 +2147,7 @@ class _Reader:
         names = [self.list_name(s) for s in split(items, {","})]
         if len(names) == 1 and len(items) > 1 and all(t.isalpha() for t in items):
             names = self.letters(items)
-        body = self.term(operand=True)
+        body = self.gradient_body(names[0])
         for name in reversed(names):
             body = Node("diff", (body, name))
         return body
@@ -2128,15 +2173,34 @@ class _Reader:
                 raise self.undeclared(
                     "nabla^2 may be the Hessian or the Laplacian", "nabla^2", "Declare 'nabla^2': Means('hessian')."
                 )
-            return Node(kind.what, (self.gradient_body(), name))
-        return Node("grad", (self.gradient_body(), name))
+            return Node(kind.what, (self.gradient_body(name), name))
+        return Node("grad", (self.gradient_body(name), name))
 
-    def gradient_body(self) -> Node:
+    def gradient_body(self, name: str) -> Node:
+        """The bracket, function or quotient that follows.
+
+        Raises:
+            Unreadable: more factors follow and the gradient may be of them too.
+        """
         if not self.starts_factor():
-            raise self.refuse("follows nabla, which")
+            raise self.refuse("follows a gradient or derivative, which")
         if self.peek() == r"\frac":
             return self.term(operand=True)
-        return self.factor()
+        ahead = _Reader(self.items[self.at :], _Page(None, (), self.page.source))
+        token = self.peek() or ""
+        if token.isalpha() or token[1:] in GREEK:
+            name_ahead = ahead.raw_name()
+            if ahead.peek() == "(" and name_ahead not in self.page.declared:
+                self.page.functions.add(name_ahead)  # the gradient of a number is none: it is a function
+        body = self.factor()
+        if self.starts_factor():
+            at = self.at
+            rest = self.term()
+            self.at = at
+            closed = body.op in {"call", "add", "at", "norm", "entry", "diff", "expect", "sym"}
+            if not closed or (name or "•") in _free(rest):
+                raise self.refuse("comes after a gradient: is it of this too? Put what it is of in brackets; this")
+        return body
 
     # The rest
 

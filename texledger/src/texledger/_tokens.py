@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 
@@ -222,7 +223,7 @@ def split(items: list[str], at: set[str]) -> list[list[str]]:
     """The parts between those of ``at`` that stand in no bracket."""
     cuts = [i for i, t in top_level(items) if t in at]
     edges = [-1, *cuts, len(items)]
-    return [items[a + 1 : b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [items[a + 1 : b] for a, b in itertools.pairwise(edges)]
 
 
 def spelled(items: list[str]) -> str:

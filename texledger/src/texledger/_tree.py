@@ -202,6 +202,15 @@ class _Printer:
     def print_grad(self, body: Node, name: str) -> str:
         return f"grad{'[' + name + ']' if name else ''} {self.tight(body)}"
 
+    def print_hessian(self, body: Node, name: str) -> str:
+        return f"hessian{'[' + name + ']' if name else ''} {self.tight(body)}"
+
+    def print_laplacian(self, body: Node, name: str) -> str:
+        return f"laplacian{'[' + name + ']' if name else ''} {self.tight(body)}"
+
+    def print_divergence(self, body: Node, name: str) -> str:
+        return f"div{'[' + name + ']' if name else ''} {self.tight(body)}"
+
     def print_at(self, body: Node, name: str, value: Node) -> str:
         return f"{self.tight(body)}|{name}={self.text(value)}"
 
