@@ -119,8 +119,11 @@ def is_function(x: Any) -> bool:
 
 
 def applied(function: Callable[..., Any], env: Mapping[str, Any]) -> Any:
-    """Call ``function`` with those of ``env`` that its parameters name."""
-    parameters = inspect.signature(function).parameters.values()
+    """Call ``function`` with those of ``env`` that its parameters name (a built-in one with all, in their order)."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # built-in functions have no names to go by
+        return function(*env.values())
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return function(**env)
     wanted = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
