@@ -400,6 +400,36 @@ PROBES: dict[str, tuple[Callable[[], Any], Any]] = {
         ),
         BOTH,
     ),
+    "a bound is refuted": (
+        lambda: fate(
+            lambda L: L.refutation(
+                "p:a", r"2 x \le x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x", also_true={}
+            )
+        ),
+        BOTH,
+    ),
+    "a bound that holds is not": (
+        lambda: fate(
+            lambda L: L.refutation("p:a", r"x \le 2 x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x")
+        ),
+        FAILED,
+    ),
+    "a bound that holds with little to spare is not": (
+        lambda: fate(
+            lambda L: L.refutation("p:a", r"x \ge x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x")
+        ),
+        FAILED,
+    ),
+    "a table of distances is no matrix": (
+        lambda: fate(
+            numeric(
+                r"d_{12} + d_{21} = 2 d_{12}",
+                where=lambda d: (lambda M: {"d": M + M.T})(d.matrix(2)),
+                also_true={name: "d is symmetric" for name in ()},
+            )
+        ),
+        BOTH,
+    ),
     "what is true is not refuted": (
         lambda: fate(
             lambda L: L.refutation("p:a", r"2 x = x + x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x")
@@ -544,6 +574,9 @@ PATCHES: list[tuple[Any, str, str]] = [
     (_ledger.Ledger._functions, "(ran if watch.ran(item) else others)", "others"),
     (_ledger.Ledger.refutation, "if not gap > 1e-3:", "if False:"),
     (_entry.Entry.problems, "if dead and dead <= set(self.ill_formed):", "if False:"),
+    (_claim.failing, 'if sign == "=":', "if True:"),
+    (_claim.failing, "max(mp.mpf(0), (low - high)", "abs((low - high)"),
+    (_weak.weaknesses, "and (n in whole or not claim.read)", ""),
     (_entry.Entry.problems, "if not self.passed:", "if False:"),
     (_entry.Entry.problems, "elif self.strength not in STRENGTHS:", "elif False:"),
     (_entry.Entry.problems, 'if self.kind != "definition" and not self.mutants:', "if False:"),

@@ -353,6 +353,16 @@ def relative_gap(a: Any, b: Any) -> Any:
     return gap / max(magnitude(a), magnitude(b)) if gap else mp.mpf(0)
 
 
+def failing(sign: str, a: Any, b: Any) -> Any:
+    """By how much a statement fails, relative to the larger side; 0 if it holds."""
+    if sign == "=":
+        return relative_gap(a, b)
+    if sign == "!=":
+        return mp.mpf(0) if relative_gap(a, b) else mp.inf
+    low, high = (ordered(a), ordered(b)) if sign in {"<", "<="} else (ordered(b), ordered(a))
+    return max(mp.mpf(0), (low - high) / max(abs(low), abs(high))) if low != high else mp.mpf(0)
+
+
 def changes(value: Any) -> Iterable[tuple[str, Callable[[Any], Any]]]:
     """Ways to damage a value whose formula is not at hand."""
     yield "the right side negated", lambda v: -v

@@ -9,7 +9,7 @@ from typing import Any
 from texledger._arithmetic import Arithmetic
 from texledger._claim import Claim, Comparison, Part, Side, Test
 from texledger._entry import LedgerError
-from texledger._tex import RELATIONS, statements
+from texledger._tex import FUNCTIONS, RELATIONS, statements
 from texledger._tokens import tokens
 from texledger._tree import Node, Reading, Relation, Unreadable, plain_reading, show
 
@@ -208,7 +208,8 @@ class Reader:
             elif side.what.op == "sym":
                 remedy = f"Give its value under that name instead of {keyword}=: computed={{{name!r}: the function}}."
             elif side.what.op == "call" or (applied and name is not None and name not in self.env):
-                remedy = f"Give {name!r} in `where`, as a function of the arguments that are printed."
+                what = f"Give {name!r} in `where`, as a function of the arguments that are printed."
+                remedy = what if name not in FUNCTIONS else "Give the names in it their values in `where`."
             else:
                 remedy = (
                     "Declare in `where` what it needs: a Law, a Density, an Optimum, Over (README, Writing checks)."

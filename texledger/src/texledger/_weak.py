@@ -80,7 +80,8 @@ def weaknesses(
     if numbers and not (drawn and (free or len(envs) == 1)) and not _symbols(values) and _all_constant(numbers):
         shown = ", ".join(numbers)
         found.append(f"it is tried at one fixed value of {shown} only: let `where` be a function of a draw")
-    found += _special_matrices({n: v for n, v in numbers.items() if is_matrix(v[0])})
+    whole = {word for tree in claim.trees() for node in nodes(tree) for word in _words(node)}  # not by its entries only
+    found += _special_matrices({n: v for n, v in numbers.items() if is_matrix(v[0]) and (n in whole or not claim.read)})
     says = {"left": "`lhs`", "right": "`rhs`"}
     if both := watch.common("left", "right"):
         found.append(f"`lhs` and `rhs` come from the same call of {', '.join(sorted(both))}")
