@@ -154,7 +154,7 @@ def _symbolic(x: Any) -> bool:
 def _field(values: Sequence[Any]) -> str:
     if any(_symbolic(v) for v in values):
         return ""
-    return "complex" if any(as_array(v).imag.any() for v in values) else "real"
+    return "complex" if any(np.imag(as_array(v)).any() for v in values) else "real"
 
 
 def _span(numbers: Sequence[float]) -> str:

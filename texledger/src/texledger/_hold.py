@@ -158,8 +158,8 @@ class Trial:
             self._record(outcome, name, last, Part(what, f"the mutant {name!r}"), named=True)
         for name, why in outcome.broken.items():
             raise CheckFailed(
-                f"{self.label} lets a mutant survive: {name}. It could not be tried ({why}), which is no rejection: let code "
-                "that `where` gives return mpmath's nan, or raise ArithmeticError, where it has no value."
+                f"{self.label} lets a mutant survive: {name}. It could not be tried ({why}), which is no rejection: "
+                "let code that `where` gives return mpmath's nan, or raise ArithmeticError, where it has no value."
             )
         return outcome
 

@@ -24,8 +24,8 @@ from texledger._claim import (
     Simplified,
     Test,
     applied,
-    is_function,
     failing,
+    is_function,
     structural,
     tensor,
     value_of,
@@ -56,8 +56,8 @@ class Options(TypedDict, total=False):
     code: Any
     unread: Mapping[str, str] | str
     computed: Mapping[str, Side]
-    loose: str
-    weak: str
+    loose: str | None
+    weak: str | None
     scale: float
     approx: float
 
@@ -289,7 +289,7 @@ class Ledger:
         """
         how = f"the function in float64; a difference counts from {_times(tol, options)}"
         options["code"] = (*_shown(function), *_listed(options.get("code", ())))
-        used, reads = self._function_side(label, function, call, name)
+        used, reads = self._function_side(label, function, call, name, {*self.where, *options.get("computed", {})})
         return self._against(
             "implementation", label, tex, where, draws, used, rhs, None, tol, digits, how, reads, name, **options
         )
@@ -327,7 +327,8 @@ class Ledger:
         first: Any = functions[0] if functions else call
         if isinstance(first, str):
             (first,) = _found(first)
-        side = call or (lambda **env: first(*plain_values(env).values()))
+        others = {*self.where, *options.get("computed", {})}
+        side = call or (lambda **env: first(*(v for k, v in env.items() if k not in others)))
         shown = getattr(first, "__name__", type(first).__name__)
         how = f"computed by {shown}, compared; a difference counts from {_times(tol, options)}"
         reads = lambda side: side.op in {"sym", "call", "mul", "infix"}  # the name that is introduced here
@@ -457,9 +458,16 @@ class Ledger:
 
     @staticmethod
     def _function_side(
-        label: str, function: Callable[..., Any], call: Callable[..., Any] | None, name: str | None
+        label: str,
+        function: Callable[..., Any],
+        call: Callable[..., Any] | None,
+        name: str | None,
+        others: set[str],
     ) -> tuple[Callable[..., Any], Callable[[Node], bool] | None]:
-        """What computes the left side of an implementation, and whether the page's left side is its name."""
+        """What computes the left side of an implementation, and whether the page's left side is its name.
+
+        ``others`` are the keys that are no arguments.
+        """
         args: list[Node] = []
 
         def reads(side: Node) -> bool:
@@ -479,7 +487,7 @@ class Ledger:
                 arithmetic = Numeric()
                 values = [tensor(arithmetic.evaluate(a, env)) for a in args]
                 return function(*values)
-            return applied(call, env) if call else function(*env.values())
+            return applied(call, env) if call else function(*(v for k, v in env.items() if k not in others))
 
         return used, reads
 
@@ -612,8 +620,8 @@ class Ledger:
             return bool(arithmetic.evaluate(Node("holds", (condition.left, condition.sign, condition.right)), env))
         except Unreadable as error:
             raise LedgerError(
-                f"{label}: the condition {condition} is not used by the check: {error} Give its names values in `where`, "
-                "or excuse it: unread={r'its TeX': 'the reason, which is printed'}."
+                f"{label}: the condition {condition} is not used by the check: {error} Give its names values in "
+                "`where`, or excuse it: unread={r'its TeX': 'the reason, which is printed'}."
             ) from error
 
     def _functions(self, watch: Watch, code: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -642,8 +650,9 @@ class Ledger:
             same_tex = (old.tex is None) == (tex is None) and normal(old.tex or "") == normal(tex or "")
             if not same_tex or not (site == self._sites.get(label) or _interactive()):
                 raise LedgerError(
-                    f"label={label!r} has an entry already{'' if same_tex else f', for {old.tex!r}'}: one equation, one "
-                    f"entry. (A cell may run twice; after an edit of its equation say `del ledger.entries[{label!r}]` first.)"
+                    f"label={label!r} has an entry already{'' if same_tex else f', for {old.tex!r}'}: one equation, "
+                    "one entry. (A cell may run twice; after an edit of its equation say "
+                    f"`del ledger.entries[{label!r}]` first.)"
                 )
         return site
 
@@ -716,7 +725,7 @@ class Ledger:
         if changed := [k for k, v in again.items() if not same_value(v, env.get(k))]:
             raise LedgerError(
                 f"{label}: the same draw gives other values of {', '.join(changed)} the second time, so they depend on "
-                "which cells ran before. Take sizes from draw.turn(2, 3, 4), and randomness from draw.rng, not from a global."
+                "which cells ran before. Take sizes from draw.turn(2, 3, 4), and randomness from draw.rng, not globals."
             )
 
     @staticmethod

@@ -95,8 +95,8 @@ class Reader:
             ) from error
         if found.expressions:
             raise LedgerError(
-                f"{self.label}: {self.tex!r} has a part that states no relation: `{show(found.expressions[0])}`. Excuse it: "
-                "unread={r'its TeX': 'the reason, which is printed'}."
+                f"{self.label}: {self.tex!r} has a part that states no relation: `{show(found.expressions[0])}`. "
+                "Excuse it: unread={r'its TeX': 'the reason, which is printed'}."
             )
         found, words = self._without_words(found)
         for name in placeholders:
@@ -124,8 +124,8 @@ class Reader:
                 used.add(match)
         if left:
             raise LedgerError(
-                f"{self.label}: no check reads {left[0]!r}. Excuse it by its TeX in `unread=`: {{r'...': 'the reason, which "
-                "is printed'}."
+                f"{self.label}: no check reads {left[0]!r}. Excuse it by its TeX: "
+                "unread={r'...': 'the reason, which is printed'}."
             )
         return Reading(found.relations, [c for c in found.conditions if isinstance(c, Relation)], []), used
 
@@ -215,8 +215,8 @@ class Reader:
                     "Declare in `where` what it needs: a Law, a Density, an Optimum, Over (README, Writing checks)."
                 )
             raise LedgerError(
-                f"{self.label}: beside the page's side `{show(side.what)}` stands a computation, but the side itself is "
-                f"not read: {error}\n{remedy} Or excuse it: unread={{r'its TeX': 'the reason, which is printed'}}."
+                f"{self.label}: beside the page's side `{show(side.what)}` stands a computation, but the side itself "
+                f"is not read: {error}\n{remedy} Or excuse it: unread={{r'its TeX': 'the reason, which is printed'}}."
             ) from error
         except Exception:
             return

@@ -83,7 +83,7 @@ def _call(node: Node, name: str, args: tuple[Any, ...], inner: Any, value: Any) 
     if name in {"tr", "Tr", "abs", "adj", "diag"} and len(args) == 1 and not is_matrix_abs(name, value(args[0])):
         return inner(args[0])
     if name in {"inner", "dot"}:
-        return inner(args[0]) * inner(args[1])
+        return inner(args[0]) * inner(args[-1])
     if name in {"log", "ln"} and not is_matrix(value(args[0])):
         return max(magnitude(value(node)), mp.mpf(1))  # an error of the argument, relative to it, is one of the value
     if name in BOUNDED and not is_matrix(value(args[0])):
