@@ -7,13 +7,14 @@ from typing import Any
 import mpmath as mp
 import pytest
 import sympy as sp
-from sympy import Rational as R
 from texledger._declared import By, Density, Derived, Indexed, Interval, Law, Means, Operator, Optimum, Over, Samples
 from texledger._exact import Exact
 from texledger._numeric import Numeric
 from texledger._tex import keyed, read
 
 from texledger import Unreadable
+
+R = sp.Rational
 
 SIGN = Law.uniform([-1, 1])
 DIE = Law.uniform(range(1, 7))

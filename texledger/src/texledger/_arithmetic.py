@@ -47,6 +47,13 @@ class Arithmetic(ABC):
 
     i: Any
     infinity: Any
+    # what both arithmetics know under these names
+    fn_abs: Callable[[Any], Any]
+    fn_floor: Callable[[Any], Any]
+    fn_sqrt: Callable[[Any], Any]
+    fn_sin: Callable[[Any], Any]
+    fn_cos: Callable[[Any], Any]
+    fn_tanh: Callable[[Any], Any]
 
     def __init__(self) -> None:
         self.reset()
@@ -209,7 +216,9 @@ class Arithmetic(ABC):
     def on_matrix(self, env: Environment, *rows: tuple[Node, ...]) -> Any:
         """A matrix; if an entry is one, a matrix of blocks, in which 0 and I take the size of their place."""
         is_identity = lambda x: x == Node("sym", ("I",)) and "I" not in env
-        values = [[None if is_identity(x) else _number_in(self.evaluate(x, env)) for x in row] for row in rows]
+        values: list[list[Any]] = [
+            [None if is_identity(x) else _number_in(self.evaluate(x, env)) for x in row] for row in rows
+        ]
         if not any(is_matrix(v) for row in values for v in row) and not any(v is None for row in values for v in row):
             return self.matrix(values)
         heights = [next((v.rows for v in row if is_matrix(v)), None) for row in values]
@@ -223,7 +232,7 @@ class Arithmetic(ABC):
         for row, height in zip(values, heights, strict=True):
             lines: list[list[Any]] = [[] for _ in range(height)]
             for v, width in zip(row, widths, strict=True):
-                block = v
+                block: Any = v
                 if v is None:
                     if height != width:
                         raise ValueError("I stands in a block that is not square")
@@ -544,7 +553,7 @@ class Arithmetic(ABC):
                 if len(places) == 1:
                     items[places[0]] = x
                 else:
-                    items[tuple(places)] = x
+                    items[tuple(places)] = x  # pyright: ignore[reportCallIssue, reportArgumentType]
                 return {**env, stem: items}
 
             return self.value(entry_at(env[stem], places)), moved
@@ -631,7 +640,7 @@ class Arithmetic(ABC):
             raise Unreadable(f"the integral over {name!r} has no limits: give {name!r}: Interval(low, high) in `where`")
         with self.silent():
             inner = lambda x: self.evaluate(body, {**env, name: x})
-            return self.integral(inner, *ends, tuple(self.value(p) for p in points))
+            return self.integral(inner, ends[0], ends[1], tuple(self.value(p) for p in points))
 
     def on_lim(self, env: Environment, body: Node, name: str, target: Node, side: str = "") -> Any:
         goal = self.evaluate(target, env)
@@ -929,7 +938,7 @@ def is_whole(x: Any) -> bool:
     if isinstance(x, str) or is_matrix(x) or is_declaration(x) or (callable(x) and not isinstance(x, sp.Basic)):
         return False
     try:
-        return bool(x == int(x))
+        return bool(x == int(x))  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -990,7 +999,7 @@ def _used(bodies: list[Node], env: Environment) -> set[str]:
 def _brief(x: Any) -> str:
     if isinstance(x, dict):
         return ", ".join(f"{k} = {_brief(v)}" for k, v in x.items())
-    return mp.nstr(x, 8) if isinstance(x, mp.mpf | mp.mpc | mp.matrix) else str(x)
+    return str(mp.nstr(x, 8)) if isinstance(x, mp.mpf | mp.mpc | mp.matrix) else str(x)
 
 
 def is_square(x: Any) -> bool:
