@@ -150,6 +150,37 @@ def test_what_has_no_value_says_why(tex: str, where: dict[str, Any], error: str 
         value(tex, where)
 
 
+def test_formulas_of_the_book_have_their_left_sides() -> None:
+    """Left sides that were computed beside the page until now, from the page's own TeX."""
+    with mp.workdps(30):
+        numeric = Numeric()
+        law = SIGN.independent(3)
+        A = mp.matrix([[1, 2, 3], [4, 5, 6], [7, 8, 10]])
+        G = {"v": law, "A": A, "tau": mp.mpf(2), "G": lambda x: x * A, "x": lambda t: t}
+        both = r"\mathbb{E} \int_0^{\tau} v^{\top} G(x(t))\, v\, dt - \int_0^{\tau} \operatorname{Tr} G(x(t))\, dt"
+        assert abs(value(both, G, numeric)) < mp.mpf("1e-20")
+        saddle = {"l": lambda A, P: A**2 * P + A * P, "A": 3, "P": 5, "epsilon": 1}
+        second = r"\frac{d^2}{d \epsilon^2} l(\epsilon A, \epsilon P) \Big|_{\epsilon = 0} - 2 A P"
+        assert abs(value(second, saddle, numeric)) < mp.mpf("1e-20")
+        d = mp.matrix([[0, 1], [1, 0]])
+        steepest = {
+            "T": Optimum([mp.mpf(0), mp.mpf(-1)]),
+            "norm_L": lambda T: abs(T[0] - T[1]) / d[0, 1],
+            "p": [mp.mpf(3) / 4, mp.mpf(1) / 4],
+            "q": [mp.mpf(1) / 4, mp.mpf(3) / 4],
+        }
+        duality = r"\max_{\|T\|_L \le 1} \sum_{i=1}^{2} T_i\, (p_i - q_i)"
+        assert abs(value(duality, steepest, numeric) - mp.mpf(1) / 2) < mp.mpf("1e-20")
+        sphere = {"s": Density(lambda s: mp.mpf(1) / (2 * mp.pi), 0, 2 * mp.pi), "u": mp.matrix([1, 0])}
+        sphere["x"] = Derived(lambda s: mp.matrix([mp.cos(s), mp.sin(s)]))
+        bessel = value(r"\mathbb{E}\, e^{\langle x, u \rangle}", sphere, numeric)
+        assert abs(bessel - mp.besseli(0, 1)) < mp.mpf("1e-12")
+        flow = {"Phi": lambda t: mp.expm(t * A), "A": A, "t": mp.mpf(1) / 3}
+        assert mp.mnorm(value(r"\Phi'(t) - A \Phi(t)", flow, numeric)) < mp.mpf("1e-15")
+        distance = {"W_1": lambda p, q: abs(p.atoms[0] - q.atoms[0]), "p": Law([0], [1]), "q": Law([3], [1])}
+        assert value("W_1(p, q)", distance, numeric) == 3
+
+
 def test_an_optimum_over_functions_is_compared_with_its_rivals() -> None:
     best = Optimum(lambda x: R(x, 2), [lambda x: 0 * x, lambda x: x])
     assert value(r"\max_T \mathbb{E}_{x \sim p} [T(x) - T(x)^2 / x]", {"p": DIE, "T": best}) == R(7, 8)

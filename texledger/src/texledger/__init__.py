@@ -15,10 +15,46 @@ The words: the book says *checked*, never *proved*. Relatives of the idea are Sa
 blueprints, which link a text to formal proofs; this ledger claims less and asks less of the author.
 """
 
+from texledger._declared import (
+    By,
+    Density,
+    Derived,
+    Indexed,
+    Interval,
+    Law,
+    Means,
+    Operator,
+    Optimum,
+    Over,
+    Samples,
+    Superscript,
+)
 from texledger._draw import Draw
 from texledger._entry import KINDS, MIME, CheckFailed, Entry, LedgerError, normal
 from texledger._ledger import Ledger
 from texledger._tree import Unreadable
 
 __version__ = "0.1.0"
-__all__ = ["KINDS", "MIME", "CheckFailed", "Draw", "Entry", "Ledger", "LedgerError", "Unreadable", "normal"]
+__all__ = [
+    "KINDS",
+    "MIME",
+    "By",
+    "CheckFailed",
+    "Density",
+    "Derived",
+    "Draw",
+    "Entry",
+    "Indexed",
+    "Interval",
+    "Law",
+    "Ledger",
+    "LedgerError",
+    "Means",
+    "Operator",
+    "Optimum",
+    "Over",
+    "Samples",
+    "Superscript",
+    "Unreadable",
+    "normal",
+]

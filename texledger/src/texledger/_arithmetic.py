@@ -423,6 +423,8 @@ class Arithmetic(ABC):
         raise Unreadable(f"the set {show(domain)} is not declared: give Over(...) in `where` under its name")
 
     def item(self, x: Any) -> Any:
+        if isinstance(x, list):
+            return self.matrix([[self.value(v)] for v in x])
         return x if callable(x) and not isinstance(x, sp.Basic) else self.value(x)
 
     def spread(self, x: Node, env: Environment) -> list[Any]:
@@ -859,7 +861,7 @@ class Arithmetic(ABC):
         if isinstance(declared, Operator):
             return self.value(declared.f(*(v for a in args for v in self.spread(a, env))))
         if callable(declared):
-            return self.value(declared(*(v for a in args for v in self.spread(a, env))))
+            return self.value(declared(*(v for a in args for v in self.passed(a, env))))
         if name != stem and callable(env.get(stem)):
             function: Callable[[Any], Any] = lambda x: self.value(env[stem](x))  # rebound below per prime
             for _ in range(len(name) - len(stem)):
@@ -871,6 +873,11 @@ class Arithmetic(ABC):
             raise Unreadable(f"the function {name!r} is not known: add it to `where`.")
         values = [v for a in args for v in (self.elements(a, env) if a.op == "set" else self.spread(a, env))]
         return method(*values)
+
+    def passed(self, x: Node, env: Environment) -> list[Any]:
+        """The arguments of a declared function; a law is passed as it is."""
+        law = env.get(x.args[0]) if x.op == "sym" else None
+        return [law] if isinstance(law, Law | Density | Samples) else self.spread(x, env)
 
     def fn_inner(self, a: Any, b: Any) -> Any:
         """The inner product of real columns (of matrices: the sum over their entries)."""
