@@ -177,6 +177,8 @@ def test_formulas_of_the_book_have_their_left_sides() -> None:
         assert abs(bessel - mp.besseli(0, 1)) < mp.mpf("1e-12")
         flow = {"Phi": lambda t: mp.expm(t * A), "A": A, "t": mp.mpf(1) / 3}
         assert mp.mnorm(value(r"\Phi'(t) - A \Phi(t)", flow, numeric)) < mp.mpf("1e-15")
+        root = {"C": mp.matrix([[5, 4], [4, 5]]), "D": mp.matrix([[2, 1], [1, 2]])}
+        assert mp.mnorm(value("C^{1/2} - D", root, numeric)) < mp.mpf("1e-20")
         distance = {"W_1": lambda p, q: abs(p.atoms[0] - q.atoms[0]), "p": Law([0], [1]), "q": Law([3], [1])}
         assert value("W_1(p, q)", distance, numeric) == 3
 

@@ -61,8 +61,10 @@ class Numeric(Arithmetic):
 
     def power(self, a: Any, b: Any) -> Any:
         if is_matrix(a):
+            if 2 * b == 1:
+                return mp.sqrtm(a)
             if b != int(mp.nint(b)):
-                raise ValueError(f"a matrix is raised to the power {b}: only whole powers are read")
+                raise ValueError(f"a matrix is raised to the power {b}: only whole powers and 1/2 are read")
             return a ** int(mp.nint(b))
         return mp.power(a, b)
 

@@ -104,7 +104,8 @@ def _words(inside: str) -> list[str]:
         if k % 2:
             found += [t for t in TOKEN.findall(part) if not t.isspace()]
         elif part.strip() or "$" not in inside:
-            found.append('"' + re.sub(r"\s+", " ", part.replace("~", " ").replace(r"\ ", " ")))
+            words = re.sub(r"[{}]", "", part.replace("~", " ").replace(r"\ ", " ").replace(r"\_", "_"))
+            found.append('"' + re.sub(r"\s+", " ", words))
     return found
 
 
