@@ -137,6 +137,7 @@ def test_gradients_have_the_shape_of_their_variable() -> None:
         (r"x_{i+1}", {"x": [1, 2], "i": 2}, "no entry"),
         (r"x_0", {"x": [1, 2]}, "count from 1"),
         (r"\begin{cases} 1 & x > 0 \end{cases}", {"x": -1}, "no case"),
+        (r"a + 1", {"a": Derived(lambda b: b), "b": Derived(lambda a: a)}, "depends on 'a'"),
         (r"|v|", {"v": sp.Matrix([1, 2])}, "bars around a vector"),
         (r"A + B", {"A": M, "B": M[:2, :2]}, "are added"),
         (r"\langle u, v \rangle", {"u": sp.Matrix([sp.I]), "v": sp.Matrix([1])}, "complex"),
@@ -195,6 +196,13 @@ def test_a_limit_from_two_sides_must_agree_and_settle() -> None:
         assert value(r"\lim_{h \to 0^-} \frac{|h|}{h}", {}, Numeric()) == -1
         with pytest.raises(ValueError, match="does not settle"):
             value(r"\lim_{n \to \infty} \sin n", {}, Numeric())
+
+
+def test_comparisons_hold_for_small_numbers_and_forgive_rounding() -> None:
+    with mp.workdps(50):
+        where = {"x": mp.exp(-100), "y": mp.mpf(1) / 3, "z": mp.mpf(1) - mp.mpf(2) / 3}
+        for tex, truth in (("x > 0", 1), ("x < 2 x", 1), ("x = 2 x", 0), ("y = z", 1), ("y < z", 0), ("y \\le z", 1)):
+            assert value(rf"\mathbf{{1}}\{{{tex}\}}", where, Numeric()) == truth, tex
 
 
 def test_samples_leave_their_standard_error() -> None:

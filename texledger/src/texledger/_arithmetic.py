@@ -334,14 +334,19 @@ class Arithmetic(ABC):
         if a in (self.infinity, -self.infinity) or b in (self.infinity, -self.infinity):
             return bool({"=": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[sign])
         if sign in {"=", "!="}:
-            difference = a - b
-            equal = not self.positive(difference * self.conjugate(difference))
-            return equal == (sign == "=")
+            return self.equal(a, b) == (sign == "=")
         if sign in {"<", ">"}:
-            return self.positive(b - a if sign == "<" else a - b)
+            return self.above(b, a) if sign == "<" else self.above(a, b)
         if sign in {"<=", ">="}:
-            return not self.positive(a - b if sign == "<=" else b - a)
+            return not (self.above(a, b) if sign == "<=" else self.above(b, a))
         raise Unreadable(f"the relation {sign} cannot be decided")
+
+    def equal(self, a: Any, b: Any) -> bool:
+        difference = a - b
+        return not self.positive(difference * self.conjugate(difference))
+
+    def above(self, a: Any, b: Any) -> bool:
+        return self.positive(a - b)
 
     def conjugate(self, x: Any) -> Any:
         return self.adjoint(x)
@@ -789,7 +794,8 @@ class Arithmetic(ABC):
     def known(self, name: str, env: Environment) -> Any:
         value = env[name]
         if isinstance(value, Derived):
-            return self.value(value.f(*(self.known_or_symbol(n, env) for n in value.of)))
+            inside = {k: v for k, v in env.items() if k != name}  # so that a circle ends in a name without a value
+            return self.value(value.f(*(self.known_or_symbol(n, inside) for n in value.of)))
         if isinstance(value, list | tuple):
             return value
         if is_declaration(value):

@@ -82,6 +82,17 @@ class Numeric(Arithmetic):
             raise ValueError(f"the complex number {mp.nstr(x, 8)} is compared")
         return bool(mp.re(x) > mp.mpf(10) ** (-mp.mp.dps // 2))
 
+    def equal(self, a: Any, b: Any) -> bool:
+        """Equal in half of the digits, or both as good as zero."""
+        half, most = mp.mpf(10) ** (-mp.mp.dps // 2), mp.mpf(10) ** (5 - mp.mp.dps)
+        return bool(abs(a - b) <= half * max(abs(a), abs(b)) + most)
+
+    def above(self, a: Any, b: Any) -> bool:
+        """Larger in half of the digits, however small both are."""
+        if mp.im(a) != 0 or mp.im(b) != 0:
+            return self.positive(a - b)
+        return bool(a - b > mp.mpf(10) ** (-mp.mp.dps // 2) * max(abs(a), abs(b)))
+
     def norm(self, x: Any, which: str) -> Any:
         if which == "F" or (which == "2" and is_vector(x)):
             return mp.sqrt(sum((abs(v) ** 2 for v in x), mp.mpf(0)))

@@ -182,7 +182,10 @@ def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapp
         Unreadable: some part lies outside the subset, or has a meaning only if it is declared.
     """
     page = _Page(declared, (), tex)
-    reading = _Statements(page).read(tokens(tex, macros))
+    try:
+        reading = _Statements(page).read(tokens(tex, macros))
+    except RecursionError as error:
+        raise Unreadable(f"cannot read {tex[:80]!r}...: brackets are nested too deeply") from error
     if not reading.relations and not reading.expressions:
         raise Unreadable(f"cannot read {tex!r}: it states nothing")
     return reading
