@@ -7,13 +7,14 @@ from typing import Any
 import mpmath as mp
 import pytest
 import sympy as sp
-from sympy import Rational as R
 from texledger._declared import By, Density, Derived, Indexed, Interval, Law, Means, Operator, Optimum, Over, Samples
 from texledger._exact import Exact
 from texledger._numeric import Numeric
 from texledger._tex import keyed, read
 
 from texledger import Unreadable
+
+R = sp.Rational
 
 SIGN = Law.uniform([-1, 1])
 DIE = Law.uniform(range(1, 7))
@@ -136,6 +137,7 @@ def test_gradients_have_the_shape_of_their_variable() -> None:
         (r"x_{i+1}", {"x": [1, 2], "i": 2}, "no entry"),
         (r"x_0", {"x": [1, 2]}, "count from 1"),
         (r"\begin{cases} 1 & x > 0 \end{cases}", {"x": -1}, "no case"),
+        (r"a + 1", {"a": Derived(lambda b: b), "b": Derived(lambda a: a)}, "depends on 'a'"),
         (r"|v|", {"v": sp.Matrix([1, 2])}, "bars around a vector"),
         (r"A + B", {"A": M, "B": M[:2, :2]}, "are added"),
         (r"\langle u, v \rangle", {"u": sp.Matrix([sp.I]), "v": sp.Matrix([1])}, "complex"),
@@ -147,6 +149,39 @@ def test_what_has_no_value_says_why(tex: str, where: dict[str, Any], error: str 
         return
     with pytest.raises((Unreadable, ValueError), match=error):
         value(tex, where)
+
+
+def test_formulas_of_the_book_have_their_left_sides() -> None:
+    """Left sides that were computed beside the page until now, from the page's own TeX."""
+    with mp.workdps(30):
+        numeric = Numeric()
+        law = SIGN.independent(3)
+        A = mp.matrix([[1, 2, 3], [4, 5, 6], [7, 8, 10]])
+        G = {"v": law, "A": A, "tau": mp.mpf(2), "G": lambda x: x * A, "x": lambda t: t}
+        both = r"\mathbb{E} \int_0^{\tau} v^{\top} G(x(t))\, v\, dt - \int_0^{\tau} \operatorname{Tr} G(x(t))\, dt"
+        assert abs(value(both, G, numeric)) < mp.mpf("1e-20")
+        saddle = {"l": lambda A, P: A**2 * P + A * P, "A": 3, "P": 5, "epsilon": 1}
+        second = r"\frac{d^2}{d \epsilon^2} l(\epsilon A, \epsilon P) \Big|_{\epsilon = 0} - 2 A P"
+        assert abs(value(second, saddle, numeric)) < mp.mpf("1e-20")
+        d = mp.matrix([[0, 1], [1, 0]])
+        steepest = {
+            "T": Optimum([mp.mpf(0), mp.mpf(-1)]),
+            "norm_L": lambda T: abs(T[0] - T[1]) / d[0, 1],
+            "p": [mp.mpf(3) / 4, mp.mpf(1) / 4],
+            "q": [mp.mpf(1) / 4, mp.mpf(3) / 4],
+        }
+        duality = r"\max_{\|T\|_L \le 1} \sum_{i=1}^{2} T_i\, (p_i - q_i)"
+        assert abs(value(duality, steepest, numeric) - mp.mpf(1) / 2) < mp.mpf("1e-20")
+        sphere = {"s": Density(lambda s: mp.mpf(1) / (2 * mp.pi), 0, 2 * mp.pi), "u": mp.matrix([1, 0])}
+        sphere["x"] = Derived(lambda s: mp.matrix([mp.cos(s), mp.sin(s)]))
+        bessel = value(r"\mathbb{E}\, e^{\langle x, u \rangle}", sphere, numeric)
+        assert abs(bessel - mp.besseli(0, 1)) < mp.mpf("1e-12")
+        flow = {"Phi": lambda t: mp.expm(t * A), "A": A, "t": mp.mpf(1) / 3}
+        assert mp.mnorm(value(r"\Phi'(t) - A \Phi(t)", flow, numeric)) < mp.mpf("1e-15")
+        root = {"C": mp.matrix([[5, 4], [4, 5]]), "D": mp.matrix([[2, 1], [1, 2]])}
+        assert mp.mnorm(value("C^{1/2} - D", root, numeric)) < mp.mpf("1e-20")
+        distance = {"W_1": lambda p, q: abs(p.atoms[0] - q.atoms[0]), "p": Law([0], [1]), "q": Law([3], [1])}
+        assert value("W_1(p, q)", distance, numeric) == 3
 
 
 def test_an_optimum_over_functions_is_compared_with_its_rivals() -> None:
@@ -161,6 +196,13 @@ def test_a_limit_from_two_sides_must_agree_and_settle() -> None:
         assert value(r"\lim_{h \to 0^-} \frac{|h|}{h}", {}, Numeric()) == -1
         with pytest.raises(ValueError, match="does not settle"):
             value(r"\lim_{n \to \infty} \sin n", {}, Numeric())
+
+
+def test_comparisons_hold_for_small_numbers_and_forgive_rounding() -> None:
+    with mp.workdps(50):
+        where = {"x": mp.exp(-100), "y": mp.mpf(1) / 3, "z": mp.mpf(1) - mp.mpf(2) / 3}
+        for tex, truth in (("x > 0", 1), ("x < 2 x", 1), ("x = 2 x", 0), ("y = z", 1), ("y < z", 0), ("y \\le z", 1)):
+            assert value(rf"\mathbf{{1}}\{{{tex}\}}", where, Numeric()) == truth, tex
 
 
 def test_samples_leave_their_standard_error() -> None:

@@ -167,6 +167,7 @@ def test_two_keys_that_are_spelled_alike_are_refused() -> None:
         (r"x > 0 \implies |x| = x", "abs(x) = x | for x > 0"),
         (r"a_i = b_i \quad \forall i \in S", "a_i = b_i | for i ∈ S"),
         (r"y_{T+1} = \text{[SEP]}", "y_T+1 = [SEP]"),
+        (r"n\_features = 2 n\_x", "n_features = 2·n_x"),
         (r"p_v = q \quad \text{for } v \le M, \text{ the smallest number with } S \ge P", None),
         (r"f : \mathbb{R}^n \to \mathbb{R}", None),
         (r"\begin{align} a &= b & c &= d \\ e &= f \end{align}", "a = b; c = d; e = f"),

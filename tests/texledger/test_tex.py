@@ -9,7 +9,7 @@ from lark import Tree
 from sympy.parsing.latex import parse_latex
 from texledger._exact import Exact
 from texledger._numeric import Numeric
-from texledger._tex import read, relations
+from texledger._tex import read, relations, statements
 from texledger._tree import show
 
 from texledger import Unreadable
@@ -200,3 +200,8 @@ def test_sympy_reads_the_same_where_it_reads_at_all() -> None:
             assert gap < mp.mpf("1e-25"), tex
         agreed += 1
     assert agreed >= 12
+
+
+def test_brackets_without_end_are_refused() -> None:
+    with pytest.raises(Unreadable):
+        statements("(" * 3000 + "x" + ")" * 3000)

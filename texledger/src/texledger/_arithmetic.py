@@ -47,6 +47,13 @@ class Arithmetic(ABC):
 
     i: Any
     infinity: Any
+    # what both arithmetics know under these names
+    fn_abs: Callable[[Any], Any]
+    fn_floor: Callable[[Any], Any]
+    fn_sqrt: Callable[[Any], Any]
+    fn_sin: Callable[[Any], Any]
+    fn_cos: Callable[[Any], Any]
+    fn_tanh: Callable[[Any], Any]
 
     def __init__(self) -> None:
         self.reset()
@@ -209,7 +216,9 @@ class Arithmetic(ABC):
     def on_matrix(self, env: Environment, *rows: tuple[Node, ...]) -> Any:
         """A matrix; if an entry is one, a matrix of blocks, in which 0 and I take the size of their place."""
         is_identity = lambda x: x == Node("sym", ("I",)) and "I" not in env
-        values = [[None if is_identity(x) else _number_in(self.evaluate(x, env)) for x in row] for row in rows]
+        values: list[list[Any]] = [
+            [None if is_identity(x) else _number_in(self.evaluate(x, env)) for x in row] for row in rows
+        ]
         if not any(is_matrix(v) for row in values for v in row) and not any(v is None for row in values for v in row):
             return self.matrix(values)
         heights = [next((v.rows for v in row if is_matrix(v)), None) for row in values]
@@ -223,7 +232,7 @@ class Arithmetic(ABC):
         for row, height in zip(values, heights, strict=True):
             lines: list[list[Any]] = [[] for _ in range(height)]
             for v, width in zip(row, widths, strict=True):
-                block = v
+                block: Any = v
                 if v is None:
                     if height != width:
                         raise ValueError("I stands in a block that is not square")
@@ -325,14 +334,19 @@ class Arithmetic(ABC):
         if a in (self.infinity, -self.infinity) or b in (self.infinity, -self.infinity):
             return bool({"=": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[sign])
         if sign in {"=", "!="}:
-            difference = a - b
-            equal = not self.positive(difference * self.conjugate(difference))
-            return equal == (sign == "=")
+            return self.equal(a, b) == (sign == "=")
         if sign in {"<", ">"}:
-            return self.positive(b - a if sign == "<" else a - b)
+            return self.above(b, a) if sign == "<" else self.above(a, b)
         if sign in {"<=", ">="}:
-            return not self.positive(a - b if sign == "<=" else b - a)
+            return not (self.above(a, b) if sign == "<=" else self.above(b, a))
         raise Unreadable(f"the relation {sign} cannot be decided")
+
+    def equal(self, a: Any, b: Any) -> bool:
+        difference = a - b
+        return not self.positive(difference * self.conjugate(difference))
+
+    def above(self, a: Any, b: Any) -> bool:
+        return self.positive(a - b)
 
     def conjugate(self, x: Any) -> Any:
         return self.adjoint(x)
@@ -414,6 +428,8 @@ class Arithmetic(ABC):
         raise Unreadable(f"the set {show(domain)} is not declared: give Over(...) in `where` under its name")
 
     def item(self, x: Any) -> Any:
+        if isinstance(x, list):
+            return self.matrix([[self.value(v)] for v in x])
         return x if callable(x) and not isinstance(x, sp.Basic) else self.value(x)
 
     def spread(self, x: Node, env: Environment) -> list[Any]:
@@ -544,7 +560,7 @@ class Arithmetic(ABC):
                 if len(places) == 1:
                     items[places[0]] = x
                 else:
-                    items[tuple(places)] = x
+                    items[tuple(places)] = x  # pyright: ignore[reportCallIssue, reportArgumentType]
                 return {**env, stem: items}
 
             return self.value(entry_at(env[stem], places)), moved
@@ -631,7 +647,7 @@ class Arithmetic(ABC):
             raise Unreadable(f"the integral over {name!r} has no limits: give {name!r}: Interval(low, high) in `where`")
         with self.silent():
             inner = lambda x: self.evaluate(body, {**env, name: x})
-            return self.integral(inner, *ends, tuple(self.value(p) for p in points))
+            return self.integral(inner, ends[0], ends[1], tuple(self.value(p) for p in points))
 
     def on_lim(self, env: Environment, body: Node, name: str, target: Node, side: str = "") -> Any:
         goal = self.evaluate(target, env)
@@ -778,7 +794,8 @@ class Arithmetic(ABC):
     def known(self, name: str, env: Environment) -> Any:
         value = env[name]
         if isinstance(value, Derived):
-            return self.value(value.f(*(self.known_or_symbol(n, env) for n in value.of)))
+            inside = {k: v for k, v in env.items() if k != name}  # so that a circle ends in a name without a value
+            return self.value(value.f(*(self.known_or_symbol(n, inside) for n in value.of)))
         if isinstance(value, list | tuple):
             return value
         if is_declaration(value):
@@ -850,7 +867,7 @@ class Arithmetic(ABC):
         if isinstance(declared, Operator):
             return self.value(declared.f(*(v for a in args for v in self.spread(a, env))))
         if callable(declared):
-            return self.value(declared(*(v for a in args for v in self.spread(a, env))))
+            return self.value(declared(*(v for a in args for v in self.passed(a, env))))
         if name != stem and callable(env.get(stem)):
             function: Callable[[Any], Any] = lambda x: self.value(env[stem](x))  # rebound below per prime
             for _ in range(len(name) - len(stem)):
@@ -862,6 +879,11 @@ class Arithmetic(ABC):
             raise Unreadable(f"the function {name!r} is not known: add it to `where`.")
         values = [v for a in args for v in (self.elements(a, env) if a.op == "set" else self.spread(a, env))]
         return method(*values)
+
+    def passed(self, x: Node, env: Environment) -> list[Any]:
+        """The arguments of a declared function; a law is passed as it is."""
+        law = env.get(x.args[0]) if x.op == "sym" else None
+        return [law] if isinstance(law, Law | Density | Samples) else self.spread(x, env)
 
     def fn_inner(self, a: Any, b: Any) -> Any:
         """The inner product of real columns (of matrices: the sum over their entries)."""
@@ -929,7 +951,7 @@ def is_whole(x: Any) -> bool:
     if isinstance(x, str) or is_matrix(x) or is_declaration(x) or (callable(x) and not isinstance(x, sp.Basic)):
         return False
     try:
-        return bool(x == int(x))
+        return bool(x == int(x))  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -990,7 +1012,7 @@ def _used(bodies: list[Node], env: Environment) -> set[str]:
 def _brief(x: Any) -> str:
     if isinstance(x, dict):
         return ", ".join(f"{k} = {_brief(v)}" for k, v in x.items())
-    return mp.nstr(x, 8) if isinstance(x, mp.mpf | mp.mpc | mp.matrix) else str(x)
+    return str(mp.nstr(x, 8)) if isinstance(x, mp.mpf | mp.mpc | mp.matrix) else str(x)
 
 
 def is_square(x: Any) -> bool:

@@ -6,7 +6,7 @@ has a meaning only if ``where`` gives one.
 **Keys.** A key of ``where`` is the name as the reader spells it: letters as they are, Greek letters by name without the
 backslash (``sigma``), an accent before its letter (``hat x``), then ``_`` and the subscript, then ``^`` and the
 superscript, without braces, spaces, backslashes and styles: ``x_i``, ``W_k,alpha``, ``x^*``, ``x^(i)``, ``V^pi``,
-``f^-1``, ``x_i^*``. A key may also be written as the page has it, ``r"\hat{x}_i^{(k)}"``, and is spelled the same way. An
+``f^-1``, ``x_i^*``. A key may also be written as the page has it, ``r"\hat{x}_i^{(k)}"``: it is spelled so too. An
 operator's key is its command (``r"\odot"``), that of a superscript for every base begins with ``^`` (``"^*"``).
 """
 
@@ -73,9 +73,9 @@ class Law:
 
         if not 1 <= nodes <= 5:
             raise ValueError(f"nodes={nodes}: from 1 to 5")
-        x = Dummy("x")
+        x: Any = Dummy("x")
         polynomial = hermite_prob_poly(nodes, x)
-        below = hermite_prob_poly(nodes - 1, x)
+        below: Any = hermite_prob_poly(nodes - 1, x)
         atoms = sorted(roots(Poly(polynomial, x)), key=lambda r: float(r.evalf().as_real_imag()[0]))
         return cls(atoms, [(factorial(nodes - 1) / (nodes * below.subs(x, a) ** 2)).simplify() for a in atoms])
 

@@ -61,8 +61,10 @@ class Numeric(Arithmetic):
 
     def power(self, a: Any, b: Any) -> Any:
         if is_matrix(a):
+            if 2 * b == 1:
+                return mp.sqrtm(a)
             if b != int(mp.nint(b)):
-                raise ValueError(f"a matrix is raised to the power {b}: only whole powers are read")
+                raise ValueError(f"a matrix is raised to the power {b}: only whole powers and 1/2 are read")
             return a ** int(mp.nint(b))
         return mp.power(a, b)
 
@@ -79,6 +81,17 @@ class Numeric(Arithmetic):
         if mp.im(x) != 0 and abs(mp.im(x)) > mp.mpf(10) ** (-mp.mp.dps // 2) * (1 + abs(x)):
             raise ValueError(f"the complex number {mp.nstr(x, 8)} is compared")
         return bool(mp.re(x) > mp.mpf(10) ** (-mp.mp.dps // 2))
+
+    def equal(self, a: Any, b: Any) -> bool:
+        """Equal in half of the digits, or both as good as zero."""
+        half, most = mp.mpf(10) ** (-mp.mp.dps // 2), mp.mpf(10) ** (5 - mp.mp.dps)
+        return bool(abs(a - b) <= half * max(abs(a), abs(b)) + most)
+
+    def above(self, a: Any, b: Any) -> bool:
+        """Larger in half of the digits, however small both are."""
+        if mp.im(a) != 0 or mp.im(b) != 0:
+            return self.positive(a - b)
+        return bool(a - b > mp.mpf(10) ** (-mp.mp.dps // 2) * max(abs(a), abs(b)))
 
     def norm(self, x: Any, which: str) -> Any:
         if which == "F" or (which == "2" and is_vector(x)):

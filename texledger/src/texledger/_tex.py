@@ -1,8 +1,8 @@
 r"""Read the TeX of an equation into a tree that can be evaluated and mutated.
 
 The subset is the algebra, calculus and probability of scalars and matrices; ``SUBSET.md`` shows it by examples.
-Products keep their order, nothing is simplified while it is read, and what is not understood is refused: a check must compute
-what the page shows or nothing at all.
+Products keep their order, nothing is simplified while it is read, and what is not understood is refused: a check must
+compute what the page shows or nothing at all.
 
 Conventions, those of the printed page:
 
@@ -31,9 +31,7 @@ FUNCTIONS = set(
     "exp log ln lg det tr Tr adj diag sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan max min sup inf "
     "sign sgn gcd lcm rank erf Re Im".split()
 )
-ACCENTS = set(
-    "dot ddot dddot hat widehat tilde widetilde bar overline vec check acute grave breve mathring overrightarrow".split()
-)
+ACCENTS = set("dot ddot dddot hat widehat tilde widetilde bar overline vec check acute grave breve mathring".split())
 RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", ":=": ":=", "=:": ":=", r"\equiv": "≡",
     r"\approx": "≈", r"\simeq": "≈", r"\sim": "∼", r"\propto": "∝", r"\in": "∈", r"\notin": "∉", r"\subset": "⊂",
@@ -42,8 +40,8 @@ RELATIONS = {
 ORDERED = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\notin", r"\sim", r"\subset", r"\subseteq"}
 GREEK = set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi rho varrho "
-    "sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell "
-    "hbar infty emptyset aleph varkappa digamma imath jmath complement".split()
+    "sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega "
+    "ell hbar infty emptyset aleph varkappa digamma imath jmath complement".split()
 )
 CLOSERS = set("+-*/,;.&!^_':") | CLOSE | {r"\\", r"\cdot", r"\times", r"\mid", r"\pm", r"\mp", r"\bmod", r"\ldots"}
 CLOSERS |= {"=:", r"\quad", r"\qquad", r"\implies", r"\iff", r"\colon", r"\forall", r"\exists", r"\wedge", r"\vee"}
@@ -184,7 +182,10 @@ def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapp
         Unreadable: some part lies outside the subset, or has a meaning only if it is declared.
     """
     page = _Page(declared, (), tex)
-    reading = _Statements(page).read(tokens(tex, macros))
+    try:
+        reading = _Statements(page).read(tokens(tex, macros))
+    except RecursionError as error:
+        raise Unreadable(f"cannot read {tex[:80]!r}...: brackets are nested too deeply") from error
     if not reading.relations and not reading.expressions:
         raise Unreadable(f"cannot read {tex!r}: it states nothing")
     return reading
@@ -1283,8 +1284,8 @@ class _Reader:
         known = self.page.spellings.setdefault(name, look)
         if known != look and name not in {"infty", "e"}:
             raise Unreadable(
-                f"cannot read {self.page.source!r}: {known!r} and {look!r} are both spelled {name!r}. Tell them apart by "
-                "a macro, as in {r'\\mathbf{x}': r'\\vec{x}'}."
+                f"cannot read {self.page.source!r}: {known!r} and {look!r} are both spelled {name!r}. Tell them apart "
+                "by a macro, as in {r'\\mathbf{x}': r'\\vec{x}'}."
             )
         return name
 
@@ -1319,7 +1320,7 @@ class _Reader:
                     raise self.undeclared(
                         f"{run} may be a word or a product in which {letter} has no value",
                         run,
-                        f"Give {letter!r} a value for a product; declare {run!r}, or write \\mathrm{{{run}}}, for a word.",
+                        f"Give {letter!r} a value for a product; for a word declare {run!r}.",
                     )
         return None
 
@@ -1534,7 +1535,7 @@ class _Reader:
                 raise self.undeclared(
                     f"{name}^{spelled(upper)} may be an entry of {key} or a power",
                     f"{name}^{spelled(upper)}",
-                    f"Write ({name})^{spelled(upper)} for the power, or declare {key.replace(letter, f'({letter})')!r}.",
+                    f"Write ({name})^{spelled(upper)} for the power, or declare that name.",
                 )
             if place is not None:
                 node = Node("upper", (key, place))
@@ -1880,7 +1881,7 @@ class _Reader:
         return self.expression()
 
     def no_tail(self, op: str, body: Node, names: list[str], start: int) -> None:
-        r"""Refuse ``\prod_i x_i y`` and ``\max_x f(x) / y``: is the last factor below the sign? In a sum it is the same."""
+        r"""Refuse ``\prod_i x_i y`` and ``\max_x f(x) / y``: is the last factor under the sign?"""
         if op == "sum":
             return
         slashes = [t for _, t in top_level(self.items[start : self.at]) if t == "/"]

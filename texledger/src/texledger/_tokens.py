@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from texledger._tree import Unreadable
 
-TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\\\|\\.|\d+(?:\.\d+)?|\.\.\.|\s+|.", re.DOTALL)
+TOKEN = re.compile(r"[A-Za-z]+(?:\\_[A-Za-z0-9]+)+|\\[A-Za-z]+\*?|\\\\|\\.|\d+(?:\.\d+)?|\.\.\.|\s+|.", re.DOTALL)
 LEFT = set("left bigl Bigl biggl Biggl mathopen lvert lVert".split())
 RIGHT = set("right bigr Bigr biggr Biggr mathclose".split())
 SIZES = set("big Big bigg Bigg bigm Bigm biggm middle".split())
@@ -70,6 +70,9 @@ def _verbatim(tex: str) -> list[str]:
         match = TOKEN.match(tex, at)
         assert match is not None
         token, start, at = match.group(), at, match.end()
+        if r"\_" in token and len(token) > 2:
+            found.append('"' + token.replace(r"\_", "_"))  # the name of a variable in code
+            continue
         if len(token) == 1 and token.isalpha():
             token = Glued(token) if start == letter_ends else token
             letter_ends = at
@@ -101,7 +104,8 @@ def _words(inside: str) -> list[str]:
         if k % 2:
             found += [t for t in TOKEN.findall(part) if not t.isspace()]
         elif part.strip() or "$" not in inside:
-            found.append('"' + re.sub(r"\s+", " ", part.replace("~", " ").replace(r"\ ", " ")))
+            words = re.sub(r"[{}]", "", part.replace("~", " ").replace(r"\ ", " ").replace(r"\_", "_"))
+            found.append('"' + re.sub(r"\s+", " ", words))
     return found
 
 
