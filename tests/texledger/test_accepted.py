@@ -220,6 +220,9 @@ def test_cancelling_terms_are_measured_by_their_size() -> None:
         also_true=dict.fromkeys(("sign of r", "2·(r)", "without r"), "r is rounding"),
     )
     assert entry.passed
+    with pytest.raises(CheckFailed) as caught:  # nothing cancels here, and no advice may make it pass
+        numeric(r"e^{-100 y} = 0", where)
+    assert "scale" not in str(caught.value)
     scaled = numeric(r"r = 0", where, computed={"r": residue}, scale=1e6)
     assert "in code: 1e+06" in scaled.how
 

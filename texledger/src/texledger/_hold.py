@@ -86,7 +86,7 @@ class Trial:
                     raise CheckFailed(
                         f"{self.label}: draw {number}: {described(comparison.left)} is\n{_short(a)}\n"
                         f"{described(comparison.right)} is\n{_short(b)}\n"
-                        f"and '{comparison.sign}' does not hold between them.{self._hint(comparison, a, b)}"
+                        f"and '{comparison.sign}' does not hold between them.{self._hint(comparison, a, b, values)}"
                     )
                 if comparison.sign == "!=":
                     gap = relative_gap(values.of(comparison.left), values.of(comparison.right))
@@ -125,7 +125,8 @@ class Trial:
             raise LedgerError(_labelled(self.label, error)) from error
 
     @staticmethod
-    def _hint(comparison: Comparison, a: Any, b: Any) -> str:
+    def _hint(comparison: Comparison, a: Any, b: Any, values: Values) -> str:
+        """A remark on rounding, if the side that should be zero comes from code (a value of ``where`` may)."""
         test = comparison.test
         if comparison.sign != "=" or not hasattr(test, "tol"):
             return ""
@@ -133,7 +134,9 @@ class Trial:
             small = min(magnitude(a), magnitude(b)) == 0 and 0 < max(magnitude(a), magnitude(b)) < 1e-6
         except (TypeError, ValueError):
             return ""
-        if not small:
+        left = comparison.left if magnitude(a) else comparison.right
+        tree = left.what if left.read else None
+        if not small or (tree is not None and not (tree.op in {"sym", "call"} and tree.args[0] in values.env)):
             return ""
         return " If this is rounding left of terms that cancel inside code, say how large those terms are: scale=1."
 
