@@ -66,6 +66,7 @@ def value(tex: str, where: dict[str, Any], arithmetic: Any = None) -> Any:
         (r"\max\{1, x\} + \min(x, 1)", {"x": 4}, 5),
         (r"\max_x f(x) - x", {"f": lambda x: 2 * x, "x": Over([1, 2])}, 2),
         (r"x_1 + x_2 + \ldots + x_n", {"x": [1, 2, 4], "n": 3}, 7),
+        (r"9 - x_1 - x_2 - \ldots - x_n", {"x": [1, 2, 4], "n": 3}, 2),
         (r"x_1 x_2 \cdots x_n", {"x": [1, 2, 4], "n": 3}, 8),
         (r"a x + \ldots + a x^n", {"x": 2, "a": 1, "n": 3}, 14),
         (r"x_{t-1} + \ldots + x_{t-k}", {"x": [1, 2, 4], "t": 4, "k": 2}, 6),

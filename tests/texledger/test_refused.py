@@ -65,6 +65,8 @@ X = {"x": mp.mpf("0.3"), "y": mp.mpf(2), "n": mp.mpf(3), "f": mp.exp, "A": mp.ma
         (r"\mathbf{x} + x", "tell|Tell"),
         (r"\begin{pmatrix} 1 & \cdots & 2 \end{pmatrix}", "dots"),
         (r"x + y + \ldots", "dots"),
+        (r"x_1 + x_2 - \ldots + x_n", "dots"),
+        (r"x_1 - x_2 + \ldots - x_n", "dots"),
         (r"x_1 + x_3 + \ldots + y_n", "dots"),
         (r"\left(\begin{array}{c} n \\ x \end{array}\right)", "binom"),
         (r"\utter \nonsense{}", "understood"),

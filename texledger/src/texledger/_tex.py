@@ -727,6 +727,8 @@ class _Reader:
         node = self.expression()
         if self.peek() is not None:
             raise self.refuse("is not expected here")
+        if any(inner.op == "dots" for inner in nodes(node)):
+            raise self.refuse("comes after dots that stand for nothing definite, which")
         return node
 
     def peek(self, ahead: int = 0) -> str | None:
@@ -810,7 +812,7 @@ class _Reader:
             if terms and term is not DOTS:
                 term = self.join(terms, term)
             signs.append(sign)
-            terms.append(Node("neg", (term,)) if sign == "-" else term)
+            terms.append(Node("neg", (term,)) if sign == "-" and term is not DOTS else term)
             token = self.peek()
             operator = self.page.declared.get(token or "")
             if token in {"+", "-"}:
@@ -853,17 +855,19 @@ class _Reader:
         at = terms.index(DOTS)
         if terms.count(DOTS) > 1 or at == 0 or at + 1 >= len(terms):
             raise self.refuse("comes after dots that have no term on both sides, which")
-        last, start = terms[at + 1], at - 1
-        if "-" in signs[start : at + 2]:
+        start, sign = at - 1, signs[at - 1]
+        if {*signs[start : at + 2]} != {sign}:
             raise self.refuse("comes after dots between terms of different sign, which")
-        body, low, high = _pattern([terms[start]], last, self.page)
+        bare = [t.args[0] if sign == "-" and t.op == "neg" else t for t in terms]
+        body, low, high = _pattern([bare[start]], bare[at + 1], self.page)
         first = _integer(low)
         assert first is not None
-        while start and _put(body, first - 1) == terms[start - 1] and signs[start - 1] == "+":
+        while start and signs[start - 1] == sign and _as_names(_put(body, first - 1)) == _as_names(bare[start - 1]):
             start, first = start - 1, first - 1
-        node = Node(op, (body, "•", Node("num", (str(first),)), high))
         if first < 0:
             raise self.refuse("comes after dots that count from below zero, which")
+        node = Node(op, (body, "•", Node("num", (str(first),)), high))
+        node = Node("neg", (node,)) if sign == "-" else node
         return [*terms[:start], node, *terms[at + 2 :]]
 
     def term(self, operand: bool = False, argument: bool = False) -> Node:
