@@ -208,8 +208,8 @@ def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
     assert front is not None
     assert [strong.get_text() for strong in front.select("strong")] == [
         f"{len(checked)} of {len(checked)}",
-        f"{sum(entry.bound for entry in checked)}",
-        f"{sum(e.killed for e in checked)} of {sum(len(e.mutants) for e in checked)}",
+        f"{sum(entry.strength == 'both sides' for entry in checked)}",
+        f"{sum(e.killed for e in numbered)} of {sum(len(e.mutants) for e in numbered)}",
     ]
 
 

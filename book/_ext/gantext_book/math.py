@@ -29,6 +29,7 @@ from gantext_book.equations import book
 MARKS = {"definition": "≔", "refutation": "✗"}
 RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔⟺↔")
 TERMS = set("+-−±∓")
+BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
@@ -181,9 +182,9 @@ def _mark(self: HTML5Translator, label: str) -> str:
         return ""
     entry = stored.entry
     sign = MARKS.get(entry.kind, "✓")
-    strength = "bound" if entry.bound else "quoted"
+    strength = (entry.strength or "").replace(" ", "-")
     title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
-    kind = f"eq-mark {entry.kind} {strength}"
+    kind = f"eq-mark {entry.kind} {strength}".strip()
     return f'<a class="{kind}" href="#{stored.anchor}" title="{title}" aria-label="Check: {title}">{sign}</a>'
 
 
