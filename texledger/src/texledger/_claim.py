@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -187,6 +188,8 @@ class Sampled(Test):
         if is_matrix(a) or is_matrix(b):
             return False
         standard = self.standard.get(a, 0.0) or self.standard.get(b, 0.0)
+        if error:  # the other side is a mean over samples of its own
+            standard = math.hypot(standard, float(error))
         return bool(standard > 0 and magnitude(a - b) <= self.errors * standard)
 
 
@@ -306,9 +309,12 @@ def structural(error: Exception) -> str | None:
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
+    known += ("the complex number",)
     known += ("there is no entry", "out of range")
     if isinstance(error, Unreadable) and "has no value by itself" in says:
         return "has no value: a law or another declared thing stands where a number belongs"
+    if isinstance(error, Unreadable) and says.startswith("nothing in ") and " is random" in says:
+        return "has no value: nothing random is left in it"
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
     if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
