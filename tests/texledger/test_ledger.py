@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 import torch
 
-from texledger import MIME, CheckFailed, Derived, Draw, Entry, Law, Ledger, LedgerError, Superscript, normal
+from texledger import MIME, CheckFailed, Derived, Draw, Entry, Law, Ledger, LedgerError, Samples, Superscript, normal
 
 
 @pytest.fixture
@@ -86,6 +86,36 @@ class TestRightEquationsPass:
         assert entry.strength == "one side"
         assert entry.unread == why
         assert "not read" in repr(entry)
+
+    def test_statistical_with_two_sets_of_samples(self, ledger: Ledger) -> None:
+        """The mean over `Samples` differs from that of `samples=` by the errors of both."""
+
+        def where(draw: Draw) -> dict:
+            return {"x": Samples(draw.rng.normal(2, 1, 400).tolist()), "a": 2 + 0 * draw.real()}
+
+        many = lambda n, rng: rng.normal(2, 1, n)
+        entry = ledger.statistical("demo:mean", r"\mathbb{E}[x] = a", where, samples=many, n=100_000)
+        assert entry.strength == "both sides"
+        with pytest.raises(CheckFailed):
+            ledger.statistical("demo:off", r"\mathbb{E}[x + 1] = a", where, samples=many, n=100_000)
+
+    def test_a_function_of_laws(self, ledger: Ledger) -> None:
+        """A damaged copy may put a sign before a law: it has no value then, which is no failure of the check."""
+
+        def where(draw: Draw) -> dict:
+            a = draw.real(1, 2)
+            return {"W": lambda p, q: abs(p.atoms[0] - q.atoms[0]), "p": Law([0], [1]), "q": Law([a], [1]), "a": a}
+
+        entry = ledger.numeric("demo:distance", "W(p, q) = a", where)
+        assert "a law" in entry.ill_formed["W of −(p)"]
+
+    def test_a_probability_whose_damaged_copies_have_no_event(self, ledger: Ledger) -> None:
+        """Without x nothing is random, and a complex number has no order: such copies have no value."""
+        fair = Law.uniform([1, 2, 3, 4])
+        where = lambda draw: {"x": fair, "n": draw.turn(4, 9), "b": draw.turn(2, 3), "a": draw.integer(5, 9)}
+        entry = ledger.numeric("demo:event", r"\Pr(x + a \le \sqrt{n} + a) = \frac{b}{4}", where)
+        assert "nothing random" in entry.ill_formed["without x"]
+        assert "complex" in entry.ill_formed["sqrt of −(n)"]
 
     def test_implementation(self, ledger: Ledger) -> None:
         tex = r"\exp A = \sum_{k=0}^{\infty} \frac{A^k}{k!}"
