@@ -28,6 +28,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         pages,
         stored,
         theme,
+        wheels,
     )
 
     stored.connect(app)
