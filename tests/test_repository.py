@@ -201,3 +201,13 @@ def test_docstrings_name_equations_that_exist() -> None:
         named |= set(re.findall(rf"`((?:{stems}):[a-z0-9-]+)`", file.read_text(encoding="utf-8")))
     assert named
     assert not named - written
+
+
+def test_benchmarks_name_tests_that_exist() -> None:
+    named = {
+        (file.name, path)
+        for file in (ROOT / "benchmarks").glob("*.py")
+        for path in re.findall(r'"(tests/[\w/]+\.py)"', file.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert [item for item in sorted(named) if not (ROOT / item[1]).exists()] == []
