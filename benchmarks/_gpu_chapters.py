@@ -285,9 +285,6 @@ class Budget:
         if isinstance(value, int) and value > most:
             self.cuts += 1
             return most
-        if isinstance(value, (tuple, range)) and len(value) > most:
-            self.cuts += 1
-            return value[:most]
         return value
 
     def cut(self, things: Iterable[Any]) -> Iterator[Any]:
@@ -377,12 +374,25 @@ def prepare(cell: Cell, file: str) -> tuple[types.CodeType, set[str], set[str]]:
     return compile(tree, file, "exec"), reads, makes
 
 
+def needed(all_cells: Sequence[Cell], wanted: re.Pattern[str]) -> list[Cell]:
+    """The cells that match, with those before them that make the names they read."""
+    kept: list[Cell] = []
+    names: set[str] = set()
+    for cell in reversed(all_cells):
+        reads, makes = used(ast.parse(cell.source))
+        if wanted.search(cell.source) or makes & names:
+            kept.append(cell)
+            names |= reads
+    return kept[::-1]
+
+
 def run(
     path: Path,
     tell: Callable[[Record], None],
     left: Callable[[], float],
     absent: Sequence[str] = (),
     scope: Mapping[str, Any] | None = None,
+    only: re.Pattern[str] | None = None,
 ) -> Record:
     """Run a chapter's cells.
 
@@ -390,7 +400,7 @@ def run(
         path: its MyST source. tell: gets a record of each cell that raises, as it does.
         left: seconds that are left; beyond, the remaining cells are counted, not run.
         absent: modules for which there are stand-ins.
-        scope: names to begin with, for a test.
+        scope: names to begin with, for a test. only: run the cells that match, and those that make what they need.
     Returns:
         Counts of cells run, assertions cut, and what was left out; `failed` is a list of "file:line: what".
     """
@@ -400,6 +410,8 @@ def run(
     found: Record = {"cells": 0, "run": 0, "cut": [], "failed": [], "follows": [], "left out": [], "stand-ins": []}
     name = f"notebooks/{path.name}" if path.parent.name == "notebooks" else path.name
     all_cells = cells(path.read_text(encoding="utf-8"))
+    if only:
+        all_cells = needed(all_cells, only)
     found["cells"] = len(all_cells)
     module = types.ModuleType("__main__")  # functions find their globals, pickles and dataclasses their module
     space: dict[str, Any] = module.__dict__
