@@ -186,7 +186,8 @@ class Bench:
 
         import torch
 
-        torch.compiler.reset()
+        if "torch._dynamo" in sys.modules:  # else there is nothing compiled, and a second of imports to find that out
+            torch.compiler.reset()
         gc.collect()
         if self.gpu:
             torch.cuda.empty_cache()

@@ -20,6 +20,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 CUDA, META, CPU = torch.device("cuda:0"), torch.device("meta"), torch.device("cpu")
 aten = torch.ops.aten
+_C: Any = torch._C
+# What of PyTorch's inside is used here; where a version lacks it, there is nothing to pretend with.
+POSSIBLE = all(
+    hasattr(owner, name)
+    for owner, name in (
+        (getattr(_C, "_nn", None), "_parse_to"),
+        (getattr(_C, "_functorch", None), "maybe_current_level"),
+        (torch.Generator(), "_cdata"),
+        (torch.Tensor, "_make_wrapper_subclass"),
+    )
+)
 _CROSSING = {aten.copy_.default, aten._to_copy.default}  # what may have two devices
 _INDEXED = {  # whose indices may be on the CPU
     aten.index.Tensor,
@@ -31,12 +42,12 @@ _INDEXED = {  # whose indices may be on the CPU
 
 
 class Pretended(Tensor):
-    """A tensor on the GPU that is not there; `inner` has its numbers.
+    """A tensor on the GPU that is not there; `numbers` has them.
 
     To PyTorch's C++ it lies on "meta", the one device besides the CPU for which every build has what it needs.
     """
 
-    inner: Tensor
+    numbers: Tensor
     device = property(lambda self: CUDA)  # pyright: ignore[reportAssignmentType]
     is_cuda = property(lambda self: True)  # pyright: ignore[reportAssignmentType]
     is_meta = property(lambda self: False)  # pyright: ignore[reportAssignmentType]
@@ -54,43 +65,37 @@ class Pretended(Tensor):
             device=META,
             requires_grad=False,
         )
-        made.inner = inner
+        made.numbers = inner
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = _C._disabled_torch_function_impl
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return perform(func, args, kwargs or {})
 
     def __repr__(self, **_: object) -> str:
-        return f"{self.inner!r} on cuda:0"
+        return f"{self.numbers!r} on cuda:0"
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
-        device, dtype, _, memory_format = torch._C._nn._parse_to(
-            *args, **{k: v for k, v in kwargs.items() if k != "copy"}
-        )
-        stays = device is None or device.type == "cuda"
-        if stays and dtype in (None, self.dtype) and memory_format is None and not kwargs.get("copy"):
+        copy = kwargs.pop("copy", False)
+        device, dtype, _, layout = _C._nn._parse_to(*args, **kwargs)
+        if device is not None and device.type != "cuda":
+            return super().to(*args, copy=copy, **kwargs)
+        if dtype in (None, self.dtype) and layout is None and not copy:
             return self
-        if not stays:
-            return super().to(*args, **kwargs)
-        return super().to(
-            dtype or self.dtype, copy=kwargs.get("copy", False), memory_format=memory_format or torch.preserve_format
-        )
+        return super().to(dtype or self.dtype, copy=copy, memory_format=layout or torch.preserve_format)
 
     def cuda(self, *args: object, **kwargs: object) -> Any:
         return self
 
     def tolist(self) -> Any:
-        return self.detach().inner.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        return self.detach().numbers.tolist()  # pyright: ignore[reportAttributeAccessIssue]
 
     def numpy(self, *, force: bool = False) -> Any:
         if force:
             return self.detach().cpu().numpy()
-        raise TypeError(
-            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
-        )
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy it to host memory.")
 
     def __array__(self, *args: object, **kwargs: object) -> Any:
         return self.numpy()
@@ -107,7 +112,7 @@ class Pretended(Tensor):
         return copy
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.__reduce_ex__(protocol)
+        return self.numbers.__reduce_ex__(protocol)
 
 
 class Mode(TorchDispatchMode):
@@ -133,10 +138,10 @@ class Functions(TorchFunctionMode):
             args = (args[0], *map(named, args[1:]))
         if func is Tensor.cuda:
             func, args, kwargs = Tensor.to, (args[0], CUDA), {}
-        if func in (torch.device, torch._C._nn._parse_to):
+        if func in (torch.device, _C._nn._parse_to):
             return func(*args, **kwargs)
         meant = any(str(t) == "meta" for t in (*args, *kwargs.values()) if isinstance(t, (str, torch.device)))
-        meant = meant and torch._C._functorch.maybe_current_level() is None  # a wrapper of vmap says what C++ sees
+        meant = meant and _C._functorch.maybe_current_level() is None  # a wrapper of vmap says what C++ sees
         Functions.meta += meant
         try:
             return func(*map(swap, args), **{key: swap(value) for key, value in kwargs.items()})
@@ -170,7 +175,7 @@ def perform(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if generator is not None and (generator._cdata in _generators) != on_gpu:
         found, wanted = ("cpu", "cuda") if on_gpu else ("cuda", "cpu")
         raise RuntimeError(f"Expected a '{wanted}' device type for generator but found '{found}'")
-    inner_args, inner_kwargs = tree_map_only(Pretended, lambda t: t.inner, (args, kwargs))
+    inner_args, inner_kwargs = tree_map_only(Pretended, lambda t: t.numbers, (args, kwargs))
     if target is not None:
         inner_kwargs["device"] = CPU
         inner_kwargs.pop("pin_memory", None)
@@ -179,7 +184,7 @@ def perform(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*inner_args, **inner_kwargs)
         return out.clone() if out is inner_args[0] else out
     out = func(*inner_args, **inner_kwargs)
-    if func is aten.copy_.default and not there[0]:
+    if func is aten.copy_.default and args and not isinstance(args[0], Pretended):
         return args[0]
     if not on_gpu:
         return out
@@ -210,7 +215,7 @@ def gpu() -> Iterator[None]:
 
     plain = torch.Generator
 
-    class There(plain):  # pyright: ignore[reportGeneralTypeIssues]
+    class There(plain):
         device = property(lambda self: CUDA)  # pyright: ignore[reportAssignmentType]
 
     class Either(type):
@@ -221,7 +226,7 @@ def gpu() -> Iterator[None]:
         def __new__(cls, device: Any = "cpu") -> Any:
             if torch.device(device).type != "cuda":
                 return plain(device)
-            made = There(device="cpu")
+            made: Any = There(device="cpu")
             _generators[made._cdata] = made
             return made
 
