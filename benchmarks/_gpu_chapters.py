@@ -8,6 +8,7 @@ that its cell makes, and the cells that use them: an assertion on tainted names 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
 import functools
 import importlib
@@ -205,6 +206,21 @@ def stand_ins(absent: Sequence[str]) -> dict[str, types.ModuleType]:
     return modules
 
 
+@contextlib.contextmanager
+def instead(modules: Mapping[str, types.ModuleType]) -> Iterator[None]:
+    """These in place of what is installed; what is imported meanwhile stays, for it must not be imported twice."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+
+
 class Guard:
     """What of the machine a chapter must not need here: the network. Data and weights get a stand-in of their form."""
 
@@ -263,7 +279,7 @@ class Guard:
         yield mock.patch("sklearn.datasets.fetch_20newsgroups", self.newsgroups)
         datasets = types.ModuleType("datasets")
         datasets.__dict__["load_dataset"] = self.dataset
-        yield mock.patch.dict(sys.modules, {"datasets": datasets})
+        yield instead({"datasets": datasets})
         if importlib.util.find_spec("transformers"):
             import transformers
 
@@ -404,8 +420,6 @@ def run(
     Returns:
         Counts of cells run, assertions cut, and what was left out; `failed` is a list of "file:line: what".
     """
-    from contextlib import ExitStack
-
     budget, guard = Budget(), Guard()
     found: Record = {"cells": 0, "run": 0, "cut": [], "failed": [], "follows": [], "left out": [], "stand-ins": []}
     name = f"notebooks/{path.name}" if path.parent.name == "notebooks" else path.name
@@ -417,9 +431,8 @@ def run(
     space: dict[str, Any] = module.__dict__
     space |= {"__few__": budget.few, "__cut__": budget.cut, **(scope or {})}
     lost: set[str] = set()
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(sys.modules, stand_ins(absent)))
-        stack.enter_context(mock.patch.dict(sys.modules, {"__main__": module}))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(instead({**stand_ins(absent), "__main__": module}))
         for patch in (*guard.patches(), *budget.patches(), mock.patch("texledger.Ledger", Unchecked)):
             stack.enter_context(patch)
         if "matplotlib" not in absent:

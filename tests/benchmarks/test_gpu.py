@@ -289,7 +289,7 @@ def test_a_png_holds_the_images() -> None:
     images = torch.linspace(-1, 1, 3 * 4 * 5).reshape(3, 4, 5)
     with Image.open(io.BytesIO(png(images, 2, scale=3))) as picture:
         assert picture.size == (2 * 7 * 3, 2 * 6 * 3)
-        pixels = torch.tensor(list(picture.getdata())).reshape(2 * 6 * 3, 2 * 7 * 3)[1::3, 1::3]
+        pixels = torch.tensor(list(picture.tobytes())).reshape(2 * 6 * 3, 2 * 7 * 3)[1::3, 1::3]
     assert torch.equal(pixels[1:5, 1:6], ((images[0] + 1) * 127.5).round().long())
     assert torch.equal(pixels[7:11, 1:6], ((images[2] + 1) * 127.5).round().long())
 
