@@ -474,8 +474,7 @@ def run(
                 tell({"line": line, "kind": kind, "error": f"assertion {message}"})
             if error is not None:
                 line = where(error, name, cell.line)
-                missing_name = isinstance(error, NameError) and error.name in lost
-                kind = "left out" if isinstance(error, NotHere) else "follows" if missing_name else "failed"
+                kind = "left out" if isinstance(error, NotHere) else "follows" if reads & lost else "failed"
                 lost |= makes
                 found[kind].append(f"{name}:{line}: {type(error).__name__}: {short(str(error))}")
                 trace = "".join(traceback.format_exception(error, limit=-6))

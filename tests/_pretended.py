@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -140,6 +141,8 @@ class Functions(TorchFunctionMode):
             func, args, kwargs = Tensor.to, (args[0], CUDA), {}
         if func in (torch.device, _C._nn._parse_to):
             return func(*args, **kwargs)
+        if func in (torch.tensor, torch.as_tensor) and any(map(wanted, kwargs.values())):
+            return func(*args, **{**kwargs, "device": CPU}).to(CUDA)  # no mode sees what they do inside
         meant = any(str(t) == "meta" for t in (*args, *kwargs.values()) if isinstance(t, (str, torch.device)))
         meant = meant and _C._functorch.maybe_current_level() is None  # a wrapper of vmap says what C++ sees
         Functions.meta += meant
@@ -230,6 +233,17 @@ def gpu() -> Iterator[None]:
             _generators[made._cdata] = made
             return made
 
+    submit = ThreadPoolExecutor.submit
+
+    def within(self: Any, call: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """A thread has modes of its own."""
+
+        def run() -> Any:
+            with Mode(), Functions():
+                return call(*args, **kwargs)
+
+        return submit(self, run)
+
     nothing = lambda *args, **kwargs: None
     told = {
         "is_available": lambda: True,
@@ -254,6 +268,7 @@ def gpu() -> Iterator[None]:
         for name, value in told.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
+        stack.enter_context(mock.patch.object(ThreadPoolExecutor, "submit", within))
         stack.enter_context(mock.patch.dict("os.environ", {"GANTEXT_BACKEND": "reference"}))
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, swapped)

@@ -203,8 +203,8 @@ def test_an_interrupt_leaves_whole_files_and_no_process(how: signal.Signals, lis
     env = {**env, "SLEEP": "99"}
     text = script.read_text().replace("tiny=1.5", "tiny=90")
     script.write_text(text)
-    log = (tmp_path / "log").open("w")
-    run = subprocess.Popen(command(script, out, "--only", "first,fourth,last"), env=env, stdout=log, stderr=log)
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(command(script, out, "--only", "first,fourth,last"), env=env, stdout=log, stderr=log)
     began = time.monotonic()
     while not (out / "c-peers.json").exists() and time.monotonic() - began < 100 and run.poll() is None:
         time.sleep(0.1)
