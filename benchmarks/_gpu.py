@@ -43,6 +43,7 @@ PRELOADED = ["torch", "numpy", "scipy.optimize", "sympy", "mpmath"]  # once, bef
 # What an item, or a rerun, may end with. Those of DONE are not run again in the same folder.
 PASSES, FAILS, MET, NOT_MET, MEASURED = "passes", "fails", "met", "not met", "measured"
 LEFT_OUT, RAISED, TIMED_OUT, CRASHED, NOT_REACHED = "left out", "raised", "timed out", "crashed", "not reached"
+RESERVED = 0.3  # of the minutes, for the items that are apart: none is left unseen because others were slow
 DONE = (PASSES, FAILS, MET, NOT_MET, MEASURED)
 VERDICTS = (*DONE, LEFT_OUT, RAISED, TIMED_OUT, CRASHED, NOT_REACHED)
 BAD = (FAILS, RAISED, TIMED_OUT, CRASHED)
@@ -73,7 +74,7 @@ def item(
     title: str,
     *,
     seconds: float,
-    tiny: float = 20.0,
+    tiny: float = 90.0,
     needs: Sequence[str] = (),
     gpu: bool = False,
     apart: bool = False,
@@ -483,8 +484,15 @@ class Run:
     def go(self) -> None:
         self.prepare()
         queue = [each for each in self.items if not self.settled(each)]
-        while queue:
+        put_off: list[Item] = []
+        while queue or put_off:
+            if not any(each.apart for each in queue):  # what was put off comes right behind those that are apart
+                queue, put_off = put_off + queue, []
             first = queue[0]
+            spare = self.end - time.monotonic() - RESERVED * 60 * self.given.minutes
+            if not first.apart and any(each.apart for each in queue) and spare < 0.5 * self.budget(first):
+                put_off.append(queue.pop(0))
+                continue
             together = [first]
             if first.apart:  # with its neighbours that are apart as well
                 together = list(itertools.takewhile(lambda each: each.apart, queue))
@@ -507,10 +515,13 @@ class Run:
             return True
         return False
 
+    def budget(self, each: Item) -> float:
+        return each.tiny if self.tiny else each.seconds
+
     def one(self, each: Item, child: Child | None) -> Child | None:
         """Run an item in the child; None where the child is lost."""
-        budget = min(each.tiny if self.tiny else each.seconds, self.end - time.monotonic())
-        if budget < 0.15 * (each.tiny if self.tiny else each.seconds):
+        budget = min(self.budget(each), self.end - time.monotonic())
+        if budget < 0.15 * self.budget(each):
             self.finish(each, blank(each, NOT_REACHED, "the minutes were over"))
             return child
         child = child or self.start()

@@ -473,3 +473,36 @@ def test_no_chapter_mixes_devices_where_it_trains(chapter: str, cells: str) -> N
     assert found["run"] > 3 and found["cuts"] > 0
     mixed = [record for record in told if "device" in record["error"]]
     assert not mixed, mixed[0]["error"]
+
+
+def test_slow_items_leave_time_for_those_that_are_apart(tmp_path: Path) -> None:
+    """What would eat the reserve is put off until they are done."""
+    script = tmp_path / "listed.py"
+    script.write_text(
+        textwrap.dedent(
+            '''
+            """Two."""
+            import sys
+            from _gpu import item, main
+
+            @item("a", "large", seconds=1, tiny=3000)
+            def large(bench):
+                bench.fact("order", bench.left)
+
+            @item("d", "beside", seconds=1, tiny=20, apart=True)
+            def beside(bench):
+                bench.check("seen", True)
+
+            if __name__ == "__main__":
+                sys.exit(main(__file__))
+            '''
+        )
+    )
+    given = command(script, tmp_path / "out", "--minutes", "10")
+    ran = subprocess.run(given, env=environment(), capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.index("beside:") < ran.stderr.index("large"), ran.stderr
+    assert {name: record["verdict"] for name, record in records(tmp_path / "out").items()} == {
+        "large": "measured",
+        "beside": "passes",
+    }
