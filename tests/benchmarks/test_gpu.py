@@ -215,12 +215,10 @@ def test_an_interrupt_leaves_whole_files_and_no_process(how: signal.Signals, lis
     assert found["first"]["verdict"] == "measured" and found["fourth"]["claims"] and "last" not in found
     if how == signal.SIGINT:
         assert "measures" in (tmp_path / "log").read_text().split("interrupted")[1], "no table at the end"
-    for _ in range(100):
-        left = [p for p in processes() if str(tmp_path) in p]
-        if not left:
-            return
+    until = time.monotonic() + 10
+    while (left := [words for words in processes() if str(tmp_path) in words]) and time.monotonic() < until:
         time.sleep(0.1)
-    pytest.fail(f"still running: {left}")
+    assert not left, f"still running: {left}"
 
 
 def processes() -> list[str]:
