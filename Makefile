@@ -4,16 +4,21 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(firstword $(foreach p,chromium chromium-browser google-chrome,$(shell command -v $(p))))
 export PYTHONPATH := book/_ext
-.PHONY: book test notebooks bench compare gpu lint lock browser clean
+.PHONY: book test measure notebooks bench compare gpu lint lock browser clean
 .DEFAULT_GOAL := book
 
 # The HTML, warnings as errors, into _build/html. Nothing is executed: outputs come from the stored notebooks.
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
 
-# The package, its doctests, the notebooks (nbval) and the built site in Chromium.
+# The packages, their doctests, the notebooks (nbval) and the built site in Chromium, on every core; a notebook or a
+# file of tests stays together.
 test: $(READY) browser
-	$(BIN)/python -m pytest --nbval
+	$(BIN)/python -m pytest --nbval --numprocesses auto --dist loadscope
+
+# What each built page weighs, and what does not fit on a phone.
+measure: book
+	$(BIN)/python -m gantext_book.measure
 
 # Regenerate NAME.py and NAME.ipynb from NAME.md; execute what changed.
 notebooks: $(READY)

@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 import gantext
+from gantext._files import whole
 from gantext.gan.metrics import half_width
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,8 +164,8 @@ def sweep(keep: Callable[..., None], runs: Sequence[tuple[Any, ...]], path: Call
 
 def store(file: Path, kept: dict[str, Any]) -> None:
     """Keep a run; an interrupted call leaves no file."""
-    torch.save(kept, file.with_suffix(".tmp"))
-    file.with_suffix(".tmp").replace(file)  # atomic
+    with whole(file) as draft:
+        torch.save(kept, draft)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -186,7 +187,6 @@ def write_json(name: str, result: Mapping[str, Any]) -> Path:
     """Write `benchmarks/results/NAME.json`; an interrupted run leaves the old file whole."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    draft = path.with_suffix(".json.tmp")
-    draft.write_text(json.dumps(rounded(dict(result)), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)  # atomic
+    with whole(path) as draft:
+        draft.write_text(json.dumps(rounded(dict(result)), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path

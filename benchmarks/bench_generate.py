@@ -85,7 +85,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    rounds, place, record = begin(__doc__, "tests/test_generate.py", "transformers")
+    rounds, place, record = begin(__doc__, "tests/seq2seq/test_decoding.py", "transformers")
     rows = [compare(*size, place, rounds) for size in tqdm(SIZES, file=sys.stderr)]
     result = {
         "schema": 1,

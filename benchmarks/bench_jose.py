@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from gantext import docstrings
 from gantext.kernels import sphere_cpu
+from gantext.kernels.sphere import MODES, Mode
 from gantext.sphere import training
-from gantext.sphere.geometry import MODES, Mode
 from gantext.sphere.jose import JoSE
 from gantext.sphere.vocabulary import Tokens, plan, read
 
@@ -95,7 +95,7 @@ def ours(
             return seconds, 0, share, state.history["loss"][-1]
         pieces = plan(tokens, 1)[0]  # tuples of an epoch, from one more
         alone = training.Lanes(state, 1).of(0)
-        tuples, *_ = training._sequential(state, tokens, chances, settings, alone, pieces, (0.0, 0.0), np.uint64(1))
+        tuples, *_ = training.sequential(state, tokens, chances, settings, alone, pieces, (0.0, 0.0), np.uint64(1))
         return seconds, tuples * EPOCHS, share, state.history["loss"][-1]
 
     return run

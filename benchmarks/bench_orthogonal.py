@@ -127,7 +127,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    rounds, place, record = begin(__doc__, "tests/test_orthogonal.py")
+    rounds, place, record = begin(__doc__, "tests/gan/test_cascades.py")
     rows: list[Row] = []
     for N, d, K in tqdm(SIZES, desc="cascade", file=sys.stderr):
         for orthogonal in (False, True):

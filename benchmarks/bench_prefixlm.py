@@ -155,7 +155,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    rounds, place, record = begin(__doc__, "tests/test_prefixlm.py")
+    rounds, place, record = begin(__doc__, "tests/seq2seq/test_prefixlm.py")
     rows: list[Row] = []
     for size in tqdm(ONE, desc="one prefix", file=sys.stderr):
         rows += one_prefix(*size, place, rounds)

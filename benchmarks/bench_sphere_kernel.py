@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from tqdm import tqdm
 
-from gantext.kernels.sphere import batch_update, batch_update_ref
+from gantext.kernels.sphere import Batch, batch_update, batch_update_ref
 
 sys.path.insert(0, str(ROOT / "tests"))
 from _compare import relative_error  # the measure of error is the tests' own
@@ -58,12 +58,12 @@ def measure(words: int, p: int, n: int, place: torch.device, rounds: int) -> Row
     tables, indices = draw(words, p, n, place)
     compiled = torch.compile(dense)
     calls = {
-        "ours": lambda T, rate: batch_update(T[0], T[1], T[2], *indices, rate=rate, backend="triton"),
+        "ours": lambda T, rate: batch_update(Batch(T[0], T[1], T[2], *indices), rate=rate, backend="triton"),
         PLAIN: lambda T, rate: dense(T, indices, rate),
         COMPILED: lambda T, rate: compiled(T, indices, rate),
     }
     exact = [t.double() for t in tables]
-    batch_update_ref(exact[0], exact[1], exact[2], *indices, rate=0.04)
+    batch_update_ref(Batch(exact[0], exact[1], exact[2], *indices), rate=0.04)
     errors = {}
     for name, call in calls.items():
         copies = [t.clone() for t in tables]

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
+from gantext._files import whole
 from gantext.gan import laws, methods, metrics, networks, training
 from gantext.gan.cascades import CascadeHead, cascade_directions
 from gantext.gan.objectives import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
@@ -237,9 +238,8 @@ def keep(setting: str, head: str, block: int, steps: int = STEPS) -> None:
                     if name == "last" and setting != "conditional hinge":
                         one["critic"] = look(setting, cast(Any, run.critic).single(k), x[:, k])
     file = path(setting, head, block)
-    draft = file.with_suffix(".tmp")
-    draft.write_text(json.dumps({"seconds": time.process_time() - begin, "runs": runs}), encoding="utf-8")
-    draft.replace(file)
+    with whole(file) as draft:
+        draft.write_text(json.dumps({"seconds": time.process_time() - begin, "runs": runs}), encoding="utf-8")
 
 
 def sweep() -> None:

@@ -48,17 +48,6 @@ def fair(p: Tensor, alive: Tensor) -> Tensor:
     return decoding.squares(p, alive) * (n + 1) / n
 
 
-def answered(p: Tensor, alive: Tensor) -> Tensor:
-    """The same, but a question some passage can answer is not left empty: no separator in the first step.
-
-    With several beams the first step, and it alone, asks with one: K = 1.
-    """
-    votes = fair(p, alive)
-    if p.shape[2] == 1:
-        votes[..., everything()[2].sep_token_id] = 0
-    return votes
-
-
 DECODING: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no span constraint": {"spans": False},
@@ -68,7 +57,7 @@ DECODING: dict[str, dict[str, Any]] = {
     "beams 3": {"beams": 3},
     "beams 3, mean vote": {"beams": 3, "vote": decoding.mean},
     "beams 3, no length penalty": {"beams": 3, "vote": fair},
-    "beams 3, no length penalty, no empty answer": {"beams": 3, "vote": answered},
+    "beams 3, no length penalty, no empty answer": {"beams": 3, "vote": fair, "min_tokens": 1},
 }
 
 
@@ -106,7 +95,9 @@ def keep(method: str, seed: int) -> None:
         progress=False,
     )
     seconds = time.process_time() - begin
-    _common.store(path(method, seed), {"state": model.state_dict(), "losses": losses, "seconds": seconds})
+    where = {name: _common.environment()[name] for name in ("date", "device")}
+    kept = {"state": model.state_dict(), "losses": losses, "seconds": seconds, "where": where}
+    _common.store(path(method, seed), kept)
 
 
 def judged(method: str, seed: int) -> dict[str, Any]:
@@ -130,7 +121,7 @@ def judged(method: str, seed: int) -> dict[str, Any]:
             votes = [alive for r in read for alive in r.alive]
             scores[name]["decided"] = statistics.fmean(a == b for a, b in zip(holds, votes, strict=True))
     curve = [statistics.fmean(kept["losses"][k : k + 10]) for k in range(0, STEPS, 10)]
-    return {"method": method, "seed": seed, "steps": STEPS, "decoding": scores, "curve": curve}
+    return {"method": method, "seed": seed, "steps": STEPS, **kept["where"], "decoding": scores, "curve": curve}
 
 
 def baselines() -> dict[str, dict[str, float]]:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def check_number(name: str, argument: str, value: float, low: float, *, included: bool = False) -> None:
-    """TypeError unless a number, ValueError unless finite and beyond `low`."""
+def check_number(name: str, argument: str, value: float, low: float, *, included: bool = False) -> float:
+    """The value as Python's own int or float; TypeError unless a number, ValueError unless finite and beyond `low`.
+
+    What counts as a number registers itself with `numbers.Real`: NumPy's scalars do, bool is refused all the same.
+    """
     rule = f"must be a finite number {'>=' if included else '>'} {low}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
+    value = int(value) if isinstance(value, int | numbers.Integral) else float(value)
     if not math.isfinite(value) or value < low or (value == low and not included):
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
+    return value
 
 
-def check_count(name: str, argument: str, value: int, least: int = 1) -> None:
-    """TypeError unless an int, ValueError below `least`."""
+def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
+    """The value as Python's own int, NumPy's among others; TypeError unless an integer, ValueError below `least`."""
     rule = f"must be an int >= {least}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
     if value < least:
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
+    return int(value)
 
 
 def floating(name: str, argument: str, t: Tensor) -> Tensor:
@@ -62,7 +70,6 @@ def wide(t: Tensor) -> Tensor:
     return t.float() if t.dtype.itemsize < 4 else t
 
 
-@torch.compiler.assume_constant_result  # a read of global switches: evaluated once when a graph is traced
 def rounds_products(device: str, index: int | None) -> bool:
     """Whether float32 matrix products on this device are rounded to TF32 or bfloat16."""
     # Computing in float64 instead of switching the switch off for a moment: other threads do not see a changed switch,
@@ -75,8 +82,120 @@ def rounds_products(device: str, index: int | None) -> bool:
     return False
 
 
+# A read of global switches, evaluated once when a graph is traced. `torch.compiler.assume_constant_result` sets this
+# mark on a function, having imported the whole compiler and SymPy. A release that knew another mark would break the
+# graph here, or refuse `fullgraph=True`, as a test would; no result would change.
+rounds_products._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """A context without autocast on such a device."""
+    """A context without autocast on such a device, for one pass: what is differentiated goes through `product`."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def product(A: Tensor, B: Tensor) -> Tensor:
+    """A @ B of (..., n, k) and (..., k, m), in the dtype of both, in this pass and in every derivative's.
+
+    Autocast acts where a pass runs: a plain product, formed without it, is differentiated in bfloat16 when `backward`
+    is called within it.
+    """
+    if not torch.is_grad_enabled():
+        with no_autocast(A.device):
+            return A @ B
+    if torch.compiler.is_compiling():  # which takes neither a forward derivative nor one tensor twice
+        return _Product.apply(A, B.view_as(B) if B is A else B)
+    return _DifferentiableProduct.apply(A, B)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(A: Tensor, B: Tensor) -> Tensor:
+        with no_autocast(A.device):
+            return A @ B
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        A, B = ctx.saved_tensors
+        left = product(G, B.mH).sum_to_size(A.shape) if ctx.needs_input_grad[0] else None
+        right = product(A.mH, G).sum_to_size(B.shape) if ctx.needs_input_grad[1] else None
+        return left, right
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Tensor, int]:
+        rank = max(t.dim() - (d is not None) for t, d in zip(args, in_dims, strict=True))
+        A, B = (  # the mapped dimension first, before the batch of either
+            t if d is None else t.movedim(d, 0)[(slice(None), *(None,) * (rank + 1 - t.dim()))]
+            for t, d in zip(args, in_dims, strict=True)
+        )
+        return product(A, B), 0
+
+
+class _DifferentiableProduct(_Product):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, a: Tensor | None, b: Tensor | None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        A, B = ctx.saved_tensors
+        parts = [product(X, Y) for X, Y in ((a, B), (A, b)) if X is not None and Y is not None]
+        return sum(parts[1:], parts[0]) if parts else None
+
+
+def solve_unit(L: Tensor, B: Tensor, upper: bool = False) -> Tensor:
+    """X of L X = B with the unit triangle of L, whose other entries are not read; autocast-free as `product`."""
+    if not torch.is_grad_enabled():
+        return torch.linalg.solve_triangular(L, B, upper=upper, unitriangular=True)
+    return (_SolveUnit if torch.compiler.is_compiling() else _DifferentiableSolveUnit).apply(L, B, upper)
+
+
+def _strict(X: Tensor, upper: bool) -> Tensor:
+    return X.triu(1) if upper else X.tril(-1)
+
+
+class _SolveUnit(torch.autograd.Function):
+    @staticmethod
+    def forward(L: Tensor, B: Tensor, upper: bool) -> Tensor:
+        return torch.linalg.solve_triangular(L, B, upper=upper, unitriangular=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.upper = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        L, X = ctx.saved_tensors
+        right = solve_unit(L.mH, G, not ctx.upper)
+        return -_strict(product(right, X.mH), ctx.upper), right, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        L, B = (
+            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
+            for t, d in zip(args[:2], in_dims[:2], strict=True)
+        )
+        return solve_unit(L, B, args[2]), 0
+
+
+class _DifferentiableSolveUnit(_SolveUnit):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+        ctx.upper = inputs[2]
+
+    @staticmethod
+    def jvp(ctx: Any, l: Tensor | None, b: Tensor | None, _: None) -> Tensor | None:  # noqa: E741  # pyright: ignore[reportIncompatibleMethodOverride]
+        L, X = ctx.saved_tensors
+        moved = None if l is None else product(_strict(l, ctx.upper), X)
+        if moved is None:
+            return None if b is None else solve_unit(L, b, ctx.upper)
+        return solve_unit(L, -moved if b is None else b - moved, ctx.upper)

@@ -1,17 +1,20 @@
-"""What training runs share: Accelerate without its warning, averaged gradients, whole files, resumption."""
+"""What training runs share: Accelerate without its warning, averaged gradients, resumption."""
 
 from __future__ import annotations
 
+import numbers
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from gantext._files import whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,28 +42,39 @@ def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
             g.copy_(part.view_as(g))
 
 
-def layout(network: nn.Module) -> dict[str, Any]:
-    """What must agree for a checkpoint to fit: names, shapes, and what is trained."""
-    return {name: (tuple(t.shape), t.requires_grad) for name, t in network.state_dict(keep_vars=True).items()}
+def layout(network: nn.Module) -> list[Any]:
+    """What must agree for a checkpoint to fit: the layers, and names, shapes, dtypes, and what is trained."""
+    state = network.state_dict(keep_vars=True).items()
+    return [plain(repr(network)), {name: (tuple(t.shape), str(t.dtype), t.requires_grad) for name, t in state}]
 
 
-@contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A draft beside the file, which takes its place when it is complete."""
-    path = Path(path)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield draft
-        draft.replace(path)  # atomic
-    finally:
-        draft.unlink(missing_ok=True)
+def plain(value: object) -> Any:
+    """The value as Python's own numbers, texts, lists; of all else its repr, without the address in memory."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Tensor):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", value if isinstance(value, str) else repr(value))
+
+
+def settings(optimizer: Optimizer) -> list[Any]:
+    """The optimizer's class, and of each group its settings and the shapes that it trains."""
+    found: list[Any] = [f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"]
+    for group in optimizer.param_groups:
+        numbers = {name: plain(value) for name, value in group.items() if name != "params"}
+        found.append([numbers, [tuple(p.shape) for p in group["params"]]])
+    return found
 
 
 class Checkpoint:
     """A run's file, replaced as a whole, and refused where the recipe is another.
 
-    `parts` have a state: networks, optimizers, the accelerator's gradient scaler. `recipe` is what must agree. Without
-    a path nothing is read or written.
+    `parts` have a state: networks, optimizers, the accelerator's gradient scaler. `recipe` is what must agree, beside
+    the settings of the optimizers. Without a path nothing is read or written.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class Checkpoint:
         self.parts = [*parts, *([] if scaler is None else [scaler])]
         self.recipe = {
             **recipe,
+            "optimizer": [settings(part) for part in parts if isinstance(part, Optimizer)],
             "processes": accelerator.num_processes,
             "mixed precision": accelerator.mixed_precision,
         }

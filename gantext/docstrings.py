@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Iterator, Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,14 +40,19 @@ class Document(NamedTuple):
     text: str
 
 
-def documents(labels: Sequence[str] = TOPICS, *, shortest: int = 200) -> list[Document]:
+def documents(
+    labels: Sequence[str] = TOPICS, *, shortest: int = 200, skipped: list[str] | None = None
+) -> list[Document]:
     """Every docstring of these submodules, sorted by name; of equal texts the first stays.
 
     Args:
         labels: "package.submodule" each, of installed packages. Tests and private packages (`_name/`) are passed over.
         shortest: characters, >= 1; what is shorter says too little.
+        skipped: a list that gets the report of each file that this Python cannot parse, which is then passed over;
+            None: raise.
 
     Raises:
+        TypeError: labels is no sequence of names, skipped no list. ValueError: a file is no Python of this version.
         ModuleNotFoundError: a package is not installed, or has no such submodule.
 
     The commonest surprise: text that reaches `help()` only at run time (most of NumPy's random generators, functions
@@ -55,12 +62,19 @@ def documents(labels: Sequence[str] = TOPICS, *, shortest: int = 200) -> list[Do
     >>> len(found) > 50, found[0].label, len(found[0].text) >= 200
     (True, 'scipy.ndimage', True)
     """
-    check_count("documents", "shortest", shortest)
-    if isinstance(labels, str):
-        raise TypeError(f"docstrings: labels is {labels!r} (str), must be a sequence of names. Write [{labels!r}].")
-    folders = {label: _folder(label) for label in labels}
+    shortest = check_count("documents", "shortest", shortest)
+    if skipped is not None and not isinstance(skipped, list):
+        raise TypeError(f"documents: skipped is {type(skipped).__name__}, must be a list or None. Write skipped=[].")
+    folders = {label: _folder(label) for label in _labels("documents", labels)}
     seen: dict[str, Document] = {}
-    for document in sorted(document for label, folder in folders.items() for document in _read(label, folder)):
+    found: list[Document] = []
+    for label, folder in folders.items():
+        read, damaged = _read(label, folder)
+        found += read
+        if damaged and skipped is None:
+            raise ValueError(f"documents: {damaged[0]}, must be. Repair it, or collect such reports with skipped=[].")
+        (skipped if skipped is not None else []).extend(damaged)
+    for document in sorted(found):
         if len(document.text) >= shortest:
             seen.setdefault(document.text, document)
     return list(seen.values())
@@ -80,10 +94,10 @@ def topics(most: int = 150, length: int = 600, *, labels: Sequence[str] = TOPICS
     >>> len(documents), sorted(set(labels)), max(len(document) for document in documents)
     (40, [0, 1], 50)
     """
-    check_count("topics", "most", most)
-    check_count("topics", "length", length)
+    most = check_count("topics", "most", most)
+    length = check_count("topics", "length", length)
     texts, numbers = [], []
-    for number, label in enumerate(labels):
+    for number, label in enumerate(_labels("topics", labels)):
         found = documents([label])
         if len(found) > most:
             found = sorted(random.Random(0).sample(found, most))
@@ -101,29 +115,55 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z]{2,}", text.lower())
 
 
+def _labels(name: str, labels: Sequence[str]) -> list[str]:
+    """The labels, of which each is a text."""
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+        given = f"{labels!r} ({type(labels).__name__})"
+        raise TypeError(f"{name}: labels is {given}, must be a sequence of names. Write [{labels!r}].")
+    found = list(labels)
+    if odd := [label for label in found if not isinstance(label, str)]:
+        raise TypeError(f"{name}: labels has {odd[0]!r}, must be names. Choose from gantext.docstrings.TOPICS.")
+    return found
+
+
 def _folder(label: str) -> Path:
     package, _, submodule = label.partition(".")
-    found = find_spec(package) if package.isidentifier() else None
-    root = Path(found.origin).parent if found and found.origin else None
-    for path in (root / submodule, root / f"{submodule}.py") if root and submodule else ():
-        if path.exists():
-            return path
+    found = find_spec(package) if package.isidentifier() and submodule.isidentifier() else None
+    for root in (found and found.submodule_search_locations) or ():
+        for path in (Path(root, submodule), Path(root, f"{submodule}.py")):
+            if path.exists():
+                return path
     remedy = "Install the package, or choose from gantext.docstrings.TOPICS."
-    raise ModuleNotFoundError(f"docstrings: label is {label!r}, must be an installed package.submodule. {remedy}")
+    raise ModuleNotFoundError(f"documents: label is {label!r}, must be an installed package.submodule. {remedy}")
 
 
 @cache
-def _read(label: str, folder: Path) -> list[Document]:
-    files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]
-    return [Document(name, label, text) for file in files for name, text in _file(label, folder, file)]
+def _read(label: str, folder: Path) -> tuple[list[Document], list[str]]:
+    """The docstrings, and reports of what could not be parsed."""
+    found, damaged = [], []
+    for file in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
+        try:
+            found += [Document(name, label, text) for name, text in _file(label, folder, file)]
+        except (
+            SyntaxError,
+            ValueError,
+            RecursionError,
+            MemoryError,
+        ) as error:  # also zeros, as in UTF-16; deep nesting
+            where = f"{file}, line {error.lineno}" if isinstance(error, SyntaxError) else str(file)
+            what = error.msg if isinstance(error, SyntaxError) else str(error)
+            damaged.append(f"{where}: not Python {sys.version_info.major}.{sys.version_info.minor} ({what})")
+    return found, damaged
 
 
 def _file(label: str, folder: Path, file: Path) -> list[tuple[str, str]]:
     parts = [*label.split("."), *file.relative_to(folder).with_suffix("").parts] if folder.is_dir() else [label]
     inner = parts[2:-1]
-    if any("test" in part for part in parts) or any(part.startswith("_") for part in inner):
-        return []
-    return list(_walk(ast.parse(file.read_bytes()), ".".join(parts).removesuffix(".__init__")))
+    if any("test" in part for part in parts) or any(part.startswith("_") for part in inner) or not file.is_file():
+        return []  # a folder or a pipe may have such a name too
+    with warnings.catch_warnings(action="ignore"):  # a file's own bad escapes
+        tree = ast.parse(file.read_bytes())
+    return list(_walk(tree, ".".join(parts).removesuffix(".__init__")))
 
 
 def _walk(node: ast.Module | ast.ClassDef | ast.FunctionDef, name: str) -> Iterator[tuple[str, str]]:

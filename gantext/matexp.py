@@ -6,11 +6,12 @@ The chapter is `det-exp`: det exp A = exp Tr A.
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
 
-from gantext._checks import no_autocast, rounds_products
+from gantext._checks import no_autocast, product, rounds_products
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
 
@@ -38,17 +39,24 @@ _WORK = {  # input dtype -> dtype of the products
     torch.complex128: torch.complex128,
 }
 _DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+_LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `_powers`
+_MEAN = 32.0  # of |mu| / 2^s: e^mu by itself leaves the range long before exp A
 _MAX_SQUARINGS = 1024  # log2 of the largest float64 norm over theta, rounded up
 
 
 def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype | None = None) -> Tensor:
     """Matrix exponential of a batch of square matrices.
 
-    exp A = T18(A / 2^s)^(2^s) with the smallest s >= 0 for which ||A / 2^s||_1 <= theta, one s per matrix
-    (equations `det-exp:taylor18` and `det-exp:scaling-squaring`). T18 is the Taylor polynomial of degree 18,
-    evaluated with five products; theta is 3.01 in float32 and 1.09 in float64. Gradients of every order go through
-    the products, so the backward pass costs two forward passes, where `torch.linalg.matrix_exp` exponentiates a
-    matrix of twice the size, eight times the work.
+    exp A = (e^(mu/2^s) T18((A - mu I) / 2^s))^(2^s) with one s and one mu per matrix (equations `det-exp:taylor18` and
+    `det-exp:scaling-squaring`). T18 is the Taylor polynomial of degree 18, evaluated with five products. mu is the mean
+    of the diagonal where that is negative and taking it off makes the 1-norm smaller, so that the terms of T18 cancel
+    less, else 0. s is the smallest >= 0 for which the
+    backward error of T18 stays below the unit roundoff, by bounds on ||A^18||_1 ... ||A^23||_1 from the powers that T18
+    forms anyway; never more than ||A / 2^s||_1 <= theta asks for, theta being 3.01 in float32 and 1.09 in float64, and
+    far less where A is badly scaled or far from normal: one squaring instead of 39 for [[1, 1e12], [0, -1]] in float32.
+    Gradients of every order go through the products, so the backward pass costs two forward passes, where
+    `torch.linalg.matrix_exp` exponentiates a matrix of twice the size, eight times the work. Neither pass sees
+    autocast.
 
     Args:
         A: (..., n, n), real or complex, any strides; n and the batch may be 0. float16 and bfloat16 are computed in
@@ -56,8 +64,9 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
         squarings: an upper bound k >= 0 of s. Given, nothing is read back from the device: the call compiles with
             `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph; all matrices are
             squared k times and those that need fewer keep the earlier power. It covers ||A||_1 <= theta 2^k, and
-            **a matrix beyond that becomes NaN** rather than silently inexact. None: the counts are read once
-            and the batch is sorted by them, so that one large matrix does not cost the others its squarings.
+            larger matrices whose s it is; **one that needs more becomes NaN** rather than silently inexact. None: the
+            counts are read once and the batch is sorted by them, so that one large matrix does not cost the others its
+            squarings.
         compute_dtype: torch.float32 or torch.float64 (complex input: the complex type of that precision), not below
             the precision of A; None keeps that of A. Recommended: torch.float64 where ||A||_1 > 10.
 
@@ -86,7 +95,7 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
                 [1., 0.]], dtype=torch.float64)
     """
     _check_square(A, "expm")
-    _check_options(A, squarings, compute_dtype)
+    squarings = _check_options(A, squarings, compute_dtype)
     work, theta = _precision(A, compute_dtype)
     n = A.shape[-1]
     if A.numel() == 0:
@@ -94,28 +103,107 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
     if n == 1:
         return A.to(work).exp().to(A.dtype)
     with no_autocast(A.device):
-        X = A.to(work).reshape(-1, n, n)
-        norm = X.detach().abs().sum(-2).amax(-1)  # (B,), largest column sum
-        need = torch.log2(norm / theta).ceil().clamp(min=0)
-        bad = ~norm.isfinite() if squarings is None else ~norm.isfinite() | (need > squarings)
+        X, mean, norm = _centred(A.to(work).reshape(-1, n, n))
+        bad = ~norm.isfinite()
+        halve = squarings is not None or _any_beyond(norm, mean, theta)
+        powers, s = _scaled_powers(X, mean, norm, theta) if halve else (_powers(X), torch.zeros_like(norm))
+        if squarings is not None:
+            bad = bad | (s > squarings)
         # A factor NaN spreads over its own matrix in forward and backward, and costs no pass of its own.
-        scale = torch.exp2(-need).masked_fill(bad, math.nan)
-        s = need.masked_fill(bad, 0).long()
-        X = _taylor18(X * scale[:, None, None])
-        X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
+        factor = torch.exp(mean * torch.exp2(-s)).masked_fill(bad, math.nan)
+        s = s.masked_fill(bad, 0).long()
+        X = _taylor18(powers) * factor[:, None, None]
+        if halve:
+            X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
         return X.reshape(A.shape).to(A.dtype)
 
 
-def _taylor18(A: Tensor) -> Tensor:
-    """I + A + A^2/2! + ... + A^18/18! in five products (equation `det-exp:taylor18`)."""
-    A2 = A @ A
-    A3 = A @ A2
-    powers = (A, A2, A3, A3 @ A3)  # A, A^2, A^3, A^6
-    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+def _any_beyond(norm: Tensor, mean: Tensor, theta: float) -> bool:
+    if norm.is_meta:
+        raise ValueError("expm: A is on the device meta, must hold numbers, from which s is chosen. Give squarings.")
+    try:
+        return bool(((norm > theta) | (mean.abs() > _MEAN)).any())
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        raise ValueError(
+            "expm: squarings is None, must be an int under torch.func.vmap. Give an upper bound."
+        ) from error
+
+
+def _norm(X: Tensor) -> Tensor:
+    return X.abs().sum(-2).amax(-1)  # (B,), largest column sum; several times as fast as vector_norm on a CPU
+
+
+def _centred(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """X - mu I, mu (B,) and the norm of X - mu I. exp X does not depend on mu, so none needs a graph through it."""
+    Y = X.detach()
+    mean = Y.diagonal(dim1=-2, dim2=-1).mean(-1)
+    eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
+    norm, less = _norm(Y), _norm(Y - mean[:, None, None] * eye)
+    found = (mean.real < 0) & (less < norm)
+    mean = mean.where(found, 0)
+    return X - mean[:, None, None] * eye, mean, less.where(found, norm)
+
+
+def _powers(X: Tensor) -> tuple[Tensor, ...]:
+    """X, X^2, X^3, X^6."""
+    X2 = product(X, X)
+    X3 = product(X, X2)
+    return X, X2, X3, product(X3, X3)
+
+
+def _scaled_powers(X: Tensor, mean: Tensor, norm: Tensor, theta: float) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The powers 1, 2, 3, 6 of X / 2^s, and the counts s (B,) as floats.
+
+    The backward error of T18, relative to X / 2^s, is at most sum_(k >= 18) |c_k| ||X^k|| / 2^(sk), which reaches the
+    unit roundoff at ||X^k|| = (2^s theta)^k. So ||X^k||^(1/k) <= 2^s theta is asked for k = 18 ... 23. Every higher
+    power is a product of those, but for some below 72 that are one of them times X^6 or X^12; the coefficients fall
+    so fast (c_25 / c_19 = 19! / 25!) that `_LONG` is what ||X^6||^(1/6) may be.
+
+    No power beyond X^6 is formed: the column sums of a product of absolute values bound it, and cost a vector a factor.
+    One badly scaled entry, b in [[1, b], [0, -1]], then enters the bound once and not once a factor.
+    """
+    info, at = torch.finfo(X.dtype), lambda t: t[:, None, None]
+    room = math.log2(info.max) // 3 - 2  # of the exponent, for a cube
+    least = X.shape[-1] * info.tiny / info.eps  # below it a sum may be what underflow has left
+    norm = norm.clamp(min=least).log2()  # logarithms of 0 are slow
+    down = (norm - room).ceil().clamp(min=0)
+    X1 = X * at(torch.exp2(-down))
+    X2 = product(X1, X1)
+    X3 = product(X1, X2)
+    size = _norm(X3.detach()).clamp(min=2.0 ** (-3 * room)).log2().round()
+    unit = X3 * at(torch.exp2(-size))  # its square is in range wherever it matters
+    X6 = product(unit, unit)  # times 2^(2 size)
+
+    with torch.no_grad():
+        a1, a2, a3, a6 = (t.detach().abs() for t in (X1, X2, unit, X6))
+        times = lambda v, a: (v[..., None] * a).sum(-2)  # (B, n) of (B, n) and (B, n, n)
+        sums = a6.sum(-2)
+        six = sums.amax(-1).clamp(min=least).log2()
+        a6 = a6 * at(torch.exp2(-six.round()))
+        sums = times(times(a6.sum(-2), a6), a6)
+        more = times(sums, a3)
+        bounds = torch.stack([sums, times(sums, a1), times(sums, a2), more, times(more, a1), times(more, a2)])
+        k = torch.arange(18, 24, dtype=norm.dtype, device=norm.device)[:, None]
+        known = (3 * six.round() + 6 * size) + (k > 20) * size
+        need = ((bounds.amax(-1).clamp(min=least).log2() + known) / k).amax(0) - math.log2(theta)
+        need = torch.maximum(need, (six + 2 * size) / 6 - math.log2(_LONG)) + down
+        need = torch.maximum(need, down - room)  # the powers of the factor below are in range
+        need = torch.minimum(need, norm - math.log2(theta))  # what theta says of ||X|| alone; the powers are rounded
+        s = torch.maximum(need, mean.abs().clamp(min=1).log2() - math.log2(_MEAN)).ceil().clamp(min=0)
+    r = down - s
+    factors = r, 2 * r, 3 * r, 2 * size + 6 * r
+    return tuple(P * at(torch.exp2(f)) for P, f in zip((X1, X2, X3, X6), factors, strict=True)), s
+
+
+def _taylor18(powers: tuple[Tensor, ...]) -> Tensor:
+    """I + A + A^2/2! + ... + A^18/18! in two products from A, A^2, A^3, A^6 (equation `det-exp:taylor18`)."""
+    eye = torch.eye(powers[0].shape[-1], dtype=powers[0].dtype, device=powers[0].device)
     B1, B2, B3, B4, B5 = (_combine(weights, eye, powers) for weights in T18)
     # Sums after the products: baddbmm starts its inner sums from the addend and rounds a fifth worse at n = 32.
-    A9 = B4.add_(B1 @ B5)
-    return B2.add_(B3.add_(A9) @ A9)  # B2 + (B3 + A9) A9
+    A9 = B4.add_(product(B1, B5))
+    return B2.add_(product(B3.add_(A9), A9))  # B2 + (B3 + A9) A9
 
 
 def _combine(weights: tuple[float, ...], eye: Tensor, powers: tuple[Tensor, ...]) -> Tensor:
@@ -129,7 +217,7 @@ def _combine(weights: tuple[float, ...], eye: Tensor, powers: tuple[Tensor, ...]
 
 def _square_masked(X: Tensor, s: Tensor, squarings: int) -> Tensor:
     for k in range(squarings):
-        X = torch.where((s > k)[:, None, None], X @ X, X)
+        X = torch.where((s > k)[:, None, None], product(X, X), X)
     return X
 
 
@@ -139,7 +227,7 @@ def _square_sorted(X: Tensor, s: Tensor) -> Tensor:
     top = max(k for k, count in enumerate(counts) if count)
     if counts[top] == len(X):
         for _ in range(top):
-            X = X @ X
+            X = product(X, X)
         return X
     order = s.argsort()
     X = X.index_select(0, order)
@@ -148,7 +236,7 @@ def _square_sorted(X: Tensor, s: Tensor) -> Tensor:
         if count:
             ready, X = X.split([count, len(X) - count])
             done.append(ready)
-        X = X @ X
+        X = product(X, X)
     return torch.cat([*done, X]).index_select(0, order.argsort())
 
 
@@ -249,13 +337,14 @@ def _check_square(A: Tensor, name: str) -> None:
         )
 
 
-def _check_options(A: Tensor, squarings: int | None, compute_dtype: torch.dtype | None) -> None:
+def _check_options(A: Tensor, squarings: int | None, compute_dtype: torch.dtype | None) -> int | None:
     if squarings is not None:
-        if isinstance(squarings, bool) or not isinstance(squarings, int):
+        if isinstance(squarings, bool) or not isinstance(squarings, int | numbers.Integral):
             raise TypeError(
                 f"expm: squarings is {squarings!r} ({type(squarings).__name__}), must be a non-negative int or None. "
                 "Use ceil(log2(largest 1-norm / theta)), or None to have it chosen."
             )
+        squarings = int(squarings)
         if squarings < 0:
             raise ValueError(f"expm: squarings is {squarings}, must be at least 0. Use None to have it chosen.")
     if compute_dtype is not None:
@@ -269,3 +358,4 @@ def _check_options(A: Tensor, squarings: int | None, compute_dtype: torch.dtype 
                 f"expm: compute_dtype is {compute_dtype}, below the precision of A ({A.dtype}). "
                 "Use None, or convert A first if the loss is meant."
             )
+    return squarings

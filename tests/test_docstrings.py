@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,3 +92,47 @@ def test_other_bad_input_is_refused_in_words() -> None:
         topics(0)
     with pytest.raises(TypeError, match="length is 1"):
         topics(1, cast(Any, 1.5))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "x = '谁是'".encode("gbk"),
+        "x = 1".encode("utf-16"),
+        b"x = 1\0",
+        b"print 1",
+        b"(" * 10_000 + b")" * 10_000,
+        b"x = (\n",
+    ],
+)
+def test_a_file_that_is_no_python_is_named_or_passed_over(package: Path, data: bytes) -> None:
+    (package / "planted/trees/odd.py").write_bytes(data)
+    (package / "planted/trees/bom.py").write_bytes('"""With a mark, é."""\r\nx = "\\d"\r\n'.encode("utf-8-sig"))
+    (package / "planted/trees/folder.py").mkdir()
+    os.mkfifo(package / "planted/trees/pipe.py")
+    (package / "planted/trees/empty.py").write_bytes(b"")
+    docstrings._read.cache_clear()
+    with pytest.raises(ValueError, match=r"odd\.py.*: not Python 3\..*skipped=\[\]"):
+        documents(["planted.trees"], shortest=1)
+    for _ in range(2):  # the second time from memory
+        skipped: list[str] = []
+        found = documents(["planted.trees"], shortest=1, skipped=skipped)
+        assert len(skipped) == 1 and "odd.py" in skipped[0]
+        assert "With a mark, é." in [d.text for d in found] and len(found) == 8
+
+
+def test_labels_are_names_of_submodules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for labels in ("numpy.ma", b"numpy.ma", 3, None):
+        for function in (documents, topics):
+            with pytest.raises(TypeError, match="labels is"):
+                function(labels=cast(Any, labels))
+    with pytest.raises(TypeError, match="labels has 3"):
+        documents(cast(Any, ["numpy.ma", 3]))
+    assert documents(iter(["numpy.ma"])) == documents(["numpy.ma"])  # pyright: ignore[reportArgumentType]
+    (tmp_path / "part.py").write_text('"""Not of the package sys."""')
+    monkeypatch.chdir(tmp_path)
+    for label in ("sys.part", "zipimport.part", "numpy.ma/core", "numpy.../part"):
+        with pytest.raises(ModuleNotFoundError, match="must be an installed package"):
+            documents([label])
+    with pytest.raises(TypeError, match="skipped is bool"):
+        documents(["numpy.ma"], skipped=cast(Any, True))

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -86,6 +87,51 @@ def test_import_is_light() -> None:
     code = "import sys, gantext; print(*sorted({'torch', 'sympy', 'numpy', 'triton'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+# What costs a second or hundreds of megabytes, and which modules may import it at once; torch brings NumPy.
+HEAVY = {
+    *("torch._dynamo", "torch._inductor", "sympy", "numba", "sklearn", "scipy", "ot", "triton"),
+    *("transformers", "accelerate", "matplotlib", "gensim", "pandas", "IPython", "mpmath", "torchmetrics"),
+}
+ESTIMATOR = {"numba", "sklearn", "scipy"}  # JoSE is one of scikit-learn's estimators, with a compiled pass
+MAY_IMPORT = {
+    "gantext.sphere.files": ESTIMATOR,
+    "gantext.sphere.jose": ESTIMATOR,
+    "gantext.sphere.training": ESTIMATOR,
+    "gantext.kernels.layer_norm_cpu": {"numba", "scipy"},
+    "gantext.kernels.sphere_cpu": {"numba", "scipy"},
+    "gantext.kernels.layer_norm_triton": {"triton"},
+    "gantext.kernels.sphere_triton": {"triton"},
+}
+
+
+def test_every_module_imports_what_it_may() -> None:
+    """Each in a process of its own, forked from one that has torch."""
+    files = sorted((ROOT / "gantext").rglob("*.py"))
+    modules = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    public = [name for name in modules if not any(part.startswith("_") for part in name.split("."))]
+    assert set(MAY_IMPORT) < set(public) and len(public) > 25
+    code = f"""
+        import importlib, os, sys, torch
+        heavy, before = {HEAVY!r}, set(sys.modules)
+        for name in {[name for name in public if not name.endswith("_triton")]!r}:
+            sys.stdout.flush()
+            child = os.fork()
+            if not child:
+                importlib.import_module(name)
+                print(name, *sorted(heavy & (set(sys.modules) - before)), flush=True)
+                os._exit(0)
+            if os.waitpid(child, 0)[1]:
+                sys.exit(name + " cannot be imported")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    found = {name: set(heavy) for name, *heavy in map(str.split, ran.stdout.splitlines())}
+    assert len(found) == len([name for name in public if not name.endswith("_triton")])
+    beyond = {name: heavy - MAY_IMPORT.get(name, set()) for name, heavy in found.items()}
+    assert {name: heavy for name, heavy in beyond.items() if heavy} == {}
 
 
 @every_chapter

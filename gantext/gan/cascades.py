@@ -1,7 +1,8 @@
 """Cascading rejection: what one weight vector has scored is projected away before the next one scores.
 
 For who wants several heads that say different things. The chapter is `cascading-rejection`. Everything is computed in
-float32 or better, also under autocast, and can be differentiated twice, so that gradient penalties may run through it.
+float32 or better, also under autocast, backward passes included, and can be differentiated twice, so that gradient
+penalties may run through it.
 An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is computed.
 """
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gantext._checks import check_count, floating, no_autocast, rounds_products, wide
+from gantext._checks import check_count, floating, no_autocast, product, rounds_products, solve_unit, wide
 
 __all__ = ["CascadeHead", "cascade_directions", "cascade_ref"]
 
@@ -107,13 +108,13 @@ def _projections(W: Tensor) -> Tensor:
 
     The largest entry of a row is 1 or 0 here, so |w|^2 is at least 1 or 0, and then its column of the Gram matrix too.
     """
-    gram = W @ W.mT
+    gram = product(W, W.mT)
     L = gram / gram.diagonal(dim1=-2, dim2=-1).clamp(min=1)[..., None, :]  # only what is below the diagonal is used
     if L.shape[-1] == 2:
         first, second = W[..., :1, :], W[..., 1:, :]
         return torch.cat([first, second - L[..., 1:, :1] * first], -2)
     eye = torch.eye(L.shape[-1], dtype=W.dtype, device=W.device).expand_as(L)
-    return torch.linalg.solve_triangular(L, eye, upper=False, unitriangular=True) @ W  # K x K: W need not be reordered
+    return product(solve_unit(L, eye), W)  # K x K: W need not be reordered
 
 
 def _gram_schmidt(W: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ def _gram_schmidt(W: Tensor) -> Tensor:
     for i in range(1, W.shape[-2]):
         w = W[..., i : i + 1, :]
         for _ in range(2):  # once leaves rounding along the earlier ones where w is nearly in their span
-            w = w - (w @ done.mT * inverse.mT) @ done
+            w = w - product(product(w, done.mT) * inverse.mT, done)
         done = torch.cat([done, w], -2)
         if i + 1 < W.shape[-2]:  # the last row is projected and projects nothing
             left = _reciprocal(w.square().sum(-1, keepdim=True), least * squared[..., i : i + 1, :])
@@ -162,12 +163,9 @@ class CascadeHead(nn.Linear):
     def __init__(
         self, features: int, heads: int = 1, orthogonal: bool = False, classes: int | None = None, bias: bool = True
     ) -> None:
-        for argument, count in (
-            ("features", features),
-            ("heads", heads),
-            ("classes", 1 if classes is None else classes),
-        ):
-            check_count("CascadeHead", argument, count)
+        features = check_count("CascadeHead", "features", features)
+        heads = check_count("CascadeHead", "heads", heads)
+        classes = None if classes is None else check_count("CascadeHead", "classes", classes)
         if orthogonal and heads > features:
             raise ValueError(
                 f"CascadeHead: heads is {heads}, must be <= {features} features if orthogonal: the others would always "
@@ -175,7 +173,16 @@ class CascadeHead(nn.Linear):
             )
         super().__init__(features, heads, bias)
         self.orthogonal, self.classes = orthogonal, classes
-        self.embedding = None if classes is None else nn.Parameter(torch.zeros(classes, heads, features))
+        self.embedding = None if classes is None else nn.Parameter(torch.empty(classes, heads, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight and bias as `nn.Linear` starts them, the classes' embedding at 0."""
+        if not hasattr(self, "embedding"):  # called by nn.Linear, before there is one
+            return
+        super().reset_parameters()
+        if self.embedding is not None:
+            nn.init.zeros_(self.embedding)
 
     # The base is nn.Linear, for its weights and their start; a class for each sample is this head's own.
     def forward(self, v: Tensor, y: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -184,8 +191,9 @@ class CascadeHead(nn.Linear):
             raise ValueError(
                 f"CascadeHead: v has shape {tuple(v.shape)}, must be (N, {self.in_features}). Flatten the features."
             )
-        if y is not None and y.dtype not in (torch.int32, torch.int64):
-            raise TypeError(f"CascadeHead: y is {y.dtype}, must be torch.int64, classes. Convert it with y.long().")
+        if y is not None and (not isinstance(y, Tensor) or y.dtype not in (torch.int32, torch.int64)):
+            got = y.dtype if isinstance(y, Tensor) else type(y).__name__
+            raise TypeError(f"CascadeHead: y is {got}, must be torch.int64, classes. Convert it with y.long().")
         if (y is None) != (self.embedding is None) or (y is not None and y.shape != v.shape[:-1]):
             got = "None" if y is None else f"of shape {tuple(y.shape)}"
             want = "None without classes" if self.embedding is None else f"classes of shape {tuple(v.shape[:-1])}"
@@ -193,10 +201,18 @@ class CascadeHead(nn.Linear):
         with no_autocast(v.device):
             bias = None if self.bias is None else wide(self.bias)
             if y is None or self.embedding is None:
-                return F.linear(v, cascade_directions(self.weight, self.orthogonal), bias)
+                W = cascade_directions(self.weight, self.orthogonal).to(v.dtype)  # (K, d)
+                scores = product(v.reshape(-1, self.in_features), W.mT).reshape(*v.shape[:-1], len(W))
+                return scores if bias is None else scores + bias
             W = cascade_directions(wide(self.weight) + wide(self.embedding), self.orthogonal)  # (C, K, d)
-            rows = F.embedding(y, W.flatten(1)).unflatten(-1, W.shape[1:])  # (N, K, d)
-            scores = (rows @ v[..., None])[..., 0]
+            try:
+                rows = F.embedding(y, W.flatten(1)).unflatten(-1, W.shape[1:])  # (N, K, d)
+            except IndexError as error:  # a GPU's own assertion comes too late to be caught
+                raise ValueError(
+                    f"CascadeHead: y has classes from {y.min()} to {y.max()}, must be from 0 to {len(W) - 1}. Number "
+                    "them from 0."
+                ) from error
+            scores = product(rows, v[..., None])[..., 0]
             return scores if bias is None else scores + bias
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ kind raises TypeError, one outside its stated range ValueError, before anything 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -58,7 +59,7 @@ class Mixture:
             raise ValueError(
                 f"Mixture: means of shape {tuple(means.shape)} must be (K, d) and finite. One row is one mode."
             )
-        check_number("Mixture", "std", self.std, 0, included=True)
+        object.__setattr__(self, "std", check_number("Mixture", "std", self.std, 0, included=True))
         object.__setattr__(self, "means", means.detach().to("cpu", torch.float32))
 
     @property
@@ -66,9 +67,9 @@ class Mixture:
         return (self.means.shape[1],)
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        _check_draw("Mixture.sample", n, rng)
+        n = _check_draw("Mixture.sample", n, rng)
         modes = torch.randint(len(self.means), (n,), generator=rng, device=rng.device)
-        noise = torch.randn(n, *self.shape, generator=rng, device=rng.device)
+        noise = torch.randn(n, *self.shape, generator=rng, device=rng.device, dtype=torch.float32)
         return self.means.to(rng.device)[modes] + self.std * noise  # (n, d)
 
 
@@ -88,8 +89,8 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.05) -> Mixture:
     >>> ring(4).means.round().abs().tolist()
     [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]]
     """
-    check_count("ring", "modes", modes)
-    check_number("ring", "radius", radius, 0)
+    modes = check_count("ring", "modes", modes)
+    radius = check_number("ring", "radius", radius, 0)
     angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     return Mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std)
 
@@ -110,14 +111,14 @@ def grid(side: int = 5, spacing: float = 1.0, std: float = 0.05) -> Mixture:
     >>> grid(2).means.tolist()
     [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
     """
-    check_count("grid", "side", side)
-    check_number("grid", "spacing", spacing, 0)
+    side = check_count("grid", "side", side)
+    spacing = check_number("grid", "spacing", spacing, 0)
     ticks = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return Mixture(torch.stack([x.flatten(), y.flatten()], 1), std)
 
 
-def normal(mean: float | list[float] | tuple[float, ...], std: float = 1.0) -> Mixture:
+def normal(mean: float | Sequence[float] | np.ndarray, std: float = 1.0) -> Mixture:
     """The round Gaussian N(mean, std^2 I), a `Mixture` of one; std = 0 is the point mass at the mean.
 
     Args:
@@ -129,8 +130,7 @@ def normal(mean: float | list[float] | tuple[float, ...], std: float = 1.0) -> M
     >>> normal(0.5, 0).sample(2, torch.Generator()), normal([0, 0, 0]).shape
     (tensor([[0.5000], [0.5000]]), (3,))
     """
-    row = mean if isinstance(mean, list | tuple) else [mean]
-    return Mixture(torch.tensor([row], dtype=torch.float64), std)
+    return Mixture(torch.tensor(np.atleast_2d(np.asarray(mean, dtype=np.float64))), std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class Digits:
         return (self.images.shape[1],)
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        _check_draw("Digits.sample", n, rng)
+        n = _check_draw("Digits.sample", n, rng)
         rows = torch.randint(len(self.images), (n,), generator=rng, device=rng.device)
         return self.images.to(rng.device)[rows]  # (n, 64)
 
@@ -195,9 +195,9 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _check_draw(name: str, n: int, rng: torch.Generator) -> None:
-    check_count(name, "n", n)
+def _check_draw(name: str, n: int, rng: torch.Generator) -> int:
     if not isinstance(rng, torch.Generator):
         raise TypeError(
             f"{name}: rng is {type(rng).__name__}, must be a torch.Generator. Use torch.Generator().manual_seed(0)."
         )
+    return check_count(name, "n", n)

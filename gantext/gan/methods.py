@@ -37,7 +37,8 @@ class Game:
 
     In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`, if
     given, is the bound on the critic's weights after each of its steps (WGAN). `settings` names the losses'
-    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one.
+    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one; those built here can
+    be compared, copied, and sent to other processes.
     """
 
     name: str
@@ -60,7 +61,7 @@ def game(
     """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss.
 
     Args:
-        objective: one of `gantext.gan.distances`: `SATURATING`, `NON_SATURATING`, `HINGE`, `WASSERSTEIN`.
+        objective: one of `gantext.gan.objectives`: `SATURATING`, `NON_SATURATING`, `HINGE`, `WASSERSTEIN`.
         penalty: >= 0, the factor (lambda of WGAN-GP, k of WGAN-div).
         centre, power: as in `gantext.gan.objectives.gradient_penalty`.
         at: where gradients are taken, "interpolates" or "samples" (the real and the fake batch, so r = (p + q) / 2).
@@ -78,32 +79,53 @@ def game(
         raise TypeError(
             f"game: objective is {objective!r}, must be a gantext.gan.objectives.Objective. Try WASSERSTEIN."
         )
-    for argument, value, included in (("penalty", penalty, True), ("centre", centre, True), ("power", power, False)):
-        check_number("game", argument, value, 0, included=included)
+    penalty = float(check_number("game", "penalty", penalty, 0, included=True))
+    centre = float(check_number("game", "centre", centre, 0, included=True))
+    power = float(check_number("game", "power", power, 0))
     if at not in ("interpolates", "samples"):
         raise ValueError(f"game: at is {at!r}, must be 'interpolates' or 'samples'. See the docstring.")
     if clip is not None:
-        check_number("game", "clip", clip, 0)
-
-    def critic_loss(critic: Critic, batch: Batch) -> Tensor:
-        device = batch.real.device.type
-        if penalty and at == "samples" and is_piecewise_linear(critic) and not torch.is_autocast_enabled(device):
-            x = torch.cat([batch.real, batch.fake])
-            scores, punished = scores_and_penalty(cast(nn.Module, critic), x, centre=centre, power=power)
-            return objective.critic_loss(*scores.split([len(batch.real), len(batch.fake)])) + penalty * punished
-        loss = objective.critic_loss(critic(batch.real), critic(batch.fake))
-        if penalty:
-            with torch.autocast(device, enabled=False):
-                between = at == "interpolates"
-                x = interpolate(batch.real, batch.fake, batch.rng) if between else torch.cat([batch.real, batch.fake])
-                loss = loss + penalty * gradient_penalty(critic, x, centre=centre, power=power)
-        return loss
-
-    def generator_loss(critic: Critic, batch: Batch) -> Tensor:
-        return objective.generator_loss(critic(batch.fake))
+        clip = float(check_number("game", "clip", clip, 0))
 
     settings = f"{objective.name}, penalty {penalty}, centre {centre}, power {power}, at {at}"
-    return Game(name or objective.name, critic_loss, generator_loss, clip, settings)
+    losses = PenalisedLoss(objective, penalty, centre, power, at), GeneratorLoss(objective)
+    return Game(name or objective.name, *losses, clip, settings)
+
+
+@dataclass(frozen=True)
+class PenalisedLoss:
+    """The critic's loss of `game`: that of the objective, plus `penalty` times the gradient penalty."""
+
+    objective: Objective
+    penalty: float
+    centre: float
+    power: float
+    at: str
+
+    def __call__(self, critic: Critic, batch: Batch) -> Tensor:
+        device, settings = batch.real.device.type, {"centre": self.centre, "power": self.power}
+        alike = self.penalty and self.at == "samples" and not torch.is_autocast_enabled(device)
+        if alike and is_piecewise_linear(critic):
+            x = torch.cat([batch.real, batch.fake])
+            scores, punished = scores_and_penalty(cast(nn.Module, critic), x, **settings)
+            return self.objective.critic_loss(*scores.tensor_split([len(batch.real)])) + self.penalty * punished
+        loss = self.objective.critic_loss(critic(batch.real), critic(batch.fake))
+        if self.penalty:
+            with torch.autocast(device, enabled=False):
+                between = self.at == "interpolates"
+                x = interpolate(batch.real, batch.fake, batch.rng) if between else torch.cat([batch.real, batch.fake])
+                loss = loss + self.penalty * gradient_penalty(critic, x, **settings)
+        return loss
+
+
+@dataclass(frozen=True)
+class GeneratorLoss:
+    """The generator's loss of an objective: of the scores of its samples alone."""
+
+    objective: Objective
+
+    def __call__(self, critic: Critic, batch: Batch) -> Tensor:
+        return self.objective.generator_loss(critic(batch.fake))
 
 
 def wgan_gp(weight: float = 10.0) -> Game:
@@ -130,17 +152,28 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
     >>> qp(norm="L1").critic_loss(lambda x: x.sum(1), batch)  # D = 6, d = 6
     tensor(-3.)
     """
-    norms = {"L1": lambda x: x.abs().sum(1), "L2": lambda x: x.norm(dim=1), "squared": lambda x: x.square().sum(1)}
-    if norm not in norms:
-        raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(norms)}. The paper uses L1 and L2.")
-    check_number("qp", "lambda_", lambda_, 0)
+    if norm not in NORMS:
+        raise ValueError(f"qp: norm is {norm!r}, must be one of {sorted(NORMS)}. The paper uses L1 and L2.")
+    lambda_ = float(check_number("qp", "lambda_", lambda_, 0))
+    losses = PairLoss(norm, lambda_), GeneratorLoss(WASSERSTEIN)
+    return Game(f"GAN-QP-{norm}", *losses, settings=f"lambda {lambda_}")
 
-    def critic_loss(critic: Critic, batch: Batch) -> Tensor:
-        distance = norms[norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "L1": lambda x: x.abs().sum(1),
+    "L2": lambda x: x.norm(dim=1),
+    "squared": lambda x: x.square().sum(1),
+}
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """The critic's loss of `qp`: `gan_qp` on the pairs of a batch and their distance in the norm."""
+
+    norm: str
+    lambda_: float
+
+    def __call__(self, critic: Critic, batch: Batch) -> Tensor:
+        distance = NORMS[self.norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
         scores = critic(batch.real), critic(batch.fake)
-        return gan_qp(scores[0].flatten(), scores[1].flatten(), distance, lambda_)
-
-    def generator_loss(critic: Critic, batch: Batch) -> Tensor:
-        return WASSERSTEIN.generator_loss(critic(batch.fake))
-
-    return Game(f"GAN-QP-{norm}", critic_loss, generator_loss, settings=f"lambda {lambda_}")
+        return gan_qp(scores[0].flatten(), scores[1].flatten(), distance, self.lambda_)

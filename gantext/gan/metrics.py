@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -68,8 +68,8 @@ def mode_coverage(samples: Tensor, mixture: Mixture, within: float = 3.0, share:
     >>> mode_coverage(torch.tensor([[1.0, 0.0]] * 15 + [[0.0, 0.0]] * 5), law)
     ModeCoverage(modes=1, good=0.75)
     """
-    check_number("mode_coverage", "within", within, 0)
-    check_number("mode_coverage", "share", share, 0)
+    within = check_number("mode_coverage", "within", within, 0)
+    share = check_number("mode_coverage", "share", share, 0)
     if not isinstance(mixture, Mixture):
         raise TypeError(f"mode_coverage: mixture is {type(mixture).__name__}, must be a Mixture. Use ring() or grid().")
     K, d = mixture.means.shape
@@ -129,11 +129,13 @@ def train_features(seed: int = 0) -> nn.Sequential:
 
     The commonest surprise: another seed permutes and rescales the features, and with them every distance.
     """
-    train, rng = digits(), torch.Generator().manual_seed(seed)
-    images = train.images.double()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        net = mlp([64, 64, 32, 10]).double()
+    seed = check_count("train_features", "seed", seed, 0)
+    train, rng, start = digits(), torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    images, net = train.images.double(), _layers().float().to_empty(device="cpu")
+    for layer in net[::2]:  # as PyTorch starts them, from a generator of our own, and float32 whatever the default
+        nn.init.kaiming_uniform_(layer.weight, math.sqrt(5), generator=start)
+        nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=start)
+    net = net.double()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(400):
         rows = torch.randint(len(images), (128,), generator=rng)
@@ -148,10 +150,15 @@ def train_features(seed: int = 0) -> nn.Sequential:
 def _pinned() -> nn.Sequential:
     with resources.files("gantext.gan").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
         weights = {name: torch.from_numpy(stored[name]).double() for name in stored.files}
-    with torch.device("meta"):  # without drawing weights, which would move PyTorch's global generator
-        net = mlp([64, 64, 32, 10])
+    net = _layers()
     net.load_state_dict(weights, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def _layers() -> Any:
+    """The classifier without weights: to draw some would move PyTorch's global generator."""
+    with torch.device("meta"):
+        return mlp([64, 64, 32, 10])
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -204,8 +211,9 @@ def frechet_floor(reference: Tensor, n: int, *, repeats: int = 20, seed: int = 0
     >>> frechet_floor(torch.tensor([[0.0], [1.0]] * 50), 1000).mean < 0.01
     True
     """
-    check_count("frechet_floor", "n", n, 2)
-    check_count("frechet_floor", "repeats", repeats, 2)
+    n = check_count("frechet_floor", "n", n, 2)
+    repeats = check_count("frechet_floor", "repeats", repeats, 2)
+    seed = check_count("frechet_floor", "seed", seed, 0)
     x = _samples("frechet_floor", "reference", reference, 2)
     rng, moments = torch.Generator().manual_seed(seed), _moments(x)
     draws = (x[torch.randint(len(x), (n,), generator=rng)] for _ in range(repeats))
@@ -240,9 +248,13 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
     >>> round(kernel_distance(x, x + 3, degree=1).value, 12)  # (difference of means)^2 without bias: 9 - 1/3 - 1/3
     8.333333333333
     """
-    check_count("kernel_distance", "degree", degree)
+    degree = check_count("kernel_distance", "degree", degree)
     x = _samples("kernel_distance", "x", x, 3)
     y = _samples("kernel_distance", "y", y, 3, x.shape[1])
+    if degree * math.log10(max(part.square().mean(1).max() for part in (x, y)) + 1) > 150:
+        raise ValueError(
+            f"kernel_distance: degree is {degree}, must keep k(x, x) below 1e150. Lower it, or scale x, y."
+        )
     n, m = len(x), len(y)
     within_x, within_y = (
         _kernel_sums(x, x, degree) - _kernel(x, degree),
@@ -271,19 +283,22 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
     """Half of Student's 95 % interval of the mean, `t_0.975 s / n^(1/2)` (equation `gan-comparison:interval`).
 
     Args:
-        values: n >= 2 scores, one for each seed.
+        values: n >= 2 scores, finite, one for each seed.
 
     The commonest surprise: with eight seeds t is 2.36 and not 1.96. Needs SciPy, which comes with scikit-learn.
 
     >>> round(half_width([1.0, 2.0, 3.0]), 3)  # t = 4.303, s = 1
     2.484
     """
-    from scipy.stats import t
+    from scipy.stats import sem, t
 
     x = np.asarray(values, dtype=float)
-    if x.ndim != 1 or len(x) < 2:
-        raise ValueError(f"half_width: values has shape {x.shape}, must be (n,) with n >= 2. Run more seeds.")
-    return float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
+    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(
+            f"half_width: values has shape {x.shape}, {np.sum(~np.isfinite(x))} of them not finite, must be (n,) with "
+            "n >= 2, all finite. Run more seeds, and count those that diverged apart."
+        )
+    return float(t.interval(0.95, len(x) - 1, scale=sem(x))[1])
 
 
 class PrecisionRecall(NamedTuple):
@@ -312,7 +327,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     >>> precision_recall(real, real / 2)  # fakes all among the reals, but only on 0 to 4.5, with radius 0.5 to 1.5
     PrecisionRecall(precision=1.0, recall=0.7)
     """
-    check_count("precision_recall", "k", k)
+    k = check_count("precision_recall", "k", k)
     real = _samples("precision_recall", "real", real, k + 1)
     fake = _samples("precision_recall", "fake", fake, k + 1, real.shape[1])
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))
@@ -344,9 +359,10 @@ def _samples(name: str, argument: str, x: Tensor, least: int, width: int | None 
     if len(shape) != 2 or shape[0] < least or width not in (None, shape[1]):
         rule = f"(n, {'d' if width is None else width}) with n >= {least}"
         raise ValueError(f"{name}: {argument} has shape {shape}, must be {rule}. Draw enough samples, one a row.")
-    if not x.isfinite().all():
+    if not (x.abs() < 1e150).all():
         raise ValueError(
-            f"{name}: {argument} has NaN or infinite entries, must have none. A generator diverged: count it as failed."
+            f"{name}: {argument} has NaN or infinite entries, or some beyond 1e150, whose squares are; must have none. "
+            "A generator diverged: count it as failed."
         )
     return x.detach().to("cpu", torch.float64)
 

@@ -48,8 +48,7 @@ def mlp(
       (2): Linear(in_features=8, out_features=1, bias=True)
     )
     """
-    for size in sizes:
-        check_count("mlp", "sizes", size)
+    sizes = [check_count("mlp", "sizes", size) for size in sizes]
     if len(sizes) < 2:
         raise ValueError(f"mlp: sizes is {list(sizes)}, must have two entries or more. Begin with the input's width.")
     layers: list[nn.Module] = []
@@ -77,7 +76,7 @@ def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
     >>> generator((64,))[-1]
     Tanh()
     """
-    check_count("generator", "latent", latent)
+    latent = check_count("generator", "latent", latent)
     if _is_digits("generator", shape):
         return mlp([latent, 128, 128, 64], norm=nn.BatchNorm1d).append(nn.Tanh())
     return mlp([latent, 96, 96, *shape])

@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gantext._checks import check_number, floating, wide
 
 __all__ = [
     "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "Objective", "gan_qp", "gradient_norms",
-    "gradient_penalty", "interpolate",
+    "gradient_penalty", "interpolate", "safe_power", "scaled_squares", "squared_norms",
 ]  # fmt: skip
+
+_BATCH_NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
+    nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class Objective:
     """
 
     name: str
-    on_real: Callable[[Tensor], Tensor]
-    on_fake: Callable[[Tensor], Tensor]
-    on_generated: Callable[[Tensor], Tensor]
+    on_real: Callable[[Tensor], Tensor] = field(repr=False)
+    on_fake: Callable[[Tensor], Tensor] = field(repr=False)
+    on_generated: Callable[[Tensor], Tensor] = field(repr=False)
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real, fake = wide(floating(self.name, "real", real)), wide(floating(self.name, "fake", fake))
@@ -59,14 +63,32 @@ class Objective:
         return self.on_generated(wide(floating(self.name, "fake", fake))).mean()
 
 
+# Functions with names, which a process that an objective is sent to can find. F.softplus(t) drops log1p(exp(-t)) beyond
+# t = 20, which float64 still resolves.
+def _minus_log_sigmoid(t: Tensor) -> Tensor:
+    return -logsigmoid(t)
+
+
 def _softplus(t: Tensor) -> Tensor:
-    return -logsigmoid(-t)  # F.softplus drops log1p(exp(-t)) beyond t = 20, which float64 still resolves
+    return -logsigmoid(-t)
 
 
-SATURATING = Objective("saturating", lambda t: _softplus(-t), _softplus, lambda t: -_softplus(t))
-NON_SATURATING = Objective("non-saturating", lambda t: _softplus(-t), _softplus, lambda t: _softplus(-t))
-HINGE = Objective("hinge", lambda t: relu(1 - t), lambda t: relu(1 + t), torch.neg)
-WASSERSTEIN = Objective("wasserstein", torch.neg, lambda t: t, torch.neg)
+def _minus_softplus(t: Tensor) -> Tensor:
+    return logsigmoid(-t)
+
+
+def _below_one(t: Tensor) -> Tensor:
+    return relu(1 - t)
+
+
+def _above_minus_one(t: Tensor) -> Tensor:
+    return relu(1 + t)
+
+
+SATURATING = Objective("saturating", _minus_log_sigmoid, _softplus, _minus_softplus)
+NON_SATURATING = Objective("non-saturating", _minus_log_sigmoid, _softplus, _minus_log_sigmoid)
+HINGE = Objective("hinge", _below_one, _above_minus_one, torch.neg)
+WASSERSTEIN = Objective("wasserstein", torch.neg, torch.positive, torch.neg)
 
 
 def gan_qp(real: Tensor, fake: Tensor, distance: Tensor, lambda_: float) -> Tensor:
@@ -85,7 +107,7 @@ def gan_qp(real: Tensor, fake: Tensor, distance: Tensor, lambda_: float) -> Tens
     >>> gan_qp(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([2.0]), lambda_=1.0)  # two points, optimal T
     tensor(-1.)
     """
-    check_number("gan_qp", "lambda_", lambda_, 0)
+    lambda_ = check_number("gan_qp", "lambda_", lambda_, 0)
     scores = (("real", real), ("fake", fake), ("distance", distance))
     real, fake, d = (wide(floating("gan_qp", argument, t)) for argument, t in scores)
     if not real.shape == fake.shape == d.shape:
@@ -145,7 +167,7 @@ def gradient_norms(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     >>> gradient_norms(lambda x: x[:, 0] * 3 + x[:, 1] * 4, torch.zeros(2, 2))
     tensor([5., 5.])
     """
-    return safe_power(_squared_norms("gradient_norms", critic, x), 0.5)
+    return _norms(_gradients("gradient_norms", critic, x))
 
 
 def gradient_penalty(
@@ -169,18 +191,20 @@ def gradient_penalty(
     >>> gradient_penalty(lambda x: 2 * x.sum(1), torch.zeros(5, 1), centre=0.0, power=6.0)
     tensor(64.)
     """
-    check_number("gradient_penalty", "centre", centre, 0, included=True)
-    check_number("gradient_penalty", "power", power, 0)
-    squared = _squared_norms("gradient_penalty", critic, x)
-    gap = squared if centre == 0 else (safe_power(squared, 0.5) - centre).square()
-    return safe_power(gap, power / 2).mean()
+    centre = check_number("gradient_penalty", "centre", centre, 0, included=True)
+    power = check_number("gradient_penalty", "power", power, 0)
+    gradients = _gradients("gradient_penalty", critic, x)
+    if power < 2:
+        return safe_power((_norms(gradients) - centre).abs(), power).mean()
+    squares = squared_norms(gradients) if centre == 0 else (_norms(gradients) - centre).square()
+    return safe_power(squares, power / 2).mean()
 
 
-def _squared_norms(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     x = floating(name, "x", x)
     root = getattr(critic, "__self__", critic)  # critic.forward is as good as critic
     for path, module in root.named_modules() if isinstance(root, nn.Module) else ():
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        if isinstance(module, _BATCH_NORMS) and (module.training or module.running_mean is None):
             raise ValueError(
                 f"{name}: critic has {type(module).__name__} '{path}' on batch statistics, must score samples alone: "
                 "scores that mix a batch have no per-sample gradients. Use a layer or instance norm, or eval()."
@@ -197,12 +221,37 @@ def _squared_norms(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> 
             (grad,) = torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True, allow_unused=True)
     if grad is None:
         raise ValueError(f"{name}: critic has no graph from x to its scores, must have. Remove detach() or no_grad().")
-    return wide(grad).reshape(len(x), -1).square().sum(1)
+    return grad
+
+
+def squared_norms(gradients: Tensor) -> Tensor:
+    """|g_i|^2 of each sample, (N,), in float32 or better."""
+    return wide(gradients).reshape(len(gradients), -1).square().sum(1)
+
+
+def scaled_squares(gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """(|g_i| / unit_i)^2 of each sample, (N,), float32 or better, and the unit: a power of two near the largest |g_ij|.
+
+    Division by it rounds nothing, while |g_i|^2 itself is 0 in float32 for a norm of 1e-25, and infinite for 1e25.
+
+    >>> squares, unit = scaled_squares(torch.tensor([[3e-25, 4e-25]]))
+    >>> squares.sqrt() * unit
+    tensor([5.0000e-25])
+    """
+    rows = wide(gradients).reshape(len(gradients), -1)
+    largest = rows.detach().abs().amax(1)
+    unit = torch.where((largest > 0) & largest.isfinite(), largest / (2 * largest.frexp().mantissa), 1.0)
+    return squared_norms(rows / unit[:, None]), unit
+
+
+def _norms(gradients: Tensor) -> Tensor:
+    squares, unit = scaled_squares(gradients)
+    return safe_power(squares, 0.5) * unit
 
 
 def safe_power(s: Tensor, exponent: float) -> Tensor:
     """s^exponent for s >= 0, with derivatives 0 at 0 where there are none."""
     if exponent == int(exponent):
         return s.pow(exponent)
-    positive = s > 0
-    return torch.where(positive, torch.where(positive, s, 1.0).pow(exponent), 0.0)  # guarded before the root, too
+    zero = s == 0  # and not s > 0, which would make a NaN a 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, s).pow(exponent))  # guarded before the root, too

@@ -1,15 +1,19 @@
 """O-GAN: the critic's output is a code, whose mean is the score and whose direction is the encoding.
 
 For who trains an autoencoder that is a GAN. The chapter is `o-gan`. Everything is computed in float32 or better, also
-under autocast, and can be differentiated twice, so that gradient penalties may run through it. An argument of the wrong
-kind raises TypeError, one outside its stated range ValueError, before anything is computed.
+under autocast, backward passes included, and can be differentiated twice, so that gradient penalties may run through
+it. An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is
+computed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from gantext._checks import check_number, floating, wide
@@ -72,8 +76,13 @@ def split(z: Tensor, dim: int = -1) -> Split:
     tensor([1., 1., 4.])
     """
     z = wide(floating("split", "z", z))
+    top, low = z.detach().amax(dim, keepdim=True), z.detach().amin(dim, keepdim=True)
+    constant = top - low == 0
+    # A power of two, so that nothing is rounded: 1 but where a sum or a difference would overflow.
+    room = 2.0 ** -(2 + math.ceil(math.log2(z.numel() // top.numel())))
+    part = torch.where(torch.maximum(top.abs(), low.abs()) > room * torch.finfo(z.dtype).max, room, 1.0).to(z.dtype)
+    z = z * part
     mean = z.mean(dim, keepdim=True)
-    constant = z.detach().amax(dim, keepdim=True) - z.detach().amin(dim, keepdim=True) == 0
     # Centred twice: beside a mean of 1e4 the first difference carries the mean's own rounding. Direction and scale do
     # not depend on a shift, so the first needs no graph; nor does the unit, which keeps squares in range.
     centred = z - mean.detach()
@@ -81,7 +90,7 @@ def split(z: Tensor, dim: int = -1) -> Split:
     unit = centred.detach().abs().amax(dim, keepdim=True).masked_fill(constant, 1)
     centred = (centred / unit).masked_fill(constant, 0)
     length = centred.square().sum(dim, keepdim=True).masked_fill(constant, 1).sqrt()
-    return Split(mean, (length * unit).masked_fill(constant, 0), centred / length)
+    return Split(mean / part, (length * unit / part).masked_fill(constant, 0), centred / length)
 
 
 def pearson(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
@@ -120,7 +129,7 @@ class _Score(nn.Module):
         self.critic, self.fake, self.code = critic, batch.fake, None
 
     def forward(self, x: Tensor) -> Tensor:
-        code = self.critic(x)
+        code = floating("o_gan", "the critic's code", self.critic(x))
         if code.dim() != 2:
             raise ValueError(
                 f"o_gan: critic returned shape {tuple(code.shape)}, must be codes (N, n). Drop a last Flatten(0)."
@@ -128,6 +137,24 @@ class _Score(nn.Module):
         if x is self.fake:
             self.code = code
         return wide(code).mean(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the batch, whose tensors have a graph: what is copied or sent is the network."""
+        return {**self.__dict__, "fake": None, "code": None}
+
+
+@dataclass(frozen=True)
+class _Player:
+    """One player's loss: a class and not a closure, so that a game can be pickled."""
+
+    loss: Callable[[Critic, Batch], Tensor]
+    weight: float
+    match: str
+
+    def __call__(self, critic: Critic, batch: Batch) -> Tensor:
+        score = _Score(critic, batch)
+        value = self.loss(score, batch)
+        return value + self.weight * _mismatch(score, batch, self.match) if self.weight else value
 
 
 def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, match: str = "correlation") -> Game:
@@ -161,23 +188,16 @@ def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, mat
     >>> o_gan().critic_loss(lambda x: x + torch.tensor([0.0, 1.0, 2.0]), batch)  # 1 / 4 - 1 - 0.5
     tensor(-1.2500)
     """
-    check_number("o_gan", "weight", weight, 0, included=True)
+    weight = check_number("o_gan", "weight", weight, 0, included=True)
     if match not in ("correlation", "squared"):
         raise ValueError(f"o_gan: match is {match!r}, must be 'correlation' or 'squared'. See the docstring.")
     if not isinstance(objective, Objective | Game | None):
         raise TypeError(f"o_gan: objective is {objective!r}, must be an Objective, a Game or None. Try HINGE.")
     base = objective if isinstance(objective, Game) else game(objective) if objective else _SQUARED_QP
 
-    def player(loss: Callable[[Critic, Batch], Tensor]) -> Callable[[Critic, Batch], Tensor]:
-        def total(critic: Critic, batch: Batch) -> Tensor:
-            score = _Score(critic, batch)
-            value = loss(score, batch)
-            return value + weight * _mismatch(score, batch, match) if weight else value
-
-        return total
-
     settings = f"weight {weight}, match {match}, {base.name}: {base.settings}"
-    return Game("O-GAN", player(base.critic_loss), player(base.generator_loss), base.clip, settings)
+    critic_loss, generator_loss = (_Player(loss, weight, match) for loss in (base.critic_loss, base.generator_loss))
+    return Game("O-GAN", critic_loss, generator_loss, base.clip, settings)
 
 
 def _mismatch(score: _Score, batch: Batch, match: str) -> Tensor:
@@ -199,18 +219,23 @@ def _distance(batch: Batch) -> Tensor:
     return wide(batch.real - batch.fake).detach().flatten(1).square().mean(1)  # (N,)
 
 
-_SQUARED_QP = Game(
-    "GAN-QP-mean-squared",
-    lambda critic, batch: gan_qp(critic(batch.real), critic(batch.fake), _distance(batch), 2.0),
-    lambda critic, batch: -critic(batch.fake).mean(),
-)
+def _squared_qp(critic: Critic, batch: Batch) -> Tensor:
+    return gan_qp(critic(batch.real), critic(batch.fake), _distance(batch), 2.0)
+
+
+def _minus_score(critic: Critic, batch: Batch) -> Tensor:
+    return -critic(batch.fake).mean()
+
+
+_SQUARED_QP = Game("GAN-QP-mean-squared", _squared_qp, _minus_score)
 
 
 def o_gan_ref(critic: Critic, batch: Batch, weight: float = 0.5) -> Tensor:
     """O-GAN's single loss: one number, whose gradients are the critic's and the generator's own (`o-gan:game`).
 
     With F the fakes, F' the same without a graph, T the mean of the code, d the mean squared difference of x and F',
-    the mean of `t1^2 / (4 d) - t1 - t2 - weight rho(z, E(F))` where t1 = T(x) - T(F') and t2 = T(F) - T(F').
+    the mean of `t1^2 / (4 d) - t1 - t2 - weight rho(z, E(F))` where t1 = T(x) - T(F') and t2 = T(F) - T(F'); a d below
+    1e-6 counts as 1e-6, as in `gantext.gan.objectives.gan_qp`.
 
     Args:
         critic: as in `o_gan`.
@@ -218,6 +243,8 @@ def o_gan_ref(critic: Critic, batch: Batch, weight: float = 0.5) -> Tensor:
         weight: as in `o_gan`.
     Returns:
         Scalar; one backward pass leaves both players' gradients.
+    Raises:
+        TypeError, ValueError: a weight that is no number >= 0; no latent vectors, or of another shape than the codes.
 
     The commonest surprise: t2 is always 0. Its gradient is not: that of the generator's score, and nothing for the
     critic, whose two terms cancel unless dropout or noise tells the two passes apart. Source: Su's code, bojone/o-gan.
@@ -227,9 +254,12 @@ def o_gan_ref(critic: Critic, batch: Batch, weight: float = 0.5) -> Tensor:
     >>> o_gan_ref(lambda x: x + z, Batch(torch.ones(1, 3), torch.zeros(1, 3), z, torch.Generator()))
     tensor(-1.2500)
     """
+    weight = check_number("o_gan_ref", "weight", weight, 0, included=True)
     if batch.latent is None:
         raise ValueError("o_gan_ref: latent is None, must be the fakes' latent vectors. Put them into the batch.")
     code, stopped = critic(batch.fake), critic(batch.fake.detach()).mean(1)
     t1 = critic(batch.real).mean(1) - stopped
     t2 = code.mean(1) - stopped
-    return (t1.square() / (4 * _distance(batch)) - t1 - t2 - weight * pearson(batch.latent, code)).mean()
+    return (
+        t1.square() / (4 * _distance(batch).clamp(min=1e-6)) - t1 - t2 - weight * pearson(batch.latent, code)
+    ).mean()

@@ -39,8 +39,8 @@ from torch.nn import functional as F
 from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weight, conv3d_input, conv3d_weight
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from gantext._checks import check_number, floating, wide
-from gantext.gan.objectives import safe_power
+from gantext._checks import check_number, floating
+from gantext.gan.objectives import safe_power, scaled_squares, squared_norms
 
 __all__ = ["is_piecewise_linear", "scores_and_penalty", "tangent_penalty"]
 
@@ -55,6 +55,7 @@ _RESHAPES = (nn.Identity, nn.Flatten, nn.Unflatten)
 _POOLS = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
 )  # fmt: skip
+# Without public names; where PyTorch renames them, no layer is known, and double backward does the work.
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _KNOWN = (*_AFFINE, *_ACTIVATIONS, *_RESHAPES, *_POOLS)
 
@@ -126,8 +127,8 @@ def is_piecewise_linear(critic: object) -> bool:
 
 
 def _apply(name: str, critic: object, x: Tensor, centre: float, power: float) -> tuple[Tensor, Tensor]:
-    check_number(name, "centre", centre, 0, included=True)
-    check_number(name, "power", power, 0)
+    centre = check_number(name, "centre", centre, 0, included=True)
+    power = check_number(name, "power", power, 0)
     layers = _layers(name, critic)
     weights = [t for layer in layers if isinstance(layer, _AFFINE) for t in (layer.weight, layer.bias)]  # read once
     dtype = floating(name, "x", x).dtype
@@ -144,7 +145,7 @@ def _layers(name: str, module: object, path: str = "") -> list[nn.Module]:
     kind, fault = type_before_parametrizations(module), ""
     if kind is not nn.Sequential and kind not in _KNOWN:
         fault = "must be a layer known to be piecewise linear"
-    elif "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS):
+    elif "forward" in vars(module) or any(getattr(module, hooks, True) for hooks in _HOOKS):
         fault = "with hooks or a replaced forward, must be without"
     elif kind in _CONVOLUTIONS and (module.padding_mode != "zeros" or isinstance(module.padding, str)):
         fault = f"with padding {module.padding!r} of {module.padding_mode!r}, must be padded with a number of zeros"
@@ -153,7 +154,8 @@ def _layers(name: str, module: object, path: str = "") -> list[nn.Module]:
         raise ValueError(f"{name}: {place} is {kind.__name__}, {fault}. Use gradient_penalty, which takes any layer.")
     if kind is not nn.Sequential:
         return [module]
-    children = module._modules.items()  # named_children() would leave out a layer that stands there twice
+    below = module.named_modules(remove_duplicate=False)  # named_children leaves out a layer that stands there twice
+    children = [(key, child) for key, child in below if key and "." not in key]
     return [leaf for key, child in children for leaf in _layers(name, child, f"{path}.{key}".strip("."))]
 
 
@@ -164,17 +166,19 @@ class _ScoresAndPenalty(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             scores, g, deltas, entering = _scores_and_deltas(name, layers, x, weights)
-        squared = wide(g).reshape(len(x), -1).square().sum(1)
-        gap, slope = squared, 1.0
-        if centre != 0:
-            beyond = safe_power(squared, 0.5) - centre
-            gap, slope = beyond.square(), beyond * safe_power(squared, -0.5)
-        along = slope * safe_power(gap, power / 2 - 1) * (power / len(x))  # v_i = along_i g_i (step 3)
+        squares, unit = scaled_squares(g)
+        gap, inverse = safe_power(squares, 0.5) * unit - centre, safe_power(squares, -0.5) / unit
+        if power < 2:
+            penalties, along = safe_power(gap.abs(), power), gap.sign() * inverse * safe_power(gap.abs(), power - 1)
+        else:
+            squares, slope = (squared_norms(g), 1.0) if centre == 0 else (gap.square(), gap * inverse)
+            penalties, along = safe_power(squares, power / 2), slope * safe_power(squares, power / 2 - 1)
+        along = along * (power / len(x))  # v_i = along_i g_i (step 3)
         ctx.called, ctx.layers, ctx.n = name, layers, len(deltas)
         ctx.set_materialize_grads(False)
         kinks = [z for layer, z in zip(layers, entering, strict=True) if isinstance(layer, _ACTIVATIONS)]
         ctx.save_for_backward(x, g, along.to(g.dtype), *weights, *deltas, *kinks)
-        return scores, safe_power(gap, power / 2).mean()
+        return scores, penalties.mean()
 
     @staticmethod  # torch annotates the base with *args: each Function has arguments of its own
     def backward(ctx: Any, c: Tensor | None, w: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]

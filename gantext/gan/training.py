@@ -20,9 +20,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.swa_utils import AveragedModel
 
 from gantext._checks import check_count, check_number
 from gantext._training import Checkpoint, average_gradients, layout, resolve
@@ -38,7 +37,7 @@ from gantext.gan.methods import Batch, Critic, Game
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Fit", "fit", "fit_critic"]
+__all__ = ["Fit", "Recipe", "fit", "fit_critic"]
 
 Sampler = Callable[[int, torch.Generator], Tensor]
 
@@ -57,34 +56,11 @@ class Fit:
     history: dict[str, list[float]] = field(default_factory=lambda: {"critic": [], "generator": []})
 
 
-def fit(
-    generator: nn.Module,
-    critic: nn.Module,
-    real: Sampler,
-    game: Game,
-    *,
-    steps: int,
-    latent: int | Sampler = 16,
-    batch_size: int = 128,
-    n_critic: int = 1,
-    learning_rate: float = 1e-3,
-    betas: tuple[float, float] = (0.5, 0.9),
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
-    ema: float = 0.999,
-    seed: int = 0,
-    callbacks: Sequence[Callable[[Fit], object]] = (),
-    checkpoint: str | os.PathLike[str] | None = None,
-    save_every: int = 1000,
-    progress: bool = True,
-    accelerator: Accelerator | None = None,
-) -> Fit:
-    """Train a generator against a critic: in each step `n_critic` steps of the critic, then one of the generator.
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What `fit` does, beside the networks, the data and the game.
 
     Args:
-        generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place, on
-            the accelerator's device; what does not require gradients stays as it is.
-        real: sampler of the data, in the shape of the generator's samples and the dtype of the networks.
-        game: what they minimise.
         steps: generator steps in all, those of a resumed run included.
         latent: width of a standard normal code, or a sampler of codes, whose `rng` lies on the device.
         batch_size: samples of each law in a step and process; under several processes gradients are averaged.
@@ -93,10 +69,59 @@ def fit(
         ema: decay of the running average of the generator, in [0, 1), after a warm-up: step 1 is copied, and in step n
             the decay is min(ema, n / (9 + n)), so that a short run does not average its beginning.
         seed: of data, codes and penalties. The initial weights are the caller's: seed before the networks are built.
+
+    >>> Recipe(steps=np.int64(9)).steps
+    9
+    """
+
+    steps: int
+    latent: int | Sampler = 16
+    batch_size: int = 128
+    n_critic: int = 1
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.9)
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None
+    ema: float = 0.999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ["steps", "batch_size", "n_critic", *([] if callable(self.latent) else ["latent"])]
+        numbers: dict[str, float] = {name: check_count("fit", name, getattr(self, name)) for name in counts}
+        numbers["seed"] = check_count("fit", "seed", self.seed, 0)
+        numbers["learning_rate"] = check_number("fit", "learning_rate", self.learning_rate, 0)
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"fit: ema is {self.ema}, must be in [0, 1). 0 keeps no average.")
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
+
+
+def fit(
+    generator: nn.Module,
+    critic: nn.Module,
+    real: Sampler,
+    game: Game,
+    recipe: Recipe | None = None,
+    *,
+    callbacks: Sequence[Callable[[Fit], object]] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 1000,
+    progress: bool = True,
+    accelerator: Accelerator | None = None,
+    **settings: Any,
+) -> Fit:
+    """Train a generator against a critic: in each step `n_critic` steps of the critic, then one of the generator.
+
+    Args:
+        generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place, on
+            the accelerator's device; what does not require gradients stays as it is.
+        real: sampler of the data, in the shape of the generator's samples and of no wider dtype than the networks.
+        game: what they minimise.
+        recipe, settings: a `Recipe`, or its fields by name, `fit(..., steps=1000)`, or both: names replace fields.
         callbacks: each is called with the `Fit` after every step. Losses reach its `history` every 100 steps: reading
             one from a GPU waits for it.
         checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end, so that an
-            interrupt loses no more than that. One of another recipe is refused.
+            interrupt loses no more than that. One of other networks, optimizers, settings or another game is refused;
+            that `real`, and a sampler of codes, are the same is the caller's to see to.
         progress: show a bar, on the main process.
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
     Returns:
@@ -121,84 +146,22 @@ def fit(
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
     functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
-    counts = {"n_critic": n_critic, "save_every": save_every} | ({} if callable(latent) else {"latent": latent})
-    networks = {"generator": generator, "critic": critic}
-    _check("fit", game, networks, functions, learning_rate, seed, steps=steps, batch_size=batch_size, **counts)
-    if not 0 <= ema < 1:
-        raise ValueError(f"fit: ema is {ema}, must be in [0, 1). 0 keeps no average.")
+    _check("fit", game, {"generator": generator, "critic": critic}, functions)
+    save_every = check_count("fit", "save_every", save_every)
+    recipe = Recipe(**settings) if recipe is None else replace(recipe, **settings)
     accelerator = resolve(accelerator)
-    device, trainable = accelerator.device, [p for p in critic.parameters() if p.requires_grad]
-    _agree(generator.to(device), critic.to(device))
-    host, noise = torch.Generator(), torch.Generator(device)
-    codes: Sampler = latent if callable(latent) else lambda n, rng: torch.randn(n, latent, generator=rng, device=device)
-    make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate, betas=betas, fused=True))
-    optimizers = {"critic": make(trainable), "generator": make([p for p in generator.parameters() if p.requires_grad])}
-    stepping: dict[str, Any] = {player: accelerator.prepare(each) for player, each in optimizers.items()}
-    run, losses = Fit(generator, critic, deepcopy(generator)), {player: [] for player in optimizers}
-    recipe = {
-        "game": [game.name, game.clip, game.settings],
-        "generator": layout(generator),
-        "critic": layout(critic),
-        "batch_size": batch_size,
-        "n_critic": n_critic,
-        "ema": ema,
-        "seed": seed,
-        "optimizer": repr(optimizers["critic"]),
-    }
-    file = Checkpoint(checkpoint, [generator, critic, run.ema, *optimizers.values()], recipe, accelerator)
-    run.step, history = file.load(steps)
+    loop = _Loop(generator, critic, real, game, recipe, accelerator)
+    run, file = loop.run, Checkpoint(checkpoint, loop.parts(), loop.identity(), accelerator)
+    run.step, history = file.load(recipe.steps)
     run.history = history or run.history
-
-    def turn(player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
-        for p in trainable:
-            p.requires_grad_(player == "critic")
-        with accelerator.autocast():
-            z = codes(batch_size, noise)
-            with torch.set_grad_enabled(player == "generator"):
-                fake = generator(z)
-            x = _draw("fit", "real", real, batch_size, host, trainable[0])
-            if fake.shape != x.shape:
-                raise ValueError(
-                    f"fit: generator makes shape {tuple(fake.shape)}, must be {tuple(x.shape)} as real draws. "
-                    "Change its last layer."
-                )
-            value = loss(critic, Batch(x, fake, z, noise))
-        stepping[player].zero_grad()
-        accelerator.backward(value)
-        average_gradients(accelerator, optimizers[player])
-        stepping[player].step()
-        if player == "critic":
-            _clip(trainable, game.clip)
-        return value.detach()
-
-    def record() -> None:
-        """Bring the losses over from the device, and see that they are finite."""
-        new = {player: torch.stack(values).tolist() for player, values in losses.items()}
-        for player, values in new.items():
-            run.history[player] += values
-            losses[player].clear()
-        finite = [all(map(math.isfinite, pair)) for pair in zip(*new.values(), strict=True)]
-        if not finite[-1]:
-            first = finite.index(False)
-            raise FloatingPointError(
-                f"fit: the losses of step {run.step - len(finite) + 1 + first} are {new['critic'][first]} (critic) and "
-                f"{new['generator'][first]} (generator), must stay finite: the run has diverged. Lower "
-                "learning_rate, or take more critic steps."
-            )
-
-    bar = tqdm(total=steps, initial=run.step, desc=game.name, disable=not (progress and accelerator.is_main_process))
+    quiet = not (progress and accelerator.is_main_process)
+    bar = tqdm(total=recipe.steps, initial=run.step, desc=game.name, disable=quiet)
     try:
-        while run.step < steps:
-            for rng in (host, noise):
-                _reseed(rng, seed, accelerator.process_index, run.step, rng is noise)
-            values = [turn("critic", game.critic_loss) for _ in range(n_critic)]
-            losses["critic"].append(values[-1])
-            losses["generator"].append(turn("generator", game.generator_loss))
-            run.step += 1
-            _follow(run.ema, generator, ema, run.step)
-            saving = run.step % save_every == 0 or run.step == steps
+        while run.step < recipe.steps:
+            loop.step()
+            saving = run.step % save_every == 0 or run.step == recipe.steps
             if saving or run.step % 100 == 0:
-                record()
+                loop.record()
             for callback in callbacks:
                 callback(run)
             if saving:
@@ -206,9 +169,111 @@ def fit(
             bar.update()
     finally:
         bar.close()
-        for p in trainable:
-            p.requires_grad_(True)
+        loop.freeze(False)
     return run
+
+
+class _Loop:
+    """The players of one run and how they take turns."""
+
+    def __init__(
+        self, generator: nn.Module, critic: nn.Module, real: Sampler, game: Game, recipe: Recipe, accelerator: Any
+    ) -> None:
+        self.real, self.game, self.recipe, self.accelerator = real, game, recipe, accelerator
+        _agree(generator.to(accelerator.device), critic.to(accelerator.device))
+        networks = {"critic": critic, "generator": generator}
+        self.trained = {player: [p for p in net.parameters() if p.requires_grad] for player, net in networks.items()}
+        adam = lambda parameters: Adam(parameters, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+        self.optimizers = {player: (recipe.optimizer or adam)(list(each)) for player, each in self.trained.items()}
+        self.stepping = {player: accelerator.prepare(each) for player, each in self.optimizers.items()}
+        # PyTorch's own exponential average has no warm-up, and no place for counts such as batch norm's.
+        self.average = AveragedModel(generator, multi_avg_fn=self._follow, use_buffers=True)
+        self.run = Fit(generator, critic, self.average.module)
+        self.losses: dict[str, list[Tensor]] = {player: [] for player in networks}
+        self.host, self.noise = torch.Generator(), torch.Generator(accelerator.device)
+
+    def parts(self) -> list[Any]:
+        return [self.run.generator, self.run.critic, self.average, *self.optimizers.values()]
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree in."""
+        recipe, game = self.recipe, self.game
+        return {
+            "game": [game.name, game.clip, game.settings],
+            "generator": layout(self.run.generator),
+            "critic": layout(self.run.critic),
+            "latent": "a sampler" if callable(recipe.latent) else recipe.latent,
+            "batch_size": recipe.batch_size,
+            "n_critic": recipe.n_critic,
+            "ema": float(recipe.ema),
+            "seed": recipe.seed,
+        }
+
+    def freeze(self, critic: bool) -> None:
+        """In the generator's turn the critic gets no gradients."""
+        for p in self.trained["critic"]:
+            p.requires_grad_(not critic)
+
+    def step(self) -> None:
+        """`n_critic` turns of the critic, one of the generator."""
+        for rng in (self.host, self.noise):
+            _reseed(rng, self.recipe.seed, self.accelerator.process_index, self.run.step, rng is self.noise)
+        values = [self._turn("critic", self.game.critic_loss) for _ in range(self.recipe.n_critic)]
+        self.losses["critic"].append(values[-1])
+        self.losses["generator"].append(self._turn("generator", self.game.generator_loss))
+        self.run.step += 1
+        self.average.update_parameters(self.run.generator)
+
+    def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
+        self.freeze(player == "generator")
+        with torch.enable_grad():  # whatever surrounds the call of fit
+            with self.accelerator.autocast():
+                value = loss(self.run.critic, self._batch(player == "generator"))
+            self.stepping[player].zero_grad()
+            self.accelerator.backward(value)
+        average_gradients(self.accelerator, self.optimizers[player])
+        self.stepping[player].step()
+        if player == "critic":
+            _clip(self.trained["critic"], self.game.clip)
+        return value.detach()
+
+    def _batch(self, graph: bool) -> Batch:
+        n, latent, like = self.recipe.batch_size, self.recipe.latent, self.trained["generator"][0]
+        if callable(latent):
+            z = latent(n, self.noise)
+        else:
+            z = torch.randn(n, latent, generator=self.noise, device=like.device, dtype=like.dtype)
+        with torch.set_grad_enabled(graph):
+            fake = self.run.generator(z)
+        x = _draw("fit", "real", self.real, n, self.host, self.trained["critic"][0])
+        if fake.shape != x.shape:
+            raise ValueError(
+                f"fit: generator makes shape {tuple(fake.shape)}, must be {tuple(x.shape)} as real draws. "
+                "Change its last layer."
+            )
+        return Batch(x, fake, z, self.noise)
+
+    def _follow(self, means: Any, values: Any, averaged: object) -> None:
+        """Step n = 2, 3, ... of the running average; the first is a copy."""
+        n = self.run.step  # `averaged`, its predecessor, lies on the device
+        for mean, value in zip(means, values, strict=True):
+            weight = max(1 - self.recipe.ema, 9 / (9 + n))
+            mean.lerp_(value, weight) if mean.is_floating_point() else mean.copy_(value)
+
+    def record(self) -> None:
+        """Bring the losses over from the device, and see that they are finite."""
+        new = {player: torch.stack(values).tolist() for player, values in self.losses.items()}
+        for player, values in new.items():
+            self.run.history[player] += values
+            self.losses[player].clear()
+        finite = [all(map(math.isfinite, pair)) for pair in zip(*new.values(), strict=True)]
+        if not finite[-1]:
+            first = finite.index(False)
+            raise FloatingPointError(
+                f"fit: the losses of step {self.run.step - len(finite) + 1 + first} are {new['critic'][first]} "
+                f"(critic) and {new['generator'][first]} (generator), must stay finite: the run has diverged. Lower "
+                "learning_rate, or take more critic steps."
+            )
 
 
 def fit_critic(
@@ -248,10 +313,13 @@ def fit_critic(
     from tqdm import trange
 
     functions = {"real": real, "fake": fake}
-    _check("fit_critic", game, {"critic": critic}, functions, learning_rate, seed, steps=steps, batch_size=batch_size)
+    _check("fit_critic", game, {"critic": critic}, functions)
+    steps, batch_size = check_count("fit_critic", "steps", steps), check_count("fit_critic", "batch_size", batch_size)
+    seed = check_count("fit_critic", "seed", seed, 0)
+    rate = check_number("fit_critic", "learning_rate", learning_rate, 0)
     parameters = [p for p in critic.parameters() if p.requires_grad]
     host, noise = torch.Generator(), torch.Generator(parameters[0].device)
-    optimizer = Adam(parameters, lr=learning_rate, fused=True)
+    optimizer = Adam(parameters, lr=rate, fused=True)
     schedule = CosineAnnealingLR(optimizer, steps)
     losses: list[Tensor] = []
     for rng in (host, noise):
@@ -259,9 +327,10 @@ def fit_critic(
     for _ in trange(steps, desc=game.name, disable=not progress):
         x = _draw("fit_critic", "real", real, batch_size, host, parameters[0])
         y = _draw("fit_critic", "fake", fake, batch_size, host, parameters[0])
-        loss = game.critic_loss(critic, Batch(x, y, None, noise))
-        optimizer.zero_grad()
-        loss.backward()
+        with torch.enable_grad():
+            loss = game.critic_loss(critic, Batch(x, y, None, noise))
+            optimizer.zero_grad()
+            loss.backward()
         optimizer.step()
         _clip(parameters, game.clip)
         schedule.step()
@@ -276,24 +345,15 @@ def _clip(parameters: Iterable[nn.Parameter], bound: float | None) -> None:
             p.clamp_(-bound, bound)
 
 
-@torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, decay: float, n: int) -> None:
-    """Step n = 1, 2, ... of the running average of parameters and buffers."""
-    weight = 1.0 if n == 1 else max(1 - decay, 9 / (9 + n))
-    values = chain(network.parameters(), network.buffers())
-    for mean, value in zip(chain(average.parameters(), average.buffers()), values, strict=True):
-        mean.lerp_(value, weight) if mean.is_floating_point() else mean.copy_(value)
-
-
 def _draw(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator, like: Tensor) -> Tensor:
-    """n samples on the device and in the dtype of the critic's weights `like`."""
+    """n samples on the device and in the dtype of the critic's weights `like`, which must hold them without loss."""
     x = sampler(n, rng)
-    if not isinstance(x, Tensor) or x.dtype != like.dtype:
+    if not isinstance(x, Tensor) or torch.promote_types(x.dtype, like.dtype) != like.dtype:
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name}: {argument} draws {got}, must be {like.dtype} as the critic. Convert one of them.")
     if x.shape[:1] != (n,):
         raise ValueError(f"{name}: {argument} draws shape {tuple(x.shape)}, must be ({n}, ...). Draw as many as asked.")
-    return x.to(like.device)
+    return x.to(like)
 
 
 def _reseed(rng: torch.Generator, *key: int) -> None:
@@ -304,13 +364,12 @@ def _agree(*networks: nn.Module) -> None:
     """All processes start from the main process's weights."""
     from accelerate.utils import broadcast
 
-    for t in [t for network in networks for t in network.state_dict().values()]:
-        t.copy_(broadcast(t))
+    state: Any = [t for network in networks for t in network.state_dict().values()]
+    for t, first in zip(state, broadcast(state), strict=True):
+        t.copy_(first)
 
 
-def _check(
-    name: str, game: Game, networks: dict[str, Any], functions: dict[str, Any], rate: float, seed: int, **counts: Any
-) -> None:
+def _check(name: str, game: Game, networks: dict[str, Any], functions: dict[str, Any]) -> None:
     if not isinstance(game, Game):
         raise TypeError(f"{name}: game is {game!r}, must be a Game. Call wgan_div(), or game() with an objective.")
     for argument, network in networks.items():
@@ -322,7 +381,3 @@ def _check(
         if not callable(function):
             kind = type(function).__name__
             raise TypeError(f"{name}: {argument} is a {kind}, must be callable. Of a law, pass its `sample`.")
-    for argument, count in counts.items():
-        check_count(name, argument, count)
-    check_count(name, "seed", seed, 0)
-    check_number(name, "learning_rate", rate, 0)

@@ -1,4 +1,4 @@
-"""Layer normalization with a scale and shift of each sequence's own: its reference, its dispatch, its operators.
+"""Layer and RMS normalization with a scale and shift of each sequence's own: references, dispatch, operators.
 
 The operators of the Triton kernel are traced and differentiated twice. The modules are in `gantext.norm`.
 """
@@ -17,7 +17,12 @@ from torch.nn import functional as F
 from gantext._checks import check_number
 from gantext.kernels import dispatch
 
-__all__ = ["conditional_layer_norm", "conditional_layer_norm_backward_ref", "conditional_layer_norm_ref"]
+__all__ = [
+    "conditional_layer_norm",
+    "conditional_layer_norm_backward_ref",
+    "conditional_layer_norm_ref",
+    "conditional_rms_norm",
+]
 
 WIDEST = 2**15  # bytes of a row in the kernel's precision: beyond it a row and its gradients do not fit the registers
 FEW = 2**16  # numbers below which PyTorch's own gradients are as fast on a CPU
@@ -60,6 +65,7 @@ def conditional_layer_norm(
             [[-3.,  3.]]])
     """
     gamma, beta = _check(x, gamma, beta, eps)
+    eps = float(eps)
     plain = lambda: _plain(x, gamma, beta, eps)
 
     def triton() -> Tensor:
@@ -123,7 +129,11 @@ def _compiles() -> bool:
 
 def _transformed() -> bool:
     """Whether a function transform or forward-mode differentiation is under way: neither sees into `_Sequences`."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    level = getattr(forward_ad, "_current_level", None)
+    if active is None or level is None:  # private names, gone: plain PyTorch is right everywhere
+        return True
+    return active() or level >= 0
 
 
 def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
@@ -170,6 +180,30 @@ def conditional_layer_norm_backward_ref(
     return dx, dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape)
 
 
+def conditional_rms_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float | None = None) -> Tensor:
+    """RMS normalization over the last dimension with a scale and shift that depend on the sequence, or on the token.
+
+    `y = gamma x / (mean(x^2) + eps)^(1/2) + beta`: PyTorch's own RMS normalization, multiplied and added to.
+
+    Args:
+        x, gamma, beta: as in `conditional_layer_norm`.
+        eps: > 0, inside the root; None is the resolution of what is computed in, as in PyTorch.
+    Returns:
+        The shape and dtype of x. Computed in the widest dtype of the three, float32 at least.
+
+    The commonest surprise: the mean of x is neither removed nor lost; an RMS norm sees the level of its input.
+
+    >>> x = torch.tensor([[[3.0, 4.0]], [[3.0, 4.0]]])
+    >>> conditional_rms_norm(x, torch.tensor([[5.0, 5.0], [0.0, 0.0]]) / 2**0.5, torch.ones(2), eps=1e-12)
+    tensor([[[4., 5.]],
+            [[1., 1.]]])
+    """
+    gamma, beta = _check(x, gamma, beta, 1 if eps is None else eps, "conditional_rms_norm")
+    eps = None if eps is None else float(eps)
+    work = work_dtype(x, gamma, beta)
+    return torch.addcmul(beta.to(work), gamma.to(work), F.rms_norm(x.to(work), x.shape[-1:], None, eps)).to(x.dtype)
+
+
 def _kernel(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     """By the Triton kernel: gamma and beta as many dimensions as x, to which they broadcast; D within WIDEST."""
     D, most = x.shape[-1], WIDEST // work_dtype(x, gamma, beta).itemsize
@@ -186,7 +220,7 @@ def _kernel(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
         place = lambda t: t.expand(x.shape).reshape(1, rows, D)
     dtype = torch.promote_types(gamma.dtype, beta.dtype)
     sequences = x.reshape(B, rows // max(B, 1), D)
-    y, _, _ = torch.ops.gantext.layer_norm(sequences, place(gamma.to(dtype)), place(beta.to(dtype)), float(eps))
+    y, _, _ = torch.ops.gantext.layer_norm(sequences, place(gamma.to(dtype)), place(beta.to(dtype)), eps)
     return y.reshape(x.shape)
 
 
@@ -267,32 +301,32 @@ def work_dtype(*tensors: Tensor) -> torch.dtype:
     return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
 
 
-def _check(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _check(
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, name: str = "conditional_layer_norm"
+) -> tuple[Tensor, Tensor]:
     """gamma and beta with as many dimensions as x, to which they broadcast. Lean, for it costs a small call a third."""
-    check_number("conditional_layer_norm", "eps", eps, 0)
+    check_number(name, "eps", eps, 0)
     for argument, t in (("x", x), ("gamma", gamma), ("beta", beta)):
         if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
             got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(
-                f"conditional_layer_norm: {argument} is {got}, must be a dense floating tensor. Use .float()."
-            )
+            raise TypeError(f"{name}: {argument} is {got}, must be a dense floating tensor. Use .float().")
         width = t.shape[-1:]
         if width != x.shape[-1:] or width in ((), (0,)) or t.device != x.device:
             raise ValueError(
-                f"conditional_layer_norm: {argument} has shape {tuple(t.shape)} on {t.device}, must end with the width "
+                f"{name}: {argument} has shape {tuple(t.shape)} on {t.device}, must end with the width "
                 f"D >= 1 of x, whose shape is {tuple(x.shape)}, on {x.device}. Put the features last."
             )
-    return _placed("gamma", gamma, x), _placed("beta", beta, x)
+    return _placed(name, "gamma", gamma, x), _placed(name, "beta", beta, x)
 
 
-def _placed(argument: str, t: Tensor, x: Tensor) -> Tensor:
+def _placed(name: str, argument: str, t: Tensor, x: Tensor) -> Tensor:
     given, whole = t.shape, x.shape
     middle = (1,) * (len(whole) - len(given))
     shape = (*middle, *given) if len(given) == 1 else (given[0], *middle, *given[1:])
     fits = len(given) in (1, 2, len(whole)) and len(shape) == len(whole)
     if not fits or any(s not in (1, n) for s, n in zip(shape, whole, strict=True)):
         raise ValueError(
-            f"conditional_layer_norm: {argument} has shape {tuple(given)} for x of shape {tuple(whole)}, must be "
+            f"{name}: {argument} has shape {tuple(given)} for x of shape {tuple(whole)}, must be "
             "(D,), (B, D), or broadcast to x. For k beams of each sequence repeat it with repeat_interleave(k, 0)."
         )
     return t.reshape(shape)

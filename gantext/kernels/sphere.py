@@ -5,32 +5,51 @@ The chapter is `jose`; one update of one tuple is `gantext.sphere.geometry.updat
 
 from __future__ import annotations
 
+from typing import Any, Literal, NamedTuple
+
 import torch
 from torch import Tensor
 
 from gantext._checks import check_number
 from gantext.kernels import dispatch
-from gantext.sphere.geometry import MODES, Mode, egrad2rgrad, retr
 
-__all__ = ["batch_update", "batch_update_ref"]
+__all__ = ["MODES", "Batch", "Mode", "batch_update", "batch_update_ref", "unit_rows"]
 
+Mode = Literal["paper", "plain", "reference"]
+MODES: tuple[Mode, ...] = ("paper", "plain", "reference")
 DTYPES = (torch.float32, torch.float64)
 LONGEST = 2048  # p up to which the kernels have no spills (see their tests)
 
 
+class Batch(NamedTuple):
+    """Tables of spherical text embedding, and n tuples of their rows.
+
+    U is (words, p), V (contexts, p), D (documents, p), all unit rows; `centre` and `negative` are rows of U, `context`
+    of V, `document` of D, each (n,) int64. Where `context` or `document` is None, its table is not read.
+    """
+
+    U: Tensor
+    V: Tensor | None
+    D: Tensor | None
+    centre: Tensor
+    negative: Tensor
+    context: Tensor | None = None
+    document: Tensor | None = None
+
+    def used(self) -> dict[str, Tensor]:
+        """The tables that an update reads and writes."""
+        tables = {"U": self.U, "V": self.V if self.context is not None else None}
+        tables["D"] = self.D if self.document is not None else None
+        return {name: t for name, t in tables.items() if t is not None}
+
+    def indices(self) -> dict[str, Tensor]:
+        """The rows that are given."""
+        names = ("centre", "negative", "context", "document")
+        return {name: t for name, t in zip(names, self[3:], strict=True) if t is not None}
+
+
 def batch_update(
-    U: Tensor,
-    V: Tensor | None,
-    D: Tensor | None,
-    centre: Tensor,
-    negative: Tensor,
-    context: Tensor | None,
-    document: Tensor | None,
-    *,
-    rate: float,
-    margin: float = 0.15,
-    mode: Mode = "paper",
-    backend: str | None = None,
+    batch: Batch, *, rate: float, margin: float = 0.15, mode: Mode = "paper", backend: str | None = None
 ) -> Tensor:
     """Update the tables of spherical text embedding in place for n tuples (centre, negative, context, document).
 
@@ -39,11 +58,9 @@ def batch_update(
     row are summed, not averaged, and `x' = (x + z) / |x + z|` with the sum z. A batch of one tuple is `update_ref`.
 
     Args:
-        U: (words, p) unit rows, centre words and negatives. V: (contexts, p) context words. D: (documents, p). float32
-            or float64, of one dtype and device, p >= 1 (at p = 1 the sphere is two points, and no step leaves either).
-        centre, negative: (n,) int64, rows of U; n may be 0. A tuple with negative == centre is skipped.
-        context, document: (n,) int64, rows of V and D. None for either: the hinge of the other alone, and its table is
-            not read and may be None.
+        batch: tables in float32 or float64, of one dtype and device, p >= 1 (at p = 1 the sphere is two points, and no
+            step leaves either); n may be 0. A tuple with negative == centre is skipped. Without context words or
+            without documents: the hinge of the other alone.
         rate: learning rate, >= 0. margin: > 0.
         mode: "paper", "plain" or "reference", as in `update_ref`. "reference" has two hinges one after the other: call
             it with `document=None` and then with `context=None`.
@@ -57,7 +74,7 @@ def batch_update(
 
     Raises:
         TypeError: tables not tensors of these dtypes (in half precision the steps vanish), indices not int64.
-        ValueError: shapes, devices, rate, margin or mode out of rule; tables that require grad, or are one memory; an
+        ValueError: shapes, devices, rate, margin or mode out of rule; tables that require grad, or share memory; an
             index out of range. The kernel does not raise for an index: it skips the tuple, and the result is NaN.
 
     The commonest surprise: with the mean of the steps in place of their sum, frequent words and long documents hardly
@@ -66,7 +83,7 @@ def batch_update(
 
     >>> U, V = torch.eye(3), torch.eye(3)
     >>> word = torch.tensor([0, 0])
-    >>> batch_update(U, V, None, word, word + 1, word + 2, None, rate=0.5)  # twice the same: a step of 2 x 0.5
+    >>> batch_update(Batch(U, V, None, word, word + 1, word + 2), rate=0.5)  # twice the same: a step of 2 x 0.5
     tensor(0.1500)
     >>> U
     tensor([[ 0.7071,  0.0000,  0.7071],
@@ -74,85 +91,58 @@ def batch_update(
             [ 0.0000,  0.0000,  1.0000]])
     """
     if not torch.compiler.is_compiling():  # a traced rate is a symbol; the operator looks at its value
-        _check_numbers(rate, margin)
-    _check(U, V, D, centre, negative, context, document)
-    if mode not in MODES or (mode == "reference" and context is not None and document is not None):
+        rate, margin = _check_numbers(rate, margin)
+    _check(batch)
+    if mode not in MODES or (mode == "reference" and batch.context is not None and batch.document is not None):
         raise ValueError(
             f"batch_update: mode is {mode!r}, must be one of {', '.join(MODES)}, and 'reference' with one hinge at a "
             "time. Call it with document=None, then with context=None."
         )
-    V, D = V if context is not None else None, D if document is not None else None
-    return torch.ops.gantext.sphere_update(
-        U, V, D, centre, negative, context, document, float(rate), float(margin), mode, backend
-    )
+    tables = batch.used()
+    batch = batch._replace(V=tables.get("V"), D=tables.get("D"))
+    return torch.ops.gantext.sphere_update(*batch, float(rate), float(margin), mode, backend)
 
 
-@torch.library.custom_op(
-    "gantext::sphere_update",
-    mutates_args=("U", "V", "D"),
-    schema="(Tensor(a!) U, Tensor(b!)? V, Tensor(c!)? D, Tensor centre, Tensor negative, Tensor? context, "
-    "Tensor? document, float rate, float margin, str factors, str? backend) -> Tensor",
-)
-def _update(
-    U: Tensor,
-    V: Tensor | None,
-    D: Tensor | None,
-    centre: Tensor,
-    negative: Tensor,
-    context: Tensor | None,
-    document: Tensor | None,
-    rate: float,
-    margin: float,
-    factors: Mode,
-    backend: str | None,
-) -> Tensor:
+def _update(*given: Any) -> Tensor:
     # What depends on values or environment is decided here, where `torch.compile` does not look.
-    _check_numbers(rate, margin)
-    tables = [t for t in (U, V, D) if t is not None]
-    if len({t.data_ptr() for t in tables}) < len(tables):
-        raise ValueError("batch_update: two tables are one memory, must be separate. Clone one of them.")
-    given = (U, V, D, centre, negative, context, document)
+    batch, (rate, margin, mode, backend) = Batch(*given[:7]), given[7:]
+    rate, margin = _check_numbers(rate, margin)
+    tables = [*batch.used().values()]
+    if any(_overlap(a, b) for k, a in enumerate(tables) for b in tables[:k]):
+        raise ValueError("batch_update: two tables share memory, must be separate. Clone one of them.")
 
     def triton() -> Tensor:
         from gantext.kernels.sphere_triton import update
 
-        return update(*given, rate, margin, factors)
+        return update(batch, rate, margin, mode)
 
-    reference = lambda: batch_update_ref(*given, rate=rate, margin=margin, mode=factors)
-    if len(centre) == 0:
-        return U.new_zeros(())
-    unless = f"rows of {U.shape[1]} are longer than {LONGEST}" if U.shape[1] > LONGEST else None
+    reference = lambda: batch_update_ref(batch, rate=rate, margin=margin, mode=mode)
+    if len(batch.centre) == 0:
+        return batch.U.new_zeros(())
+    p = batch.U.shape[1]
+    unless = f"rows of {p} are longer than {LONGEST}" if p > LONGEST else None
     return dispatch("batch_update", backend, tables, reference=reference, triton=triton, dtypes=DTYPES, unless=unless)
 
 
-@_update.register_fake
-def _(U: Tensor, *rest: object) -> Tensor:
-    return U.new_empty(())
+torch.library.custom_op(
+    "gantext::sphere_update",
+    _update,
+    mutates_args=("U", "V", "D"),
+    schema="(Tensor(a!) U, Tensor(b!)? V, Tensor(c!)? D, Tensor centre, Tensor negative, Tensor? context, "
+    "Tensor? document, float rate, float margin, str factors, str? backend) -> Tensor",
+).register_fake(lambda U, *rest: U.new_empty(()))
 
 
-def batch_update_ref(
-    U: Tensor,
-    V: Tensor | None,
-    D: Tensor | None,
-    centre: Tensor,
-    negative: Tensor,
-    context: Tensor | None,
-    document: Tensor | None,
-    *,
-    rate: float,
-    margin: float = 0.15,
-    mode: Mode = "paper",
-) -> Tensor:
+def batch_update_ref(batch: Batch, *, rate: float, margin: float = 0.15, mode: Mode = "paper") -> Tensor:
     """`batch_update` in plain PyTorch, arguments as there and not checked, except that indices are in range.
 
     >>> U = torch.eye(2)
     >>> zero = torch.tensor([0])
-    >>> batch_update_ref(U, None, torch.eye(2), zero, zero + 1, None, zero, rate=0.1)  # 0.15 - 1 + 0
+    >>> batch_update_ref(Batch(U, None, torch.eye(2), zero, zero + 1, None, zero), rate=0.1)  # 0.15 - 1 + 0
     tensor(0.)
     """
-    tables = {"centre": U, "negative": U, "context": V, "document": D}
-    indices = {"centre": centre, "negative": negative, "context": context, "document": document}
-    given = {name: index for name, index in indices.items() if index is not None}
+    U, V, D, centre, negative, context, document = batch
+    tables, given = {"centre": U, "negative": U, "context": V, "document": D}, batch.indices()
     bounds = torch.stack([torch.stack(index.aminmax()) for index in given.values()]).tolist() if len(centre) else []
     for name, (low, high) in zip(given, bounds, strict=False):
         table = tables[name]
@@ -185,9 +175,24 @@ def batch_update_ref(
         old = table[rows]
         total = torch.zeros_like(old).index_add_(0, place, step)
         moved = (total != 0).any(1)
-        table[rows[moved]] = retr(old, egrad2rgrad(old, total))[moved]
+        table[rows[moved]] = unit_rows(old + (total - _dot(old, total) * old))[moved]
     hinge = torch.where(gap <= 0, 0, gap).masked_fill(~live, 0)
     return hinge.sum() / live.sum().clamp(min=1)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """`x / |x|` for rows (..., p) of any length: `gantext.sphere.geometry.projx`, which says more, without its checks.
+
+    >>> unit_rows(torch.tensor([[3e-30, 4e-30], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [1.0000, 0.0000]])
+    """
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    zero = largest == 0
+    x = x / largest.masked_fill(zero, 1)
+    first = torch.zeros_like(x[..., :1]) + 1
+    x = torch.where(zero, torch.cat([first, torch.zeros_like(x[..., 1:])], -1), x)
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
@@ -199,21 +204,32 @@ def _cosine(x: Tensor, y: Tensor) -> Tensor:
     return _dot(x, y) / size.masked_fill(size == 0, 1)  # without a direction there is no step, whatever the factor
 
 
-def _check_numbers(rate: float, margin: float) -> None:
-    check_number("batch_update", "rate", rate, 0, included=True)
-    check_number("batch_update", "margin", margin, 0)
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tables have numbers in common, or lie so wildly in one memory that they might."""
+    (first, end), (other, _) = sorted((t.data_ptr(), t.data_ptr() + t.itemsize * _extent(t)) for t in (a, b))
+    if not a.numel() or not b.numel() or other >= end:
+        return False
+    if a.stride() != b.stride() or a.stride(1) != 1 or a.stride(0) < 1:
+        return True
+    apart = (other - first) // a.itemsize % a.stride(0)  # columns of one wide table may be two tables
+    widths = (a.shape[1], b.shape[1]) if first == a.data_ptr() else (b.shape[1], a.shape[1])
+    return apart < widths[0] or apart + widths[1] > a.stride(0)
 
 
-def _check(
-    U: Tensor,
-    V: Tensor | None,
-    D: Tensor | None,
-    centre: Tensor,
-    negative: Tensor,
-    context: Tensor | None,
-    document: Tensor | None,
-) -> None:
-    tables = {"U": U, **({} if context is None else {"V": V}), **({} if document is None else {"D": D})}
+def _extent(t: Tensor) -> int:
+    """How many numbers lie from a table's first to its last."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+
+
+def _check_numbers(rate: float, margin: float) -> tuple[float, float]:
+    rate = check_number("batch_update", "rate", rate, 0, included=True)
+    return rate, check_number("batch_update", "margin", margin, 0)
+
+
+def _check(batch: Batch) -> None:
+    U, centre = batch.U, batch.centre
+    tables = {"U": U, **({} if batch.context is None else {"V": batch.V})}
+    tables |= {} if batch.document is None else {"D": batch.D}
     if len(tables) == 1:
         raise ValueError("batch_update: context and document are both None, one must be given. Pass either.")
     for name, t in tables.items():
@@ -230,11 +246,10 @@ def _check(
             )
         if t.requires_grad and torch.is_grad_enabled():
             raise ValueError(f"batch_update: {name} requires grad, must not: it changes in place. Use {name}.detach().")
-        if 0 in t.stride() and t.numel() > 1:
+        (near, step), (far, stride) = sorted(zip(t.shape, t.stride(), strict=True), key=lambda axis: axis[1])
+        if t.numel() and ((near > 1 and step == 0) or (far > 1 and stride <= (near - 1) * step)):
             raise ValueError(f"batch_update: {name} is expanded, its rows must lie apart. Use {name}.clone().")
-    for name, index in {"centre": centre, "negative": negative, "context": context, "document": document}.items():
-        if index is None:
-            continue
+    for name, index in batch.indices().items():
         if not isinstance(index, Tensor) or index.dtype != torch.int64:
             got = index.dtype if isinstance(index, Tensor) else type(index).__name__
             raise TypeError(f"batch_update: {name} is {got}, must be an int64 tensor. Use torch.as_tensor(...).long().")
@@ -243,7 +258,7 @@ def _check(
                 f"batch_update: {name} has shape {tuple(index.shape)}, must be (n,) as centre, {tuple(centre.shape)}. "
                 "Give one index for each tuple."
             )
-    devices = {t.device for t in (*tables.values(), centre, negative, context, document) if t is not None}
+    devices = {t.device for t in (*tables.values(), *batch.indices().values())}
     if len(devices) > 1:
         found = ", ".join(sorted(map(str, devices)))
         raise ValueError(f"batch_update: tensors lie on {found}, must be on one device. Move them with .to(U.device).")

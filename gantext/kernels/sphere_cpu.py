@@ -9,11 +9,13 @@ rounding in a negative's length would grow by 1 + beta <n, w> at each update, fo
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-__all__ = ["MODE", "merge", "train"]
+__all__ = ["MODE", "Rows", "merge", "train"]
 
 MODE = {"paper": 0, "plain": 1, "reference": 2}
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # not "nnan", "ninf": a NaN must remain one
@@ -144,41 +146,28 @@ def _single(u, x, n, rate, margin, frozen):
     return loss
 
 
+class Rows(NamedTuple):
+    """What `train` moves, in place: tables, a thread's own copies of their first rows, and records of the moves."""
+
+    U: NDArray[np.float32]  # (V, p) centre words and negatives, unit rows as all
+    V: NDArray[np.float32]  # (V, p) context words
+    D: NDArray[np.float32]  # (documents, p)
+    own_u: NDArray[np.float32]  # (H, p); stand in for the first H rows of U and V, which are then not looked at
+    own_v: NDArray[np.float32]
+    moves: NDArray[np.int32]  # (2, H); how often rows of own_u and own_v were moved is added to it
+    touched: NDArray[np.bool_]  # (documents,); set where a document's row was moved
+
+
 @njit(nogil=True, cache=True, fastmath=FAST)
-def train(
-    ids,
-    starts,
-    owners,
-    order,
-    U,
-    V,
-    D,
-    own_U,
-    own_V,
-    moves,
-    touched,
-    keep,
-    limit,
-    alias,
-    window,
-    negatives,
-    mode,
-    margin,
-    rate,
-    rate_end,
-    seed,
-    frozen,
-):
+def train(text, order, rows, chances, window, negatives, mode, margin, rate, rate_end, seed, frozen):
     """Train on the pieces `order`, int64, of a corpus; word and document tables change in place.
 
     Args:
-        ids: (T,) int32 word numbers; piece i is ids[starts[i]:starts[i + 1]], part of document owners[i].
-        U, V, D: float32 (V, p), (V, p), (documents, p): centre words, context words, documents, unit rows.
-        own_U, own_V: float32 (H, p); stand in for the first H rows of U and V, which are then not looked at. moves: (2,
-            H) int32; how often their rows were moved is added to it.
-        touched: (documents,) bool; set where a document's row was moved.
-        keep: (V,) uint32, the chance of a word to survive subsampling, times 2^32 - 1.
-        limit, alias: (V,) uint32, int32: alias table of the negatives.
+        text: has `ids`, (T,) int32 word numbers, and `starts`, `owners`: piece i is ids[starts[i]:starts[i + 1]], part
+            of document owners[i].
+        rows: of `Rows`.
+        chances: has `keep`, (V,) uint32, the chance of a word to survive subsampling, times 2^32 - 1, and `limit`,
+            `alias`, (V,) uint32 and int32: the alias table of the negatives.
         window, negatives: largest distance of a pair; negative words to each.
         mode: of `MODE`. margin, rate, rate_end: float32; the rate falls linearly over these pieces.
         seed: uint64. frozen: only D changes.
@@ -186,6 +175,9 @@ def train(
     Returns:
         Tuples looked at, tuples with a loss, sum of losses.
     """
+    ids, starts, owners = text.ids, text.starts, text.owners
+    U, V, D, own_u, own_v, moves, touched = rows
+    keep, limit, alias = chances
     state = np.array([seed], np.uint64)
     longest, size, done = np.int64(1), np.int64(1), np.int64(0)
     for piece in order:
@@ -207,18 +199,18 @@ def train(
                 length += 1
         for i in range(length):
             word = kept[i]
-            v = _row(own_V, V, word)
+            v = _row(own_v, V, word)
             reach = 1 + _below(_random(state), window)
             for j in range(max(0, i - reach), min(length, i + reach + 1)):
                 if j == i or (mode == 2 and frozen):
                     continue
                 centre = kept[j]
-                u = _row(own_U, U, centre)
+                u = _row(own_u, U, centre)
                 for _ in range(negatives):
                     k = _negative(state, limit, alias)
                     if k in (centre, word):
                         continue
-                    n = _row(own_U, U, k)
+                    n = _row(own_u, U, k)
                     if mode == 2:
                         loss = _single(u, v, n, now, margin, False)
                     else:
@@ -236,7 +228,7 @@ def train(
                     k = _negative(state, limit, alias)
                     if k == word:
                         continue
-                    loss = _single(_row(own_U, U, word), d, _row(own_U, U, k), now, margin, frozen)
+                    loss = _single(_row(own_u, U, word), d, _row(own_u, U, k), now, margin, frozen)
                     seen += 1
                     if loss > 0:
                         active += 1

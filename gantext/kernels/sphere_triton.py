@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gantext.kernels import launch
+from gantext.kernels.sphere import Batch
 
 __all__ = ["CHUNK", "hinges", "retract", "sums", "tiles", "update"]
 
@@ -26,28 +27,10 @@ TILE = 8192  # bytes of a gathered tile: 16 registers a thread with 4 warps
 
 @triton.jit
 def hinges(
-    U,
-    V,
-    D,
-    centre,
-    negative,
-    context,
-    document,
-    margin,
-    rate,
-    steps,
-    loss,
-    n,
-    words,
-    contexts,
-    documents,
-    P: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    MODE: tl.constexpr,
-    WORD: tl.constexpr,
+    U, V, D, centre, negative, context, document, margin, rate, steps, loss, n, words, contexts, documents,
+    P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, MODE: tl.constexpr, WORD: tl.constexpr,
     DOCUMENT: tl.constexpr,
-):
+):  # fmt: skip
     """Hinge and signed factors of the steps of ROWS tuples."""
     t = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     col = tl.arange(0, BLOCK)[None, :]
@@ -113,23 +96,9 @@ def hinges(
 
 @triton.jit
 def sums(
-    factors,
-    order,
-    first,
-    last,
-    A,
-    in_a,
-    B,
-    in_b,
-    out,
-    n,
-    P: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    LENGTH: tl.constexpr,
-    PAIR: tl.constexpr,
-    SIGN: tl.constexpr,
-):
+    factors, order, first, last, A, in_a, B, in_b, out, n, P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    LENGTH: tl.constexpr, PAIR: tl.constexpr, SIGN: tl.constexpr,
+):  # fmt: skip
     """Sum of up to LENGTH consecutive steps of one row, factor times (A + SIGN B)."""
     i = tl.program_id(0).to(tl.int64)
     if (i - tl.load(first + i)) % LENGTH == 0:
@@ -175,19 +144,9 @@ def tiles(p: int, itemsize: int = 4) -> dict[str, int]:
     return {"P": p, "BLOCK": block, "ROWS": max(1, min(16, TILE // (block * itemsize)))}
 
 
-def update(
-    U: Tensor,
-    V: Tensor | None,
-    D: Tensor | None,
-    centre: Tensor,
-    negative: Tensor,
-    context: Tensor | None,
-    document: Tensor | None,
-    rate: float,
-    margin: float,
-    mode: str,
-) -> Tensor:
+def update(batch: Batch, rate: float, margin: float, mode: str) -> Tensor:
     """What `gantext.kernels.sphere.batch_update` does, with its arguments checked and n > 0."""
+    U, V, D, centre, negative, context, document = batch
     n, p = len(centre), U.shape[1]
     tile = tiles(p, U.element_size())
     # Scalars in the tables' own precision: Triton would take a Python float for a float32.
@@ -195,22 +154,9 @@ def update(
     steps, loss = U.new_empty(4, n), U.new_empty(n)
     tables = [U if t is None else t for t in (U, V, D)]
     indices = [centre if t is None else t.contiguous() for t in (centre, negative, context, document)]
-    launch(
-        hinges,
-        -(-n // tile["ROWS"]),
-        *tables,
-        *indices,
-        number(margin),
-        number(rate),
-        steps,
-        loss,
-        n,
-        *map(len, tables),
-        **tile,
-        MODE=mode,
-        WORD=V is not None,
-        DOCUMENT=D is not None,
-    )
+    forms = {**tile, "MODE": mode, "WORD": V is not None, "DOCUMENT": D is not None}
+    given = (*tables, *indices, number(margin), number(rate), steps, loss, n, *map(len, tables))
+    launch(hinges, -(-n // tile["ROWS"]), *given, **forms)
     words, pair = (*tables[1:], *indices[2:]), V is not None and D is not None
     a, b, in_a, in_b = words if V is not None else (words[1], words[0], words[3], words[2])
     jobs = [(U, torch.cat(indices[:2]), steps[:2], (a, in_a, b, in_b), pair, 1)]
@@ -222,21 +168,8 @@ def update(
         keys, order = index.sort(stable=True)  # stable: equal keys keep the order of the tuples, hence the same bits
         first, last = torch.searchsorted(keys, keys), torch.searchsorted(keys, keys, right=True)
         partial = U.new_empty(len(keys), p)
-        launch(
-            sums,
-            len(keys),
-            factors,
-            order,
-            first,
-            last,
-            *others,
-            partial,
-            n,
-            **tile,
-            LENGTH=CHUNK,
-            PAIR=both,
-            SIGN=sign,
-        )
+        given = (factors, order, first, last, *others, partial, n)
+        launch(sums, len(keys), *given, **tile, LENGTH=CHUNK, PAIR=both, SIGN=sign)
         moved.append((table, keys, first, last, partial))
     for table, keys, *rest in moved:
         launch(retract, len(keys), table, keys, *rest, P=p, BLOCK=tile["BLOCK"], LENGTH=CHUNK)

@@ -20,8 +20,12 @@ from gantext.docstrings import documents
 
 __all__ = ["LABELS", "TOKEN", "Passage", "Record", "Score", "exact", "f1", "normalise", "parameters", "score"]
 
-TOKEN = re.compile(r"\w+|[^\w\s]")
-"""A word or a punctuation mark, the tokens of `gantext.qa.reader.Words`."""
+# Han with extensions and compatibility forms, the iteration mark and the zero that are written among them; and kana.
+_HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_ALONE = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+_MARKS = "\u0300-\u036f"  # accents that stand alone in the normal form NFD
+TOKEN = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w[{_MARKS}]*)+|[^\w\s]")
+"""A word, a Chinese character or kana, or a punctuation mark: the tokens of `gantext.qa.reader.Words`."""
 
 LABELS = (
     *(f"numpy.{name}" for name in ("fft", "lib", "linalg", "ma", "polynomial")),
@@ -37,10 +41,14 @@ LABELS = (
 
 
 class Passage(NamedTuple):
-    """A text, and the answer in it; "" if the question cannot be answered from it."""
+    """A text, and the answer in it; "" if the question cannot be answered from it.
+
+    `start` is the character at which the answer begins, where that is known; else None, and it is looked for.
+    """
 
     text: str
     answer: str = ""
+    start: int | None = None
 
 
 class Record(NamedTuple):
@@ -70,7 +78,7 @@ def parameters(
     Returns:
         Records for training and for testing, about 5 : 1, split by function: no *Parameters* section is in both.
     Raises:
-        TypeError, ValueError: not counts, or too small. ModuleNotFoundError: as `docstrings`.
+        TypeError, ValueError: not counts, or too small. ModuleNotFoundError: as `gantext.docstrings.documents`.
 
     The commonest surprise: sections are different, not independent. `fft` and `ifft` say nearly the same, and answering
     by the name alone is right for 44 % of the test questions; a reader must be compared with that.
@@ -82,8 +90,12 @@ def parameters(
         >>> [bool(p.answer) for p in sorted(test[0].passages, key=lambda p: not p.answer)]
         [True, True, False, False]
     """
-    for argument, value, least in (("length", length, 20), ("passages", passages, 2), ("longest", longest, 1)):
-        check_count("parameters", argument, value, least)
+    length, passages = (
+        check_count("parameters", "length", length, 20),
+        check_count("parameters", "passages", passages, 2),
+    )
+    longest = check_count("parameters", "longest", longest)
+    seed = check_count("parameters", "seed", seed, 0)
     if longest > length - 5:
         raise ValueError(f"parameters: longest is {longest}, must be at most length - 5 = {length - 5}. Raise length.")
     sections: dict[str, _Section] = {}
@@ -99,8 +111,12 @@ def parameters(
             if not 0 < entry.end - entry.type <= longest or entry.type - entry.head > length - longest:
                 continue
             chosen = _windows(section, entry, others, length, passages, rng)
-            answer = section.cut(entry.type, entry.end)
-            found = [Passage(text, answer if k < (passages + 1) // 2 else "") for k, text in enumerate(chosen)]
+            answer, at = section.cut(entry.type, entry.end), section.spans[entry.type][0]
+            holds = (passages + 1) // 2
+            found = [
+                Passage(text, answer, at - begin) if k < holds else Passage(text)
+                for k, (text, begin) in enumerate(chosen)
+            ]
             rng.shuffle(found)
             split[section.test].append(Record(section.name, entry.name, tuple(found), (answer,)))
     return split
@@ -156,13 +172,13 @@ def _section(name: str, text: str, lines: list[str]) -> _Section:
 
 def _windows(
     section: _Section, entry: _Entry, others: list[_Section], length: int, passages: int, rng: random.Random
-) -> list[str]:
-    """Texts with the entry, the first half of them, and without."""
+) -> list[tuple[str, int]]:
+    """Texts with the entry, the first half of them, and without; each with the place in its section."""
     last = len(section.spans)
 
-    def window(chosen: _Section, low: int, high: int, stop: int) -> str:
+    def window(chosen: _Section, low: int, high: int, stop: int) -> tuple[str, int]:
         start = rng.randint(low, max(low, high))
-        return chosen.cut(start, min(start + length, stop))
+        return chosen.cut(start, min(start + length, stop)), chosen.spans[start][0]
 
     low = max(0, entry.end - length)
     found = [window(section, low, min(entry.head, max(low, last - length)), last) for _ in range((passages + 1) // 2)]
@@ -198,45 +214,55 @@ class Score(NamedTuple):
 
 
 def normalise(text: str) -> str:
-    """Full-width forms to half-width, lower case, then punctuation marks and symbols to blanks.
+    """Compatibility forms to plain ones (Unicode's NFKC), lower case, then punctuation marks and symbols to blanks.
 
     The commonest surprise: blanks still separate the parts of an answer here; scores are taken without them, and then
-    "3.5" is "35".
+    "3.5" is "35", and "C++" is "C".
 
     >>> normalise("ＡＢ，c-1")
     'ab c 1'
     """
-    half = "".join(chr(ord(c) - 0xFEE0) if "\uff01" <= c <= "\uff5e" else c for c in text)
-    return "".join(" " if unicodedata.category(c)[0] in "PSZ" else c for c in half.lower())
+    return "".join(" " if unicodedata.category(c) in _IGNORED else c for c in _plain(text))
+
+
+_IGNORED = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf"}
 
 
 def exact(prediction: str, accepted: Sequence[str]) -> float:
     """1 if the prediction is an accepted answer, or has the parts of the first in any order, else 0.
 
-    Compared after `normalise`, without blanks. If nothing is accepted, the empty prediction is right; if something is,
-    an empty one, or one of punctuation alone, is wrong.
+    Compared after `normalise`, without blanks; of a text that has nothing but signs, as "$" or "->", the signs are
+    compared. If nothing is accepted, an empty prediction is right, or one of signs; else an empty one is wrong.
 
-    >>> exact("Array-like", ["array_like"]), exact("b, a", ["a b"]), exact("", ["a"]), exact("", [])
-    (1.0, 1.0, 0.0, 1.0)
+    Raises:
+        TypeError: prediction is no text, or accepted is one: it is a list of them.
+
+    >>> exact("Array-like", ["array_like"]), exact("b, a", ["a b"]), exact("", ["a"]), exact("", []), exact("$", ["$"])
+    (1.0, 1.0, 0.0, 1.0, 1.0)
     """
-    parts = normalise(prediction).split()
-    if not accepted or not parts:
-        return float(not accepted and not parts)
-    return float(any("".join(parts) == _bare(a) for a in accepted) or set(parts) == set(normalise(accepted[0]).split()))
+    _check("exact", prediction, accepted)
+    if not accepted:
+        return float(not normalise(prediction).split())
+    parts = _parts(prediction)
+    if not parts:
+        return 0.0
+    return float(any("".join(parts) == _bare(a) for a in accepted) or set(parts) == set(_parts(accepted[0])))
 
 
 def f1(prediction: str, accepted: Sequence[str]) -> float:
     """Overlap of the characters, counted with repetition: the largest 2 c / (a + b) over the accepted answers.
 
     a and b characters have the prediction and the answer after `normalise` without blanks, c both (equation
-    `reading-comprehension:f1`). Empty ones as in `exact`.
+    `reading-comprehension:f1`). Empty ones, those of signs alone, and errors as in `exact`.
 
     >>> f1("float", ["floats"]), f1("stale", ["least"])
     (0.9090909090909091, 1.0)
     """
-    mine = _bare(prediction)
-    if not accepted or not mine:
-        return float(not accepted and not mine)
+    _check("f1", prediction, accepted)
+    if not accepted:
+        return float(not normalise(prediction).split())
+    if not (mine := _bare(prediction)):
+        return 0.0
     common = ((Counter(mine) & Counter(_bare(a))).total() * 2 / (len(mine) + len(_bare(a))) for a in accepted)
     return max(common)
 
@@ -245,19 +271,45 @@ def score(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> Scor
     """Both means over the questions.
 
     Raises:
+        TypeError: a text in place of a list, of predictions or of what is accepted, or a prediction that is no text.
         ValueError: no question, or another number of predictions.
 
     >>> score(["float", ""], [["float"], ["int"]]).final
     0.5
     """
+    for argument, value in (("predictions", predictions), ("accepted", accepted)):
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+            raise TypeError(
+                f"score: {argument} is {value!r} ({type(value).__name__}), must be a list with an entry for each "
+                "question. Write it in brackets."
+            )
     if not predictions or len(predictions) != len(accepted):
         raise ValueError(
             f"score: predictions has {len(predictions)} entries for {len(accepted)} questions, must be as many, not "
             'none. Answer "" where there is no answer.'
         )
     pairs = list(zip(predictions, accepted, strict=True))
+    for pair in pairs:
+        _check("score", *pair)
     return Score(fmean(exact(*pair) for pair in pairs), fmean(f1(*pair) for pair in pairs))
 
 
+def _check(name: str, prediction: str, accepted: Sequence[str]) -> None:
+    if not isinstance(prediction, str):
+        raise TypeError(f'{name}: prediction is {prediction!r}, must be str. Answer "" where there is no answer.')
+    if isinstance(accepted, str | bytes) or not isinstance(accepted, Sequence):
+        raise TypeError(f"{name}: accepted is {accepted!r}, must be a list of texts. Write [{accepted!r}].")
+    if odd := [a for a in accepted if not isinstance(a, str)]:
+        raise TypeError(f"{name}: accepted has {odd[0]!r}, must be texts. Convert it.")
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+
+
+def _parts(text: str) -> list[str]:
+    return normalise(text).split() or _plain(text).split()
+
+
 def _bare(text: str) -> str:
-    return "".join(normalise(text).split())
+    return "".join(_parts(text))

@@ -10,8 +10,11 @@ A tokenizer is `Words`, or any fast one of Hugging Face's transformers that has 
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import random
+import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +36,7 @@ __all__ = ["Reading", "Source", "Words", "answer", "batch", "fit", "muon", "samp
 
 
 class Words:
-    """A tokenizer of words and punctuation marks, called as those of Hugging Face are.
+    """A tokenizer of words, Chinese characters and punctuation marks, called as those of Hugging Face are.
 
     Args:
         texts: from which the words are taken.
@@ -49,8 +52,10 @@ class Words:
     """
 
     def __init__(self, texts: Iterable[str], *, least: int = 8) -> None:
-        check_count("Words", "least", least)
-        counts = Counter(word for text in texts for word in TOKEN.findall(text))
+        least = check_count("Words", "least", least)
+        if isinstance(texts, str):
+            raise TypeError(f"Words: texts is a str, must be several. Write [{texts[:20]!r}].")
+        counts = Counter(_same(word) for text in texts for word in TOKEN.findall(text))
         self.words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(word for word, n in counts.items() if n >= least)]
         self.numbers = {word: number for number, word in enumerate(self.words)}
         self.pad_token_id, self.unk_token_id, self.cls_token_id, self.sep_token_id = range(4)
@@ -60,16 +65,29 @@ class Words:
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[Any]]:
         found = list(TOKEN.finditer(text))
-        ids = [self.numbers.get(match[0], self.unk_token_id) for match in found]
+        ids = [self.numbers.get(_same(match[0]), self.unk_token_id) for match in found]
         return {"input_ids": ids, "offset_mapping": [match.span() for match in found]}
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The words with blanks between them."""
-        return " ".join(self.words[token] for token in tokens)
+        """The words with blanks between them; ValueError for a number that no word has."""
+        found = [operator.index(token) for token in tokens]
+        if wrong := [token for token in found if not 0 <= token < len(self)]:
+            raise ValueError(
+                f"decode: tokens has {wrong[0]}, must be from 0 to {len(self) - 1}. Take this tokenizer's."
+            )
+        return " ".join(self.words[token] for token in found)
+
+
+def _same(word: str) -> str:
+    """One spelling of the same letters: an accent may be part of its letter, or stand behind it."""
+    return word if word.isascii() else unicodedata.normalize("NFC", word)
 
 
 class Source(NamedTuple):
-    """What the model reads: tokens `[CLS] passage [SEP] question [SEP]`; token k + 1 is `passage[slice(*spans[k])]`."""
+    """What the model reads: tokens `[CLS] passage [SEP] question [SEP]`; token k + 1 is `passage[slice(*spans[k])]`.
+
+    A token may be a part of that only: a byte-level tokenizer cuts characters into several.
+    """
 
     tokens: list[int]
     spans: list[tuple[int, int]]
@@ -102,44 +120,77 @@ def source(tokenizer: Any, passage: str, question: str, *, length: int = 256, qu
 
     The commonest surprise: what is cut off cannot be found, see `sample`.
     """
-    check_count("source", "length", length, 3)
-    check_count("source", "question_length", question_length, 2)
+    return _source(tokenizer, passage, question, length, question_length)[0]
+
+
+def _source(
+    tokenizer: Any, passage: str, question: str, length: int = 256, question_length: int = 64
+) -> tuple[Source, list[int], list[tuple[int, int]]]:
+    """`source`, and all the passage's tokens and their spans, those that are cut off too."""
+    length = check_count("source", "length", length, 3)
+    question_length = check_count("source", "question_length", question_length, 2)
     start, end = (getattr(tokenizer, f"{kind}_token_id", None) for kind in ("cls", "sep"))
     if start is None or end is None:
         raise ValueError(
             f"source: tokenizer has cls_token_id {start} and sep_token_id {end}, must have both. Take that of a BERT."
         )
+    if not getattr(tokenizer, "is_fast", True):
+        raise ValueError("source: tokenizer is a slow one, which knows no places, must be a fast one. Use_fast=True.")
     read = []
-    for argument, text, most in (("passage", passage, length - 2), ("question", question, question_length - 1)):
+    for argument, text in (("passage", passage), ("question", question)):
         if not isinstance(text, str):
             raise TypeError(f"source: {argument} is {type(text).__name__}, must be str. Decode it.")
         found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if not found["input_ids"]:
             raise ValueError(f"source: {argument} is {text!r}, must have at least one token. Leave it out.")
-        read.append((list(found["input_ids"][:most]), [tuple(span) for span in found["offset_mapping"][:most]]))
+        read.append((list(found["input_ids"]), [_trimmed(text, *span) for span in found["offset_mapping"]]))
     (words, spans), (asked, _) = read
-    return Source([start, *words, end, *asked, end], spans, passage)
+    kept = length - 2
+    tokens = [start, *words[:kept], end, *asked[: question_length - 1], end]
+    return Source(tokens, spans[:kept], passage), words, spans
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A token's place without the blanks around it, which belong to it in byte-level and Unigram tokenizers."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
 
 
 def sample(
-    record: Record, number: int, tokenizer: Any, *, distant: bool = False, longest: int = 32, **lengths: int
+    record: Record,
+    number: int,
+    tokenizer: Any,
+    *,
+    distant: bool = False,
+    longest: int = 32,
+    dropped: Counter[str] | None = None,
+    **lengths: int,
 ) -> tuple[list[int], int]:
     """A training sequence from one passage: source and target, and the length of the source.
+
+    The target consists of the passage's own tokens, since a tokenizer may cut an answer alone otherwise; those that
+    make up the answer exactly, at `Passage.start`, or where it first stands as whole words.
 
     Args:
         record, tokenizer: what is asked, and how it is read.
         number: of the passage, from 0.
-        distant: label as the original does, by distant supervision: the target is the first of `record.answers` whose
-            blank-separated parts all occur in the passage, joined by commas, whatever the passage was said to answer.
-        longest: tokens of a target without its separator.
+        distant: label by distant supervision, as the original does: the target is the first of `record.answers` whose
+            blank-separated parts all occur in the passage, whatever the passage was said to answer: as it stands there,
+            else its parts joined by commas. Unlike the original's, the parts must be whole words.
+        longest: tokens of a target without its separator, >= 1.
+        dropped: counts the answers that the passage is said to hold and that are not asked for, by the reason.
         lengths: `length` and `question_length` of `source`.
     Returns:
         Tokens `[CLS] passage [SEP] question [SEP] answer [SEP]`, and s, at which the answer begins.
     Raises:
         ValueError: no such passage; as `source`.
 
-    The commonest surprise: only what the model can see counts. An answer that does not stand in the part of the passage
-    which is kept has the empty target; the original looks for it among characters, and trains on what it cannot see.
+    The commonest surprise: only what the model can see and copy counts. An answer that does not stand in the part of
+    the passage which is kept, or is not a run of whole tokens there ("5" in "5km"), has the empty target; the original
+    looks for it among characters, and trains on what it cannot see.
 
     Example:
         >>> from gantext.qa.questions import Passage
@@ -147,19 +198,55 @@ def sample(
         >>> sample(record, 0, Words([record.passages[0].text], least=1))
         ([2, 6, 5, 9, 4, 7, 5, 8, 3, 7, 3, 8, 3], 11)
     """
+    check_count("sample", "longest", longest)
     if not 0 <= number < len(record.passages):
         raise ValueError(f"sample: number is {number}, must be from 0 to {len(record.passages) - 1}. Choose a passage.")
     passage = record.passages[number]
-    read = source(tokenizer, passage.text, record.question, **lengths)
-    kept = passage.text[: read.spans[-1][1]]
-    answer = passage.answer
-    if distant:
-        whole = (a for a in record.answers if a and all(part in kept for part in a.split()))
-        answer = next(whole, "").replace(" ", ",")
-    elif answer not in kept:
-        answer = ""
-    target = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)["input_ids"] if answer else []
+    read, words, spans = _source(tokenizer, passage.text, record.question, **lengths)
+    kept = len(read.spans)
+
+    def cut(answer: str, start: int | None = None) -> tuple[list[int], str]:
+        """The tokens of an answer, or none and why."""
+        why = "not in the passage" if start is None and answer not in passage.text else "not whole words or tokens"
+        for low in _places(passage.text, answer) if start is None else [start]:
+            inside = [k for k, (a, b) in enumerate(spans) if a < low + len(answer) and b > low]
+            if inside and all(low <= spans[k][0] and spans[k][1] <= low + len(answer) for k in inside):
+                if inside[-1] < kept:
+                    return words[inside[0] : inside[-1] + 1], ""
+                why = "cut off"
+        return [], why
+
+    target, why = [], ""
+    if not distant and passage.answer:
+        target, why = cut(passage.answer, passage.start)
+    for answer in record.answers if distant else ():
+        parts = [cut(part) for part in answer.split()]
+        if parts and all(tokens for tokens, _ in parts):
+            comma = list(tokenizer(",", add_special_tokens=False)["input_ids"])
+            joined = [token for tokens, _ in parts for token in [*comma, *tokens]][len(comma) :]
+            target, why = cut(answer)[0] or cut(",".join(answer.split()))[0] or joined, ""
+            break
+        if parts and all(tokens or reason != "not in the passage" for tokens, reason in parts):
+            why = next(reason for tokens, reason in parts if not tokens)
+    if why and dropped is not None:
+        dropped[why] += 1
     return [*read.tokens, *target[:longest], tokenizer.sep_token_id], len(read.tokens)
+
+
+def _places(text: str, answer: str) -> Iterator[int]:
+    """Where the answer stands as whole words: a word goes on neither before nor behind it."""
+    at = text.find(answer)
+    while at >= 0:
+        if not _inside_word(text, at) and not _inside_word(text, at + len(answer)):
+            yield at
+        at = text.find(answer, at + 1)
+
+
+def _inside_word(text: str, at: int) -> bool:
+    """Whether a word goes on from the character before to the one at this place. Chinese characters are words."""
+    if not 0 < at < len(text):
+        return False
+    return unicodedata.category(text[at])[0] == "M" or bool(TOKEN.fullmatch(text, at - 1, at + 1))
 
 
 def batch(samples: Sequence[tuple[list[int], int]], *, pad: int = 0) -> tuple[Tensor, list[int], list[int]]:
@@ -193,7 +280,7 @@ def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     >>> [len(optimizer.param_groups[0]["params"]) for optimizer in muon(Transformer(Config(9, width=8, layers=1)))]
     [4, 14]
     """
-    check_number("muon", "rate", rate, 0)
+    rate = check_number("muon", "rate", rate, 0)
     hidden, others = [], []
     for name, p in model.named_parameters():
         (hidden if p.dim() == 2 and name.startswith(("blocks.", "previous.")) else others).append(p)
@@ -238,17 +325,24 @@ def fit(
     Raises:
         TypeError, ValueError: no records, counts out of range; as `sample` and `Transformer.loss`.
         FloatingPointError: a loss is not finite.
+    Warns:
+        UserWarning: at the end, if answers were not asked for, with their number and the reasons, as `sample` counts.
 
     The commonest surprise: for hundreds of steps the loss stands on a plateau, on which the model knows what types look
     like, but does not copy yet.
     """
     from tqdm import tqdm
 
-    for argument, value in {"steps": steps, "batch_size": batch_size, "save_every": save_every}.items():
-        check_count("fit", argument, value)
-    check_count("fit", "warmup", warmup, 0)
+    steps, batch_size = check_count("fit", "steps", steps), check_count("fit", "batch_size", batch_size)
+    save_every = check_count("fit", "save_every", save_every)
+    warmup = check_count("fit", "warmup", warmup, 0)
     if not records:
         raise ValueError("fit: records is empty, must have at least one. See gantext.qa.questions.")
+    if lonely := next((record.name for record in records if not record.passages), None):
+        raise ValueError(f"fit: record {lonely!r} has no passages, must have at least one. Leave it out.")
+    seed = check_count("fit", "seed", seed, 0)
+    lengths = {name: operator.index(value) for name, value in lengths.items()}
+    dropped: Counter[str] = Counter()
     accelerator = resolve(accelerator)
     model.to(accelerator.device).train()
     used = list(optimizers(model))
@@ -259,7 +353,6 @@ def fit(
         "steps": steps,
         "batch_size": batch_size,
         "warmup": warmup,
-        "optimizers": [repr(optimizer) for optimizer in used],
         "distant": distant,
         "seed": seed,
         "lengths": lengths,
@@ -269,11 +362,13 @@ def fit(
     done, before = file.load(steps)
     losses: list[float] = before or []
     draws = _draws(records, batch_size, random.Random(1000 * seed + accelerator.process_index))
-    drawn = itertools.islice(draws, done, steps)
+    batches = itertools.islice(draws, done, steps)
     quiet = not (progress and accelerator.is_main_process)
     for step in tqdm(range(done, steps), initial=done, total=steps, desc="reading", disable=quiet):
-        chosen = next(drawn)
-        found = [sample(record, number, tokenizer, distant=distant, **lengths) for record, number in chosen]
+        chosen = next(batches)
+        found = [
+            sample(record, number, tokenizer, distant=distant, dropped=dropped, **lengths) for record, number in chosen
+        ]
         tokens, prefix, ends = batch(found)
         with accelerator.autocast():
             loss = model.loss(tokens.to(accelerator.device), prefix, ends)
@@ -299,6 +394,13 @@ def fit(
         if (step + 1) % save_every == 0 or step + 1 == steps:
             file.save(step + 1, losses)
     model.eval()
+    if dropped:
+        warnings.warn(
+            f"fit: {dropped.total()} of {(steps - done) * batch_size} samples have an answer that was not asked for: "
+            + ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+            + ". They were trained as passages without answer. Raise length, or take another tokenizer.",
+            stacklevel=2,
+        )
     return losses
 
 
@@ -337,6 +439,7 @@ def answer(
     spans: bool = True,
     beams: int = 1,
     steps: int = 32,
+    min_tokens: int = 0,
     batch_size: int = 32,
     **lengths: int,
 ) -> list[Reading]:
@@ -345,7 +448,8 @@ def answer(
     Args:
         model, tokenizer, lengths: as in `fit`.
         records: the passages' own answers are not looked at.
-        vote, exclude, beams, steps: of `gantext.seq2seq.decoding.beam_search`.
+        vote, exclude, beams, steps, min_tokens: of `gantext.seq2seq.decoding.beam_search`. With min_tokens 1 a question
+            that some passage can answer is not left empty.
         spans: answer with a piece of a passage only.
         batch_size: records at a time, >= 1.
     Returns:
@@ -356,7 +460,7 @@ def answer(
 
     The commonest surprise: an answer from the vote need not be any single passage's favourite.
     """
-    check_count("answer", "batch_size", batch_size)
+    batch_size = check_count("answer", "batch_size", batch_size)
     if lonely := next((record.name for record in records if not record.passages), None):
         raise ValueError(f"answer: record {lonely!r} has no passages, must have at least one. Leave it out.")
     device, found = model.bias.device, []
@@ -382,6 +486,7 @@ def answer(
             spans=copied.to(device) if spans else None,
             exclude=exclude,
             vote=vote,
+            min_tokens=min_tokens,
         )
         scores, alive, empty = decoded.scores[:, 0].tolist(), decoded.alive.tolist(), decoded.separator.tolist()
         for q, (row, best) in enumerate(zip(read, decoded.best(), strict=True)):

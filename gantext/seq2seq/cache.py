@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import torch
@@ -120,14 +122,27 @@ class Cache:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module as it was after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    """Evaluation mode inside; each module as it was after the last of those who need it, in whatever thread."""
+    modules = list(model.modules())
+    with _LOCK:
+        for module in modules:
+            users, training = _EVALUATED.get(module, (0, module.training))
+            _EVALUATED[module] = users + 1, training
+        model.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _LOCK:
+            for module in modules:
+                users, training = _EVALUATED.pop(module)
+                if users > 1:
+                    _EVALUATED[module] = users - 1, training
+                else:
+                    module.training = training
+
+
+_LOCK = threading.Lock()
+_EVALUATED: weakref.WeakKeyDictionary[nn.Module, tuple[int, bool]] = weakref.WeakKeyDictionary()  # users, mode before
 
 
 def opened(
@@ -145,8 +160,8 @@ def opened(
             f"{name}: model is {type(model).__name__}, must be a gantext.seq2seq.transformer.Transformer. "
             "Convert it, for example with Transformer.from_bert."
         )
-    check_count(name, "steps", steps)
-    check_count(name, "separator", separator, 0)
+    steps = check_count(name, "steps", steps)
+    separator = check_count(name, "separator", separator, 0)
     V = model.config.vocabulary
     if separator >= V:
         raise ValueError(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gantext._checks import check_count, check_number
+from gantext._checks import check_count, check_number, wide
 from gantext.seq2seq.cache import Cache, allowed, evaluating, opened
 from gantext.seq2seq.transformer import Transformer
 
@@ -31,6 +31,8 @@ def squares(p: Tensor, alive: Tensor) -> Tensor:
         alive: (Q, N) bool, which passages vote.
     Returns:
         (Q, K, V), from 0 to 1.
+
+    Column w is token w only where every token may come; see `vote` of `beam_search`.
 
     The commonest surprise: not a distribution: one certain passage gives 1/2, and a lukewarm one can lower S.
 
@@ -95,13 +97,15 @@ def beam_search(
     exclude: bool = False,
     vote: Vote = mean,
     allow: Tensor | None = None,
+    min_tokens: int = 0,
 ) -> Answers:
     """The K best target sequences of each question, over several sources that vote on each token.
 
     Maximises sum_t log S(y_t), S(w) = vote of the p_i(w | source i, y_<t), over sequences that end with the separator
     (equation `reading-comprehension:beam`). Of the 2K best continuations of the K beams, those that end within the
     best K are kept as finished, and the K best others go on; a question stops when its best finished score is at least
-    its best unfinished one, since scores only fall. Those unfinished after the last step compete as they are.
+    its best unfinished one, since scores only fall. Those unfinished after the last step compete as they are. Of equal
+    scores the earlier finished, the better beam's, the smaller token comes first.
 
     Args:
         model: Transformer; put into evaluation mode for the call.
@@ -115,18 +119,24 @@ def beam_search(
             is then a contiguous run of such positions of at least one surviving source, or empty. None: free.
         exclude: drop the sources whose most probable first token is the separator. If none is left, the question has
             no answer.
-        vote: from p (Q, N, K, C) and alive (Q, N) to S (Q, K, C) in [0, 1], each of C tokens by itself: `squares`,
-            `mean`, `largest` or another that does not grow above 1. The tokens are all V or, with `spans`, those that
-            some position of the question's sources holds. With one source `mean` is its own probability.
+        vote: from p (Q, N, K, C) and alive (Q, N) to S (Q, K, C) in [0, 1], each of the C tokens by itself and all
+            alike: `squares`, `mean`, `largest` or another. It is not told which tokens they are, all V or, with
+            `spans`, those that some position of the question's sources holds: what concerns one token is for `allow`
+            and `min_tokens`. With one source `mean` is its own probability.
         allow: (V,) bool, tokens that may be generated at all, the separator included. None: all.
+        min_tokens: fewest tokens of an answer, the separator not counted, from 0 to steps: 1 excludes the empty one.
+            What has fewer and cannot go on, as at the end of its span, is given up.
 
     Returns:
-        `Answers`. Where every candidate is masked, or no source is alive: length 0, score -inf, not ended.
+        `Answers`. Where every candidate is masked, or no source is alive: length 0, score -inf, not ended. Scores are
+        float32, float64 for such a model: probabilities of a half-precision one are computed from its logits in
+        float32. A vote below 1e-38 counts as that.
 
     Raises:
         TypeError: tensors of another kind.
         ValueError: shapes that do not fit, tokens or separator outside the vocabulary, a valid source of length 0,
-            source and steps together longer than the model; a model or vote that gives NaN.
+            source and steps together longer than the model; a model or vote that gives NaN, a vote above 1 or of
+            another shape.
 
     The commonest surprise: probabilities that the constraints exclude are not given to the others, so S sums to
     less than 1 and an answer with a forced token still pays for it; Hugging Face's `prefix_allowed_tokens_fn` does the
@@ -146,9 +156,13 @@ def beam_search(
         (torch.Size([1, 4, 5]), True)
     """
     name = "beam_search"
-    check_count(name, "beams", beams)
+    beams = check_count(name, "beams", beams)
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, valid)
-    (Q, N, L), K, V, T = tokens.shape, beams, model.config.vocabulary, steps
+    check_count(name, "min_tokens", min_tokens, 0)
+    if min_tokens > steps:
+        raise ValueError(f"{name}: min_tokens is {min_tokens}, must be at most steps, {steps}. Allow more steps.")
+    separator, K, T = int(separator), int(beams), int(steps)  # of NumPy's kinds too
+    (Q, N, L), V = tokens.shape, model.config.vocabulary
     start = valid[..., None] & (torch.arange(L, device=n.device) < n[..., None]) & (tokens != separator)  # (Q, N, L)
     if spans is not None:
         if not isinstance(spans, Tensor) or spans.dtype != torch.bool:
@@ -168,7 +182,7 @@ def beam_search(
         rows = rows if len(rows) else rows.new_zeros(1)
         cache = Cache(model, tokens.flatten(0, 1)[rows], n.flatten()[rows], K, T)
         h = cache.first
-        scores = new(Q, K, fill=-math.inf, dtype=h.dtype)  # of the unfinished
+        scores = new(Q, K, fill=-math.inf, dtype=torch.promote_types(h.dtype, torch.float32))  # of the unfinished
         scores[:, 0] = 0
         history = new(Q, K, T, fill=separator)
         kept = _Kept(scores, history)
@@ -176,10 +190,10 @@ def beam_search(
         words = torch.arange(V, device=rows.device).expand(Q, V)  # (Q, C), the tokens that can come next
         places = words[:, :0]
         if spans is not None:
-            words, places = _vocabulary(tokens.masked_fill(~start, separator), separator, V)
+            words, places = _vocabulary(tokens.masked_fill(~start, separator), separator)
         allow = allow[words][:, None]  # (Q, 1, C)
         for t in range(T):
-            p = model.logits(h).softmax(-1)  # (R, 1 or K, V), of the sources that are read
+            p = model.logits(h).to(scores.dtype).softmax(-1)  # (R, 1 or K, V), of the sources that are read
             if t == 0:
                 none.view(-1)[rows] = p[:, 0, separator]
                 none = none * valid
@@ -188,7 +202,7 @@ def beam_search(
                     alive.view(-1)[rows] &= p[:, 0].argmax(-1) != separator
                 scores = scores.masked_fill(~alive.any(1, keepdim=True), -math.inf)
                 match, start = match & alive[..., None, None], start & alive[..., None]
-            if words.shape[1] < V:
+            if spans is not None:
                 p = p.gather(2, words[rows // N][:, None].expand(-1, p.shape[1], -1))
             if len(rows) < Q * N:
                 p = p.new_zeros(Q * N, *p.shape[1:]).index_copy_(0, rows, p)
@@ -196,26 +210,37 @@ def beam_search(
             if t == 0 and exclude:
                 p = p * alive[..., None, None]
             S = vote(p, alive)  # (Q, 1 or K, C)
-            may = allow if spans is None else allow & _next_tokens(match, places, words.shape[1])
-            S, columns = S.masked_fill(~may, -1).topk(min(2 * K, S.shape[2]))  # of each beam: logarithms of these only
+            if S.shape != (Q, *p.shape[2:]):
+                raise ValueError(
+                    f"{name}: vote gives shape {tuple(S.shape)}, must be {(Q, *p.shape[2:])}. Reduce the sources' "
+                    "dimension, the second, alone."
+                )
+            may = allow & alive.any(1)[:, None, None]
+            if spans is not None:
+                may = may & _next_tokens(match, places, words.shape[1])
+            if t < min_tokens:
+                may = may & (words != separator)[:, None]
+            S, columns = _largest(S.to(scores.dtype).masked_fill(~may, -1), 2 * K)
             logs = S.clamp(min=torch.finfo(S.dtype).tiny).log().masked_fill(S < 0, -math.inf)
-            total = scores[..., None] + logs  # (Q, K, 2K)
-            best, flat = total.flatten(1).topk(2 * K)  # (Q, 2K), int64
-            parent = flat // total.shape[2]
-            token = words.gather(1, columns.expand(total.shape).flatten(1).gather(1, flat))
+            total = (scores[..., None] + logs).flatten(1)  # (Q, 2 K^2)
+            best, flat = _first(total, 2 * K)
+            parent = flat // logs.shape[2]
+            token = words.gather(1, columns.expand(-1, K, -1).flatten(1).gather(1, flat))
             stop = token == separator
             stop_score = best.masked_fill(~stop, -math.inf)[:, :K]  # one that ends outside the beam is no candidate
             kept.add(stop_score, history.gather(1, parent[:, :K, None].expand(-1, -1, T)), t, True)
-            scores, order = best.masked_fill(stop, -math.inf).topk(K)
+            scores, order = _first(best.masked_fill(stop, -math.inf), K)
             parent, token = parent.gather(1, order), token.gather(1, order)  # (Q, K)
             history = history.gather(1, parent[..., None].expand(-1, -1, T))
             history[..., t] = token
             done = kept.scores[:, 0] >= scores[:, 0]
             scores = scores.masked_fill(done[:, None], -math.inf)  # what is decided does not depend on the others
             going = (alive & ~done[:, None]).flatten()
-            bad, left = torch.stack([best.isnan().any().long(), going[rows].sum()]).tolist()  # the one host read
-            if bad:
+            most, left = torch.stack([S.amax(), going[rows].sum().to(S.dtype)]).tolist()  # the one host read
+            if math.isnan(most):
                 raise ValueError(f"{name}: model or vote gives NaN, must be numbers. Look for NaN weights.")
+            if most > 1 + 1e-3:  # more than rounding
+                raise ValueError(f"{name}: vote gives {most:.4g}, must be at most 1. Divide it by its largest value.")
             if t == T - 1 or left == 0:
                 break
             if left <= 3 * len(rows) / 4 or (t == 0 and left < len(rows)):
@@ -289,28 +314,27 @@ def sample(
         torch.Size([1, 5, 4])
     """
     name = "sample"
-    check_count(name, "samples", samples)
-    check_number(name, "temperature", temperature, 0)
-    check_number(name, "top_p", top_p, 0)
+    samples = check_count(name, "samples", samples)
+    temperature = check_number(name, "temperature", temperature, 0)
+    top_p = check_number(name, "top_p", top_p, 0)
     if top_p > 1:
         raise ValueError(f"{name}: top_p is {top_p}, must be at most 1. 0.9 is usual.")
     if isinstance(sources, Tensor) and sources.dim() != 2:
         raise ValueError(f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, L). Flatten the sources.")
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, None)
-    Q, K, V = len(tokens), samples, model.config.vocabulary
+    separator, steps, K = int(separator), int(steps), int(samples)  # of NumPy's kinds too
+    Q, V, temperature = len(tokens), model.config.vocabulary, max(temperature, torch.finfo(torch.float32).tiny)
     allow = allowed(name, allow, V, tokens.device)
     out = tokens.new_full((Q, K, steps), separator)
     live = torch.full((Q, K), bool(allow.any()), device=tokens.device)  # with nothing allowed there is nothing to draw
     with evaluating(model):
         cache = Cache(model, tokens[:, 0], n[:, 0], K, steps)
         h = cache.first
-        scores, none, counts = (
-            h.new_zeros(Q, K).masked_fill(~live, -math.inf),
-            h.new_zeros(Q, 1),
-            tokens.new_zeros(Q, K),
-        )
+        kind = torch.promote_types(h.dtype, torch.float32)
+        scores = torch.zeros_like(live, dtype=kind).masked_fill(~live, -math.inf)
+        none, counts = scores[:, :1], tokens.new_zeros(Q, K)
         for t in range(steps):
-            logits = model.logits(h)  # (Q, 1 or K, V)
+            logits = model.logits(h).to(kind)  # (Q, 1 or K, V)
             logs = logits.log_softmax(-1)
             if t == 0:
                 none = logs[:, :, separator].exp()
@@ -318,9 +342,11 @@ def sample(
                 break
             logits = logits.masked_fill(~allow, -math.inf)
             p = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
-            ranked, index = p.sort(-1, descending=True)
-            outside = ranked.cumsum(-1) - ranked >= top_p  # the tokens before it have enough
-            p = p.scatter(-1, index, ranked.masked_fill(outside, 0)).expand(Q, K, V)
+            if top_p < 1:  # 1 is all: a sum that rounding brings to 1 early would cut the last ones off
+                ranked, index = p.sort(-1, descending=True)
+                outside = ranked.cumsum(-1) - ranked >= top_p  # the tokens before it have enough
+                p = p.scatter(-1, index, ranked.masked_fill(outside, 0))
+            p = p.expand(Q, K, V)
             if p.isnan().any():
                 raise ValueError(f"{name}: model gives NaN, must be numbers. Look for NaN weights.")
             token = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(Q, K)
@@ -346,11 +372,12 @@ def beam_search_ref(
     texts: Sequence[Sequence[int]] | None = None,
     exclude: bool = False,
     vote: Vote = mean,
+    min_tokens: int = 0,
 ) -> list[tuple[list[int], float]]:
     """One question by the textbook: no cache, no batch, n-grams by comparison. The reference of `beam_search`.
 
     Args:
-        model, separator, beams, steps, exclude, vote: as `beam_search`.
+        model, separator, beams, steps, exclude, vote, min_tokens: as `beam_search`.
         sources: N lists of token ids, without padding.
         texts: for each source the tokens that may be copied, in one piece; None: free.
     Returns:
@@ -369,7 +396,7 @@ def beam_search_ref(
 
     def predict(source: Sequence[int], target: list[int]) -> Tensor:
         tokens = torch.tensor([[*source, *target]], device=model.bias.device)
-        return model.logits(model.hidden(tokens, len(source))[0, -1]).softmax(-1)  # (V,)
+        return wide(model.logits(model.hidden(tokens, len(source))[0, -1])).softmax(-1)  # (V,)
 
     voters = range(len(sources))
     with evaluating(model):
@@ -386,7 +413,8 @@ def beam_search_ref(
                 if texts is not None:
                     runs = [(texts[i], j) for i in voters for j in range(len(texts[i]) - t)]
                     words = {separator} | {text[j + t] for text, j in runs if list(text[j : j + t]) == target}
-                candidates += [([*target, w], score + math.log(max(S[w].item(), 1e-38))) for w in words]
+                words -= {separator} if t < min_tokens else set()
+                candidates += [([*target, w], score + math.log(max(S[w].item(), 1e-38))) for w in sorted(words)]
             candidates.sort(key=lambda pair: -pair[1])
             finished += [(y[:-1], score) for y, score in candidates[:beams] if y[-1] == separator]
             beam = [pair for pair in candidates if pair[0][-1] != separator][:beams]
@@ -406,7 +434,7 @@ class _Kept:
 
     def add(self, scores: Tensor, tokens: Tensor, length: int, ended: bool) -> None:
         """Candidates (Q, K), of one length; those of score -inf are none."""
-        self.scores, order = torch.cat([self.scores, scores], 1).topk(scores.shape[1])
+        self.scores, order = _first(torch.cat([self.scores, scores], 1), scores.shape[1])
         self.tokens = torch.cat([self.tokens, tokens], 1).gather(1, order[..., None].expand(tokens.shape))
         self.lengths = torch.cat([self.lengths, torch.full_like(self.lengths, length)], 1).gather(1, order)
         self.ended = torch.cat([self.ended, torch.full_like(self.ended, ended)], 1).gather(1, order)
@@ -419,7 +447,26 @@ class _Kept:
         return Answers(tokens, lengths, self.scores, self.ended & ~empty, alive, none)
 
 
-def _vocabulary(tokens: Tensor, separator: int, V: int) -> tuple[Tensor, Tensor]:
+def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of the last dimension, in order, and where they are: of equal ones the first, unlike `topk`."""
+    found, order = scores.sort(dim=-1, descending=True, stable=True)
+    return found[..., :k], order[..., :k]
+
+
+def _largest(S: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As `_first`, at most k, without sorting a vocabulary where `topk` can do no harm; below 0 is no candidate."""
+    k = min(k, S.shape[-1])
+    if S.is_cuda:  # sorting is fast there, and to ask for the tie would stop the queue
+        return _first(S, k)
+    found, order = S.topk(min(k + 1, S.shape[-1]))
+    if found.shape[-1] > k and ((found[..., k - 1] == found[..., k]) & (found[..., k] >= 0)).any():
+        return _first(S, k)  # who comes last is a tie
+    order = order[..., :k].sort().values
+    found, place = _first(S.gather(-1, order), k)
+    return found, order.gather(-1, place)
+
+
+def _vocabulary(tokens: Tensor, separator: int) -> tuple[Tensor, Tensor]:
     """The different tokens of each question, (Q, C) in ascending order, the separator among them, filled up with it.
 
     And the column of each position of tokens (Q, N, L), then of the separator: (Q, N L + 1).
@@ -427,7 +474,7 @@ def _vocabulary(tokens: Tensor, separator: int, V: int) -> tuple[Tensor, Tensor]
     found, order = F.pad(tokens.flatten(1), (0, 1), value=separator).sort(1)
     rank = F.pad((found[:, 1:] != found[:, :-1]).cumsum(1), (1, 0))  # column of each sorted token
     places = torch.empty_like(rank).scatter_(1, order, rank)
-    most = min(V, max(2, int(rank[:, -1].max()) + 1))
+    most = max(2, int(rank[:, -1].max()) + 1)  # with one beam two candidates are asked for
     return found.new_full((len(found), most), separator).scatter_(1, rank, found), places
 
 

@@ -7,8 +7,10 @@ The chapter is `prefix-lm`. Positions j < s, the prefix, are seen by all rows; f
 from __future__ import annotations
 
 import functools
+import numbers
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,13 +56,13 @@ def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Ten
                 [1, 1, 1, 0],
                 [1, 1, 1, 1]], dtype=torch.int32)
     """
-    check_count("mask", "length", length)
+    length = check_count("mask", "length", length)
     s, n = _check_lengths("mask", prefix, length, lengths)
     place = next((t.device for t in (prefix, lengths) if isinstance(t, Tensor)), None)
     j = torch.arange(length, device=place)  # (S,)
     column = lambda values: torch.tensor(values, device=place)[:, None, None]  # (B, 1, 1)
     seen = ((j < column(s)) | (j <= j[:, None])) & (j < column(n))  # (B, S, S)
-    single = all(isinstance(t, int) or (isinstance(t, Tensor) and t.dim() == 0) for t in (prefix, lengths or 0))
+    single = all(t is None or isinstance(t, numbers.Integral) or getattr(t, "ndim", 1) == 0 for t in (prefix, lengths))
     return seen[0] if single else seen
 
 
@@ -146,12 +148,13 @@ class Layout:
             raise ValueError(
                 f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. None picks the fastest."
             )
-        check_count(name, "batch", batch)
-        check_count(name, "length", length)
+        batch = check_count(name, "batch", batch)
+        length = check_count(name, "length", length)
         s, n = _check_lengths(name, prefix, length, lengths)
         if len(s) not in (1, batch):
             raise ValueError(f"{name}: prefix has {len(s)} entries, must be one or {batch}. Give one a sequence.")
         self.prefix, self.lengths = (s[:1] if len(set(s)) == 1 else s), (None if lengths is None else n)
+        self.length = length
         place = torch.device(device)
         if len(self.prefix) == 1:
             two = self.prefix[0] in (0, length) or place.type != "cpu" or length >= SHORT  # 0 and S have no mask at all
@@ -161,12 +164,22 @@ class Layout:
         if self.backend == "two-call":
             self._attend = _grouped(self.prefix, place)
         elif self.backend == "mask":
-            self._attend = _dense(self.prefix, length, self.prefix == self.lengths, place)
+            seen = self.seen().to(place)
+            self._attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         else:
             self._attend = _flex(name, self.prefix, batch, length, place)
 
+    def seen(self) -> Tensor:
+        """The mask as one tensor, (1 or B, 1, 1 or S, S) bool."""
+        if self.backend == "mask" and self.prefix == self.lengths:  # sources alone: every real row sees what is real
+            return (torch.arange(self.length) < torch.tensor(self.prefix).clamp(min=1)[:, None, None])[:, None]
+        return mask(self.prefix, self.length)[:, None]
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return self._attend(q, k, v)
+        out = self._attend(q, k, v)
+        if not out.requires_grad or torch.compiler.is_compiling():  # compiled code has no double backward anyway
+            return out
+        return _Twice.apply(out, q, k, v, self)
 
 
 def attention(
@@ -195,7 +208,9 @@ def attention(
             a GPU below compute capability 8.0.
 
     The commonest surprise: `is_causal=True` with fewer queries than keys is aligned at the top left, so that the first
-    target row sees one key. First derivatives only: the fused kernels have no double backward.
+    target row sees one key. The fused kernels have no double backward: with `create_graph=True` the gradient is that of
+    the formula (equation `prefix-lm:softmax-backward`), with S^2 weights a head in memory. Under autocast the result is
+    in autocast's dtype, as that of PyTorch's own attention.
 
     Source: the chapter `prefix-lm`.
 
@@ -254,6 +269,39 @@ def attention_ref(q: Tensor, k: Tensor, v: Tensor, prefix: Lengths, *, lengths: 
     return out * (torch.arange(S) < torch.tensor(n)[:, None]).to(q)[:, None, :, None]  # (1 or B, 1, S, 1)
 
 
+class _Twice(torch.autograd.Function):
+    """The identity on what a fused kernel gave. A gradient that is to be differentiated does not enter that kernel.
+
+    It goes straight to q, k and v by the formula, which can be differentiated as often as one likes.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(out: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return out.view_as(out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, *tensors, ctx.layout = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return tangents[0].view_as(tangents[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if not torch.is_grad_enabled():
+            return grads[0], None, None, None, None
+        q, k, v = ctx.saved_tensors
+        g, scale = grads[0].to(q.dtype), q.shape[3] ** -0.5
+        w = (q @ k.mT * scale).masked_fill(~ctx.layout.seen().to(q.device), -torch.inf).softmax(-1)  # (B, H, S, S)
+        of_w = g @ v.mT
+        of_scores = scale * w * (of_w - (w * of_w).sum(-1, keepdim=True))
+        return None, of_scores @ k, of_scores.mT @ q, w.mT @ g, None
+
+
 def _grouped(prefix: list[int], device: torch.device) -> Attend:
     groups = sorted(set(prefix))
     counts = [prefix.count(s) for s in groups]
@@ -295,15 +343,6 @@ def _targets_blocks(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
         seen = torch.ones(end - start, end, dtype=torch.bool, device=q.device).tril(start)
         outs.append(F.scaled_dot_product_attention(rows, k[:, :, :end], v[:, :, :end], attn_mask=seen))
     return outs
-
-
-def _dense(prefix: list[int], length: int, source_only: bool, device: torch.device) -> Attend:
-    if source_only:  # every real row sees what is not padding
-        seen = torch.arange(length) < torch.tensor(prefix).clamp(min=1)[:, None, None]  # (B, 1, S)
-    else:
-        seen = mask(prefix, length)  # (1 or B, S, S)
-    seen = seen[:, None].to(device)
-    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
 
 
 def _flex(name: str, prefix: list[int], batch: int, length: int, device: torch.device) -> Attend:
@@ -357,10 +396,11 @@ def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | N
     return s, n
 
 
-def _ints(name: str, argument: str, value: Lengths) -> list[int]:
-    found = value.reshape(-1).tolist() if isinstance(value, Tensor) else [value] if isinstance(value, int) else value
-    if not isinstance(found, Sequence) or any(isinstance(x, bool) or not isinstance(x, int) for x in found):
+def _ints(name: str, argument: str, value: Any) -> list[int]:
+    found = value.tolist() if hasattr(value, "tolist") else value  # PyTorch's and NumPy's
+    found = found if isinstance(found, Sequence) else [found]
+    if isinstance(found, str) or any(isinstance(x, bool) or not isinstance(x, numbers.Integral | list) for x in found):
         raise TypeError(f"{name}: {argument} is {value!r}, must be an int or ints. Pass an int tensor of shape (B,).")
-    if not found or (isinstance(value, Tensor) and value.dim() > 1):
+    if not found or any(isinstance(x, list) for x in found):
         raise ValueError(f"{name}: {argument} is {value!r}, must be one int or (B,) ints. Skip empty batches.")
-    return list(found)
+    return [int(x) for x in found]

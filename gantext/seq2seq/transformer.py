@@ -74,12 +74,12 @@ class Config:
             object.__setattr__(self, "inner", 4 * self.width)
         least = {"vocabulary": 2, "width": 1, "layers": 1, "heads": 1, "inner": 1, "positions": 1, "segments": 0}
         for field, low in least.items():
-            check_count("Config", field, getattr(self, field), low)
+            object.__setattr__(self, field, check_count("Config", field, getattr(self, field), low))
         for field, values in (("norm", ("pre", "post")), ("activation", tuple(ACTIVATIONS))):
             if getattr(self, field) not in values:
                 raise ValueError(f"Config: {field} is {getattr(self, field)!r}, must be one of {values}. Choose one.")
-        check_number("Config", "eps", self.eps, 0)
-        check_number("Config", "dropout", self.dropout, 0, included=True)
+        object.__setattr__(self, "eps", check_number("Config", "eps", self.eps, 0))
+        object.__setattr__(self, "dropout", check_number("Config", "dropout", self.dropout, 0, included=True))
         if self.dropout >= 1:
             raise ValueError(f"Config: dropout is {self.dropout}, must be below 1. 0.1 is usual, 0 for small models.")
         if self.width % self.heads:
@@ -100,7 +100,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(D, config.eps), nn.LayerNorm(D, config.eps)
         self.qkv, self.out = nn.Linear(D, 3 * D), nn.Linear(D, D)
         self.up, self.down = nn.Linear(D, inner), nn.Linear(inner, D)
-        self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.dropout)
+        self.activation, self.dropout = config.activation, nn.Dropout(config.dropout)  # a name: functions do not pickle
 
     def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
         """The layer's output (B, R, D); with rows (B, R') that of these alone, (B, R', D)."""
@@ -117,7 +117,7 @@ class Block(nn.Module):
         return self.dropout(self.out(attend(heads(_take(q, rows)), heads(k), heads(v)).transpose(1, 2).flatten(2)))
 
     def _feed(self, x: Tensor) -> Tensor:
-        return self.dropout(self.down(self.activation(self.up(x))))
+        return self.dropout(self.down(ACTIVATIONS[self.activation](self.up(x))))
 
 
 class Transformer(nn.Module):
@@ -164,14 +164,16 @@ class Transformer(nn.Module):
         self.transform_norm = nn.LayerNorm(D, config.eps) if config.transform else None
         self.bias = nn.Parameter(torch.zeros(V))
         self.dropout = nn.Dropout(config.dropout)
-        self.apply(self._start)
+        self.reset_parameters()
 
-    @staticmethod
-    def _start(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+    def reset_parameters(self) -> None:
+        """Every parameter as at the start, those of norms put in place later too; matrices are N(0, 0.02^2).
+
+        Call it after `to_empty`, on the model and not on its parts: a linear layer by itself starts otherwise.
+        """
+        nn.init.zeros_(self.bias)
+        for child in self.children():
+            _start(child)
 
     def hidden(
         self,
@@ -299,38 +301,53 @@ class Transformer(nn.Module):
 
     @classmethod
     def from_bert(cls, bert: nn.Module, *, keep: Tensor | None = None, **changes: Any) -> Transformer:
-        """A Transformer with the weights of a Hugging Face BERT.
+        """A Transformer with the weights of a Hugging Face BERT or RoBERTa.
 
         Args:
-            bert: `transformers.BertModel`, or a model that has one as `.bert`. The output layer's transform and bias
-                come from `BertForMaskedLM` or `BertForPreTraining`; without one there is no transform and a bias 0.
+            bert: `transformers.BertModel`, or a model that has one as `.bert`; or the same of RoBERTa, XLM-RoBERTa or
+                CamemBERT, `.roberta`. The output layer's transform and bias come from the head for masked words, as
+                in `BertForMaskedLM`; without one there is no transform and a bias 0.
             keep: (V',) int64, token ids to keep, in their new order; None: all.
             changes: of `Config`, such as dropout or causal; not those that give the weights their shapes.
         Returns:
             The model, in training mode, weights copied.
         Raises:
             TypeError: not such a model.
-            ValueError: an activation, position embedding or shape that this Transformer does not have.
+            ValueError: an activation, position embedding, shape or output layer that this Transformer does not have, or
+                weights besides.
 
         The commonest surprise: BERT's own output is that of prefix = n, everything seen. A prefix-LM needs fine-tuning.
+        RoBERTa counts positions from its padding token's number + 1; the rows before are left out, so that ours begin
+        at 0. It reads all tokens as type 0, and mostly has no other: a target is then not marked by its segment.
 
         Example:
             `Transformer.from_bert(transformers.BertForMaskedLM.from_pretrained("bert-base-uncased"))`
         """
-        core: Any = getattr(bert, "bert", bert)
-        head: Any = getattr(getattr(bert, "cls", None), "predictions", None)
+        core: Any = getattr(bert, "bert", getattr(bert, "roberta", bert))
+        head: Any = getattr(getattr(bert, "cls", None), "predictions", getattr(bert, "lm_head", None))
         try:
-            sizes, parts = _bert_parts(core, head)
+            sizes, parts, unread = _bert_parts(core, head)
         except AttributeError as error:
             raise TypeError(
-                f"from_bert: bert is {type(bert).__name__}, must be a BERT of transformers ({error}). Load it with "
-                "transformers.BertForMaskedLM.from_pretrained."
+                f"from_bert: bert is {type(bert).__name__}, must be a BERT or RoBERTa of transformers ({error}). Load "
+                "it with transformers.BertForMaskedLM.from_pretrained."
             ) from error
         source, where = core.config, getattr(core.config, "position_embedding_type", "absolute")
-        if source.hidden_act not in _NAMES or where != "absolute":
+        known = ("gelu",) if hasattr(bert, "lm_head") else tuple(_NAMES)  # RoBERTa's head has gelu, whatever the layers
+        if source.hidden_act not in known or where != "absolute":
             raise ValueError(
                 f"from_bert: bert has activation {source.hidden_act!r} and positions {where!r}, must be one of "
-                f"{tuple(_NAMES)} and 'absolute'. Take another checkpoint."
+                f"{known} and 'absolute'. Take another checkpoint."
+            )
+        if unread:
+            raise ValueError(
+                f"from_bert: bert has {unread[0]} and {len(unread) - 1} more weights beside BERT's, must have none. "
+                "Take another checkpoint, of an encoder-decoder pair the encoder."
+            )
+        if head is not None and not torch.equal(head.decoder.weight, core.embeddings.word_embeddings.weight):
+            raise ValueError(
+                "from_bert: bert has an output layer of its own, must use its token embedding (tie_word_embeddings). "
+                "Pass the part without the head, bert.bert or bert.roberta."
             )
         sizes |= {"activation": _NAMES[source.hidden_act], "eps": source.layer_norm_eps, "norm": "post"}
         if keep is not None:
@@ -350,20 +367,20 @@ class Transformer(nn.Module):
         return model
 
 
-def _bert_parts(core: Any, head: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Sizes, and weights by their names here."""
+def _bert_parts(core: Any, head: Any) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+    """Sizes, weights by their names here, and the names of other weights; AttributeError for another kind of model."""
     layers, embed = list(core.encoder.layer), core.embeddings
-    modules = {
-        "tokens": embed.word_embeddings,
-        "positions": embed.position_embeddings,
-        "segments": embed.token_type_embeddings,
-        "norm": embed.LayerNorm,
+    modules = {"tokens": embed.word_embeddings, "segments": embed.token_type_embeddings, "norm": embed.LayerNorm}
+    # RoBERTa's embeddings, and only they, know the number of the padding token: real tokens are counted from behind it.
+    parts: dict[str, Tensor] = {
+        "positions.weight": embed.position_embeddings.weight[getattr(embed, "padding_idx", -1) + 1 :]
     }
-    parts: dict[str, Tensor] = {}
+    others: list[nn.Module] = [embed.position_embeddings]
     for i, layer in enumerate(layers):
         own, after = layer.attention.self, layer.attention.output
+        others += (joined := [own.query, own.key, own.value])
         for kind in ("weight", "bias"):
-            parts[f"blocks.{i}.qkv.{kind}"] = torch.cat([getattr(m, kind) for m in (own.query, own.key, own.value)])
+            parts[f"blocks.{i}.qkv.{kind}"] = torch.cat([getattr(m, kind) for m in joined])
         modules |= {
             f"blocks.{i}.out": after.dense,
             f"blocks.{i}.norm1": after.LayerNorm,
@@ -372,7 +389,8 @@ def _bert_parts(core: Any, head: Any) -> tuple[dict[str, Any], dict[str, Tensor]
             f"blocks.{i}.norm2": layer.output.LayerNorm,
         }
     if head is not None:
-        modules |= {"transform": head.transform.dense, "transform_norm": head.transform.LayerNorm}
+        inner = getattr(head, "transform", head)  # RoBERTa's has the layers themselves
+        modules |= {"transform": inner.dense, "transform_norm": getattr(inner, "LayerNorm", None) or inner.layer_norm}
         parts["bias"] = head.bias
     parts |= {f"{name}.{kind}": w for name, module in modules.items() for kind, w in module.named_parameters()}
     sizes = {
@@ -381,11 +399,25 @@ def _bert_parts(core: Any, head: Any) -> tuple[dict[str, Any], dict[str, Tensor]
         "layers": len(layers),
         "heads": core.config.num_attention_heads,
         "inner": core.config.intermediate_size,
-        "positions": len(embed.position_embeddings.weight),
+        "positions": len(parts["positions.weight"]),
         "segments": len(embed.token_type_embeddings.weight),
         "transform": head is not None,
     }
-    return sizes, parts
+    read = {id(w) for module in (*modules.values(), *others) for w in module.parameters()}
+    unread = [n for n, w in core.named_parameters() if id(w) not in read and not n.startswith("pooler.")]
+    return sizes, parts, unread
+
+
+def _start(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif callable(reset := getattr(module, "reset_parameters", None)):  # a norm: what is in it is its own
+        reset()
+    else:
+        for child in module.children():
+            _start(child)
 
 
 def _take(x: Tensor, rows: Tensor | None) -> Tensor:

@@ -7,17 +7,13 @@ is computed. The chapter is `jose`; what trains on it is `gantext.sphere.jose`.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from gantext._checks import check_number
+from gantext.kernels.sphere import MODES, Mode, unit_rows
 
 __all__ = ["MODES", "dist", "egrad2rgrad", "expmap", "projx", "retr", "step", "update_ref"]
-
-Mode = Literal["paper", "plain", "reference"]
-MODES: tuple[Mode, ...] = ("paper", "plain", "reference")
 
 
 def projx(x: Tensor) -> Tensor:
@@ -37,13 +33,7 @@ def projx(x: Tensor) -> Tensor:
             [1.0000, 0.0000],
             [0.0000, 1.0000]])
     """
-    (x,) = _rows("projx", x=x)
-    largest = x.detach().abs().amax(-1, keepdim=True)
-    zero = largest == 0
-    x = x / largest.masked_fill(zero, 1)
-    first = torch.zeros_like(x[..., :1]) + 1
-    x = torch.where(zero, torch.cat([first, torch.zeros_like(x[..., 1:])], -1), x)
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return unit_rows(*_rows("projx", x=x))
 
 
 def egrad2rgrad(x: Tensor, g: Tensor) -> Tensor:
@@ -144,7 +134,7 @@ def step(x: Tensor, g: Tensor, rate: float, *, angle: bool = True) -> Tensor:
     >>> round(ratio.item(), 2)  # s = 1 - 0.6
     0.4
     """
-    check_number("step", "rate", rate, 0, included=True)
+    rate = check_number("step", "rate", rate, 0, included=True)
     x, g = _rows("step", x=x, g=g)
     s = 1 + _dot(x, projx(g)) if angle else 1  # projx(0) is some unit vector, but then the gradient is 0
     return retr(x, -rate * s * egrad2rgrad(x, g))
@@ -181,8 +171,8 @@ def update_ref(
     >>> dist(torch.stack([u, n]), v).div(torch.pi / 2).round(decimals=2)  # each was a right angle
     tensor([0.8700, 1.1300], dtype=torch.float64)
     """
-    check_number("update_ref", "rate", rate, 0, included=True)
-    check_number("update_ref", "margin", margin, 0)
+    rate = check_number("update_ref", "rate", rate, 0, included=True)
+    margin = check_number("update_ref", "margin", margin, 0)
     if mode not in MODES:
         raise ValueError(f"update_ref: mode is {mode!r}, must be one of {', '.join(MODES)}. See its docstring.")
     partners = {name: row for name, row in {"v": v, "d": d}.items() if row is not None}

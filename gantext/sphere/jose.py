@@ -11,11 +11,12 @@ On many machines::
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ from gantext.sphere.geometry import Mode, projx
 from gantext.sphere.processes import World
 from gantext.sphere.training import Run, Settings
 from gantext.sphere.vocabulary import Corpus, Tokens, encode, read
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags  # of scikit-learn 1.6 and later, which alone asks for them
 
 __all__ = ["JoSE"]
 
@@ -128,6 +132,13 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.backend = backend
         self.sync_every = sync_every
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True  # lists of words
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = []  # float32 always
+        return tags
+
     def fit(
         self,
         corpus: Corpus,
@@ -153,11 +164,14 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             The estimator. An interrupt (Ctrl-C) lets the round end, saves, and leaves the vectors so far usable.
 
         Raises:
-            TypeError, ValueError: a setting out of its range, a document that is a string, a line that is not UTF-8,
-                a vocabulary of fewer than two words, `resume` with another corpus or other settings.
+            TypeError, ValueError: a setting out of its range, a document that is no sequence of words, a line that is
+                not UTF-8, a vocabulary of fewer than two words, `resume` with another corpus or other settings.
+
+        A warning says if nothing could be learned, as from documents "a b": with two words in all, no third is left
+        for a negative.
         """
         settings = Settings.of(self.get_params())
-        device = torch.device(self.device)
+        device = training.place(self.device, there=True)
         if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
         words, counts, tokens = read("fit", corpus, self.min_count)
@@ -190,6 +204,13 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if checkpoint is not None and World.find().size == 1:
                 self.save(checkpoint)
             raise
+        if run.seen == 0:
+            warnings.warn(
+                "fit: nothing was learned: subsampling left no pair of words, or no word is left to differ from both "
+                "as a negative. Give more text, lower min_count, or set sample=0.",
+                UserWarning,
+                stacklevel=2,
+            )
         never = np.flatnonzero(~run.touched)
         self._start("fit", run, tokens, never, torch.from_numpy(run.touched).to(run.D) @ run.D)
         self._publish()
@@ -217,9 +238,10 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         settings = Settings.of(self.get_params())._replace(seed=self.seed_)
         tokens = encode("transform", corpus, self._numbers)
         U, V = torch.from_numpy(self.word_vectors_), torch.from_numpy(self.context_vectors_)
-        run = Run(U, V, torch.empty(len(tokens.lengths), U.shape[1]), np.zeros(len(tokens.lengths), np.bool_))
+        n = len(tokens.lengths)
+        run = Run(U, V, torch.empty(n, U.shape[1], dtype=torch.float32), np.zeros(n, np.bool_))
         total = torch.from_numpy(self.document_vectors_.sum(0))
-        self._start("transform", run, tokens, np.arange(len(tokens.lengths)), total)
+        self._start("transform", run, tokens, np.arange(n), total)
         training.infer(run, tokens, self.counts_, settings)
         return run.D.numpy()
 
@@ -261,11 +283,14 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """The estimator of a file that `save` wrote: ready to `transform`, or to go on with `fit(corpus, resume=True)`.
 
         Raises:
-            ValueError: not such a file. FileNotFoundError: no file.
+            ValueError: not such a file, or a damaged one. FileNotFoundError: no file.
         """
         run, counts, about = files.load(path)
+        if foreign := about["params"].keys() ^ cls().get_params().keys():
+            names = ", ".join(sorted(foreign))
+            raise ValueError(f"load: {path} has or lacks the parameters {names}, must have JoSE's. Fit anew.")
         model = cls(**about["params"])
-        model._take(about["vocabulary"], counts, run, Settings(**about["settings"]), about["checksum"])
+        model._take(about["vocabulary"], counts, run, about["settings"], about["checksum"])
         return model
 
     def to_keyedvectors(self, path: str | os.PathLike[str]) -> None:
@@ -288,7 +313,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _same(self, settings: Settings, checksum: int) -> Settings:
         """The settings to go on with; ValueError if they or the corpus differ from the interrupted run's."""
         check_is_fitted(self, "word_vectors_")
-        if not isinstance(self.random_state, int):
+        if not isinstance(self.random_state, numbers.Integral):
             settings = settings._replace(seed=self._done.seed)
         different = [f for f in Settings._fields if getattr(settings, f) != getattr(self._done, f)]
         if different or checksum != self._checksum:
@@ -318,7 +343,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _query(self, name: str, words: str | Sequence[str], n: int) -> tuple[NDArray[np.float32], list[int]]:
         check_is_fitted(self, "word_vectors_")
-        check_count(name, "n", n)
+        n = check_count(name, "n", n)
         words = [words] if isinstance(words, str) else list(words)
         unknown = [word for word in words if word not in self._numbers]
         if unknown or not words:

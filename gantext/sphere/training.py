@@ -9,6 +9,7 @@ between two of them and resumed repeats an unbroken one.
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from torch import Tensor
 
 from gantext._checks import check_count, check_number
 from gantext.kernels import sphere_cpu
-from gantext.kernels.sphere import batch_update
-from gantext.sphere.geometry import MODES, Mode, projx
+from gantext.kernels.sphere import MODES, Batch, Mode, batch_update
+from gantext.sphere.geometry import projx
 from gantext.sphere.processes import ROWS, World, interrupts
 from gantext.sphere.vocabulary import Tokens, alias_table, keep_chance, plan
 
@@ -59,27 +60,45 @@ class Settings(NamedTuple):
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Settings:
         """From the estimator's parameters; TypeError or ValueError for one that will not do."""
-        for argument in ("dimension", "window", "negatives", "epochs", "min_count", "sync_every"):
-            check_count("fit", argument, params[argument], 2 if argument == "dimension" else 1)
-        for argument, most in (("margin", 4), ("rate", 1)):
-            check_number("fit", argument, params[argument], 0)
-            if params[argument] > most:
-                raise ValueError(f"fit: {argument} is {params[argument]}, must be in (0, {most}]. Lower it.")
-        check_number("fit", "sample", params["sample"], 0, included=True)
+        params, jobs, state = dict(params), params["n_jobs"], params["random_state"]
+        params["jobs"] = 1 if jobs is None else os.cpu_count() or 1 if jobs == -1 else _count("n_jobs", jobs)
+        if params["batch_size"] is None and place(params["device"]).type != "cpu":
+            params["batch_size"] = BATCH
+        for argument, least in COUNTS.items():
+            if argument != "batch_size" or params[argument] is not None:
+                params[argument] = _count(argument, params[argument], least)
+        for argument, most in (("margin", 4), ("rate", 1), ("sample", math.inf)):
+            value = check_number("fit", argument, params[argument], 0, included=argument == "sample")
+            if value > most:
+                raise ValueError(f"fit: {argument} is {value}, must be in (0, {most}]. Lower it.")
+            params[argument] = value
         if params["mode"] not in MODES:
             raise ValueError(f"fit: mode is {params['mode']!r}, must be one of {', '.join(MODES)}. See JoSE.")
-        jobs, batch, state = params["n_jobs"], params["batch_size"], params["random_state"]
-        jobs = 1 if jobs is None else os.cpu_count() or 1 if jobs == -1 else jobs
-        check_count("fit", "n_jobs", jobs)
-        if batch is None and torch.device(params["device"]).type != "cpu":
-            batch = BATCH
-        if batch is not None:
-            check_count("fit", "batch_size", batch)
-        seed = state if isinstance(state, int) else int(check_random_state(state).randint(2**31))
+        whole = isinstance(state, numbers.Integral)
+        params["seed"] = seed = int(state) if whole else int(check_random_state(state).randint(2**31))
         if seed < 0:
             raise ValueError(f"fit: random_state is {seed}, must be >= 0. Use any other int.")
-        known: dict[str, Any] = {name: params[name] for name in cls._fields if name in params}
-        return cls(**known | {"jobs": jobs, "seed": seed, "batch_size": batch, "processes": World.find().size})
+        return cls(**{name: params[name] for name in cls._fields[:-1]}, processes=World.find().size)
+
+
+COUNTS = {"dimension": 2} | dict.fromkeys(("window", "negatives", "epochs", "min_count", "sync_every", "batch_size"), 1)
+
+
+def _count(argument: str, value: int, least: int = 1) -> int:
+    if (value := check_count("fit", argument, value, least)) >= 2**31:
+        raise ValueError(f"fit: {argument} is {value}, must be below 2^31. See its usual values in JoSE.")
+    return value
+
+
+def place(device: str | torch.device, *, there: bool = False) -> torch.device:
+    """The device; ValueError for a name that is none, and, if it must be `there`, for one that is not."""
+    try:
+        found = torch.device(device)
+        if there:
+            torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: of a PyTorch without CUDA
+        raise ValueError(f"fit: device is {device!r}, must be one of this machine. Try 'cpu'. {error}") from error
+    return found
 
 
 @dataclass
@@ -93,6 +112,7 @@ class Run:
     position: int = 0
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     history: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "active": []})
+    seen: float | None = None  # tuples of the epochs that this process has seen the end of
 
 
 class Chances(NamedTuple):
@@ -112,7 +132,7 @@ def begin(words: int, documents: int, settings: Settings, device: torch.device) 
     """Rows uniform on the sphere."""
     rng, tables = np.random.default_rng(settings.seed), []
     for rows in (words, words, documents):
-        table = torch.empty(rows, settings.dimension, device=device)
+        table = torch.empty(rows, settings.dimension, device=device, dtype=torch.float32)
         for part in table.split(ROWS):
             part.copy_(projx(torch.from_numpy(rng.standard_normal(part.shape, np.float32))))
         tables.append(table)
@@ -196,8 +216,8 @@ def train(
         left = [max(FLOOR, 1 - (run.position + k) / total) * settings.rate for k in (0, 1)]
         if settings.batch_size is None:
             mine = owned.of(chunk // world.size % jobs)
-            return _sequential(run, tokens, chances, settings, mine, chunks[chunk], left, seed)
-        return _batched(run, tokens, chances, settings, chunks[chunk], left, seed, backend)
+            return sequential(run, tokens, chances, settings, mine, chunks[chunk], left, seed)
+        return batched(run, tokens, chances, settings, chunks[chunk], left, seed, backend)
 
     bar = tqdm(total=total, initial=run.position, disable=not progress or world.rank > 0, unit="round", desc="JoSE")
     with bar, interrupts() as interrupted, ThreadPoolExecutor(jobs) as pool:
@@ -223,6 +243,7 @@ def train(
                 run.sums[:] = world.sum(torch.from_numpy(run.sums)).numpy()
                 stop = world.sum(torch.tensor(len(interrupted))).item() > 0  # of any process
                 seen, active, loss = run.sums.tolist()
+                run.seen = (run.seen or 0) + seen
                 run.history["loss"].append(loss / max(1, seen))
                 if settings.batch_size is None:
                     run.history["active"].append(active / max(1, seen))
@@ -235,7 +256,7 @@ def train(
                 raise KeyboardInterrupt
 
 
-def _sequential(
+def sequential(
     run: Run,
     tokens: Tokens,
     chances: Chances,
@@ -246,28 +267,18 @@ def _sequential(
     seed: np.uint64,
     frozen: bool = False,
 ) -> tuple[float, float, float]:
-    seen, active, loss = sphere_cpu.train(
-        *tokens[:3],
-        pieces,
-        run.U.numpy(),
-        run.V.numpy(),
-        run.D.numpy(),
-        *own,
-        run.touched,
-        *chances,
-        settings.window,
-        settings.negatives,
-        sphere_cpu.MODE[settings.mode],
-        np.float32(settings.margin),
-        np.float32(rates[0]),
-        np.float32(rates[1]),
-        seed,
-        frozen,
+    """Train on these pieces, one tuple after another, compiled: tuples, those with a loss, and the sum of losses."""
+    rows = sphere_cpu.Rows(run.U.numpy(), run.V.numpy(), run.D.numpy(), *own, run.touched)
+    window, negatives, mode = settings.window, settings.negatives, sphere_cpu.MODE[settings.mode]
+    margin, rate, rate_end = (np.float32(x) for x in (settings.margin, *rates))
+    found = sphere_cpu.train(
+        tokens, pieces, rows, chances, window, negatives, mode, margin, rate, rate_end, seed, frozen
     )
-    return float(seen), float(active), float(loss)
+    seen, active, loss = map(float, found)
+    return seen, active, loss
 
 
-def _batched(
+def batched(
     run: Run,
     tokens: Tokens,
     chances: Chances,
@@ -277,33 +288,22 @@ def _batched(
     seed: np.uint64,
     backend: str | None,
 ) -> tuple[float, float, float]:
+    """Train on these pieces in batches: tuples, 0, and the sum of losses."""
     rng = torch.Generator(run.U.device).manual_seed(int(seed >> np.uint64(1)))
     hinges = tuples(tokens, chances, settings, pieces, rng)
     run.touched[hinges[-1][3].unique().cpu().numpy()] = True
-    size = settings.batch_size or 1
-    count = max(1, math.ceil(len(hinges[0][0]) / size))
-    seen: float = 0
-    loss = torch.zeros((), device=run.U.device)
+    count = max(1, math.ceil(len(hinges[0][0]) / (settings.batch_size or 1)))
+    how: dict[str, Any] = {"margin": settings.margin, "mode": settings.mode, "backend": backend}
+    seen, loss = 0.0, torch.zeros((), device=run.U.device, dtype=torch.float32)
     batches = (zip(*(t.tensor_split(count) for t in hinge), strict=True) for hinge in hinges)
     for k, parts in enumerate(zip(*batches, strict=True)):
         rate = rates[0] + (rates[1] - rates[0]) * k / count
-        for h, (centre, negative, context, document) in enumerate(parts):
-            split = settings.mode == "reference"
-            mean = batch_update(
-                run.U,
-                run.V,
-                run.D,
-                centre,
-                negative,
-                None if split and h else context,
-                None if split and not h else document,
-                rate=rate,
-                margin=settings.margin,
-                mode=settings.mode,
-                backend=backend,
-            )
-            seen += len(centre)
-            loss += mean * len(centre)
+        for h, part in enumerate(parts):
+            batch = Batch(run.U, run.V, run.D, *part)
+            if settings.mode == "reference":
+                batch = batch._replace(context=None) if h else batch._replace(document=None)
+            loss += batch_update(batch, rate=rate, **how) * len(batch.centre)
+            seen += len(batch.centre)
     return seen, 0.0, float(loss.item())
 
 
@@ -359,7 +359,7 @@ def infer(run: Run, tokens: Tokens, counts: NDArray[np.int64], settings: Setting
     def work(pieces: NDArray[np.int64]) -> None:
         for epoch, seed in enumerate(seeds):
             rate = settings.rate * (1 - epoch / settings.epochs)
-            _sequential(run, tokens, chances, settings, none, pieces, (rate, rate), seed, frozen=True)
+            sequential(run, tokens, chances, settings, none, pieces, (rate, rate), seed, frozen=True)
 
     chunks = plan(tokens, settings.jobs)
     with ThreadPoolExecutor(settings.jobs) as pool:

@@ -10,11 +10,12 @@ import tempfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gantext._files import opened
 
 __all__ = ["LONGEST_WORD", "PIECE", "Corpus", "Tokens", "alias_table", "encode", "keep_chance", "plan", "read"]
 
@@ -52,14 +53,15 @@ def read(name: str, corpus: Corpus, min_count: int) -> tuple[list[str], NDArray[
     Args:
         name: of the caller, for its errors.
         corpus: documents, each a sequence of words, from any iterable, a generator too; or the path of a UTF-8 text
-            file, one document a line, words between blanks. An empty line is an empty document.
+            file, packed by gzip or not, one document a line, words between blanks. An empty line is an empty document.
         min_count: occurrences below which a word is not known.
 
     Returns:
         Words, their counts (V,), and the documents. Words of equal count stand in alphabetical order.
 
     Raises:
-        TypeError: a document is a string (give a list of words) or a word is none. ValueError: a line is not UTF-8.
+        TypeError: a document is a string (give a list of words), or none; a word is none. ValueError: a line is not
+        UTF-8; a pipe. IsADirectoryError: a folder.
 
     Memory: 16 bytes a document, about 150 bytes a different word (before rare ones are dropped), one document, and
     a constant 16 MB. On disk, in `tempfile.gettempdir()`: 4 bytes a word of text, twice that while rare ones go.
@@ -142,6 +144,11 @@ def _stream(
                     f"{name}: document {k} is a {type(document).__name__}, must be a sequence of words. "
                     "Split it: corpus = [text.split() for text in corpus]."
                 )
+            if not isinstance(document, Iterable):
+                raise TypeError(
+                    f"{name}: document {k} is {document!r} ({type(document).__name__}), must be a sequence of words. "
+                    "Leave out what is missing."
+                )
             ids = array("i")
             for word in document:
                 if not isinstance(word, str):
@@ -161,9 +168,12 @@ def _documents(name: str, corpus: Corpus) -> Iterator[Iterable[str]]:
             raise TypeError(f"{name}: corpus is {type(corpus).__name__}, must be documents or a path. See `fit`.")
         yield from corpus
         return
-    with Path(corpus).open("rb") as file:
+    with opened(name, corpus) as file:
         for k, line in enumerate(file):
             try:
+                zero = line.find(0)
+                if zero >= 0:  # UTF-16 without its mark has one beside every letter, and would pass as UTF-8
+                    raise UnicodeDecodeError("utf-8", line, zero, zero + 1, "not of a text")
                 yield line.decode("utf-8-sig" if k == 0 else "utf-8").split()
             except UnicodeDecodeError as error:
                 raise ValueError(

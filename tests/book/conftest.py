@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from gantext_book.source import ROOT
 
 # A book in miniature, copied and built by the tests; its stand-in for `gantext` must never be imported from there.
@@ -39,7 +40,12 @@ def site() -> Path:
     program, *rest = shlex.split(command[1])
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "book" / "_ext")}
     build = [str(Path(sys.executable).with_name(program)), *rest]
-    with TemporaryFile("w+", encoding="utf-8") as log:  # a pipe would stay open as long as any child of the build lives
+    lock = FileLock(ROOT / "_build" / ".lock", mode=0o644)  # workers of one run share the folder, and the build
+    (ROOT / "_build").mkdir(exist_ok=True)
+    with (
+        lock,
+        TemporaryFile("w+", encoding="utf-8") as log,
+    ):  # a pipe would stay open as long as any child of the build lives
         status = subprocess.run(build, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
         log.seek(0)
         if status:

@@ -93,7 +93,7 @@ API = """# API
 
 def entries() -> list[Entry]:
     ledger = Ledger("small")
-    two = {"a": 2, "b": 3}
+    two = lambda draw: {"a": draw.real(), "b": draw.real()}
     return [
         ledger.numeric("small:square", r"(a+b)^2 = a^2 + 2ab + b^2", two, code="gantext.environment"),
         ledger.definition("small:name", r"\kappa := a b"),
@@ -271,7 +271,7 @@ def test_twin_generation_refuses_an_unlabelled_equation_too(book: SmallBook) -> 
 def test_build_fails_for_tex_that_katex_cannot_read(book: SmallBook) -> None:
     book.store()
     (book.root / "index.md").write_text(INDEX + "\nInline $\\undefinedmacro x$.\n")
-    with pytest.raises(Exception, match="KaTeX cannot read"):
+    with pytest.raises(Exception, match="Temml cannot read"):
         book.build()
 
 
@@ -301,6 +301,13 @@ def test_a_complete_book_is_built_and_linked(book: SmallBook) -> None:
         assert page.find(id=str(back["href"]).split("#")[1]) is not None
     assert "Last verified 2026-01-02" in page.text
     assert "2 of 2 numbered statements" in index.text
+    assert "Of 2 both sides are computed" in " ".join(index.text.split())
+    assert [row.select("td")[3].text for row in index.select("table.ledger tbody tr")] == [
+        "both sides",
+        "–",
+        "both sides",
+    ]
+    assert "both-sides" in marks[0]["class"]
     assert len(index.select("table.ledger tbody tr")) == 3
     assert "A textbook, page 1" in index.text
     assert "half precision is supported" in index.text
@@ -308,9 +315,13 @@ def test_a_complete_book_is_built_and_linked(book: SmallBook) -> None:
     function = index.select_one('a[href$="#gantext.environment"]')
     assert function is not None
     assert api.find(id="gantext.environment") is not None
-    assert api.select_one('a[href$="#equation-small-square"]') is not None
+    back = api.select_one('a[href$="#equation-small-square"]')
+    assert back is not None
+    assert back.parent is not None
+    assert back.parent.text.startswith("See also")  # the function did not run in the check, so it does not compute it
+    assert "See also gantext.environment" in page.text
     assert (book.root / "_build" / "notebooks" / "small.ipynb").exists()
-    assert not page.select(".katex-error")
+    assert not page.select(".temml-error, merror")
     assert all("notranslate" in m["class"] for m in page.select(".math"))
 
 
@@ -324,15 +335,18 @@ def test_entries_of_a_removed_chapter_leave_the_ledger(book: SmallBook) -> None:
 
 
 def test_functions_lead_to_a_chapter_that_came_after_them(book: SmallBook) -> None:
-    book.stored[0]["functions"] = []
+    book.stored[0]["see_also"] = []
     book.store()
     book.build()
     assert book.page("book/api").select_one('a[href$="#equation-small-square"]') is None
-    book.stored[0]["functions"] = ["gantext.environment"]
+    book.stored[0]["functions"] = ["gantext.environment"]  # seen to run
     book.edit("Before the first equation.", "Before the first of the equations.")
     book.store()
     book.build(fresh=False)  # reads the chapter again, and with it the page of the functions
-    assert book.page("book/api").select_one('a[href$="#equation-small-square"]') is not None
+    link = book.page("book/api").select_one('a[href$="#equation-small-square"]')
+    assert link is not None
+    assert link.parent is not None
+    assert link.parent.text.startswith("Computes")
 
 
 def test_the_record_is_read_from_the_notebook_alone(book: SmallBook) -> None:

@@ -20,6 +20,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
 from gantext_book.equations import Stored, stored_entries
+from gantext_book.measure import WIDE, weigh
 from gantext_book.source import ROOT, chapters, fill, pages
 from gantext_book.source import site as facts_of_site
 from markdown_it import MarkdownIt
@@ -117,7 +118,7 @@ def test_every_link_leads_somewhere(site: Path) -> None:
 @every_page
 def test_formulas_are_those_of_the_source(site: Path, name: str) -> None:
     page = html(site / f"{name}.html")
-    assert not page.select(".katex-error, [style*='#cc0000']")
+    assert not page.select(".temml-error, merror, [style*='#b22222']")
     if name == "book/api":
         return  # its formulas come from docstrings
     text = fill((ROOT / f"{name}.md").read_text(encoding="utf-8"), facts_of_site(ROOT))
@@ -129,7 +130,7 @@ def test_formulas_are_those_of_the_source(site: Path, name: str) -> None:
     titles = len(page.select("article .toctree-wrapper .math"))  # of chapters, in the list of contents
     shown = {"display": len(page.select("article div.math")), "inline": len(page.select("article span.math")) - titles}
     assert shown == {"display": expected["display"], "inline": expected["inline"]}
-    assert all(math.select(".katex-html .base") for math in page.select("article .math"))
+    assert all(math.select("math *") for math in page.select("article .math"))
 
 
 @cache
@@ -200,15 +201,15 @@ def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
     refuted = [s for name in CHAPTERS for s in entries(name) if s.entry.refutes]
     ledger = html(site / "book" / "ledger.html")
     assert len(ledger.select("table.ledger tbody tr")) == len(numbered)
-    assert len(ledger.select("table.ledger tbody .katex")) == len(numbered)
+    assert len(ledger.select("table.ledger tbody [data-tex]")) == len(numbered)
     assert len(html(site / "book" / "errata.html").select(".erratum")) == len(refuted)
     checked = [entry for entry in numbered if entry.kind != "definition"]
     front = html(site / "book" / "index.html").select_one(".ledger-count")
     assert front is not None
     assert [strong.get_text() for strong in front.select("strong")] == [
         f"{len(checked)} of {len(checked)}",
-        f"{sum(entry.bound for entry in checked)}",
-        f"{sum(e.killed for e in checked)} of {sum(len(e.mutants) for e in checked)}",
+        f"{sum(entry.strength == 'both sides' for entry in checked)}",
+        f"{sum(e.killed for e in numbered)} of {sum(len(e.mutants) for e in numbered)}",
     ]
 
 
@@ -258,6 +259,10 @@ class Visit:
     """What one look at a page found."""
 
     outside: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)  # addresses
+    nodes: int = 0
+    copied: tuple[str, str] = ("", "")  # the first formula: what the clipboard gets, and its TeX
+    wide: list[str] = field(default_factory=list)  # display formulas that scroll
     errors: list[str] = field(default_factory=list)
     sideways: int = 0  # pixels by which the page scrolls
     cut: list[str] = field(default_factory=list)
@@ -284,15 +289,15 @@ OPEN = """async () => {
 CUT = """() => {
   const right = e => e.getBoundingClientRect().right;
   const ends = {
-    ".katex": e => Math.max(...[...e.querySelectorAll(".katex-html > .base")].map(right)),
+    "[data-tex]": e => Math.max(...[...e.querySelectorAll("math")].map(right)),
     "img, svg, canvas, video, pre, table": right,
     "div.math > .eqno": right,
   };
   const cut = [];
   for (const [selector, end] of Object.entries(ends)) {
     for (const element of document.querySelectorAll("article :is(" + selector + ")")) {
-      if (element.parentElement.closest("button, .katex")) continue;
-      const words = (element.querySelector("annotation") || element).textContent.trim();
+      if (element.parentElement.closest("button, [data-tex]")) continue;
+      const words = (element.dataset.tex || element.textContent).trim();
       const what = (words || element.outerHTML).slice(0, 70);
       if (!element.getClientRects().length) { cut.push("never shown: " + what); continue; }
       let edge = () => end(element), by = "";
@@ -332,9 +337,9 @@ FAINT = """() => {
     }
     return [255, 255, 255];
   };
-  return [...document.querySelectorAll("article .katex")].map(e => {
+  return [...document.querySelectorAll("article math")].map(e => {
     const [a, b] = [light(rgba(getComputedStyle(e).color)), light(paper(e))].sort((x, y) => x - y);
-    return [(b + 0.05) / (a + 0.05), e.querySelector("annotation")?.textContent.trim().slice(0, 60)];
+    return [(b + 0.05) / (a + 0.05), e.closest("[data-tex]")?.dataset.tex.trim().slice(0, 60)];
   }).filter(([contrast]) => contrast < 4.5).map(([contrast, tex]) => contrast.toFixed(1) + ": " + tex);
 }"""
 
@@ -375,6 +380,17 @@ AXE = """async ([allowed, all]) => {
   return [met, left];
 }"""
 
+COPY = """() => {
+  const formula = document.querySelector("article div.math .formula"), range = document.createRange();
+  range.selectNodeContents(formula);
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+  const clipboardData = new DataTransfer();
+  formula.dispatchEvent(new ClipboardEvent("copy", {clipboardData, bubbles: true, cancelable: true}));
+  getSelection().removeAllRanges();
+  return [clipboardData.getData("text/plain"), formula.dataset.tex.trim()];
+}"""
+
 Look = Callable[[str, int], Visit]
 
 
@@ -388,21 +404,26 @@ def look(site: Path, browser: Any) -> Look:
         visit = Visit()
         page = browser.new_page(viewport={"width": width, "height": 800}, reduced_motion="reduce")
         page.on("request", lambda request: visit.outside.append(request.url) if is_outside(request.url) else None)
+        page.on("request", lambda request: visit.loaded.append(request.url))
         page.on("requestfailed", lambda request: visit.errors.append(f"not loaded: {request.url}"))
         page.on("pageerror", lambda error: visit.errors.append(str(error)))
         page.on("console", lambda line: visit.errors.append(line.text) if line.type == "error" else None)
         page.goto((site / f"{name}.html").as_uri())
         visit.searches = page.locator(".search-button__button, input[type=search]").filter(visible=True).count()
         visit.uncopied = page.locator("article .cell_input .highlight:not(:has(.copybtn))").count()
+        visit.nodes = page.evaluate("document.querySelectorAll('*').length")
         page.evaluate(OPEN)
+        visit.wide = page.evaluate(WIDE)
+        if page.locator("article div.math .formula").count():
+            visit.copied = page.evaluate(COPY)
         visit.sideways = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         visit.cut = page.evaluate(CUT)
         for theme in ("dark", "light"):
             page.evaluate(THEME, theme)
             visit.colours[theme] = page.evaluate(COLOURS)
             visit.faint[theme] = page.evaluate(FAINT)
-        # What KaTeX draws is hidden from screen readers, and its thousands of boxes would take axe-core minutes.
-        page.evaluate("document.querySelectorAll('.katex').forEach(e => e.replaceWith('formula'))")
+        # axe-core knows no MathML: its thousands of elements would take minutes, and contrast is measured above.
+        page.evaluate("document.querySelectorAll('math').forEach(e => e.replaceWith('formula'))")
         page.evaluate(axe)
         for theme in ("light", "dark"):
             page.evaluate(THEME, theme)
@@ -530,3 +551,41 @@ def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -
     assert fold.count() == 1
     assert fold.locator(str(mark.get_attribute("href"))).is_visible()
     page.close()
+
+
+# --- Weight ------------------------------------------------------------------------------------------------------
+
+BYTES, PACKED, NODES = 600_000, 300_000, 12_000  # of a page with everything that it loads, and of its document
+HEAVY: dict[str, int] = {}  # pages that are above the goal, with what they may weigh
+MANY: dict[str, int] = {}
+
+
+@every_page
+def test_every_sign_of_a_formula_is_in_the_font(site: Path, name: str) -> None:
+    style = (ROOT / "book" / "vendor" / "math" / "math.css").read_text(encoding="utf-8")
+    found = re.search(r"unicode-range: ([^;]+);", style)
+    assert found
+    signs: set[int] = set()
+    for part in found[1].split(","):
+        low, _, high = part.strip().removeprefix("U+").partition("-")
+        signs |= set(range(int(low, 16), int(high or low, 16) + 1))
+    text = {ord(c) for math in html(site / f"{name}.html").select("math") for c in math.get_text()}
+    none([f"U+{c:04X} {chr(c)}" for c in sorted(text - signs) if not chr(c).isspace()])
+
+
+@every_chapter
+def test_a_formula_is_copied_as_its_tex_and_once(look: Look, name: str) -> None:
+    copied, tex = look(name, LAPTOP).copied
+    assert copied == f"$${tex}$$"
+
+
+@every_chapter
+def test_no_formula_scrolls_on_a_phone(look: Look, name: str) -> None:
+    none(look(name, PHONE).wide)
+
+
+@every_page
+def test_pages_are_light(look: Look, site: Path, name: str) -> None:
+    visit = look(name, LAPTOP)
+    weight, packed = weigh(site / f"{name}.html", visit.loaded)
+    assert weight <= HEAVY.get(name, BYTES) and packed <= PACKED and visit.nodes <= MANY.get(name, NODES)

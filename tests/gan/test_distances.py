@@ -57,6 +57,47 @@ def test_wasserstein_agrees_with_pot(p: float) -> None:
     assert ours == pytest.approx(wasserstein_1d(y.flip(0), x, p, b.flip(0), a).item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 8.0, 16.0])
+def test_equal_laws_are_zero_apart_however_they_are_written(p: float) -> None:
+    ten = torch.arange(10, dtype=F64)
+    assert wasserstein_1d(ten, ten.repeat(3), p) == 0  # POT has 2e-2 for p = 8
+    for weights in (torch.full((10,), 0.1), torch.full((10,), 0.1, dtype=F64)):
+        assert (
+            wasserstein_1d(ten, ten.repeat(7), p, weights) == 0 == wasserstein_1d(ten.repeat(7), ten, p, None, weights)
+        )
+    assert wasserstein_1d(torch.tensor([0.0, 1]), torch.tensor([0.0] + [1.0] * 9), p, torch.tensor([0.1, 0.9])) == 0
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        n, dtype = rng.integers(1, 30), (F64, torch.float32)[k % 2]
+        weights = torch.tensor(rng.dirichlet(np.full(n, rng.choice([0.1, 1.0, 10.0]))), dtype=dtype)  # down to 1e-30
+        parts = torch.tensor(rng.integers(1, 9, n))
+        order = torch.randperm(int(parts.sum()))
+        points = torch.tensor(rng.standard_normal(n))
+        split = (points.repeat_interleave(parts)[order], (weights / parts).repeat_interleave(parts)[order])
+        assert wasserstein_1d(points, split[0], p, weights, split[1]) == 0
+        assert (
+            wasserstein_1d(torch.cat([points, points + 1]), points, p, torch.cat([weights, 0 * weights]), weights) == 0
+        )
+
+
+def test_no_mass_is_lost_to_the_rounding_that_is_forgiven() -> None:
+    zero, pair = torch.zeros(1, dtype=F64), torch.tensor([0.0, 1.0], dtype=F64)
+    for mass, dtype in ((1e-7, torch.float32), (1e-15, F64)):
+        weights = torch.tensor([1 - mass, mass], dtype=dtype)
+        share = (weights[1] / weights.double().sum()).item()
+        for p in (1.0, 2.0, 8.0):
+            want = pytest.approx(share ** (1 / p), rel=0.2)  # mass itself is rounded by 1e-16 of 1
+            assert (
+                wasserstein_1d(pair, zero, p, weights).item()
+                == want
+                == wasserstein_1d(zero, pair, p, None, weights).item()
+            )
+    ten = torch.arange(10, dtype=F64)
+    moved = ten.repeat(3)
+    moved[0] = 1e-4  # one thirtieth of the mass, by 1e-4
+    assert wasserstein_1d(ten, moved, 8.0).item() == pytest.approx(1e-4 * (1 / 30) ** (1 / 8), rel=1e-9)
+
+
 def test_wasserstein_agrees_with_scipy_on_unequal_samples_and_ties() -> None:
     for n, m in [(1, 1), (1, 5), (7, 3), (6, 6), (100, 101)]:
         x, y = randn(n).round(decimals=1), randn(m).round(decimals=1)
@@ -125,6 +166,15 @@ def test_bures_of_nearly_equal_covariances_keeps_its_digits() -> None:
 
     want = 1e-9 * C.trace().sqrt()
     assert (naive(C, (1 + 1e-9) ** 2 * C) / want - 1).abs() > 0.5
+
+
+def test_bures_forgives_rounding_and_no_more() -> None:
+    mean, skew = torch.zeros(2), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    assert bures(mean, torch.eye(2) + 5e-6 * skew, mean, torch.eye(2)) < 1e-5
+    assert bures(mean, torch.diag(torch.tensor([1.0, -5e-6])), mean, torch.eye(2)) == pytest.approx(1.0, abs=1e-5)
+    for wrong in (torch.eye(2) + 1e-4 * skew, torch.diag(torch.tensor([1.0, -1e-4]))):
+        with pytest.raises(ValueError, match=r"symmetric and finite|eigenvalue"):
+            bures(mean, wrong, mean, torch.eye(2))
 
 
 def test_bures_of_singular_covariances() -> None:
@@ -393,6 +443,12 @@ def test_gan_qp_of_nearby_laws_keeps_its_digits() -> None:
     w = (2 * p[:, None] * p / (d + torch.eye(4))).fill_diagonal_(0)
     T = torch.linalg.lstsq((w.sum(1).diag() - w), step[:, None], driver="gelsd").solution[:, 0]
     assert gan_qp_unary(p, q, d, 1.0).value.item() / c**2 == pytest.approx((step @ T).item() / 2, rel=1e-11)
+
+
+def test_the_critic_of_gan_qp_unary_has_mean_zero_under_both_laws() -> None:
+    p, q = torch.tensor([0.7, 0.2, 0.1], dtype=F64), torch.tensor([0.1, 0.1, 0.8], dtype=F64)
+    T = gan_qp_unary(p, q, torch.tensor([[0.0, 1, 4], [1, 0, 3], [4, 3, 0]]), 1.0).critic
+    assert ((p + q) / 2 @ T).abs() < 1e-15 < T.mean().abs()
 
 
 def test_gan_qp_unary_is_solved_without_the_pseudo_inverse() -> None:

@@ -207,3 +207,23 @@ def test_bad_input_is_named(call: Callable[[], object], error: type[Exception], 
 
 def test_digits_type_is_public() -> None:
     assert isinstance(digits(), Digits) and set(laws.__all__) <= set(vars(laws))
+
+
+def test_samples_are_float32_whatever_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [law.sample(9, torch.Generator().manual_seed(1)) for law in (ring(), normal(0.5), digits())]
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = [law.sample(9, torch.Generator().manual_seed(1)) for law in (ring(), normal(0.5), digits())]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(x.dtype == torch.float32 and torch.equal(x, y) for x, y in zip(after, before, strict=True))
+
+
+def test_numpys_numbers_and_arrays_are_taken() -> None:
+    assert torch.equal(normal(np.array([1.0, 2.0]), cast(Any, np.float32(0.5))).means, normal([1.0, 2.0], 0.5).means)
+    assert torch.equal(normal(cast(Any, np.float32(3))).means, normal(3.0).means)
+    rng = lambda: torch.Generator().manual_seed(0)
+    assert torch.equal(
+        ring(*cast(Any, (np.int64(4), np.float32(2), np.float64(0.5)))).sample(cast(Any, np.int64(5)), rng()),
+        ring(4, 2.0, 0.5).sample(5, rng()),
+    )

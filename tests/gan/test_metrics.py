@@ -436,9 +436,32 @@ def test_bad_input_is_named(call: Callable[[], object], error: type[Exception], 
 # --- intervals over seeds
 
 
+def test_what_overflows_is_refused() -> None:
+    x = torch.randn(10, 3) * 1e3
+    with pytest.raises(ValueError, match=r"kernel_distance: degree is 200, must keep k\(x, x\) below 1e150"):
+        kernel_distance(x, x, degree=200)
+    assert math.isfinite(kernel_distance(x, x + 1, degree=20).error)
+    for call in (metrics.frechet_distance, kernel_distance, precision_recall):
+        with pytest.raises(ValueError, match="beyond 1e150"):
+            call(x.double() * 1e160, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_classifier_is_the_same_under_another_default_dtype(dtype: torch.dtype) -> None:
+    before = cast(Any, metrics.train_features()[0]).weight
+    torch.set_default_dtype(dtype)
+    try:
+        after = cast(Any, metrics.train_features()[0]).weight
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(before, after)
+
+
 def test_half_width_is_scipys_interval() -> None:
     x = np.random.default_rng(0).normal(size=8)
     low, high = scipy.stats.t.interval(0.95, 7, x.mean(), scipy.stats.sem(x))
     assert metrics.half_width(x) == pytest.approx((high - low) / 2, rel=1e-12)
-    with pytest.raises(ValueError, match=r"^half_width: values has shape \(1,\), must be .* Run more seeds"):
+    with pytest.raises(ValueError, match=r"^half_width: values has shape \(1,\), .* must be .* Run more seeds"):
         metrics.half_width([1.0])
+    with pytest.raises(ValueError, match="1 of them not finite"):
+        metrics.half_width([1.0, math.nan])

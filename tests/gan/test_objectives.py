@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -120,6 +122,37 @@ def test_gan_qp_formula_gradient_and_unit() -> None:
     assert gradcheck(lambda r, f: gan_qp(r, f, d, 0.7), (real.requires_grad_(), fake.requires_grad_()))
 
 
+def test_the_least_distance_of_gan_qp_is_the_documented_one() -> None:
+    one, zero = torch.ones(1), torch.zeros(1)
+    for distance, counts in ((1e-3, 1e-3), (1e-5, 1e-5), (1e-7, 1e-6), (0.0, 1e-6)):
+        want = 0.25 / (2 * counts) - 0.5
+        torch.testing.assert_close(gan_qp(0.5 * one, zero, distance * one, 1.0).item(), want, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-25, 1e-3, 1.0, 1e25, 1e37])
+def test_norms_of_any_size_are_measured(size: float) -> None:
+    w = torch.tensor([3.0, 4.0, 0.0]) * size
+    torch.testing.assert_close(
+        gradient_norms(linear(w), torch.ones(2, 3)), torch.full((2,), 5 * size), rtol=1e-6, atol=0
+    )
+    w.requires_grad_()
+    (slope,) = grad(gradient_penalty(linear(w), torch.ones(2, 3), centre=0.0, power=1.0), w)
+    torch.testing.assert_close(slope, torch.tensor([0.6, 0.8, 0.0]))
+
+
+def test_gradients_that_are_not_finite_stay_so() -> None:
+    for value in (math.nan, math.inf):
+        assert not gradient_norms(linear(torch.tensor([value, 1.0])), torch.ones(2, 2)).isfinite().any()
+
+
+@pytest.mark.parametrize("objective", [SATURATING, NON_SATURATING, HINGE, WASSERSTEIN], ids=lambda it: it.name)
+def test_objectives_can_be_sent_copied_and_compared(objective: Objective) -> None:
+    for other in (pickle.loads(pickle.dumps(objective)), copy.deepcopy(objective), copy.copy(objective)):
+        assert other == objective and hash(other) == hash(objective)
+        assert other.critic_loss(randn(5), randn(5)).isfinite()
+    assert repr(objective) == f"Objective(name='{objective.name}')"
+
+
 def test_gan_qp_unary_critic_is_a_graph_laplacian() -> None:
     # Points 0, 1, 4, p = (1/2, 1/2, 0), q = (1/2, 0, 1/2): the best critic is (3, 15/4, 0), and breaks |dT| <= d.
     X, T = torch.tensor([0.0, 1, 4], dtype=F64), torch.tensor([3.0, 3.75, 0.0], dtype=F64, requires_grad=True)
@@ -190,7 +223,10 @@ def test_zero_and_tiny_gradients_are_safe(centre: float, power: float, size: flo
     w = torch.full((3,), size, requires_grad=True)
     (first,) = grad(gradient_penalty(linear(w), torch.ones(4, 3), centre=centre, power=power), w, create_graph=True)
     assert first.isfinite().all()
-    if size in (0.0, 1e-30):  # 1e-30 squared is 0 in float32
+    exact = 3**0.5 * size
+    slope = 0.0 if size == 0 else power * (exact - centre) * abs(exact - centre) ** (power - 2) / 3**0.5
+    torch.testing.assert_close(first, torch.full((3,), slope), rtol=1e-5, atol=0)  # 1e-30 squared is 0 in float32
+    if size == 0:
         (second,) = grad(first.sum(), w, allow_unused=True, materialize_grads=True)
         want = 2.0 if (centre, power) == (0.0, 2.0) else 0.0  # |w|^2 has a second derivative at 0, and keeps it
         assert torch.equal(second, torch.full((3,), want))

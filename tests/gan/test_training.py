@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,8 +28,9 @@ from gantext.gan.laws import normal, ring
 from gantext.gan.methods import Batch, Game, game, qp, wgan_div, wgan_gp
 from gantext.gan.networks import mlp
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate
-from gantext.gan.training import Fit, fit, fit_critic
+from gantext.gan.training import Fit, Recipe, fit, fit_critic
 
+I64, F32 = cast(Any, np.int64), cast(Any, np.float32)
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
 
@@ -125,6 +129,32 @@ def test_the_distance_of_gan_qp_gives_the_fakes_no_gradient() -> None:
     b.fake.requires_grad_()
     loss = qp(0.3, "L2").critic_loss(lambda x: x.detach()[:, 0], b)
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("make", [wgan_gp, wgan_div, qp, lambda: CLIPPED, lambda: game(HINGE, penalty=F32(2))])
+def test_games_can_be_sent_copied_and_compared(make: Callable[[], Game]) -> None:
+    it, b, critic = make(), batch(), mlp([3, 8, 1])
+    sent = pickle.loads(pickle.dumps(it))
+    assert sent == it == deepcopy(it) == make() and hash(sent) == hash(it) and " at 0x" not in repr(it)
+    assert torch.equal(sent.generator_loss(critic, b), it.generator_loss(critic, b))
+    values = [each.critic_loss(critic, b._replace(rng=torch.Generator().manual_seed(4))) for each in (sent, it)]
+    assert torch.equal(*values)
+
+
+def test_games_differ_where_their_settings_do() -> None:
+    games = [
+        wgan_gp(),
+        wgan_gp(9),
+        wgan_div(),
+        wgan_div(power=4),
+        wgan_div(at="samples"),
+        qp(),
+        qp(2),
+        qp(norm="L1"),
+        CLIPPED,
+    ]
+    assert len(set(games)) == len(games)
+    assert wgan_gp(F32(10)) == wgan_gp(I64(10)) == wgan_gp(10.0)
 
 
 # --- turns
@@ -242,6 +272,55 @@ def bound(network: nn.Module) -> float:
 
 
 # --- what a step computes
+
+
+def test_a_recipe_is_its_fields_by_name() -> None:
+    recipe = Recipe(steps=I64(4), latent=I64(3), batch_size=I64(16), n_critic=2, seed=I64(1))
+    assert recipe == Recipe(steps=4, latent=3, batch_size=16, n_critic=2, seed=1) and type(recipe.steps) is int
+    named = weights(train(wgan_gp(), 4, seed=1))
+    assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), recipe, progress=False)))
+    other = replace(recipe, steps=9, seed=5)
+    assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), other, steps=4, seed=1, progress=False)))
+    with pytest.raises(TypeError, match="n_critics"):
+        train(n_critics=2)
+    with pytest.raises(TypeError, match="steps"):
+        fit(*players(), ring().sample, wgan_gp())
+
+
+def test_networks_of_float64_draw_their_codes_and_take_float32_data() -> None:
+    nets = [net.double() for net in players()]
+    run = train(wgan_gp(), 3, nets)
+    assert all(t.dtype == torch.float64 and t.isfinite().all() for t in weights(run))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert same(weights(run), weights(train(wgan_gp(), 3, [net.double() for net in float32_players()])))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    losses = fit_critic(players()[1].double(), ring().sample, ring(3).sample, wgan_gp(), steps=2, batch_size=8)
+    assert all(map(math.isfinite, losses))
+
+
+def float32_players() -> tuple[Any, Any]:
+    torch.set_default_dtype(torch.float32)
+    nets = players()
+    torch.set_default_dtype(torch.float64)
+    return nets
+
+
+def test_grad_mode_around_the_call_does_not_matter() -> None:
+    want = weights(train(wgan_gp(), 3))
+    alone = fit_critic(players()[1], ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
+    with torch.no_grad():
+        assert same(want, weights(train(wgan_gp(), 3)))
+        assert alone == fit_critic(players()[1], ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
+
+
+def test_two_threads_train_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    want = [weights(train(wgan_gp(), 20, seed=k)) for k in (0, 1)]
+    nets = [players(), players()]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda k: train(wgan_gp(), 20, nets[k], seed=k), (0, 1)))
+    assert all(same(a, weights(run)) for a, run in zip(want, runs, strict=True))
 
 
 def test_a_run_equals_the_plain_loop() -> None:
@@ -442,6 +521,23 @@ def test_a_failed_save_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.
     assert file.read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
+def rates(*each: float, **settings: Any) -> Callable[[Any], torch.optim.Optimizer]:
+    """SGD of both players, the critic's first, each with a rate of its own."""
+    left: list[float] = []
+
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        left[:] = left or each
+        return torch.optim.SGD(parameters, lr=left.pop(0), **settings)
+
+    return make
+
+
+def grouped(parameters: Any) -> torch.optim.Optimizer:
+    """The same SGD, its parameters in two groups."""
+    first, *others = parameters
+    return torch.optim.SGD([{"params": [first]}, {"params": others}], lr=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
@@ -457,23 +553,30 @@ def test_a_failed_save_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.
         ({"game": wgan_div(power=4.0)}, "game"),
         ({"game": wgan_div(at="samples")}, "game"),
         ({"game": replace(wgan_div(), clip=1.0)}, "game"),
-        ({"nets": (mlp([3, 9, 2]), mlp([2, 8, 1]))}, "generator"),
-        ({"nets": (mlp([3, 8, 2]), mlp([2, 8, 8, 1]))}, "critic"),
+        ({"optimizer": rates(0.1, 0.7)}, "optimizer"),
+        ({"optimizer": rates(0.1, 0.1, momentum=0.5)}, "optimizer"),
+        ({"optimizer": grouped}, "optimizer"),
+        ({"latent": lambda n, rng: torch.randn(n, 3, generator=rng)}, "latent"),
+        ({"nets": (mlp([3, 9, 2]), mlp([2, 8, 1], nn.Softplus))}, "generator, optimizer"),
+        ({"nets": (mlp([3, 8, 2]), mlp([2, 8, 8, 1], nn.Softplus))}, "critic, optimizer"),
+        ({"nets": (mlp([3, 8, 2], nn.Tanh), mlp([2, 8, 1], lambda: nn.Softplus(2)))}, "generator, critic"),
+        ({"nets": (mlp([3, 8, 2]).double(), mlp([2, 8, 1], nn.Softplus).double())}, "generator, critic"),
         (
             {
                 "nets": (
                     mlp([3, 8, 2]),
-                    nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.ReLU(), nn.Linear(8, 1)),
+                    nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Softplus(), nn.Linear(8, 1)),
                 )
             },
-            "critic",
+            "critic, optimizer",
         ),
         ({"seed": 1, "n_critic": 1}, "n_critic, seed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_another_recipe_is_refused_by_name(tmp_path: Path, options: dict[str, Any], difference: str) -> None:
-    train(wgan_div(), 2, checkpoint=tmp_path / "run.pt")
+    first: dict[str, Any] = {"optimizer": rates(0.1, 0.1)} if "optimizer" in options else {}
+    train(wgan_div(), 2, checkpoint=tmp_path / "run.pt", **first)
     nets = options.pop("nets", players())
     before = [weights_of(net) for net in nets]
     with pytest.raises(ValueError, match=f"has another {difference}, must be of the same recipe. Name another file"):

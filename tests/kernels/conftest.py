@@ -1,8 +1,8 @@
 """Kernels are tested on the GPU, or without one under Triton's interpreter in a process of its own.
 
 Triton decides when a kernel is decorated, that is when its module is imported, whether it is compiled or interpreted.
-So the tests marked `kernel` that this session has chosen run together in one child, a pytest with TRITON_INTERPRET=1,
-and each reports here what became of it there. To debug one: `TRITON_INTERPRET=1 pytest --pdb tests/kernels -k NAME`.
+So the chosen tests marked `kernel` of a file run together in one child, a pytest with TRITON_INTERPRET=1, and each
+reports here what became of it there. To debug one: `TRITON_INTERPRET=1 pytest --pdb tests/kernels -k NAME`.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if pyfuncitem.get_closest_marker("kernel") is None or INTERPRETED or DEVICE == "cuda":
         return None
-    config = pyfuncitem.config
-    if _children not in config.stash:
+    config, file = pyfuncitem.config, pyfuncitem.nodeid.partition("::")[0]
+    known = config.stash.setdefault(_children, {})
+    if pyfuncitem.nodeid not in known:  # one file at a time: under xdist each worker runs files of its own
         chosen = [item.nodeid for item in pyfuncitem.session.items if item.get_closest_marker("kernel")]
-        config.stash[_children] = _interpret(config, chosen)
-    found = config.stash[_children][pyfuncitem.nodeid]
+        known |= _interpret(config, [name for name in chosen if name.partition("::")[0] == file])
+    found = known[pyfuncitem.nodeid]
     if found["outcome"] == "skipped":
         pytest.skip(found["text"])
     if found["outcome"] != "passed":

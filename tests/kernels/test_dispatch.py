@@ -15,6 +15,7 @@ from _kernels import INTERPRETED, compiler, cross_compile, guarded, kernel, pois
 
 import gantext.kernels
 from gantext.kernels import choose, dispatch, obstacle
+from gantext.kernels.layer_norm import conditional_layer_norm
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.zeros(4, 4)
@@ -105,6 +106,16 @@ def test_a_graph_being_traced_gets_plain_pytorch(monkeypatch: pytest.MonkeyPatch
     assert choose("f", None, [GPU]) == "triton"
     monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
     assert choose("f", None, [GPU]) == "reference"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(torch._C, "_are_functorch_transforms_active"), (torch.autograd.forward_ad, "_current_level")]
+)
+def test_a_private_name_of_pytorch_may_go(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, gamma, beta = torch.randn(2, 3, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 8)
+    want = conditional_layer_norm(x, gamma, beta)
+    monkeypatch.delattr(owner, name)
+    torch.testing.assert_close(conditional_layer_norm(x, gamma, beta), want)
 
 
 def test_everything_but_the_kernels_works_without_triton() -> None:

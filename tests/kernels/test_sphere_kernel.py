@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gantext.kernels.sphere import LONGEST, batch_update
+from gantext.kernels.sphere import Batch as Given
 from gantext.sphere.geometry import Mode, update_ref
 
 F32, F64 = torch.float32, torch.float64
@@ -47,8 +48,8 @@ def apply(batch: Batch, backend: str, *, word: bool = True, document: bool = Tru
     (U, V, D), guards = zip(*map(guarded, batch[0]), strict=True)
     (c, n, x, d), more = zip(*map(guarded, batch[1]), strict=True)
     with poisoned():
-        given = (U, V, D, c, n, x if word else None, d if document else None)
-        loss = batch_update(*given, backend=backend, **{"rate": 0.3, **settings})
+        given = Given(U, V, D, c, n, x if word else None, d if document else None)
+        loss = batch_update(given, backend=backend, **{"rate": 0.3, **settings})
     for intact in (*guards, *more):
         intact()
     return [U, V, D], [loss]
@@ -247,7 +248,7 @@ def test_offsets_beyond_two_to_the_31(tmp_path: Path) -> None:
     U[[0, rows - 1]] = small[0]
     c = torch.tensor([0, rows - 1], device=DEVICE)
     wanted = loop((small, [c.clamp(max=1), 1 - c.clamp(max=1), x, d]))
-    loss = batch_update(U, small[1], small[2], c, c.flip(0), x, d, rate=0.3, backend="triton")
+    loss = batch_update(Given(U, small[1], small[2], c, c.flip(0), x, d), rate=0.3, backend="triton")
     agree(([U[[0, rows - 1]], *small[1:]], [loss]), wanted, F32)
 
 
@@ -258,9 +259,9 @@ def test_strided_indices_are_handled_and_strided_tables_kept_from_the_kernel(bac
     strided = [torch.stack([t, t], -1)[:, 0] for t in indices]
     wide = [torch.stack([t, t], -1).flatten(1)[:, ::2] for t in (U, V, D)]
     assert not strided[0].is_contiguous() and not wide[0].is_contiguous()
-    loss = partial(batch_update, U, V, D, *strided)(rate=0.3, backend=backend)
+    loss = partial(batch_update, Given(U, V, D, *strided))(rate=0.3, backend=backend)
     agree(([U, V, D], [loss]), wanted, F64)
-    update = partial(batch_update, *wide, *strided)
+    update = partial(batch_update, Given(*wide, *strided))
     if backend == "triton":
         with pytest.raises(ValueError, match="must be 'reference' here, because a tensor is not contiguous"):
             update(rate=0.3, backend=backend)
@@ -277,11 +278,11 @@ def test_operator_is_registered_as_it_behaves() -> None:
 def test_it_compiles_whole_with_a_rate_that_changes() -> None:
     (U, V, D), indices = draw(12, 5, F64)
     update = torch.compile(
-        lambda tables, rate: batch_update(*tables, *indices, rate=rate), backend="aot_eager", fullgraph=True
+        lambda tables, rate: batch_update(Given(*tables, *indices), rate=rate), backend="aot_eager", fullgraph=True
     )
     for rate in (0.3, 0.2, 0.1):
         compiled, plain = ([t.clone() for t in (U, V, D)] for _ in range(2))
-        torch.testing.assert_close(update(compiled, rate), batch_update(*plain, *indices, rate=rate))
+        torch.testing.assert_close(update(compiled, rate), batch_update(Given(*plain, *indices), rate=rate))
         torch.testing.assert_close(compiled, plain)
     with pytest.raises(ValueError, match="rate is nan"):
         update([U, V, D], float("nan"))
@@ -318,7 +319,7 @@ def test_bad_arguments_are_refused_before_anything_moves() -> None:
         (ValueError, r"U has shape \(5,\)", {"U": U[0]}),
         (ValueError, "V requires grad", {"V": V.clone().requires_grad_()}),
         (ValueError, "V is expanded", {"V": V[:1].expand(6, 5)}),
-        (ValueError, "two tables are one memory", {"V": U}),
+        (ValueError, "two tables share memory", {"V": U}),
         (TypeError, "centre is torch.int32", {"centre": c.int()}),
         (TypeError, "document is list", {"document": d.tolist()}),
         (ValueError, r"context has shape \(5,\)", {"context": x[:5]}),
@@ -327,11 +328,48 @@ def test_bad_arguments_are_refused_before_anything_moves() -> None:
     ]
     before = [t.clone() for t in (U, V, D)]
     for kind, message, change in cases:
+        call = {**good, **change}
         with pytest.raises(kind, match=message):
-            batch_update(**{**good, **change})
+            batch_update(Given(*(call.pop(name) for name in Given._fields)), **call)
     assert all(torch.equal(a, b) for a, b in zip(before, (U, V, D), strict=True))
     with torch.no_grad():  # a parameter may be a table where no graph is kept
-        batch_update(torch.nn.Parameter(U), V, D, c, n, x, d, rate=0.1)
+        batch_update(Given(torch.nn.Parameter(U), V, D, c, n, x, d), rate=0.1)
+
+
+def test_tables_that_share_memory_are_refused_and_neighbours_in_one_memory_are_not() -> None:
+    one = torch.tensor([0, 1])
+    rows = normalize(torch.randn(9, 4), dim=1)
+    flat = rows.flatten()
+    shared: list[tuple[Tensor, Tensor]] = [
+        (rows[:5], rows[4:]),
+        (rows[4:], rows[:5]),
+        (rows, rows[3:6]),
+        (rows[::2], rows[2::2]),
+        (flat[1:13].view(3, 4), flat[12:24].view(3, 4)),
+        (rows[:, :3], rows[:, 1:]),
+        (flat.view(9, 4)[:4], flat.as_strided((4, 4), (1, 4))),
+    ]
+    for V, D in shared:
+        before = rows.clone()
+        with pytest.raises(ValueError, match="two tables share memory, must be separate"):
+            batch_update(Given(torch.eye(V.shape[1]), V, D, one, one + 1, one, one), rate=0.3, margin=3.0)
+        assert torch.equal(rows, before)
+    for folded in (rows.unfold(0, 3, 1)[0].T.expand(3, 4).as_strided((4, 4), (1, 1)), flat.unfold(0, 4, 2)):
+        with pytest.raises(ValueError, match="V is expanded, its rows must lie apart"):
+            batch_update(Given(torch.eye(4), folded, None, one, one + 1, one), rate=0.3)
+    apart: list[tuple[Tensor, Tensor]] = [
+        (rows[:4], rows[4:]),
+        (rows[::2], rows[1::2]),
+        (flat[1:13].view(3, 4), flat[13:25].view(3, 4)),
+        (rows[:, :2], rows[:, 2:]),
+        (rows[:, 2:], rows[:, :2]),
+    ]
+    for V, D in apart:
+        V.copy_(normalize(V, dim=1)), D.copy_(normalize(D, dim=1))
+        U, own = torch.eye(V.shape[1]), [V.clone(), D.clone()]
+        for k, tables in enumerate(((U.clone(), V, D), (U.clone(), *own))):
+            loss = batch_update(Given(*tables, one, 1 - one, one, one), rate=0.3, margin=3.0)
+            assert k == 0 or (torch.equal(V, own[0]) and torch.equal(D, own[1]) and loss > 0)
 
 
 REGISTERS = {"hinges": 96, "sums": 64, "retract": 64}  # for float32: from 20 warps on a multiprocessor

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from itertools import permutations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,7 +74,7 @@ short = st.text("ab 一，ＡB-.", max_size=6)
 @given(short, st.lists(short, max_size=3))
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_f1_counts_characters_with_repetition(prediction: str, accepted: list[str]) -> None:
-    bare = lambda text: "".join(normalise(text).split())
+    bare = lambda text: "".join(normalise(text).split()) or "".join(text.replace("，", ",").split())
     mine = bare(prediction)
     best = 0.0
     for a in map(bare, accepted):
@@ -85,29 +87,55 @@ def test_f1_counts_characters_with_repetition(prediction: str, accepted: list[st
             precision, recall = common / len(mine), common / len(a)
             best = max(best, 2 * precision * recall / (precision + recall))
     if not accepted:
-        best = float(not mine)
+        best = float(not normalise(prediction).split())
     assert f1(prediction, accepted) == pytest.approx(best)
     if mine and mine in map(bare, accepted):
         assert exact(prediction, accepted) == 1
 
 
 def test_edge_cases_of_the_metric() -> None:
-    assert (
-        normalise("　Ｆ１：ａ、b￥") == " f1 a b " and normalise("½ﬁ") == "½ﬁ"
-    )  # width only, no other compatibility form
+    assert normalise("　Ｆ１：ａ、b￥") == " f1 a b " and normalise("㎡①ﬁ½") == "m21fi1 2"
     for order in permutations(["ab", "cd", "e"]):
         assert exact("，".join(order), ["ab cd e"]) == 1
     assert exact("cd ab", ["x", "ab cd"]) == 0  # parts are those of the first answer
     assert exact("abcd", ["ab cd"]) == 1 and exact("abd", ["ab cd"]) == 0
     assert (exact("", ["a"]), f1("", ["a"]), exact("!", ["a"]), f1("!", ["a"])) == (0, 0, 0, 0)
     assert (exact("", []), f1("", []), exact("a", []), f1("a", [])) == (1, 1, 0, 0)
-    assert exact("a", ["?"]) == 0 == f1("a", ["?"]) and exact("?", ["?"]) == 0
+    assert exact("a", ["?"]) == 0 == f1("a", ["?"]) and exact("?", ["?"]) == 1
+    assert (exact("?", []), f1("->", []), exact("?", ["!"]), f1("?", [""]), exact("a?", ["?"])) == (1, 1, 0, 0, 0)
     assert f1("listen", ["silent"]) == 1 and exact("listen", ["silent"]) == 0 and exact("35", ["3.5"]) == 1
     assert score(["a", "b"], [["a"], ["bc"]]) == (0.5, pytest.approx((1 + 2 / 3) / 2))
     assert score(["a", "b"], [["a"], ["bc"]]).final == pytest.approx((0.5 + 5 / 6) / 2)
     for predictions, accepted in (([], []), (["a"], [])):
         with pytest.raises(ValueError, match="score: predictions"):
             score(predictions, accepted)
+
+
+def test_answers_of_signs_alone_are_compared_by_their_signs() -> None:
+    for sign in ("$", "+", "😀", "°", "*", "->", "。"):
+        assert exact(sign, [sign]) == f1(sign, [sign]) == 1 and exact(sign, ["a", sign]) == 1
+        assert exact(sign, ["a"]) == f1(sign, ["a"]) == exact("a", [sign]) == 0
+    assert exact("＋", ["+"]) == 1 and f1("->", ["-"]) == pytest.approx(2 / 3)
+
+
+def test_spellings_of_the_same_letters_score_alike() -> None:
+    for one, other in (("café", "cafe\u0301"), ("㎡", "m2"), ("①", "1"), ("가", "\u1100\u1161"), ("a\u200bb", "ab")):
+        assert exact(one, [other]) == exact(other, [one]) == f1(one, [other]) == 1
+    assert exact("C++", ["C"]) == exact("-5", ["5"]) == exact("3.5", ["35"]) == 1  # what its docstring warns of
+
+
+def test_a_text_in_place_of_a_list_is_refused() -> None:
+    for function in (exact, f1):
+        for accepted in ("float", b"float", None, 3, {"float"}):
+            with pytest.raises(TypeError, match="accepted is"):
+                function("float", cast(Any, accepted))
+        with pytest.raises(TypeError, match="accepted has 3"):
+            function("float", cast(Any, [3]))
+        with pytest.raises(TypeError, match="prediction is None"):
+            function(cast(Any, None), ["float"])
+    for predictions, accepted in (("f", [["f"]]), (["f"], "f"), (["f"], ["f"]), ([None], [["f"]]), (["f"], [None])):
+        with pytest.raises(TypeError, match="score: "):
+            score(cast(Any, predictions), cast(Any, accepted))
 
 
 # --- files
@@ -167,7 +195,7 @@ SOGOU = [
 ]
 RECORDS = {
     "squad": [
-        Record("1", "When?", (Passage("Rome fell in 476.", "476"),), ("476", "in 476")),
+        Record("1", "When?", (Passage("Rome fell in 476.", "476", 13),), ("476", "in 476")),
         Record("2", "Why?", (Passage("Rome fell in 476."),), ()),
         Record("3", "c?", (Passage("a b", "b"),), ("b",)),
     ],
@@ -189,7 +217,7 @@ VALUES: dict[str, Any] = {"squad": SQUAD, "cmrc": CMRC, "sogou": SOGOU}
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("kind", VALUES)
 def test_every_layout_in_pieces(kind: str, indent: int | None, chunk: int, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(files, "_CHUNK", chunk)
+    monkeypatch.setattr(files, "_PIECE", chunk)
     file = tmp_path / "file.json"
     file.write_text("\ufeff \n" + json.dumps(VALUES[kind], indent=indent, ensure_ascii=indent is None) + "\n", "utf-8")
     assert list(load(file)) == RECORDS[kind]
@@ -208,7 +236,7 @@ def test_malformed_records_are_reported_with_their_line(tmp_path: Path) -> None:
     file.write_text("[\n" + ",\n".join(json.dumps(element) for element in bad) + "\n]", "utf-8")
     found = load(file)
     assert next(found) == RECORDS["sogou"][0]
-    with pytest.raises(ValueError, match=r"file\.json, line 3: no 'passages'"):
+    with pytest.raises(ValueError, match=r"file\.json, line 3: no 'paragraphs', 'context_text' or 'passages'"):
         next(found)
     skipped: list[str] = []
     assert list(load(file, skipped=skipped)) == RECORDS["sogou"]
@@ -222,14 +250,13 @@ def test_lines_are_counted_where_records_take_several(tmp_path: Path, monkeypatc
     file.write_text(text := json.dumps([SOGOU[0], SOGOU[1], {"id": "9"}], indent=1), "utf-8")
     line = text[: text.index('"9"')].count("\n")
     for chunk in (5, 1 << 16):
-        monkeypatch.setattr(files, "_CHUNK", chunk)
-        with pytest.raises(ValueError, match=rf"line {line}: no 'passages'"):
+        monkeypatch.setattr(files, "_PIECE", chunk)
+        with pytest.raises(ValueError, match=rf"line {line}: no 'paragraphs'"):
             list(load(file))
 
 
 def test_a_number_at_the_end_of_a_piece_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_CHUNK", 1)
-    monkeypatch.setattr(files, "_LINE", 1)
+    monkeypatch.setattr(files, "_PIECE", 1)
     file = tmp_path / "file.json"
     file.write_text("[12]", "utf-8")
     with pytest.raises(ValueError, match="int in place of an object"):
@@ -238,8 +265,10 @@ def test_a_number_at_the_end_of_a_piece_is_read_whole(tmp_path: Path, monkeypatc
 
 def test_an_answer_that_is_not_in_the_passage_is_malformed(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
-    file.write_text(json.dumps(CMRC).replace(json.dumps("范廷颂是")[1:-1] + '"]', 'nobody"]'), "utf-8")
-    with pytest.raises(ValueError, match="question D_Q: answer 'nobody' does not stand in the passage"):
+    file.write_text(json.dumps(CMRC, ensure_ascii=False).replace('范廷颂是"]', 'nobody"]'), "utf-8")
+    assert [record.answers for record in load(file)] == [("范廷颂", "nobody")]  # another wording is accepted
+    file.write_text(json.dumps([CMRC[0] | {"context_text": "nothing"}]), "utf-8")
+    with pytest.raises(ValueError, match="question D_Q: answer '范廷颂' does not stand in the passage"):
         list(load(file))
 
 
@@ -256,6 +285,7 @@ def test_a_damaged_line_is_skipped_on_request_only(tmp_path: Path) -> None:
     "text",
     [
         '[{"id": 1, "quest',
+        " \n ",
         "[1 2]",
         "[",
         "",
@@ -274,25 +304,29 @@ def test_what_is_not_json_is_never_skipped(text: str, tmp_path: Path) -> None:
         list(load(file, skipped=[] if "3}" not in text else None))
 
 
-def test_a_file_is_read_as_it_is_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(files, "_CHUNK", 256)
+def test_a_file_is_read_as_it_is_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
-    file.write_text("[" + ",\n".join([json.dumps(SOGOU[1])] * 500) + ", {broken", "utf-8")
-    read: list[int] = []
-    fetch = files._Stream.more
-    monkeypatch.setattr(files, "_LINE", 64)
-    monkeypatch.setattr(files._Stream, "more", lambda self: (fetch(self), read.append(len(self.text)))[0])
-    line = tmp_path / "line.json"
-    line.write_text("[" + ",".join([json.dumps(SOGOU[1])] * 500) + "]", "utf-8")
-    found = load(line)
-    assert [next(found) for _ in range(3)] == [RECORDS["sogou"][1]] * 3
-    assert max(read) < 2000  # characters held, of 33,000
-    found = load(file)
-    assert [next(found) for _ in range(500)] == [RECORDS["sogou"][1]] * 500  # the damage lies behind them
-    with pytest.raises(ValueError, match="line 500: not JSON"):
-        next(found)
+    for between in (",\n", ","):
+        file.write_text("[" + between.join([json.dumps(SOGOU[1])] * 5000) + between + " {broken", "utf-8")
+        found = load(file)
+        assert [next(found) for _ in range(4000)] == [RECORDS["sogou"][1]] * 4000  # the damage lies behind them
+        with pytest.raises(ValueError, match=rf"line {5001 if between[1:] else 1}: not JSON"):
+            list(found)
     with pytest.raises(FileNotFoundError):
         next(load(tmp_path / "none.json"))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks = []
+    for count in (2_000, 20_000):
+        file = tmp_path / f"{count}.json"
+        file.write_text("[" + ",".join([json.dumps(SOGOU[1])] * count) + "]", "utf-8")
+        next(load(file))
+        tracemalloc.start()
+        assert sum(1 for _ in load(file)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 # --- tokens
@@ -381,6 +415,176 @@ def test_targets() -> None:
     assert tokens.shape == (2, 10) and prefix == [7, 6] and lengths == [10, 7] and (tokens[1, 7:] == 0).all()
     with pytest.raises(ValueError, match="samples is empty"):
         batch([])
+
+
+def subwords(kind: str, texts: list[str]) -> Any:
+    """A small tokenizer of RoBERTa's or of XLM-R's kind, whose tokens hold the blank before a word."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "</s>", "<pad>", "<unk>"]
+    if kind == "bytes":
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.decoder = decoders.ByteLevel() if kind == "bytes" else decoders.Metaspace()
+    names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "unigram"])
+def test_targets_are_the_passages_own_tokens(kind: str) -> None:
+    texts = ["the axis parameter is an int and the cat sat on the mat", "the axis is int . a float type 北京"] * 20
+    tokenizer = subwords(kind, texts)
+    differ = 0
+    for passage, wanted in (
+        ("the axis is an int . the cat sat", "int"),
+        ("the axis is an int . the cat sat", "cat sat"),
+        ("(int) or float", "int"),
+        ("the float", "the float"),
+        ("a 北京 .", "北京"),
+    ):
+        low = passage.index(wanted)
+        for start in (None, low):
+            tokens, at = sample(Record("x", "type", (Passage(passage, wanted, start),), (wanted,)), 0, tokenizer)
+            target, read = tokens[at:-1], source(tokenizer, passage, "type")
+            assert read.find(target) == (low, low + len(wanted))
+            assert read.passage[slice(*(read.find(target) or ()))] == wanted
+            differ += target != tokenizer(wanted, add_special_tokens=False)["input_ids"]
+    assert differ  # an answer alone is cut otherwise
+
+
+def test_a_character_cut_in_bytes_is_a_target_whole_or_not_at_all() -> None:
+    tokenizer = subwords("bytes", ["a"])
+    passage, dropped = "é北京", Counter()
+    for length, whole in ((10, True), (9, False), (8, False)):  # é is two tokens, 北 and 京 are three each
+        record = Record("x", "a", (Passage(passage, "北京"),), ("北京",))
+        tokens, at = sample(record, 0, tokenizer, length=length, dropped=dropped)
+        assert tokenizer.decode(tokens[at:-1]) == ("北京" if whole else "")
+    assert dropped == {"cut off": 2}
+
+
+@pytest.mark.parametrize("distant", [False, True])
+def test_no_label_is_a_piece_of_a_word(distant: bool) -> None:
+    dropped: Counter[str] = Counter()
+
+    def target(passage: str, answer: str, start: int | None = None, **options: Any) -> str:
+        words = Words([passage, answer], least=1)
+        record = Record("x", "what", (Passage(passage, answer, start),), (answer,))
+        tokens, at = sample(record, 0, words, distant=distant, dropped=dropped, **options)
+        return words.decode(tokens[at:-1])
+
+    text = "the party was at 5km . art"
+    assert target(text, "art") == "art"
+    assert target(text, "art", length=8) == "" and dropped == {"cut off": 1}
+    assert target(text, "5") == "" and dropped == {"cut off": 1, "not whole words or tokens": 1}
+    assert target("the cafe\u0301 .", "cafe") == "" and target("snake_case", "case") == ""
+    assert target("北京是中国的首都。", "北京") == "北 京" and target("在4月5日", "5") == "5"
+    assert target("x２０００年です", "年") == "年" and target("𠀀々〇", "々") == "々"
+    assert target("art - art", "- art") == "- art" and target("a, (b)", "(b)") == "( b )"
+    before = dropped.total()
+    assert target("cat", "dog") == "" and dropped.total() - before == 1 - distant
+    if not distant:
+        assert target("a, 5km, 5 b", "5", 3) == ""  # its place is known, and is not at the next 5
+        assert target("int, a : int", "int", 9) == "int"
+
+
+def test_a_token_that_is_a_piece_of_a_word_is_a_label_only_where_it_is_said_to_stand(tmp_path: Path) -> None:
+    tokenizer = bert(tmp_path)
+    for start, label in ((None, []), (2, ["float"])):
+        record = Record("x", "b", (Passage("a floats", "float", start),), ("float",))
+        tokens, at = sample(record, 0, tokenizer)
+        assert tokenizer.convert_ids_to_tokens(tokens[at:-1]) == label
+
+
+def test_accents_of_their_own_are_of_the_word_and_the_same_word() -> None:
+    words = Words(["café cafe\u0301"], least=2)
+    assert words.words[4:] == ["café"]
+    assert words("cafe\u0301 café") == {"input_ids": [4, 4], "offset_mapping": [(0, 5), (6, 10)]}
+
+
+def test_every_label_of_the_docstrings_is_the_answer(questions: tuple[list[Record], list[Record]]) -> None:
+    words, dropped = Words(p.text for r in questions[0] for p in r.passages), Counter()
+    for record in [*questions[0], *questions[1]]:
+        for k, passage in enumerate(record.passages):
+            tokens, at = sample(record, k, words, dropped=dropped)
+            assert tokens[at:] == [*words(passage.answer)["input_ids"], words.sep_token_id]
+            assert (
+                passage.start is None if not passage.answer else passage.text.startswith(passage.answer, passage.start)
+            )
+    assert not dropped
+
+
+def test_tokenizers_and_words_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="texts is a str"):
+        Words("hello hello")
+    for number in (-1, 5):
+        with pytest.raises(ValueError, match=f"tokens has {number}, must be from 0 to 4"):
+            Words(["a"], least=1).decode([4, number])
+    slow = bert(tmp_path)
+    record = Record("r", "a", (Passage("a"),), ())
+    with pytest.raises(ValueError, match="longest is 0"):
+        sample(record, 0, slow, longest=0)
+
+    class Slow(Words):
+        is_fast = False
+
+    with pytest.raises(ValueError, match="tokenizer is a slow one"):
+        source(Slow(["a"]), "a", "b")
+
+
+def test_numpy_integers_are_seeds() -> None:
+    assert parameters(["scipy.odr"], seed=cast(Any, np.int64(3))) == parameters(["scipy.odr"], seed=3)
+    words, losses = Words(["a b"], least=1), []
+    for seed in (np.int64(2), 2):
+        torch.manual_seed(0)
+        model = Transformer(Config(len(words), width=8, layers=1, heads=1))
+        record = Record("r", "a", (Passage("a b", "b"), Passage("b")), ("b",))
+        losses.append(fit(model, [record], words, steps=3, seed=cast(Any, seed), progress=False))
+    assert losses[0] == losses[1]
+    for function in (
+        lambda seed: parameters(LABELS, seed=seed),
+        lambda s: fit(model, [record], words, steps=1, seed=s),
+    ):
+        for seed in (0.5, None, True):
+            with pytest.raises(TypeError, match="seed is "):
+                function(cast(Any, seed))
+
+
+def test_what_is_not_asked_for_is_counted_at_the_end() -> None:
+    words = Words(["5km a b"], least=1)
+    model = Transformer(Config(len(words), width=8, layers=1, heads=1))
+    records = [Record("r", "a", (Passage("5km a", "5"),), ("5",)), Record("s", "a", (Passage("a b", "b"),), ("b",))]
+    with pytest.warns(UserWarning, match="4 of 8 samples have an answer that was not asked for: 4 not whole words"):
+        fit(model, records, words, steps=2, batch_size=4, progress=False)
+    with pytest.raises(ValueError, match="record 'r7' has no passages"):
+        fit(model, [Record("r7", "a", (), ())], words, steps=1, progress=False)
+
+
+def test_gradients_are_clipped_to_norm_one() -> None:
+    words = Words(["a b"], least=1)
+    torch.manual_seed(0)
+    model, norms = Transformer(Config(len(words), width=8, layers=1, heads=1)), []
+    with torch.no_grad():
+        model.bias[5] = 50.0  # surely wrong, so the gradient is large
+
+    def optimizers(net: torch.nn.Module) -> list[torch.optim.Optimizer]:
+        used = torch.optim.SGD(net.parameters(), 1e-9)
+        grads = lambda: torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+        used.register_step_pre_hook(lambda *_: norms.append(grads().norm().item()))
+        return [used]
+
+    record = Record("r", "a", (Passage("a b", "a"),), ("a",))
+    fit(model, [record], words, steps=2, warmup=0, optimizers=optimizers, progress=False)
+    assert norms == pytest.approx([1, 1], rel=1e-4)
 
 
 # --- training and answering
@@ -502,6 +706,14 @@ def test_free_answers_are_spelled_by_the_tokenizer(
     assert len(read.tokens) <= 2
 
 
+def test_an_answer_can_be_demanded(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
+    model, words = trained[:2]
+    one = Record("x", "a", (Passage("b : list of int ;"),), ("",))  # it does not say what a is
+    found = [answer(model, [one], words, exclude=False, steps=6, beams=2, min_tokens=n)[0] for n in (0, 1, 2)]
+    assert found[0].text == "" and [len(read.tokens) >= n for n, read in enumerate(found)] == [True] * 3
+    assert found[1].places[0] is not None
+
+
 def test_training_repeats_and_refuses(trained: tuple[Transformer, Words, list[float], list[Record]]) -> None:
     words, records = trained[1], toy(20, 2)
     losses = []
@@ -596,7 +808,7 @@ def test_scaled_losses_train_alike() -> None:
         ({"warmup": 0}, "warmup"),
         ({"distant": True}, "distant"),
         ({"length": 20}, "lengths"),
-        ({"optimizers": lambda net: [torch.optim.Adam(net.parameters())]}, "optimizers"),
+        ({"optimizers": lambda net: [torch.optim.Adam(net.parameters())]}, "optimizer"),
     ],
 )
 def test_a_checkpoint_of_another_recipe_is_refused(options: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -643,10 +855,10 @@ def test_every_record_is_seen_before_one_comes_again(monkeypatch: pytest.MonkeyP
     fit(model, records, words, steps=5, batch_size=4, warmup=2, optimizers=optimizers, progress=False)
     assert len(set(seen[:10])) == 10 and len(set(seen[10:20])) == 10 and seen[:10] != seen[10:20]
     assert rates == pytest.approx([0.5, 1, 1, 2 / 3, 1 / 3])
-    assert set(given_options) == {("distant", False)}
+    assert {pair for pair in given_options if pair[0] != "dropped"} == {("distant", False)}
     given_options.clear()
     fit(model, records, words, steps=1, batch_size=4, distant=True, length=30, progress=False)
-    assert set(given_options) == {("distant", True), ("length", 30)}
+    assert {pair for pair in given_options if pair[0] != "dropped"} == {("distant", True), ("length", 30)}
 
 
 def test_muon_takes_the_hidden_matrices_only() -> None:

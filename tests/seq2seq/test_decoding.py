@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from _gpt2 import copying, gpt2, same
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gantext.seq2seq.cache import Cache
+from gantext.seq2seq.cache import Cache, evaluating
 from gantext.seq2seq.decoding import Answers, beam_search, beam_search_ref, greedy, largest, mean, sample, squares
 from gantext.seq2seq.transformer import Config, Transformer
 
@@ -242,6 +246,148 @@ def test_questions_do_not_depend_on_those_beside_them_nor_on_filling() -> None:
     assert torch.equal(padded.alive[:, :3], together.alive) and not padded.alive[:, 3:].any()
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    Q=st.integers(2, 4),
+    N=st.integers(1, 3),
+    length=st.integers(1, 9),
+    vocabulary=st.integers(4, 9),
+    separator=st.integers(0, 3),
+    beams=st.integers(1, 6),
+    steps=st.integers(1, 4),
+    min_tokens=st.integers(0, 2),
+    vote=st.sampled_from([mean, squares, largest]),
+    exclude=st.booleans(),
+    constrained=st.booleans(),
+    covered=st.booleans(),
+    limited=st.booleans(),
+    ties=st.booleans(),
+)
+@example(0, 2, 1, 6, 6, 3, 2, 3, 0, mean, False, True, True, False, False)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_batch_is_its_questions(
+    seed: int,
+    Q: int,
+    N: int,
+    length: int,
+    vocabulary: int,
+    separator: int,
+    beams: int,
+    steps: int,
+    min_tokens: int,
+    vote: Any,
+    exclude: bool,
+    constrained: bool,
+    covered: bool,
+    limited: bool,
+    ties: bool,
+) -> None:
+    """Whatever the others are: ties, a question that holds every token, one without a source or without a span."""
+    torch.manual_seed(seed)
+    model = small(vocabulary=vocabulary, layers=1)
+    if ties:  # logits are the bias, at every step
+        nn.init.zeros_(model.tokens.weight)
+        model.bias.data = torch.randint(-1, 2, (vocabulary,)).float()
+    L = max(length, vocabulary) if covered else length
+    sources, n = torch.randint(vocabulary, (Q, N, L)), torch.randint(1, L + 1, (Q, N))
+    data: dict[str, Any] = {"sources": sources, "lengths": n, "valid": torch.rand(Q, N) < 0.8}
+    if constrained:
+        data["spans"] = torch.rand(Q, N, L) < 0.7
+    if covered:
+        sources[0, 0, :vocabulary], n[0, 0], data["valid"][0, 0] = torch.randperm(vocabulary), L, True
+        if constrained:
+            data["spans"][0, 0] = True
+    allow = torch.rand(vocabulary) < 0.8 if limited else None
+    options: dict[str, Any] = {"separator": separator, "beams": beams, "steps": steps, "exclude": exclude, "vote": vote}
+    options["min_tokens"] = min(min_tokens, steps)
+    together = beam_search(model, **data, **options, allow=allow)
+    for q in range(Q):
+        alone = beam_search(model, **{name: t[q : q + 1] for name, t in data.items()}, **options, allow=allow)
+        agree(hypotheses(together, q), hypotheses(alone, 0))
+        assert torch.equal(together.ended[q], alone.ended[0]) and torch.equal(together.alive[q], alone.alive[0])
+        torch.testing.assert_close(together.separator[q], alone.separator[0], rtol=0, atol=1e-6)
+        if ties or limited or (constrained and not all(_one_piece(s) for s in data["spans"][q])):
+            continue  # the reference sums in float64, has no `allow`, and takes texts in one piece
+        there = [i for i in range(N) if data["valid"][q, i]]
+        read = [sources[q, i, : n[q, i]].tolist() for i in there]
+        texts = None
+        if constrained:
+            spans = [data["spans"][q, i, : n[q, i]] & (sources[q, i, : n[q, i]] != separator) for i in there]
+            if not all(map(_one_piece, spans)):
+                continue
+            texts = [sources[q, i, : n[q, i]][s].tolist() for i, s in zip(there, spans, strict=True)]
+        agree(hypotheses(together, q), beam_search_ref(model, read, texts=texts, **options))
+
+
+def _one_piece(span: Tensor) -> bool:
+    places = span.nonzero()[:, 0]
+    return len(places) == 0 or len(places) == int(places[-1] - places[0]) + 1
+
+
+def test_of_equal_candidates_the_smaller_token_is_first() -> None:
+    model = small(vocabulary=3000, layers=1)
+    with torch.no_grad():
+        model.tokens.weight.zero_()
+        model.bias.zero_()
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        got = beam_search(model.to(dtype), torch.tensor([[7, 8]]), separator=2999, beams=4, steps=1)
+        assert got.tokens[0, :, 0].tolist() == [0, 1, 2, 3]
+        words = torch.tensor([[2998, 5, 1700, 40, 9, 6, 2]])
+        got = beam_search(model, words, separator=2999, beams=3, steps=1, spans=words > 0)
+        assert got.tokens[0, :, 0].tolist() == [2, 5, 6]
+
+
+class Rounded(Transformer):
+    """Logits that are half-precision numbers, given in this dtype: every dtype has the same."""
+
+    kind = torch.float32
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return (4 * super().logits(hidden)).half().to(self.kind)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    beams=st.integers(1, 4),
+    vote=st.sampled_from([mean, squares, largest]),
+    constrained=st.booleans(),
+    exclude=st.booleans(),
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_half_precision_decides_as_float32(seed: int, beams: int, vote: Any, constrained: bool, exclude: bool) -> None:
+    torch.manual_seed(seed)
+    model, data = Rounded(small().config).eval(), questions(4, 2, 8)
+    model.load_state_dict(small().state_dict())
+    if not constrained:
+        del data["spans"]
+    options: dict[str, Any] = {"separator": SEP, "beams": beams, "steps": 5, "vote": vote, "exclude": exclude}
+    found = []
+    for kind in (torch.float32, torch.float16):
+        model.kind = kind
+        draws: dict[str, Any] = {"samples": 3, "steps": 5, "top_p": 0.8}
+        draws |= {"separator": SEP, "generator": torch.Generator().manual_seed(seed)}
+        drawn = sample(model, data["sources"][:, 0], data["lengths"][:, 0], **draws)
+        found.append([*vars(beam_search(model, **data, **options)).values(), *vars(drawn).values()])
+    for want, got in zip(*found, strict=True):
+        assert got.dtype == want.dtype and torch.equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("vote", [mean, squares, largest])
+def test_what_is_improbable_in_half_precision_is_told_apart(dtype: torch.dtype, vote: Any) -> None:
+    model = small()
+    with torch.no_grad():
+        model.tokens.weight.zero_()  # logits are the bias: 9 before 7, 6, 5, and the separator last
+        model.bias.copy_(torch.tensor([0, 0, 0, -4.0, 0, 0.0, 4.0, 8.0, 0, 30.0, 0, 0]))
+    source, spans = torch.tensor([[2, 5, 6, 7, 3, 9, 3]]), torch.tensor([[0, 1, 1, 1, 0, 0, 0]]).bool()
+    options: dict[str, Any] = {"separator": SEP, "spans": spans, "steps": 1, "vote": vote}
+    want = beam_search(model, source, **options)
+    got = beam_search(model.to(dtype), source, **options)
+    assert want.tokens[0, :3, 0].tolist() == [7, 6, 5] and want.scores[0, 0] < -21.9
+    assert torch.equal(got.tokens, want.tokens) and torch.equal(got.scores, want.scores)
+    assert torch.equal(got.separator, want.separator)
+
+
 def test_excluded_sources_are_those_that_would_say_nothing() -> None:
     model, data = small(), questions(30, 3, 8)
     silence(model, data, 0.6)
@@ -340,6 +486,34 @@ def test_the_end_is_allowed_where_every_position_matches() -> None:
     assert beam_search(small(), source, vote=vote({5: 0.9, SEP: 0.1}, {SEP: 1.0}), **options).best() == [[5]]
 
 
+@pytest.mark.parametrize("K", [1, 3])
+@pytest.mark.parametrize("constrained", [True, False])
+def test_answers_have_the_fewest_tokens_asked_for(K: int, constrained: bool) -> None:
+    source, spans = torch.tensor([[[2, 5, 6, 7, 3, 9, 3]]]), torch.tensor([[[0, 1, 1, 1, 0, 0, 0]]]).bool()
+    first, shorter = set(), 0
+    for seed in range(60):
+        torch.manual_seed(seed)
+        model = Transformer(Config(V, width=16, layers=1, heads=2))
+        nn.init.normal_(model.bias, 0, 3)
+        options: dict[str, Any] = {"separator": SEP, "beams": K, "steps": 4}
+        for least in (0, 1, 2):
+            data = {"spans": spans} if constrained else {}
+            got = hypotheses(beam_search(model, source, **data, **options, min_tokens=least), 0)
+            texts = [[5, 6, 7]] if constrained else None
+            agree(got, beam_search_ref(model, source[0].tolist(), texts=texts, **options, min_tokens=least))
+            shorter += bool(got) and got[0][0] == []
+            assert all(len(tokens) >= least for tokens, _ in got) and (got or least == 2)
+            first |= {tokens[0] for tokens, _ in got if least == 1}
+    assert shorter > 0  # unless it is forbidden
+    assert first == {5, 6, 7} if constrained else len(first) > 5  # 7 has the column 3, the separator's number
+
+
+def test_a_span_too_short_for_the_fewest_tokens_leaves_nothing() -> None:
+    source = torch.tensor([[5]])
+    got = beam_search(small(), source, separator=SEP, spans=source > 0, steps=3, min_tokens=2)
+    assert got.best() == [[]] and (got.scores == -math.inf).all() and not got.ended.any()
+
+
 def test_an_empty_span_leaves_the_empty_answer() -> None:
     source = torch.randint(4, V, (2, 2, 6))
     got = beam_search(small(), source, separator=SEP, spans=torch.zeros(2, 2, 6, dtype=torch.bool), steps=4)
@@ -361,6 +535,22 @@ def test_every_candidate_masked_and_nobody_there() -> None:
     got = beam_search(small(), source, separator=SEP, steps=4, allow=only)
     assert got.best() == [[7] * 4] * 2 and not got.ended.any()
     assert sample(small(), source[:, 0], separator=SEP, steps=4, allow=only).best() == [[7] * 4] * 2
+
+
+def test_sources_that_are_not_there_give_no_probability_of_silence() -> None:
+    source, valid = torch.randint(4, V, (2, 3, 6)), torch.zeros(2, 3, dtype=torch.bool)
+    assert (beam_search(small(), source, separator=SEP, steps=2, valid=valid).separator == 0).all()
+    valid[1, 2] = True
+    got = beam_search(small(), source, separator=SEP, steps=2, valid=valid).separator
+    assert (got > 0).tolist() == valid.tolist()
+
+
+def test_a_vote_need_not_care_for_questions_without_a_source() -> None:
+    model, source, valid = small(), torch.randint(4, V, (2, 2, 6)), torch.tensor([[True, True], [False, False]])
+    naive = lambda p, alive: p.sum(1) / alive.sum(1)[:, None, None]  # 0 / 0 for the second question
+    got = beam_search(model, source, separator=SEP, steps=3, valid=valid, vote=naive)
+    agree(hypotheses(got, 0), hypotheses(beam_search(model, source, separator=SEP, steps=3, valid=valid), 0))
+    assert got.best()[1] == []
 
 
 def test_probabilities_that_underflow_are_still_candidates() -> None:
@@ -465,7 +655,7 @@ def test_cold_samples_are_greedy_and_a_generator_repeats_them() -> None:
     model, sources = small(), torch.randint(4, V, (4, 6))
     want = greedy(model, sources, separator=SEP, steps=5).best()
     options: dict[str, Any]
-    for options in ({"temperature": 1e-30}, {"top_p": 1e-9}):
+    for options in ({"temperature": 1e-30}, {"temperature": 1e-50}, {"top_p": 1e-9}):
         assert sample(model, sources, separator=SEP, steps=5, **options).best() == want
     draw = lambda seed: (
         sample(model, sources, separator=SEP, samples=3, steps=6, generator=torch.Generator().manual_seed(seed)).tokens
@@ -484,6 +674,55 @@ def test_norms_see_one_row_a_source_and_the_model_returns_to_training() -> None:
     assert torch.equal(a.tokens, b.tokens)  # no dropout
     assert shapes[0] == (3, 6, 16) and set(shapes[1:]) <= {(3, 6, 16), (3, 5, 16)} and (3, 5, 16) in shapes
     assert model.training and model.blocks[0].training and not frozen.training
+
+
+def test_two_decodings_at_a_time_both_run_without_dropout() -> None:
+    """The first to leave must not switch dropout on under the second; in threads they overlap like this."""
+    model = small(dropout=0.5).train()
+    frozen = model.blocks[1].eval()
+    first, second = evaluating(model), evaluating(model)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not any(m.training for m in model.modules())
+    part = evaluating(model.blocks[0])
+    part.__enter__()
+    second.__exit__(None, None, None)
+    assert model.training and not frozen.training
+    assert not any(m.training for m in model.blocks[0].modules())  # who shares a part is not disturbed either
+    part.__exit__(None, None, None)
+    assert model.blocks[0].training and not frozen.training and model.blocks[0].get_submodule("dropout").training
+
+
+def test_decoding_in_threads_is_decoding_one_after_the_other() -> None:
+    model, data = small(dropout=0.5).train(), questions(12, 2, 8)
+    call = lambda q: beam_search(
+        model, **{name: t[q : q + 1] for name, t in data.items()}, separator=SEP, beams=1 + q % 3, steps=5
+    )
+    want = [call(q) for q in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for got, alone in zip(pool.map(call, range(12)), want, strict=True):
+                assert torch.equal(got.tokens, alone.tokens) and torch.equal(got.scores, alone.scores)
+    assert all(m.training for m in model.modules())
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    model, sources = small(), torch.randint(4, V, (2, 6))
+    options: Any
+    for number in (np.int64, np.int32, np.uint8):
+        for f, count in ((beam_search, "beams"), (sample, "samples")):
+            found = []
+            for kind in (int, number):
+                options = {"separator": kind(SEP), "steps": kind(4), count: kind(2)}
+                if f is sample:
+                    options["generator"] = torch.Generator().manual_seed(0)
+                found.append(f(model, sources, **options))
+            assert torch.equal(found[0].tokens, found[1].tokens) and torch.equal(found[0].scores, found[1].scores)
+    options = {"vocabulary": np.int64(10), "width": np.int32(16), "eps": np.float32(0.5)}
+    assert repr(Config(**options)) == repr(Config(10, width=16, eps=0.5))  # what a checkpoint's recipe holds
+    options = {"separator": SEP, "steps": 4, "min_tokens": np.int64(1)}
+    assert beam_search(model, sources, **options).lengths[:, 0].min() >= 1
 
 
 # --- bad input
@@ -527,6 +766,10 @@ def test_bad_options_of_each() -> None:
         ({"spans": torch.ones(2, 4)}, TypeError, "spans is torch.float32"),
         ({"spans": torch.ones(2, 5).bool()}, ValueError, "spans has shape .* must be that of sources"),
         ({"vote": lambda p, alive: p.sum(1) * math.nan}, ValueError, "model or vote gives NaN"),
+        ({"vote": lambda p, alive: 9 * p.sum(1)}, ValueError, "vote gives .*, must be at most 1"),
+        ({"vote": lambda p, alive: p}, ValueError, r"vote gives shape \(2, 1, 1, 12\), must be \(2, 1, 12\)"),
+        ({"min_tokens": 33}, ValueError, "min_tokens is 33, must be at most steps, 32"),
+        ({"min_tokens": -1}, ValueError, "min_tokens is -1"),
     ):
         with pytest.raises(error, match=words):
             beam_search(small(), source, separator=SEP, **change)

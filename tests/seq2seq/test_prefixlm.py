@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
+import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,7 @@ from _compare import errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.autograd import grad, gradcheck
+from torch.autograd import grad, gradcheck, gradgradcheck
 
 from gantext.seq2seq import prefixlm
 from gantext.seq2seq.prefixlm import Layout, attention, attention_ref, mask, segment_mask
@@ -155,6 +158,62 @@ def test_gradcheck() -> None:
             assert gradcheck(
                 lambda q, k, v, p=prefix, b=backend: attention(q, k, v, p, lengths=[4, 5], backend=b), tensors
             )
+
+
+@pytest.mark.parametrize("backend", ["two-call", "mask"])
+@pytest.mark.parametrize("prefix", [0, 2, 5, [1, 4], [4, 5]])
+def test_gradients_can_be_differentiated(backend: str, prefix: Any) -> None:
+    tensors = tuple(t.requires_grad_() for t in qkv(2, 1, 5, 3))
+    lengths = [4, 5] if isinstance(prefix, list) else None
+    f = lambda q, k, v: attention(q, k, v, prefix, lengths=lengths, backend=backend)
+    assert gradgradcheck(f, tensors)
+    G = torch.randn(2, 1, 5, 3, dtype=F64)
+    for a, b in zip(grad(f(*tensors), tensors, G, create_graph=True), grad(f(*tensors), tensors, G), strict=True):
+        close(a, b)
+    layout = Layout(prefix, 2, 5, lengths=lengths, backend=backend)  # where rows of padding have gradients as well
+    for a, b in zip(
+        grad(layout(*tensors), tensors, G, create_graph=True), grad(layout(*tensors), tensors, G), strict=True
+    ):
+        close(a, b)
+
+
+def test_a_gradient_penalty_through_the_transformer() -> None:
+    model, tokens = small(layers=2), torch.randint(20, (3, 7))
+    weights = dict(model.named_parameters())
+    call = lambda w: torch.func.functional_call(model, {**weights, "positions.weight": w}, (tokens, 4))
+    model.forward = lambda tokens, prefix: model.logits(model.hidden(tokens, prefix)).square().mean()
+    w, v = model.positions.weight.detach().requires_grad_(), torch.randn_like(model.positions.weight)
+    (slope,) = grad(call(w), w, create_graph=True)
+    (product,) = grad((slope * v).sum(), w)
+    step = 1e-4
+    up, down = (grad(call(w + sign * step * v), w)[0] for sign in (1, -1))
+    close(product, (up - down) / (2 * step), 1e-5)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    q, k, v = qkv(2, 1, 5, 3)
+    want = attention(q, k, v, [2, 3], lengths=[4, 5])
+    array: Any = np.array([2, 3])
+    few: Any = [np.int64(4), np.int32(5)]
+    one: Any = np.int64(2)
+    assert torch.equal(attention(q, k, v, array, lengths=few), want)
+    assert torch.equal(attention(q, k, v, one), attention(q, k, v, 2)) and mask(one, 5).shape == (5, 5)
+    wrong: Any
+    for wrong in (np.array([1.0, 2.0]), np.array([True, False]), "2", np.float64(2)):
+        with pytest.raises(TypeError, match="must be an int or ints"):
+            attention(q, k, v, wrong)
+    with pytest.raises(ValueError, match="must be one int or"):
+        attention(q, k, v, array[:, None])
+
+
+def test_under_autocast_the_result_is_in_its_dtype() -> None:
+    tensors = [t.float().requires_grad_() for t in qkv(2, 1, 5, 3)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attention(tensors[0], tensors[1], tensors[2], 2)
+    assert out.dtype == torch.bfloat16
+    slopes = grad(out.float().square().sum(), tensors, create_graph=True)
+    assert all(g.dtype == torch.float32 for g in slopes)
+    assert grad([g.sum() for g in slopes], tensors)[0].isfinite().all()
 
 
 def test_the_branch_for_gpus_has_the_right_alignment() -> None:
@@ -371,6 +430,94 @@ def test_norms_may_be_replaced_in_place_and_are_called_with_one_row_a_sequence()
     assert shapes == [(3, 7, 16)] * len(norms)
 
 
+def test_dropout_is_where_the_documentation_says() -> None:
+    """Of the embeddings, and of what each of the two sublayers adds."""
+    model, dropped = small(dropout=0.5, layers=2).train(), []
+    for name, m in model.named_modules():
+        if isinstance(m, nn.Dropout):
+            m.register_forward_hook(lambda _, args, out, name=name: dropped.append((name, args[0], out)))
+    model.hidden(torch.randint(20, (8, 20)), 4)
+    assert [name for name, _, _ in dropped] == ["dropout", *["blocks.0.dropout"] * 2, *["blocks.1.dropout"] * 2]
+    for _, before, after in dropped:
+        close(after, torch.where(after == 0, 0, 2 * before))
+        assert 0.4 < (after == 0).double().mean() < 0.6
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
+def test_a_model_is_copied_pickled_and_saved(activation: str) -> None:
+    model = small(activation=activation, shift=True, transform=True)
+    tokens, file = torch.randint(20, (2, 8)), io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    other = Transformer(model.config).double()
+    other.load_state_dict(model.state_dict())
+    copies = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model), torch.load(file, weights_only=False), other]
+    want = model.loss(tokens, 3)
+    for made in copies:
+        assert torch.equal(made.loss(tokens, 3), want) and made.config == model.config
+    assert pickle.loads(pickle.dumps(model.config)) == model.config
+
+
+@variants
+def test_parameters_are_reset_wherever_they_come_from(changes: dict[str, Any]) -> None:
+    config = small(**changes).config
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.to_empty(device="cpu")
+    inner = nn.Sequential(nn.LayerNorm(16))  # a norm put in place of another, with modules of its own
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.zero = nn.Linear(16, 16)
+
+        def reset_parameters(self) -> None:
+            nn.init.zeros_(self.zero.weight)
+            nn.init.zeros_(self.zero.bias)
+
+    model.blocks[0].norm1 = inner
+    model.blocks[1].norm2 = own = Own()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(torch.nan)  # what `to_empty` may hold
+    model.reset_parameters()
+    fresh = Transformer(config)
+    for name, p in model.named_parameters():
+        if name.startswith(("blocks.0.norm1", "blocks.1.norm2")):
+            continue
+        q = fresh.get_parameter(name)
+        assert (p == q).all() if q.unique().numel() == 1 else 0.015 < p.std() < 0.025
+    assert torch.equal(inner[0].get_parameter("weight"), torch.ones(16)) and torch.equal(
+        own.zero.weight, torch.zeros(16, 16)
+    )
+    torch.manual_seed(3)
+    first = Transformer(config)
+    torch.manual_seed(3)
+    again = Transformer(config)
+    for p, q in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_default_dtype_of_float64_changes_nothing_but_the_models_own() -> None:
+    from gantext.seq2seq.decoding import beam_search, sample
+
+    tokens = torch.randint(4, 20, (2, 8))
+    narrow = small().float()
+    want = beam_search(narrow, tokens, separator=3, steps=4)
+    try:
+        torch.set_default_dtype(F64)
+        wide = Transformer(Config(20, width=16, layers=1, heads=2))
+        assert wide.loss(tokens, 3).dtype == F64
+        assert beam_search(wide, tokens, separator=3, steps=4, exclude=True).scores.dtype == F64
+        got = beam_search(narrow, tokens, separator=3, steps=4)
+        assert torch.equal(got.tokens, want.tokens) and torch.equal(got.scores, want.scores)
+        for model, dtype in ((narrow, torch.float32), (narrow.half(), torch.float32), (wide, F64)):
+            drawn = sample(model, tokens, separator=3, steps=4, top_p=0.5)
+            assert drawn.scores.dtype == drawn.separator.dtype == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 # --- BERT
 
 
@@ -386,6 +533,48 @@ def bert(kind: str = "BertForMaskedLM", **changes: Any) -> Any:
     model = getattr(transformers, kind)(transformers.BertConfig(**sizes | changes)).eval()
     _enlarge(model, 0.2)
     return model
+
+
+@pytest.mark.parametrize(
+    "kind", ["RobertaForMaskedLM", "RobertaModel", "XLMRobertaForMaskedLM", "CamembertForMaskedLM"]
+)
+@pytest.mark.parametrize(("types", "pad"), [(1, 1), (2, 1), (1, 4)])
+def test_hidden_states_and_logits_are_robertas(kind: str, types: int, pad: int) -> None:
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 48, "max_position_embeddings": 40, "type_vocab_size": types, "pad_token_id": pad}
+    config = getattr(transformers, kind.replace("ForMaskedLM", "").replace("Model", "") + "Config")(**sizes)
+    theirs = getattr(transformers, kind)(config).eval()
+    _enlarge(theirs, 0.2)
+    ours = Transformer.from_bert(theirs).eval()
+    assert ours.config.positions == 40 - pad - 1 and ours.config.segments == types
+    n = torch.tensor([40 - pad - 1, 7, 13])  # the first as long as there are positions
+    real = torch.arange(int(n.max())) < n[:, None]
+    tokens = torch.randint(5, 50, real.shape).where(real, pad)
+    with torch.no_grad():
+        want = theirs(tokens, attention_mask=real.long(), output_hidden_states=True)
+        h = ours.hidden(tokens, n, n)
+    torch.testing.assert_close(h[real], want.hidden_states[-1][real], rtol=0, atol=1e-5)
+    if "logits" in want:
+        torch.testing.assert_close(ours.logits(h[real]), want.logits[real], rtol=0, atol=1e-5)
+    keep = torch.tensor([9, 3])
+    few = Transformer.from_bert(theirs, keep=keep).eval()
+    torch.testing.assert_close(few.logits(h), ours.logits(h)[..., keep])
+
+
+def test_weights_that_would_be_lost_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"has encoder.layer.0.crossattention.* and 29 more weights beside BERT's"):
+        Transformer.from_bert(bert("BertLMHeadModel", is_decoder=True, add_cross_attention=True))
+    for kind in ("Bert", "Roberta"):
+        sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+        config = getattr(transformers, f"{kind}Config")(**sizes, intermediate_size=48, tie_word_embeddings=False)
+        model = getattr(transformers, f"{kind}ForMaskedLM")(config)
+        with pytest.raises(ValueError, match="has an output layer of its own, must use its token embedding"):
+            Transformer.from_bert(model)
+        Transformer.from_bert(getattr(model, kind.lower()))
+    config = transformers.RobertaConfig(**sizes, intermediate_size=48, hidden_act="relu")
+    with pytest.raises(ValueError, match=r"activation 'relu' .* must be one of \('gelu',\)"):
+        Transformer.from_bert(transformers.RobertaForMaskedLM(config))
+    Transformer.from_bert(transformers.RobertaModel(config))
 
 
 @pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertModel", "BertForPreTraining"])
@@ -430,7 +619,7 @@ def test_a_vocabulary_cut_down_keeps_the_weights_of_what_is_left() -> None:
 
 
 def test_a_checkpoint_of_another_kind_or_shape_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"bert is Linear, must be a BERT of transformers"):
+    with pytest.raises(TypeError, match=r"bert is Linear, must be a BERT or RoBERTa of transformers"):
         Transformer.from_bert(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"checkpoint's blocks.0.down.weight has shape \(32, 48\), must be \(32, 10\)"):
         Transformer.from_bert(bert(), inner=10)

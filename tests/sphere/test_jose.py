@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import math
 import os
@@ -19,14 +21,19 @@ import pytest
 import torch
 from gensim.models import KeyedVectors
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from sklearn import base
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import normalized_mutual_info_score
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gantext.kernels.sphere_cpu import MODE, merge, train
+from gantext.kernels.sphere_cpu import MODE, Rows, merge, train
 from gantext.sphere import training, vocabulary
 from gantext.sphere.geometry import MODES, Mode, update_ref
 from gantext.sphere.jose import JoSE
@@ -179,27 +186,10 @@ def test_compiled_pass_is_the_oracle_tuple_by_tuple(mode: Mode, frozen: bool, ho
     U[:hot] = V[:hot] = np.nan  # not looked at
     touched, order = np.zeros(4, np.bool_), np.array([2, 0, 1, 3])
     settings = (0.3, (0.2, 0.05), 12345)
-    seen, active, loss = train(
-        ids,
-        starts,
-        owners,
-        order,
-        U,
-        V,
-        D,
-        *own,
-        moves,
-        touched,
-        *chances,
-        3,
-        2,
-        MODE[mode],
-        np.float32(0.3),
-        np.float32(0.2),
-        np.float32(0.05),
-        np.uint64(12345),
-        frozen,
-    )
+    text = vocabulary.Tokens(ids, starts, owners, np.array([14, 1, 23]))
+    numbers = (np.float32(0.3), np.float32(0.2), np.float32(0.05), np.uint64(12345))
+    rows = Rows(U, V, D, *own, moves, touched)
+    seen, active, loss = train(text, order, rows, chances, 3, 2, MODE[mode], *numbers, frozen)
     pieces = [(int(owners[k]), ids[starts[k] : starts[k + 1]].tolist()) for k in order]
     margin, rates, seed = settings
     U64, V64, D64 = exact
@@ -266,7 +256,7 @@ def test_a_path_a_list_and_a_generator_are_one_corpus(tmp_path: Path) -> None:
     path = tmp_path / "corpus.txt"
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(" ".join(words) for words in text).encode())  # no last newline
     with pytest.warns(UserWarning, match="1 of 4 documents"):
-        models = [small(epochs=1).fit(corpus) for corpus in (path, str(path), text, (d for d in text))]
+        models = [small(epochs=1, sample=0).fit(corpus) for corpus in (path, str(path), text, (d for d in text))]
     assert models[0].vocabulary_ == ["größe", "maß", "数学"] and models[0].document_vectors_.shape == (4, 24)
     assert all(same(models[0], model) for model in models[1:])
 
@@ -408,20 +398,46 @@ def test_each_epoch_has_its_own_order_and_every_chunk_its_own_draws(monkeypatch:
     """In the order of the topics the joint hinge forgets all but the last, so the order must be drawn, and anew."""
     orders: list[NDArray[np.int64]] = []
     seeds: list[int] = []
-    inner = training._sequential
+    inner = training.sequential
 
     def spy(*args: Any) -> Any:
         orders.append(args[5])
         seeds.append(int(args[7]))
         return inner(*args)
 
-    monkeypatch.setattr(training, "_sequential", spy)
+    monkeypatch.setattr(training, "sequential", spy)
     small(epochs=2).fit(TEXT)
     assert len(orders) == 16 and len(set(seeds)) == 16
     first, second = np.concatenate(orders[:8]), np.concatenate(orders[8:])
     assert sorted(first) == sorted(second) == list(range(150))
     for a, b in ((first, second), (first, np.arange(150)), (second, np.arange(150))):
         assert (a == b).mean() < 0.1
+
+
+def test_the_rate_falls_within_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[Any] = []
+    rates: list[float] = []
+    inner, update = training.sequential, training.batch_update
+    monkeypatch.setattr(training, "sequential", lambda *args: spans.append(args[6]) or inner(*args))
+    monkeypatch.setattr(training, "batch_update", lambda *a, **how: rates.append(how["rate"]) or update(*a, **how))
+    small(epochs=2, rate=0.5).fit(TEXT[:40])
+    assert spans == [pytest.approx([0.5 * (1 - k / 16), max(0.5e-4, 0.5 * (1 - (k + 1) / 16))]) for k in range(16)]
+    small(epochs=2, rate=0.5, batch_size=200).fit(TEXT[:40])
+    assert len(rates) > 64 and all(a > b for a, b in itertools.pairwise(rates)) and rates[-1] > 0.5e-4
+
+
+def test_start_rows_weigh_each_word_with_its_chance_to_be_kept() -> None:
+    counts = np.array([900, 90, 10])
+    tokens = vocabulary.encode("f", [["a", "b", "c", "a"], ["c"]], {"a": 0, "b": 1, "c": 2})
+    run = training.begin(3, 2, training.Settings.of(small().get_params()), torch.device("cpu"))
+    training.start_rows(run, tokens, counts, 1e-3, np.arange(2), torch.zeros(24))
+    chance = np.sqrt(1e-3 * 1000 / counts) + 1e-3 * 1000 / counts  # 0.03, 0.12, 0.42
+    rows = run.U.numpy().astype(np.float64)
+    want = 2 * chance[0] * rows[0] + chance[1] * rows[1] + chance[2] * rows[2]
+    np.testing.assert_allclose(run.D[0].numpy(), want / np.linalg.norm(want), atol=1e-6)
+    np.testing.assert_allclose(run.D[1].numpy(), rows[2], atol=1e-6)
+    plain = 2 * rows[0] + rows[1] + rows[2]
+    assert np.abs(run.D[0].numpy() - plain / np.linalg.norm(plain)).max() > 0.05
 
 
 # --- interrupt and resume
@@ -515,9 +531,85 @@ def test_saved_models_come_back_whole_and_a_failed_save_leaves_the_old_file(
         JoSE.load(tmp_path / "none")
 
 
+def drop(name: str) -> Any:
+    return lambda tables, about: tables.pop(name)
+
+
+def put(name: str, value: Any) -> Any:
+    return lambda tables, about: tables.__setitem__(name, value(tables[name]).contiguous().clone())
+
+
+def say(*path: Any, value: Any) -> Any:
+    def change(tables: Any, about: Any) -> None:
+        for name in path[:-1]:
+            about = about[name]
+        about[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        *((drop(name), "lacks a part") for name in ("U", "V", "D", "counts", "touched", "about")),
+        (put("about", lambda t: t[:-9]), "lacks a part or has another in its place"),
+        (put("about", lambda t: t * 0 + 255), "lacks a part or has another in its place"),
+        (put("U", lambda t: t[:2]), "has shapes that do not fit"),
+        (put("U", lambda t: t[:, :2]), "has shapes that do not fit"),
+        (put("V", lambda t: t[:, :2]), "has shapes that do not fit"),
+        (put("D", lambda t: t[0]), "has shapes that do not fit"),
+        (put("D", lambda t: t[:-1]), "has shapes that do not fit"),
+        (put("U", lambda t: t.double()), "has tables that do not fit"),
+        (put("D", lambda t: t / 0), "has tables that do not fit"),
+        (put("counts", lambda t: t[:2]), "has counts that do not fit"),
+        (put("counts", lambda t: t.float()), "has counts that do not fit"),
+        (put("counts", lambda t: t * 0), "has counts that do not fit"),
+        (put("touched", lambda t: t.int()), "has touched that do not fit"),
+        (say("params", "nope", value=1), "has or lacks the parameters nope, must have JoSE's"),
+        (say("params", value=[1]), "that do not fit|lacks a part"),
+        (say("settings", "nope", value=1), "lacks a part"),
+        (say("settings", "dimension", value=7), "has shapes that do not fit"),
+        (say("settings", "mode", value="code"), "has settings that do not fit"),
+        (say("settings", "seed", value="x"), "has settings that do not fit"),
+        (say("vocabulary", value=["a"]), "that do not fit"),
+        (say("vocabulary", 1, value="w0"), "that do not fit"),
+        (say("vocabulary", 1, value=3), "has vocabulary that do not fit"),
+        (say("vocabulary", value=None), "lacks a part"),
+        (say("history", value={"loss": [0.5]}), "lacks a part"),
+        (say("history", "loss", value=["x"]), "has history that do not fit"),
+        (say("sums", value=[0.0]), "has history that do not fit"),
+        (say("position", value=-1), "has position that do not fit"),
+        (say("position", value="x"), "has position that do not fit"),
+        (say("checksum", value=None), "has checksum that do not fit"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_error(damage: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    fitted().save(path)
+    tables = load_file(path)
+    about = json.loads(tables["about"].numpy().tobytes())
+    before = json.dumps(about)
+    damage(tables, about)
+    if before != json.dumps(about):
+        tables["about"] = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
+    save_file(tables, path, {"format": "gantext.jose 1"})
+    with pytest.raises(ValueError, match=f"^load: {path} .*({message})"):
+        JoSE.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"x" * 99, b"\x80\x02}q\x00.", bytes(8), gzip.compress(b"x" * 99)])
+def test_other_peoples_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^load: .* is damaged or no safetensors file .* must be a file of JoSE.save"):
+        JoSE.load(tmp_path / "m")
+    save_file({"U": torch.zeros(2, 2)}, tmp_path / "m", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"has the format 'pt', must be a file of JoSE\.save"):
+        JoSE.load(tmp_path / "m")
+
+
 def test_gensim_reads_the_exported_vectors(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
-    model = small(epochs=1).fit([["größe", "数学", "😀", "maß"] * 3] * 4)
+    model = small(epochs=1, sample=0).fit([["größe", "数学", "😀", "maß"] * 3] * 4)
     model.to_keyedvectors(path)
     vectors = KeyedVectors.load_word2vec_format(str(path))
     assert vectors.index_to_key == model.vocabulary_
@@ -525,7 +617,7 @@ def test_gensim_reads_the_exported_vectors(tmp_path: Path) -> None:
     (near, cosine), *_ = vectors.most_similar("größe", topn=1)
     assert model.most_similar("größe", 1) == [(near, pytest.approx(cosine, abs=1e-6))]
     for word in ("new york", "\ud800"):
-        other = small(epochs=1).fit([[word, "b", "c"]] * 3)
+        other = small(epochs=1, sample=0).fit([[word, "b", "c"]] * 3)
         other.save(tmp_path / "any")
         assert JoSE.load(tmp_path / "any").vocabulary_ == other.vocabulary_
         with pytest.raises(ValueError, match="which the format cannot hold"):
@@ -570,11 +662,24 @@ def test_documents_too_short_or_emptied_by_subsampling_get_the_direction_of_thei
     np.testing.assert_allclose(
         model.document_vectors_[-1], model.word_vectors_[model.vocabulary_.index("w130")], atol=1e-6
     )
-    model = small(mode="paper", sample=1e-12).fit(TEXT)  # nothing is ever kept
+    with pytest.warns(UserWarning, match="nothing was learned"):
+        model = small(mode="paper", sample=1e-12).fit(TEXT)  # nothing is ever kept
     assert_unit(*tables(model))
     assert model.history_["loss"] == [0.0] * 8 and not model._run.touched.any()
     assert_unit(model.transform(TEXT[:4]))
-    assert_unit(*tables(small(batch_size=64, sample=1e-12).fit(TEXT)))
+    with pytest.warns(UserWarning, match="nothing was learned"):
+        assert_unit(*tables(small(batch_size=64, sample=1e-12).fit(TEXT)))
+
+
+def test_two_words_that_leave_no_negative_are_said_to_teach_nothing() -> None:
+    for mode, batch_size in (("plain", None), ("paper", None), ("plain", 64)):
+        with pytest.warns(UserWarning, match="no word is left to differ from both as a negative"):
+            model = small(mode=mode, batch_size=batch_size, sample=0).fit([["a", "b"]] * 9)
+        assert_unit(*tables(model))
+    assert (
+        small(mode="reference", sample=0).fit([["a", "b"]] * 9).history_["loss"][-1] > 0
+    )  # documents have negatives there
+    assert small(negatives=5, sample=0).fit([["a", "b", "c"]] * 9).history_["loss"][0] > 0
 
 
 # --- bad input
@@ -601,6 +706,15 @@ def test_documents_too_short_or_emptied_by_subsampling_get_the_direction_of_thei
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"sync_every": 0}, ValueError, "sync_every is 0"),
         ({"random_state": -1}, ValueError, "random_state is -1"),
+        ({"random_state": np.int64(-1)}, ValueError, "random_state is -1"),
+        ({"window": 10**30}, ValueError, "window is 10+, must be below"),
+        ({"batch_size": 2**31}, ValueError, "batch_size is 2147483648, must be below"),
+        ({"window": np.int64(0)}, ValueError, "window is 0"),
+        ({"window": np.float64(2)}, TypeError, r"window is np.float64\(2.0\)"),
+        ({"window": True}, TypeError, "window is True"),
+        ({"rate": np.float32("nan")}, ValueError, "rate is nan"),
+        ({"device": "gpu"}, ValueError, "device is 'gpu', must be one of this machine"),
+        ({"device": "cuda:77"}, ValueError, "device is 'cuda:77', must be one of this machine"),
         ({"min_count": 10**6}, ValueError, "vocabulary has 0 words"),
     ],
 )
@@ -617,6 +731,10 @@ def test_settings_out_of_range_are_refused_in_words(
         (["the cat sat"], TypeError, "document 0 is a str, must be a sequence of words. Split it"),
         ([["a", "b"], b"bytes"], TypeError, "document 1 is a bytes"),
         ([["a", 3]], TypeError, "document 0 has 3"),
+        ([["a", "b"], math.nan], TypeError, r"document 1 is nan \(float\), must be a sequence of words"),
+        ([["a", "b"], None, ["b"]], TypeError, r"document 1 is None \(NoneType\)"),
+        ([7], TypeError, r"document 0 is 7 \(int\)"),
+        (np.zeros(3), TypeError, r"document 0 is np.float64\(0.0\)"),
         (7, TypeError, "corpus is int"),
         ([], ValueError, "vocabulary has 0 words"),
         ([[], []], ValueError, "vocabulary has 0 words"),
@@ -641,7 +759,7 @@ def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path: Path) -> None:
 
 @every_mode
 def test_two_words_are_enough(mode: Mode) -> None:
-    model = small(mode=mode).fit([["a", "b", "a"]] * 5)
+    model = small(mode=mode, sample=0).fit([["a", "b", "a"]] * 5)
     assert_unit(*tables(model), model.transform([["a"], ["b", "b"]]))
     assert model.most_similar("a") == [
         ("b", pytest.approx(float(model.word_vectors_[0] @ model.word_vectors_[1]), abs=1e-6))
@@ -663,6 +781,97 @@ def test_questions_about_unknown_words_are_refused_in_words() -> None:
 
 
 # --- scikit-learn's conventions
+
+
+class Coded(JoSE):
+    """JoSE on scikit-learn's own test data, which are matrices: each number becomes a word."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.string = True, False
+        return tags
+
+    def _words(self, X: Any, reset: bool) -> Text:
+        X = validate_data(self, X, reset=reset)
+        return [[f"{column}:{np.floor(x)}" for column, x in enumerate(row)] for row in X]
+
+    def fit(self, X: Any, y: object = None) -> Coded:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().fit(self._words(X, True))
+        return self
+
+    def fit_transform(self, X: Any, y: object = None) -> NDArray[np.float32]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.fit(X).document_vectors_
+
+    def transform(self, X: Any) -> NDArray[np.float32]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        check_is_fitted(self, "word_vectors_")
+        return super().transform(self._words(X, False))
+
+
+DIFFERENT = "fit_transform gives the trained vectors, transform infers them anew with the words frozen, as documented"
+
+
+@pytest.mark.filterwarnings("ignore")  # its data are tiny: hardly a word is known twice
+@pytest.mark.parametrize("model", [JoSE(), Coded(4, min_count=1, epochs=2)], ids=["itself", "on numbers"])
+def test_scikit_learns_estimator_checks(model: JoSE) -> None:
+    failing: Any = dict.fromkeys(("check_transformer_general", "check_transformer_data_not_an_array"), DIFFERENT)
+    results = check_estimator(model, expected_failed_checks=failing)
+    passed = [result["check_name"] for result in results if result["status"] == "passed"]
+    assert len(passed) >= (1 if type(model) is JoSE else 35) and {r["status"] for r in results} <= {
+        "passed",
+        "xfail",
+        "skipped",
+    }
+
+
+NUMPY: dict[str, Any] = {
+    "dimension": np.int64(8), "margin": np.float64(0.2), "rate": np.float32(0.03125), "window": np.int32(3),
+    "negatives": np.uint8(3), "epochs": np.int16(2), "min_count": np.int64(1), "sample": np.float64(0.01),
+    "n_jobs": np.int64(1), "random_state": np.int64(3), "sync_every": np.int8(2), "mode": np.str_("plain"),
+    "progress": np.bool_(False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_size", [None, np.int64(300)])
+def test_numpys_numbers_are_numbers(batch_size: Any, tmp_path: Path) -> None:
+    given = NUMPY | {"batch_size": batch_size}
+    plain: dict[str, Any] = {name: value if value is None else value.item() for name, value in given.items()}
+    model, same_in_python = JoSE(**given).fit(TEXT[:40]), JoSE(**plain).fit(TEXT[:40])
+    assert same(model, same_in_python) and np.array_equal(model.transform(TEXT[:3]), same_in_python.transform(TEXT[:3]))
+    assert model.get_params()["window"] is given["window"] and clone(model).get_params() == model.get_params()
+    model.save(tmp_path / "m")
+    loaded = JoSE.load(tmp_path / "m")
+    assert same(loaded, model) and loaded.get_params() == plain | {"device": "cpu", "backend": None}
+    assert same(loaded.fit(TEXT[:40], resume=True), model)
+    assert model.most_similar(model.vocabulary_[0], cast(Any, np.int64(2))) == model.most_similar(
+        model.vocabulary_[0], 2
+    )
+
+
+def test_it_is_searched_over_as_scikit_learn_does() -> None:
+    models = [
+        JoSE(**SMALL | params)
+        for params in ParameterGrid({"window": np.arange(2, 4), "rate": np.linspace(0.02, 0.04, 2)})
+    ]
+    assert len({model.fit(TEXT[:20]).history_["loss"][-1] for model in models}) == 4
+    corpus = [["red", "green", "blue", "red"], ["one", "two", "three", "two"]] * 20
+    pipe = make_pipeline(JoSE(8, mode="plain", epochs=3, sample=0), LogisticRegression())
+    search = GridSearchCV(pipe, {"jose__window": np.arange(1, 3)}, cv=2, error_score=cast(Any, "raise")).fit(
+        corpus, [0, 1] * 20
+    )
+    assert search.best_score_ == 1.0
+
+
+@pytest.mark.parametrize("batch_size", [None, 300])
+def test_the_default_dtype_changes_nothing(batch_size: int | None) -> None:
+    before = small(epochs=2, batch_size=batch_size).fit(TEXT[:20])
+    rows = before.transform(TEXT[:3])
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = small(epochs=2, batch_size=batch_size).fit(TEXT[:20])
+        again = after.transform(TEXT[:3])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(before, after) and again.dtype == np.float32 and np.array_equal(rows, again)
 
 
 def test_it_is_a_scikit_learn_estimator(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 import torch
 
-from texledger import MIME, CheckFailed, Draw, Entry, Ledger, LedgerError, normal
+from texledger import MIME, CheckFailed, Derived, Draw, Entry, Law, Ledger, LedgerError, Superscript, normal
 
 
 @pytest.fixture
@@ -25,11 +25,18 @@ def square(draw: Draw) -> dict:
 X = sp.Symbol("x")
 
 
+def signs(A: torch.Tensor, n: int, rng: np.random.Generator) -> np.ndarray:
+    v = rng.choice([-1.0, 1.0], size=(n, 3))
+    return np.einsum("ni,ij,nj->n", v, A.numpy(), v)
+
+
 class TestRightEquationsPass:
     def test_numeric(self, ledger: Ledger) -> None:
         entry = ledger.numeric("demo:main", r"\det(\exp A) = \exp(\operatorname{Tr} A).", square)
         assert entry.passed
-        assert entry.bound
+        assert entry.strength == "both sides"
+        assert entry.read == "det(exp(A)) = exp(Tr(A))"
+        assert entry.drawn == "3 draws: A 3×3 real, entries in [-1, 1]"
         assert entry.killed == len(entry.mutants) >= 6
         assert ledger.entries == {"demo:main": entry}
 
@@ -39,45 +46,132 @@ class TestRightEquationsPass:
 
     def test_symbolic_with_unknown_functions(self, ledger: Ledger) -> None:
         t = sp.Symbol("t")
-        M = sp.Matrix(2, 2, [sp.Function(f"m{k}")(t) for k in range(4)])
+        entries = [sp.Function(f"m{k}") for k in range(9)]
+        M = lambda t: sp.Matrix(3, 3, [f(t) for f in entries])
         tex = r"\frac{d}{dt}\det M = \operatorname{tr}(\operatorname{adj}(M)\,M')"
-        assert ledger.symbolic("demo:jacobi", tex, {"M": M, "M'": M.diff(t), "t": t}, lhs=sp.diff(M.det(), t)).bound
+        where = {"M": Derived(M), "M'": M(t).diff(t), "t": t}
+        entry = ledger.symbolic("demo:jacobi", tex, where, lhs=sp.diff(M(t).det(), t))
+        assert entry.strength == "both sides"
 
     def test_exact(self, ledger: Ledger) -> None:
-        assert ledger.exact("demo:sum", r"\sum_{k=1}^{n} k = \frac{n(n+1)}{2}", lambda d: {"n": d.integer(3, 9)}).bound
+        entry = ledger.exact("demo:sum", r"\sum_{k=1}^{n} k = \frac{n(n+1)}{2}", lambda d: {"n": d.integer(3, 9)})
+        assert entry.strength == "both sides"
 
     def test_gradient(self, ledger: Ledger) -> None:
         entry = ledger.gradient(
             "demo:gradient", r"\nabla_A \tfrac12\|A\|_F^2 = A", square, of=lambda A: (A * A).sum() / 2, wrt="A"
         )
-        assert entry.bound
+        assert entry.strength == "both sides"
+
+    def test_gradient_of_a_name(self, ledger: Ledger) -> None:
+        tex = r"\frac{\partial L}{\partial A} = 2 A"
+        entry = ledger.gradient("demo:gradient", tex, square, of=lambda A: (A * A).sum(), wrt="A", name="L")
+        assert entry.strength == "both sides"
+        with pytest.raises(LedgerError, match="name='L'"):
+            ledger.gradient("demo:unnamed", tex, square, of=lambda A: (A * A).sum(), wrt="A")
+        other = tex.replace("L", "G")
+        with pytest.raises(LedgerError, match="the side itself"):
+            ledger.gradient("demo:other", other, square, of=lambda A: (A * A).sum(), wrt="A", name="L")
+        other = r"\frac{\partial L}{\partial B} = 2 A"
+        with pytest.raises(LedgerError, match="the side itself"):
+            ledger.gradient("demo:wrt", other, square, of=lambda A: (A * A).sum(), wrt="A", name="L")
 
     def test_statistical(self, ledger: Ledger) -> None:
-        def samples(A: torch.Tensor, n: int, rng: np.random.Generator) -> np.ndarray:
-            v = rng.choice([-1.0, 1.0], size=(n, 3))
-            return np.einsum("ni,ij,nj->n", v, A.numpy(), v)
-
         tex = r"\mathbb{E}[v^\top A v] = \operatorname{tr} A"
-        assert ledger.statistical("demo:hutchinson", tex, square, samples=samples, n=100_000).bound
+        where = lambda draw: {"A": draw.matrix(3), "v": Law.uniform([-1, 1]).independent(3)}
+        entry = ledger.statistical("demo:hutchinson", tex, where, samples=signs, n=100_000)
+        assert entry.strength == "both sides"
+        why = {r"\mathbb{E}[v^\top A v]": "the law of v is that of the code"}
+        entry = ledger.statistical("demo:excused", tex, square, samples=signs, n=100_000, unread=why)
+        assert entry.strength == "one side"
+        assert entry.unread == why
+        assert "not read" in repr(entry)
 
     def test_implementation(self, ledger: Ledger) -> None:
-        tex = r"S = \sum_{k=0}^{\infty} \frac{A^k}{k!}"
+        tex = r"\exp A = \sum_{k=0}^{\infty} \frac{A^k}{k!}"
         entry = ledger.implementation("demo:series", tex, square, function=torch.linalg.matrix_exp)
+        assert entry.strength == "both sides"
         assert [name.rpartition(".")[2] for name in entry.functions] == ["linalg_matrix_exp"]
+        assert not entry.see_also
+
+    def test_implementation_of_a_name(self, ledger: Ledger) -> None:
+        tex = r"T_2(A) = I + A + \frac{A^2}{2}"
+        T = lambda A: torch.eye(3, dtype=A.dtype) + A + A @ A / 2
+        entry = ledger.implementation("demo:taylor", tex, square, function=T, name="T_2")
+        assert entry.strength == "both sides"
+        with pytest.raises(CheckFailed):  # called as the page calls it
+            ledger.implementation("demo:other", tex.replace("(A)", "(2 A)"), square, function=T, name="T_2")
+        with pytest.raises(LedgerError, match="the side itself"):
+            ledger.implementation("demo:name", tex.replace("T_2", "X_2"), square, function=T, name="T_2")
+        with pytest.raises(LedgerError, match="hides"):
+            ledger.implementation("demo:call", tex, square, function=T, call=lambda A: T(A), name="T_2")
+        bare = ledger.implementation("demo:bare", tex.replace("(A)", ""), square, function=T, name="T_2")
+        assert bare.strength == "both sides"
 
     def test_definition_is_counted_apart(self, ledger: Ledger) -> None:
-        ledger.definition("demo:name", r"\kappa := \|A\|\,\|A^{-1}\|", code="gantext.environment")
+        entry = ledger.definition("demo:name", r"\kappa := \|A\|\,\|A^{-1}\|", code="gantext.environment")
         assert repr(ledger) == (
-            "demo: 0 equations checked (0 computed from their own TeX), 1 definitions; 0 of 0 mutants rejected"
+            "demo: 0 equations checked (0 computed on both sides from their own TeX, 0 on one side, 0 quoted), "
+            "1 definitions; 0 of 0 mutants rejected"
         )
+        assert entry.how == "introduces a name, nothing is checked"
+        assert entry.see_also == ("gantext.environment",)
+        assert not entry.functions
+
+    def test_a_definition_is_compared_with_its_function(self, ledger: Ledger) -> None:
+        tex = r"\kappa := \|A\|_F\,\|A^{-1}\|_F"
+        condition = lambda A: A.norm() * torch.linalg.inv(A).norm()
+        entry = ledger.definition("demo:name", tex, square, code=torch.linalg.cond, call=condition)
+        assert entry.kind == "definition"
+        assert entry.strength is None
+        assert entry.killed == len(entry.mutants) > 2
+        assert "compared" in entry.how
+        with pytest.raises(CheckFailed):
+            ledger.definition("demo:wrong", tex.replace("^{-1}", ""), square, call=condition)
+        with pytest.raises(LedgerError, match="needs `where=`"):
+            ledger.definition("demo:nowhere", tex, call=condition)
+
+    def test_notations_of_the_chapter_are_no_arguments(self) -> None:
+        ledger = Ledger("demo", where={"^*": Superscript("adjoint"), "c": 2})
+        entry = ledger.implementation("demo:i", r"B = A + A^* + c A", square, function=lambda A: 3 * A + A.T, name="B")
+        assert entry.strength == "both sides"
+        definition = ledger.definition("demo:d", r"B = A + A^* + c A", square, call=lambda A: 3 * A + A.T)
+        assert definition.killed
+
+    def test_computed_names(self, ledger: Ledger) -> None:
+        where = lambda draw: {"a": draw.real(1, 2), "b": draw.real(1, 2)}
+        entry = ledger.numeric("demo:mean", "m = \\frac{a + b}{2}", where, computed={"m": lambda a, b: b + (a - b) / 2})
+        assert entry.strength == "both sides"
+        with pytest.raises(LedgerError, match=r"'m'. is not in the TeX"):
+            ledger.numeric("demo:unused", "b = \\frac{2 b}{2}", where, computed={"m": lambda a, b: b + (a - b) / 2})
+        with pytest.raises(LedgerError, match=r"'m'. is not in the TeX as it was read: M ="):
+            ledger.numeric("demo:swapped", "M = \\frac{a + b}{2}", where, computed={"m": lambda a, b: b + (a - b) / 2})
+        with pytest.raises(CheckFailed):  # a name that means something else
+            ledger.numeric("demo:a", "a = \\frac{a + b}{2}", where)
+        with pytest.raises(LedgerError, match="give it once"):
+            ledger.numeric("demo:twice", "a = \\frac{2a}{2}", where, computed={"a": 1})
 
     def test_inequality(self, ledger: Ledger) -> None:
-        assert ledger.numeric("demo:hadamard", r"|\det A| \le \|A\|_F^3", square).passed
+        orthogonal = lambda draw: {"A": mp.qr(draw.matrix(3))[0] * mp.diag([1, 1, draw.real(0.99, 1.01)])}
+        tex = r"|\det A| \le \Bigl( \frac{\|A\|_F^2}{3} \Bigr)^{3/2}"
+        entry = ledger.numeric("demo:hadamard", tex, orthogonal, also_true={"det of −(A)": "only its size counts"})
+        assert ("the bound one per cent tighter", True) in entry.mutants
+        assert "relative difference" not in entry.how
+        assert entry.weaker
 
-    def test_one_side_in_code_leaves_the_other_bound(self, ledger: Ledger) -> None:
-        entry = ledger.numeric("demo:expectation", r"\mathbb{E}[x] = a + b", {"a": 1, "b": 2}, lhs=3)
-        assert entry.bound
-        assert not ledger.numeric("demo:quoted", r"\iint f = g", {"a": mp.mpf(2)}, lhs=lambda a: a * a, rhs=4).bound
+    def test_one_side_in_code_needs_an_excuse_for_the_other(self, ledger: Ledger) -> None:
+        ab = lambda draw: {"a": draw.real(1, 2), "b": draw.real(1, 2)}
+        tex = r"Q(x) = a + b"
+        with pytest.raises(LedgerError, match="no value"):
+            ledger.numeric("demo:q", tex, ab, lhs=lambda a, b: a + b)
+        entry = ledger.numeric("demo:q", tex, ab, lhs=lambda a, b: a + b, unread={"Q(x)": "it is a name"})
+        assert entry.strength == "one side"
+        assert entry.read == "(not read) = a + b"
+        with pytest.raises(LedgerError, match="needs both"):
+            ledger.numeric("demo:quoted", r"\iint f = g", ab, lhs=lambda a: a * a, unread="no law is at hand")
+        entry = ledger.numeric("demo:quoted", r"\iint f = g", ab, lhs=lambda a: a * a, rhs=lambda a: a**2, unread="why")
+        assert entry.strength == "quoted"
+        assert entry.unread == {r"\iint f = g": "why"}
 
     def test_refutation(self, ledger: Ledger) -> None:
         w = mp.expjpi(mp.mpf(2) / 3)
@@ -94,8 +188,8 @@ class TestRightEquationsPass:
 
     def test_mutants_by_name(self, ledger: Ledger) -> None:
         entry = ledger.numeric(
-            "demo:product", "AB = C", lambda d: {"A": d.matrix(2), "B": d.matrix(2)}, rhs=lambda A, B: A * B,
-            mutants={"swapped": lambda A, B: B * A},
+            "demo:product", "AB = C", lambda d: {"A": d.matrix(3), "B": d.matrix(3)},
+            computed={"C": lambda A, B: A * B}, mutants={"swapped": lambda A, B: B * A},
         )  # fmt: skip
         assert ("swapped", True) in entry.mutants
 
@@ -133,18 +227,21 @@ class TestWrongEquationsFail:
 
     def test_gradient(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed):
-            ledger.gradient("demo:wrong", r"\nabla f = A", square, of=lambda A: (A * A).sum(), wrt="A")
+            ledger.gradient("demo:wrong", r"\nabla_A f = A", square, of=lambda A: (A * A).sum(), wrt="A", name="f")
+        of = lambda A: (A * A).sum() / 2
+        with pytest.raises(CheckFailed):  # the page's own left side is another function
+            ledger.gradient("demo:wrong", r"\nabla_A \|A\|_F^2 = A", square, of=of, wrt="A")
 
     def test_statistical(self, ledger: Ledger) -> None:
-        def samples(n: int, rng: np.random.Generator) -> np.ndarray:
-            return rng.normal(size=n) ** 2
-
-        with pytest.raises(CheckFailed):
-            ledger.statistical("demo:wrong", r"\mathbb{E} x^2 = \frac{11}{10}", {}, samples=samples, n=100_000)
+        tex = r"\mathbb{E}[v^\top A v] = \operatorname{tr} A + \frac{1}{10}"
+        for where in (square, lambda draw: {"A": draw.matrix(3), "v": Law.uniform([-1, 1]).independent(3)}):
+            excuse = {r"\mathbb{E}[v^\top A v]": "why"} if where is square else {}
+            with pytest.raises(CheckFailed):
+                ledger.statistical("demo:wrong", tex, where, samples=signs, n=100_000, unread=excuse)
 
     def test_implementation(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed):
-            ledger.implementation("demo:wrong", r"S = I + A", square, function=torch.linalg.matrix_exp)
+            ledger.implementation("demo:wrong", r"S = I + A", square, function=torch.linalg.matrix_exp, name="S")
 
     def test_a_difference_in_one_entry_of_a_matrix_is_seen(self, ledger: Ledger) -> None:
         def nearly(A):
@@ -153,43 +250,50 @@ class TestWrongEquationsFail:
             return B
 
         with pytest.raises(CheckFailed):
-            ledger.numeric("demo:wrong", "A = B", square, rhs=nearly)
+            ledger.numeric("demo:wrong", "A = B", square, computed={"B": nearly})
 
     def test_nan_is_never_equal(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed):
-            ledger.numeric("demo:wrong", "a = b", {"a": mp.nan}, rhs=mp.nan)
+            ledger.numeric("demo:wrong", "a = b", {"a": mp.nan, "b": mp.nan})
 
     def test_shapes_must_agree(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed):
-            ledger.numeric("demo:wrong", "A = b", {"A": mp.eye(1)}, rhs=1)
+            ledger.numeric("demo:wrong", "A = b", {"A": mp.eye(1), "b": 1})
 
 
 class TestChecksThatCannotFailAreRefused:
     def test_zero_equals_zero(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed, match="lets a mutant survive"):
-            ledger.numeric("demo:vacuous", "ab = ba", {"a": mp.mpf(0), "b": mp.mpf(1)})
+            ledger.numeric("demo:vacuous", "ab = ba", {"a": mp.mpf(0), "b": mp.mpf(1)}, weak="why")
 
     def test_a_symbol_may_have_any_name(self, ledger: Ledger) -> None:
         """A clash of names inside the ledger would make mutants fail to run, and so count as rejected."""
         names = {"change": mp.mpf(2), "side": mp.mpf(3)}
+        zero = lambda change, side: 0 * change * side
         with pytest.raises(CheckFailed, match="survive"):
-            ledger.numeric("demo:vacuous", r"\iint f = 0", names, lhs=0, rhs=lambda change, side: 0 * change * side)
+            ledger.numeric("demo:vacuous", r"\iint f = 0", names, lhs=0, rhs=zero, unread="why")
 
     def test_a_trace_of_zero_cannot_tell_a_sign(self, ledger: Ledger) -> None:
         nilpotent = mp.matrix([[0, 1], [0, 0]])
+        tex = r"\det(\exp A) = \exp(\operatorname{Tr} A)"
         with pytest.raises(CheckFailed, match="Tr of"):
-            ledger.numeric("demo:vacuous", r"\det(\exp A) = \exp(\operatorname{Tr} A)", {"A": nilpotent})
+            ledger.numeric("demo:vacuous", tex, {"A": nilpotent}, weak="why")
 
     def test_a_constant_sample_has_no_error_bar(self, ledger: Ledger) -> None:
+        excuse = {r"\mathbb{E} x": "why"}
         with pytest.raises(CheckFailed):
-            ledger.statistical("demo:vacuous", r"\mathbb{E} x = 1", {}, samples=lambda n: np.ones(n), n=100)
+            ledger.statistical(
+                "demo:vacuous", r"\mathbb{E} x = 1", {}, samples=lambda n: np.ones(n), n=100, unread=excuse
+            )
 
     def test_too_few_samples_cannot_tell_mutants_apart(self, ledger: Ledger) -> None:
         def samples(n: int, rng: np.random.Generator) -> np.ndarray:
             return 1 + 50 * rng.normal(size=n)
 
+        excuse = {r"\mathbb{E} x": "why"}
+        tex = r"\mathbb{E} x = a"
         with pytest.raises(CheckFailed, match="survive"):
-            ledger.statistical("demo:vacuous", r"\mathbb{E} x = a", {"a": 1.0}, samples=samples, n=50)
+            ledger.statistical("demo:vacuous", tex, {"a": 1.0}, samples=samples, n=50, unread=excuse, weak="why")
 
     def test_symbolic_mutants_need_a_numerical_witness(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed, match="cosh of"):
@@ -203,11 +307,11 @@ class TestChecksThatCannotFailAreRefused:
 
     def test_an_excuse_for_a_dead_mutant_is_an_error(self, ledger: Ledger) -> None:
         with pytest.raises(LedgerError, match="also_true names"):
-            ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2}, also_true={"without a": "?"})
+            ledger.numeric("demo:a", "a + b - a = b", {"a": 1, "b": 2}, also_true={"without b": "?"}, weak="why")
 
     def test_a_formula_in_code_needs_named_mutants(self, ledger: Ledger) -> None:
         with pytest.raises(LedgerError, match="name some in `mutants=`"):
-            ledger.gradient("demo:g", r"\nabla f = ?", square, of=lambda A: A.sum(), wrt="A", rhs=lambda A: A * 0 + 1)
+            ledger.gradient("demo:g", r"\nabla_A f = g", square, of=lambda A: A.sum(), wrt="A", rhs=lambda A: A * 0 + 1)
 
     def test_a_statement_that_holds_is_not_refuted(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed, match="does not fail here"):
@@ -218,6 +322,10 @@ class TestChecksThatCannotFailAreRefused:
     def test_what_holds_instead_must_hold(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed, match="does not hold between them"):
             ledger.refutation("demo:r", "a = b", {"a": 1, "b": 2}, source="s", counterexample="c", holds=r"a = 3 b")
+
+
+def spread(draw: Draw) -> dict:
+    return {"a": draw.real(1, 2), "b": draw.real(1, 2)}
 
 
 class TestMisuse:
@@ -231,16 +339,16 @@ class TestMisuse:
             (lambda: Ledger("demo").numeric("demo:a", "  "), "must be the page's TeX"),
             (lambda: Ledger("demo").numeric("demo:a", "a + b", {"a": 1, "b": 1}), "states no relation"),
             (lambda: Ledger("demo").numeric("demo:a", "a = b", {"a": 1}), "'b' has no value: add it to `where`"),
-            (lambda: Ledger("demo").numeric("demo:a", r"\iint a = b", {"a": 1}), "cannot read"),
+            (lambda: Ledger("demo").numeric("demo:a", r"\utter a = b", {"a": 1}), "cannot read"),
             (lambda: Ledger("demo").numeric("demo:a", "a = b", square, draws=0), "a check needs at least one"),
-            (lambda: Ledger("demo").numeric("demo:a", "a = b", {"a": 1}, rhs=lambda c: c), "a side asks for c"),
-            (lambda: Ledger("demo").numeric("demo:a", "a = a", {"a": 2}, code="gantext.nothing"), "does not exist"),
+            (lambda: Ledger("demo").numeric("demo:a", "a = b", {"a": 1, "b": 1}, rhs=lambda c: c), "a side asks for c"),
+            (lambda: Ledger("demo").numeric("demo:a", "2a = a + a", spread, code="gantext.nothing"), "does not exist"),
             (
                 lambda: Ledger("demo").refutation("demo:a", None, source="", counterexample="", holds=""),
                 "in words needs",
             ),
             (
-                lambda: Ledger("demo").statistical("demo:a", "E = 1", {}, samples=lambda n: np.ones(3), n=5),
+                lambda: Ledger("demo").statistical("demo:a", "E = 1", {"E": 1}, samples=lambda n: np.ones(3), n=5),
                 "it must return n = 5 numbers",
             ),
         ],
@@ -250,18 +358,31 @@ class TestMisuse:
             call()
 
     def test_one_equation_one_entry(self, ledger: Ledger) -> None:
-        ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2})
-        with pytest.raises(LedgerError, match="has an entry already"):
-            ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2})
+        ledger.numeric("demo:a", "2a = a + a", spread)
+        with pytest.raises(LedgerError, match="has an entry already: one equation, one entry"):
+            ledger.numeric("demo:a", "2a = a + a", spread)
+        with pytest.raises(LedgerError, match="has an entry already, for"):
+            ledger.numeric("demo:a", "3a = a + a + a", spread)
+
+    def test_a_cell_can_run_twice(self, ledger: Ledger) -> None:
+        cell = compile('made = ledger.numeric("demo:a", "2a = a + a", spread)', "cell 1", "exec")
+        for _ in range(2):
+            exec(cell, {"ledger": ledger, "spread": spread})
+        other = compile('made = ledger.numeric("demo:a", "3a = a + a + a", spread)', "cell 1", "exec")
+        with pytest.raises(LedgerError, match="one equation, one entry"):
+            exec(other, {"ledger": ledger, "spread": spread})
+        del ledger.entries["demo:a"]
+        exec(other, {"ledger": ledger, "spread": spread})
+        assert ledger.entries["demo:a"].tex == "3a = a + a + a"
 
     def test_a_misspelt_option_is_an_error(self, ledger: Ledger) -> None:
         with pytest.raises(TypeError, match="mutant"):
-            ledger.numeric("demo:a", "a + b = b + a", {"a": 1, "b": 2}, mutant={})  # type: ignore[call-arg]
+            ledger.numeric("demo:a", "2a = a + a", spread, mutant={})  # type: ignore[call-arg]
 
     def test_a_failed_check_stores_nothing(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed):
-            ledger.numeric("demo:a", "a = 2a", {"a": mp.mpf(1)})
-        ledger.numeric("demo:a", "a = 2b", {"a": mp.mpf(1), "b": mp.mpf("0.5")})
+            ledger.numeric("demo:a", "a = 2a", spread)
+        ledger.numeric("demo:a", "2a = a + a", spread)
 
 
 class TestEntry:
@@ -290,6 +411,11 @@ class TestEntry:
         survivor = Entry.from_json({**data, "mutants": [["a sign", False]]})
         toothless = Entry.from_json({**data, "mutants": []})
         unknown = Entry.from_json({**data, "kind": "guess"})
+        claims = Entry.from_json({**data, "strength": "all of it"})
+        shapeless = Entry.from_json({**data, "ill_formed": {name: "has no value" for name, _ in data["mutants"]}})
+        assert "unknown strength" in claims.problems()[0]
+        assert "by its value" in shapeless.problems()[0]
+        assert "claims the strength" in Entry.from_json({**data, "kind": "definition"}).problems()[0]
         assert failed.problems() == ["failed its check"]
         assert survivor.problems() == ["lets a mutant survive: a sign"]
         assert "nothing shows that its check can fail" in toothless.problems()[0]
@@ -297,8 +423,13 @@ class TestEntry:
         assert repr(failed).startswith("✗")
 
     def test_html_is_escaped(self) -> None:
-        entry = Entry("demo:a", "numeric", "a", True, True, "<script>", (("<b>", True),))
-        assert "<script>" not in entry._repr_html_()
+        evil = "<script>"
+        entry = Entry(
+            "demo:a", "numeric", "a", "both sides", True, evil, read=evil, unread={evil: evil}, drawn=evil,
+            mutants=((evil, True),), ill_formed={evil: evil}, also_true={evil: evil}, weaker=(evil,), undecided=(evil,),
+            functions=(evil,), see_also=(evil,), loose=evil, weak=evil, refutes={evil: evil},
+        )  # fmt: skip
+        assert evil not in entry._repr_html_()
 
     @pytest.mark.parametrize(
         ("one", "other", "same"),

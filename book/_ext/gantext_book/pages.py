@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from gantext_book.equations import Stored, book, notebook_of
 from gantext_book.math import MARKS, render
-from texledger import KINDS, Entry
+from texledger import KINDS, STRENGTHS, Entry
 
 API = "book/api"
 TEMPLATES = Environment(
@@ -114,8 +114,9 @@ class View:
 
     @staticmethod
     def formula(tex: str, display: bool = False) -> Markup:
-        """TeX as static KaTeX."""
-        return Markup(render(tex, display))
+        """TeX as static MathML."""
+        span = '<span class="notranslate" translate="no" data-tex="{}">{}</span>'
+        return Markup(span).format(tex, Markup(render(tex, display)))
 
     @staticmethod
     def sign(entry: Entry) -> str:
@@ -140,13 +141,18 @@ class View:
     @staticmethod
     def tally(entries: list[Entry]) -> dict[str, int]:
         """Counts over entries that belong to an equation."""
-        checked = [e for e in entries if e.tex is not None and e.kind != "definition"]
+        numbered = [e for e in entries if e.tex is not None]
+        checked = [e for e in numbered if e.kind != "definition"]
         return {
             "checked": len(checked),
-            "bound": sum(e.bound for e in checked),
-            "killed": sum(e.killed for e in checked),
-            "mutants": sum(len(e.mutants) for e in checked),
+            "both": sum(e.strength == "both sides" for e in checked),
+            "one": sum(e.strength == "one side" for e in checked),
+            "quoted": sum(e.strength == "quoted" for e in checked),
+            "excused": sum(e.strength == "both sides" and bool(e.unread) for e in checked),
+            "killed": sum(e.killed for e in numbered),
+            "mutants": sum(len(e.mutants) for e in numbered),
             "definitions": sum(e.kind == "definition" for e in entries),
+            "compared": sum(e.kind == "definition" and bool(e.mutants) for e in entries),
         }
 
     def stamp(self) -> str:
@@ -169,7 +175,7 @@ class View:
             for doc in sorted(self.book.entries)
             if self.book.entries[doc]
         ]
-        return self.fill("ledger", chapters=chapters, kinds=KINDS)
+        return self.fill("ledger", chapters=chapters, kinds=KINDS, strengths=STRENGTHS)
 
     def errata(self) -> str:
         """Every refuted statement with its counterexample and correction."""
@@ -204,6 +210,9 @@ def copy_notebooks(app: Sphinx, exception: Exception | None) -> None:
 def link_equations(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """``autodoc-process-docstring``: a function's documentation links to the equations whose entries name it."""
     book(app.env).documenting.add(app.env.docname)
-    labels = {s.entry.label for s in book(app.env).all_entries() if name in s.entry.functions and s.entry.tex}
-    if labels:
-        lines += ["", "Computes " + ", ".join(f":eq:`{label}`" for label in sorted(labels)) + ".", ""]
+    entries = [s.entry for s in book(app.env).all_entries() if s.entry.tex]
+    computed = {e.label for e in entries if name in e.functions}
+    mentioned = {e.label for e in entries if name in e.see_also} - computed
+    for says, labels in (("Computes", computed), ("See also", mentioned)):
+        if labels:
+            lines += ["", f"{says} " + ", ".join(f":eq:`{label}`" for label in sorted(labels)) + ".", ""]

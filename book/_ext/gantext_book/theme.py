@@ -25,18 +25,6 @@ def set_options(app: Sphinx, config: Config) -> None:
         config.html_theme_options.update(OPTIONS)
 
 
-def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """``html-page-context``: Thebe's scripts run on every page, declare a constant twice, and load from elsewhere."""
-    kept, seen = [], set()
-    for script in context.get("script_files", []):
-        attributes = getattr(script, "attributes", {})
-        name = str(getattr(script, "filename", None) or "") + str(attributes.get("body", ""))
-        if "thebe" not in name and "THEBE" not in name and name not in seen:
-            seen.add(name)
-            kept.append(script)
-    context["script_files"] = kept
-
-
 def mend_bibliography(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """``html-page-context``: docutils gives bibliographies roles that screen readers have dropped or misread."""
     body = context.get("body", "").replace('<div role="list" class="citation-list">', '<div class="citation-list">')
@@ -46,6 +34,6 @@ def mend_bibliography(app: Sphinx, page: str, template: str, context: dict[str, 
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
     app.add_css_file("gantext.css", priority=900)
+    app.add_js_file("page.js", loading_method="defer")
     app.connect("config-inited", set_options)
-    app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", mend_bibliography, priority=900)

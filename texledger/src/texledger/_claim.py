@@ -1,99 +1,132 @@
-"""What an equation states, how it is damaged, and when two values count as equal."""
+"""What an equation states, as comparisons between its parts, and when two values count as equal."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import mpmath as mp
 import numpy as np
 import sympy as sp
+from mpmath.libmp import NoConvergence
 
 from texledger._arithmetic import Arithmetic, is_matrix, magnitude
+from texledger._draw import shape
 from texledger._entry import LedgerError
-from texledger._mutants import ZERO, mutants
-from texledger._tree import Node
+from texledger._size import size
+from texledger._tree import Node, show
+from texledger._watch import Watch
 
 Side = Callable[..., Any] | Any
-Test = Callable[[Any, Any], bool]
-ILL_FORMED = (ValueError, TypeError, ArithmeticError, IndexError, AttributeError)
 
 
+@dataclass(eq=False)
+class Part:
+    """One side of the page's equation, read from its TeX, or a computation beside it; parts are told apart by identity.
+
+    Attributes:
+        what: a tree, a function of names of ``where``, or a value.
+        name: how messages call it.
+        phase: under which name its calls are watched, if it is code.
+    """
+
+    what: Any
+    name: str
+    phase: str = ""
+
+    @property
+    def read(self) -> bool:
+        """True if it is the page's own TeX."""
+        return isinstance(self.what, Node)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two parts and the sign between them. ``test`` decides about equality."""
+
+    left: Part
+    sign: str
+    right: Part
+    test: Test
+
+
+@dataclass
 class Claim:
-    """What an equation states: relations between sides, each a tree, a function or a value."""
+    """All that an entry states: comparisons, and which parts of the page they were read from."""
 
-    def __init__(self, found: Iterable[tuple[Any, str, Any]], bound: bool) -> None:
-        self.relations = list(found)
-        self.bound = bound
+    comparisons: list[Comparison]
+    strength: str | None
+    read: str = ""
+    unread: dict[str, str] = field(default_factory=dict)
+    guards: list[Any] = field(default_factory=list)
 
-    @classmethod
-    def given(cls, pair: tuple[Side, Side]) -> Claim:
-        return cls([(pair[0], "=", pair[1])], bound=False)
+    def parts(self) -> list[Part]:
+        """Every part once, in the order of the page."""
+        both = [p for c in self.comparisons for p in (c.left, c.right)]
+        return list(dict.fromkeys(both))
 
-    def values(self, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Iterable[tuple[Any, Any]]:
-        for left, _, right in self.relations:
-            yield value_of(left, arithmetic, env), value_of(right, arithmetic, env)
-
-    def damaged(
-        self, arithmetic: Arithmetic, env: Mapping[str, Any], named: Mapping[str, Side]
-    ) -> Iterable[tuple[str, Claim]]:
-        for i, (left, sign, right) in enumerate(self.relations):
-            if sign != "=":
-                flipped = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "!=": "="}[sign]
-                yield f"{sign} turned into {flipped}", Claim([(left, flipped, right)], self.bound)
-                continue
-            against_zero = ZERO in (left, right)
-            if isinstance(right, Node):
-                for name, node in mutants(right, against_zero):
-                    yield name, Claim([(left, "=", node)], self.bound)
-            else:
-                for name, change in changes(value_of(right, arithmetic, env)):
-                    yield name, Claim([(left, "=", _changed(right, change, arithmetic))], self.bound)
-            if isinstance(left, Node):
-                for name, node in mutants(left, against_zero):
-                    yield name, Claim([(node, "=", right)], self.bound)
-            for name, side in named.items() if i == len(self.relations) - 1 else ():
-                yield name, Claim([(left, "=", side)], self.bound)
+    def trees(self) -> list[Node]:
+        """The parts that were read from the TeX."""
+        return [p.what for p in self.parts() if p.read]
 
 
-def changes(value: Any) -> Iterable[tuple[str, Callable[[Any], Any]]]:
-    """Ways to damage a value whose formula is not at hand."""
-    yield "the right side negated", lambda v: -v
-    yield "the right side doubled", lambda v: 2 * v
-    yield (
-        "the right side one per cent larger",
-        lambda v: v * (sp.Rational(101, 100) if isinstance(v, sp.Basic | sp.MatrixBase) else mp.mpf("1.01")),
-    )
-    if is_matrix(value) and value.rows == value.cols > 1 and value != value.T:
-        yield "the right side transposed", lambda v: v.T
-    terms = value.args if isinstance(value, sp.Add) else ()
-    for k, term in enumerate(terms):
-        yield f"sign of {term}", lambda v, k=k: v - 2 * v.args[k]
-        yield f"without {term}", lambda v, k=k: v - v.args[k]
+class Values:
+    """The values of a claim's parts in one environment; each is computed once."""
 
+    def __init__(self, arithmetic: Arithmetic, env: Mapping[str, Any], watch: Watch | None = None) -> None:
+        self.arithmetic, self.env, self.watch = arithmetic, env, watch
+        self._found: dict[Part, tuple[Any, Any]] = {}
+        self._sizes: dict[Part, Any] = {}
 
-def _changed(side: Side, change: Callable[[Any], Any], arithmetic: Arithmetic) -> Side:
-    """The side as a function of the environment, damaged by ``change``; no symbol's name can get in the way."""
-    return lambda **env: change(value_of(side, arithmetic, env))
+    def of(self, part: Part) -> Any:
+        """The part's value."""
+        return self._both(part)[0]
+
+    def error(self, part: Part) -> Any:
+        """The standard error of the part's value, if it is a mean over samples (else 0)."""
+        return self._both(part)[1]
+
+    def size(self, part: Part) -> Any:
+        """The size of the largest term that is added in the part."""
+        if part not in self._sizes:
+            known = magnitude(self.of(part))
+            self._sizes[part] = max(known, size(part.what, self.arithmetic, self.env)) if part.read else known
+        return self._sizes[part]
+
+    def _both(self, part: Part) -> tuple[Any, Any]:
+        if part not in self._found:
+            before = len(self.arithmetic.errors)
+            with self.watch.on(part.phase) if self.watch else nullcontext():
+                value = value_of(part.what, self.arithmetic, self.env)
+            errors = [abs(mp.mpmathify(e)) ** 2 for _, e in self.arithmetic.errors[before:]]
+            self._found[part] = value, mp.sqrt(sum(errors, mp.mpf(0)))
+        return self._found[part]
 
 
 def value_of(side: Any, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
+    """The value of a tree, a function of the environment's names, or a value."""
     if isinstance(side, Node):
         return arithmetic.evaluate(side, env)
     return arithmetic.value(applied(side, env) if is_function(side) else side)
 
 
 def is_function(x: Any) -> bool:
+    """True for what is called, false for values (SymPy's are callable too)."""
     return callable(x) and not isinstance(x, sp.Basic | sp.MatrixBase | mp.mpf | mp.mpc | mp.matrix)
 
 
 def applied(function: Callable[..., Any], env: Mapping[str, Any]) -> Any:
-    """Call ``function`` with those of ``env`` that its parameters name."""
-    parameters = inspect.signature(function).parameters.values()
+    """Call ``function`` with those of ``env`` that its parameters name (a built-in one with all, in their order)."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # built-in functions have no names to go by
+        return function(*env.values())
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return function(**env)
-    wanted = [p.name for p in parameters if p.default is p.empty]
+    wanted = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     if missing := [name for name in wanted if name not in env]:
         raise LedgerError(f"a side asks for {', '.join(missing)}, but `where` gives {', '.join(env) or 'nothing'}.")
     return function(**{p.name: env[p.name] for p in parameters if p.name in env})
@@ -105,8 +138,8 @@ def tensor(x: Any) -> Any:
 
     if is_matrix(x) and not isinstance(x, np.ndarray | torch.Tensor):
         rows = [[complex(v) for v in row] for row in x.tolist()]
-        tensor = torch.tensor(rows, dtype=torch.complex128)
-        return tensor.real.clone() if not tensor.imag.any() else tensor
+        made = torch.tensor(rows, dtype=torch.complex128)
+        return made.real.clone() if not made.imag.any() else made
     if isinstance(x, np.ndarray):
         return torch.from_numpy(x)
     if isinstance(x, mp.mpf | sp.Rational | sp.Float):
@@ -114,8 +147,176 @@ def tensor(x: Any) -> Any:
     return x
 
 
+class Test:
+    """Decides whether two values are equal, and whether they are seen to differ."""
+
+    exact = False
+
+    def equal(self, a: Any, b: Any, size: Callable[[], Any], error: Any) -> bool:
+        raise NotImplementedError
+
+    def differ(self, a: Any, b: Any, size: Callable[[], Any], error: Any) -> bool:
+        return not self.equal(a, b, size, error)
+
+
+class Near(Test):
+    """Equal up to ``tol`` times the size of the values, or of the largest term that was added on either side."""
+
+    def __init__(self, tol: Any, scale: Any = 0, errors: float = 4.0) -> None:
+        self.tol, self.scale, self.errors = tol, scale, errors
+
+    def equal(self, a: Any, b: Any, size: Callable[[], Any], error: Any) -> bool:
+        if not same_shape(a, b):
+            return False
+        gap = magnitude(a - b)
+        if mp.isnan(gap) or mp.isinf(gap):
+            return False
+        if error:
+            return bool(gap <= self.errors * error)
+        near = gap <= self.tol * max(magnitude(a), magnitude(b), self.scale)
+        return bool(near or gap <= self.tol * size())
+
+
+class Sampled(Test):
+    """Within ``errors`` standard errors of a mean; ``standard`` has the error of each mean that was taken."""
+
+    def __init__(self, errors: float, standard: Mapping[Any, float]) -> None:
+        self.errors, self.standard = errors, standard
+
+    def equal(self, a: Any, b: Any, size: Callable[[], Any], error: Any) -> bool:
+        if is_matrix(a) or is_matrix(b):
+            return False
+        standard = self.standard.get(a, 0.0) or self.standard.get(b, 0.0)
+        return bool(standard > 0 and magnitude(a - b) <= self.errors * standard)
+
+
+class Simplified(Test):
+    """Equal if the difference simplifies to zero.
+
+    With ``witness`` a damaged formula counts as different only if numbers put in for the symbols show it.
+    """
+
+    exact = True
+
+    def __init__(self, witness: bool) -> None:
+        self.witness = witness
+
+    def equal(self, a: Any, b: Any, size: Callable[[], Any], error: Any) -> bool:
+        return simplifies(a, b)
+
+    def differ(self, a: Any, b: Any, size: Callable[[], Any], error: Any) -> bool:
+        return witness(a, b) if self.witness else not simplifies(a, b)
+
+
+def finite(x: Any) -> bool:
+    """True if no entry is infinite or undefined."""
+    entries = list(x) if is_matrix(x) else [x]
+    if any(isinstance(v, sp.Basic) for v in entries):
+        return not any(sp.sympify(v).has(sp.nan, sp.zoo, sp.oo, -sp.oo) for v in entries)
+    return all(mp.isfinite(v) for v in entries)
+
+
+def same_shape(a: Any, b: Any) -> bool:
+    """True for two numbers, or two matrices of one shape."""
+    return is_matrix(a) == is_matrix(b) and (not is_matrix(a) or shape(a) == shape(b))
+
+
+def holds(comparison: Comparison, values: Values, original: Values | None = None, margin: Any = 0) -> bool:
+    """True if the comparison holds between the values of its parts.
+
+    Args:
+        comparison: what is compared.
+        values: of its parts.
+        original: those whose sizes count, for a damaged copy (default: the same).
+        margin: by which share of their size an inequality must hold with room to spare.
+    """
+    a, b = values.of(comparison.left), values.of(comparison.right)
+    equal = comparison.test.equal(a, b, lambda: _size(comparison, original or values), _error(comparison, values))
+    if comparison.sign in {"=", "!="}:
+        return equal == (comparison.sign == "=")
+    a, b = ordered(a), ordered(b)
+    if comparison.sign in {">", ">="}:
+        a, b = b, a
+    if margin:
+        return bool(a + margin <= b)
+    return (bool(a < b) and not (comparison.sign in "<>" and equal)) or (equal and comparison.sign in {"<=", ">="})
+
+
+def seen_to_fail(comparison: Comparison, values: Values, original: Values) -> bool:
+    """True if a damaged comparison is seen to be false (an equality: by the test's own standard of a difference)."""
+    if comparison.sign != "=":
+        return not holds(comparison, values, original)
+    a, b = values.of(comparison.left), values.of(comparison.right)
+    if not same_shape(a, b):
+        raise Structural("has another shape than the other side")
+    if not (finite(a) and finite(b)):
+        raise Structural("has no finite value")
+    return comparison.test.differ(a, b, lambda: _size(comparison, original), _error(comparison, values))
+
+
+def _size(comparison: Comparison, values: Values) -> Any:
+    return max(values.size(p) for p in (comparison.left, comparison.right) if p in values._found)
+
+
+def _error(comparison: Comparison, values: Values) -> Any:
+    a, b = values.error(comparison.left), values.error(comparison.right)
+    return mp.sqrt(a * a + b * b) if a or b else 0
+
+
+def ordered(x: Any) -> Any:
+    """``x`` as a real number; a matrix or a complex number has no order."""
+    if is_matrix(x):
+        raise Structural("a matrix has no order")
+    if isinstance(x, mp.mpc):
+        if abs(x.imag) > mp.mpf(10) ** (-mp.mp.dps // 2) * abs(x):
+            raise Structural("a complex number has no order")
+        return x.real
+    if isinstance(x, sp.Basic) and x.is_real is False:
+        raise Structural("a complex number has no order")
+    if isinstance(x, sp.Basic) and not x.is_number:
+        raise LedgerError("symbols have no order: check an inequality with `numeric` or `exact`.")
+    if x != x:
+        raise Structural("it is not a number")
+    return x
+
+
+class Structural(ValueError):
+    """A damaged formula has no value, for the reason in the message."""
+
+
+def structural(error: Exception) -> str | None:
+    """Why a formula has no value, if the reason lies in the formula; ``None`` if the code that ran went wrong."""
+    says = str(error)
+    if isinstance(error, Structural):
+        return says
+    if isinstance(error, ZeroDivisionError):
+        return "has no value: division by zero"
+    if isinstance(error, ArithmeticError) and not isinstance(error, OverflowError | AssertionError):
+        return f"has no value: {says}"
+    if isinstance(error, IndexError):
+        return "has no value: an index runs off"
+    if any(word in says for word in ("singular", "not invertible")):
+        return "has no value: a singular matrix has no inverse"
+    if isinstance(error, NoConvergence):
+        return "has no value: it does not converge"
+    if isinstance(error, ValueError) and "pole" in says:
+        return "has no value: a function has a pole there"
+    shapes = ("dimension", "not compatible", "Matrix size mismatch", "square", "must match", "shape", "not conformable")
+    if isinstance(error, ValueError | RuntimeError | TypeError) and any(word in says for word in shapes):
+        return "has no value: shapes differ"
+    known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
+    known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
+    known += ("there is no entry", "out of range")
+    if isinstance(error, ValueError) and any(word in says for word in known):
+        return f"has no value: {says.splitlines()[0]}"
+    if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
+        return "has no value: a number, a matrix or a function stands where another kind belongs"
+    return None
+
+
 def simplifies(a: Any, b: Any) -> bool:
-    if is_matrix(a) != is_matrix(b) or (is_matrix(a) and a.shape != b.shape):
+    """True if the difference of two SymPy values simplifies to zero."""
+    if not same_shape(a, b):
         return False
     difference = a - b
     entries = list(difference) if is_matrix(difference) else [difference]
@@ -124,7 +325,7 @@ def simplifies(a: Any, b: Any) -> bool:
 
 def witness(a: Any, b: Any) -> bool:
     """True if numbers put in for the symbols show that a and b differ."""
-    if is_matrix(a) != is_matrix(b) or (is_matrix(a) and a.shape != b.shape):
+    if not same_shape(a, b):
         return True
     entries = list(a - b) if is_matrix(a) else [a - b]
     rng = np.random.default_rng(7)
@@ -142,33 +343,42 @@ def witness(a: Any, b: Any) -> bool:
     return False
 
 
-def differs(a: Any, b: Any) -> bool:
-    return not simplifies(a, b)
-
-
-def negation(same: Test) -> Test:
-    return lambda a, b: not same(a, b)
-
-
-def rejects(a: Any, b: Any, differ: Test) -> bool:
-    try:
-        return differ(a, b)
-    except ILL_FORMED:
-        return True
-
-
-def gap_between(a: Any, b: Any) -> Any:
-    if is_matrix(a) != is_matrix(b) or (is_matrix(a) and (a.rows, a.cols) != (b.rows, b.cols)):
+def relative_gap(a: Any, b: Any) -> Any:
+    """The difference of two values relative to the larger one."""
+    if not same_shape(a, b):
         return mp.inf
-    gap = magnitude(a - b) / max(mp.mpf(1), magnitude(a), magnitude(b))
-    return mp.inf if mp.isnan(gap) else gap
+    gap = magnitude(a - b)
+    if mp.isnan(gap):
+        return mp.inf
+    return gap / max(magnitude(a), magnitude(b)) if gap else mp.mpf(0)
 
 
-def within(tol: float) -> Test:
-    return lambda a, b: bool(gap_between(a, b) <= tol)
+def failing(sign: str, a: Any, b: Any) -> Any:
+    """By how much a statement fails, relative to the larger side; 0 if it holds."""
+    if sign == "=":
+        return relative_gap(a, b)
+    if sign == "!=":
+        return mp.mpf(0) if relative_gap(a, b) else mp.inf
+    low, high = (ordered(a), ordered(b)) if sign in {"<", "<="} else (ordered(b), ordered(a))
+    return max(mp.mpf(0), (low - high) / max(abs(low), abs(high))) if low != high else mp.mpf(0)
 
 
-def holds_between(a: Any, sign: str, b: Any, same: Test) -> bool:
-    if sign in {"=", "!="}:
-        return same(a, b) == (sign == "=")
-    return bool({"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[sign])
+def changes(value: Any) -> Iterable[tuple[str, Callable[[Any], Any]]]:
+    """Ways to damage a value whose formula is not at hand."""
+    yield "the right side negated", lambda v: -v
+    yield "the right side doubled", lambda v: 2 * v
+    yield (
+        "the right side one per cent larger",
+        lambda v: v * (sp.Rational(101, 100) if isinstance(v, sp.Basic | sp.MatrixBase) else mp.mpf("1.01")),
+    )
+    if is_matrix(value) and shape(value)[0] == shape(value)[1] > 1 and value != value.T:
+        yield "the right side transposed", lambda v: v.T
+    terms = value.args if isinstance(value, sp.Add) else ()
+    for k, term in enumerate(terms):
+        yield f"sign of {term}", lambda v, k=k: v - 2 * v.args[k]
+        yield f"without {term}", lambda v, k=k: v - v.args[k]
+
+
+def described(part: Part) -> str:
+    """How messages call a part: the formula as it was read, or the computation's name."""
+    return f"{part.name} `{show(part.what)}`" if part.read else part.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,29 @@ class Exact(Arithmetic):
     def adjoint(self, x: Any) -> Any:
         return x.H if is_matrix(x) else sp.conjugate(x)
 
+    def size(self, x: Any) -> Any:
+        numbers = [v for v in (x if is_matrix(x) else [x]) if isinstance(v, sp.Expr) and v.is_number and v.is_finite]
+        return max((abs(sp.N(v)) for v in numbers), default=None)
+
+    def positive(self, x: Any) -> bool:
+        x = sp.nsimplify(x) if isinstance(x, float | int) else sp.simplify(x)
+        if x.is_zero or x == 0:
+            return False
+        if x.is_extended_positive or x.is_extended_nonpositive:
+            return bool(x.is_extended_positive)
+        if x.is_number and x.is_real is not False:
+            return bool(sp.N(x, 40) > 0)
+        raise Unreadable(f"whether {x} is positive is not decided for these symbols: use numbers, or `numeric`")
+
     def norm(self, x: Any, which: str) -> Any:
         if which == "F" or (which == "2" and is_vector(x)):
             return sp.sqrt(sum((sp.Abs(v) ** 2 for v in x), sp.Integer(0)))
+        if is_vector(x) and which in {"1", "infty", "max"}:
+            sizes = [sp.Abs(v) for v in x]
+            return sum(sizes, sp.Integer(0)) if which == "1" else sp.Max(*sizes)
+        if which in {"1", "infty"}:
+            lines = [x[:, j] for j in range(x.cols)] if which == "1" else [x[i, :] for i in range(x.rows)]
+            return sp.Max(*(sum((sp.Abs(v) for v in line), sp.Integer(0)) for line in lines))
         raise Unreadable(f"the norm with index {which!r} is not known to exact checks")
 
     def series(self, op: str, term: Callable[[Any], Any], low: Any, high: Any) -> Any:
@@ -66,14 +87,16 @@ class Exact(Arithmetic):
         x = sp.Dummy("x", **at.assumptions0) if isinstance(at, sp.Symbol) else sp.Dummy("x")
         return sp.diff(f(x), x).subs(x, at)
 
-    def integral(self, f: Callable[[Any], Any], low: Any, high: Any) -> Any:
+    def integral(self, f: Callable[[Any], Any], low: Any, high: Any, points: tuple[Any, ...] = ()) -> Any:
         x = sp.Dummy("x", real=True)
-        return sp.integrate(f(x), (x, low, high))
+        body, ends = f(x), [low, *points, high]
+        return sum((sp.integrate(body, (x, a, b)) for a, b in pairwise(ends)), 0 * body.subs(x, 1))
 
-    def limit(self, f: Callable[[Any], Any], target: Any) -> Any:
-        x = sp.Dummy("x", positive=True)
+    def limit(self, f: Callable[[Any], Any], target: Any, side: str = "") -> Any:
+        x = sp.Dummy("x", positive=True) if target in (0, sp.oo) and side != "-" else sp.Dummy("x", real=True)
         body = f(x)
-        return body.applyfunc(lambda e: sp.limit(e, x, target)) if is_matrix(body) else sp.limit(body, x, target)
+        one = lambda e: sp.limit(e, x, target, side or "+")
+        return body.applyfunc(one) if is_matrix(body) else one(body)
 
     def fn_exp(self, x: Any) -> Any:
         return x.exp() if is_matrix(x) else sp.exp(x)
@@ -86,6 +109,8 @@ class Exact(Arithmetic):
         return x.det(method="berkowitz") if x.rows else sp.Integer(1)
 
     def fn_abs(self, x: Any) -> Any:
+        if is_matrix(x) and is_vector(x) and x.rows != x.cols:
+            raise ValueError("bars around a vector: write its norm as \\|v\\|")
         return x.det() if is_matrix(x) else sp.Abs(x)
 
     def fn_diag(self, *x: Any) -> Any:
@@ -100,9 +125,16 @@ class Exact(Arithmetic):
     def fn_binom(self, a: Any, b: Any) -> Any:
         return sp.binomial(a, b)
 
+    def fn_rank(self, x: Any) -> Any:
+        return sp.Integer(x.rank())
+
+    def fn_root(self, x: Any, n: Any) -> Any:
+        return sp.root(x, n)
+
     def __getattr__(self, name: str) -> Any:
-        simple = {"sin", "cos", "tan", "sinh", "cosh", "tanh", "sign"}
-        inverse = {"arccos": "acos", "arctan": "atan"}
+        simple = {"sin", "cos", "tan", "sinh", "cosh", "tanh", "sign", "floor", "erf"}
+        inverse = {"arccos": "acos", "arctan": "atan", "arcsin": "asin", "doublefactorial": "factorial2"}
+        inverse |= {"ceil": "ceiling", "Re": "re", "Im": "im"}
         stem = name.removeprefix("fn_")
         if name.startswith("fn_") and (stem in simple or stem in inverse):
             return getattr(sp, inverse.get(stem, stem))

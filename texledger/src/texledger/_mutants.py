@@ -7,6 +7,9 @@ from typing import Any
 
 from texledger._tree import Node, show
 
+TURNED = {"max": "min", "sup": "inf", "argmax": "argmin", "esssup": "essinf", "sum": "prod", "union": "intersection"}
+TURNED |= {after: before for before, after in TURNED.items()}
+SIGNS = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "!=", "!=": "="}
 ZERO = Node("num", ("0",))  # it has no sign to get wrong
 
 
@@ -16,7 +19,8 @@ def mutants(node: Node, against_zero: bool = False) -> Iterator[tuple[str, Node]
     With ``against_zero`` the equation says that ``node`` is zero, so the sign and size of the whole say nothing.
 
     The slips: the sign of the whole, of a term, an argument or an exponent; a factor 2 on the whole or on a term; a
-    term or a factor left out; a number off by one; a fraction upside down.
+    term or a factor left out; a number off by one; a fraction upside down; a maximum for a minimum, a mean for a
+    variance; a comparison inside (of an event, an indicator, a case) turned round.
     """
     seen = {node}
     whole = [] if against_zero else [(f"−({show(node)})", Node("neg", (node,))), (f"2·({show(node)})", _twice(node))]
@@ -67,10 +71,38 @@ def _here(node: Node) -> Iterator[tuple[str, Node]]:
             yield f"{args[0]} of −({show(value)})", _with(node, i, _negated(value))
     elif op in {"transpose", "adjoint"}:
         yield f"{show(args[0])} without its {op}", args[0]
+    elif op == "each" and args[0] in TURNED:
+        turned = TURNED[args[0]]
+        yield f"{args[0]} turned into {turned}", Node("each", (turned, *args[1:]))
+    elif op == "expect" and args[0] == "Var":
+        yield "Var turned into E", Node("expect", ("E", *args[1:]))
+    elif op == "holds" and args[1] in SIGNS:
+        yield (
+            f"{show(node)} with the sign turned into {SIGNS[args[1]]}",
+            Node("holds", (args[0], SIGNS[args[1]], args[2])),
+        )
     elif op == "diff":
         yield f"without {show(node).split(' ')[0]}", args[0]
     elif op in {"sum", "prod"} and args[3] != Node("sym", ("infty",)):
         yield f"{op} ends one later", _with(node, 3, Node("add", (args[3], Node("num", ("1",)))))
+
+
+def exchanged(node: Node) -> Iterator[tuple[str, Node]]:
+    """Copies in which a function has one of its arguments twice: a function that is constant does not notice.
+
+    What is no value of the function may raise anything; such copies say nothing.
+    """
+    if node.op == "call":
+        values = node.args[1:]
+        for i, value in enumerate(values):
+            other = values[i - 1]
+            if other != value:
+                name = f"{show(other)} for {show(value)} in {show(node)}"
+                yield name, Node("call", (*node.args[: i + 1], other, *node.args[i + 2 :]))
+    for i, child in enumerate(node.args):
+        if isinstance(child, Node):
+            for name, damaged in exchanged(child):
+                yield name, Node(node.op, (*node.args[:i], damaged, *node.args[i + 1 :]))
 
 
 def _negated(node: Any) -> Node:

@@ -61,17 +61,49 @@ class Numeric(Arithmetic):
 
     def power(self, a: Any, b: Any) -> Any:
         if is_matrix(a):
+            if 2 * b == 1:
+                return mp.sqrtm(a)
             if b != int(mp.nint(b)):
-                raise ValueError(f"a matrix is raised to the power {b}: only whole powers are read")
+                raise ValueError(f"a matrix is raised to the power {b}: only whole powers and 1/2 are read")
             return a ** int(mp.nint(b))
         return mp.power(a, b)
 
     def adjoint(self, x: Any) -> Any:
         return x.H if is_matrix(x) else mp.conj(x)
 
+    def size(self, x: Any) -> Any:
+        if callable(x) and not isinstance(x, mp.mpf | mp.mpc | mp.matrix):
+            return None
+        size = magnitude(x)
+        return size if mp.isfinite(size) else None
+
+    def positive(self, x: Any) -> bool:
+        if mp.im(x) != 0 and abs(mp.im(x)) > mp.mpf(10) ** (-mp.mp.dps // 2) * (1 + abs(x)):
+            raise ValueError(f"the complex number {mp.nstr(x, 8)} is compared")
+        return bool(mp.re(x) > mp.mpf(10) ** (-mp.mp.dps // 2))
+
+    def equal(self, a: Any, b: Any) -> bool:
+        """Equal in half of the digits, or both as good as zero."""
+        half, most = mp.mpf(10) ** (-mp.mp.dps // 2), mp.mpf(10) ** (5 - mp.mp.dps)
+        return bool(abs(a - b) <= half * max(abs(a), abs(b)) + most)
+
+    def above(self, a: Any, b: Any) -> bool:
+        """Larger in half of the digits, however small both are."""
+        if mp.im(a) != 0 or mp.im(b) != 0:
+            return self.positive(a - b)
+        return bool(a - b > mp.mpf(10) ** (-mp.mp.dps // 2) * max(abs(a), abs(b)))
+
     def norm(self, x: Any, which: str) -> Any:
         if which == "F" or (which == "2" and is_vector(x)):
             return mp.sqrt(sum((abs(v) ** 2 for v in x), mp.mpf(0)))
+        if is_vector(x) and which in {"infty", "max"}:
+            return max(abs(v) for v in x)
+        if which == "infty":
+            return mp.mnorm(x, mp.inf)
+        if is_vector(x) and which.isdigit() and which != "0":
+            return mp.root(sum((abs(v) ** int(which) for v in x), mp.mpf(0)), int(which))
+        if which == "*":
+            return sum(mp.svd_c(x, compute_uv=False), mp.mpf(0))
         if which == "1":
             return mp.mnorm(x, 1)
         if which == "2":
@@ -101,23 +133,53 @@ class Numeric(Arithmetic):
             x, h = self.value(at), mp.mpf(10) ** (-mp.mp.dps // 3)
             return (f(x + h) - f(x - h)) / (2 * h)
 
-    def integral(self, f: Callable[[Any], Any], low: Any, high: Any) -> Any:
-        first = f((low + high) / 2)
+    def integral(self, f: Callable[[Any], Any], low: Any, high: Any, points: tuple[Any, ...] = ()) -> Any:
+        middle = 0 if low == -mp.inf and high == mp.inf else high - 1 if low == -mp.inf else low + 1
+        first = f((low + high) / 2 if mp.isfinite(low) and mp.isfinite(high) else mp.mpf(middle))
+        ends = [low, *points, high]
         if not is_matrix(first):
-            return mp.quad(f, [low, high])
-        entry = lambda i, j: mp.quad(lambda x: f(x)[i, j], [low, high])
+            return mp.quad(f, ends)
+        entry = lambda i, j: mp.quad(lambda x: f(x)[i, j], ends)
         return mp.matrix([[entry(i, j) for j in range(first.cols)] for i in range(first.rows)])
 
-    def limit(self, f: Callable[[Any], Any], target: Any) -> Any:
-        """Richardson extrapolation in 1/n (n -> infinity) or h (h -> target from above), doubling sixteen times."""
+    def limit(self, f: Callable[[Any], Any], target: Any, side: str = "") -> Any:
+        """Richardson extrapolation in 1/n (n -> infinity) or h (h -> target), doubling sixteen times.
+
+        A limit at a number is taken from above, and from below too where f has values there; both must agree.
+
+        Raises:
+            ValueError: the last steps of the extrapolation differ by more than a thousandth, or the two sides do.
+        """
+        if abs(target) == mp.inf:
+            sign = 1 if target == mp.inf else -1
+            return self._extrapolated(f, lambda n: sign * n)
+        if side == "-":
+            return self._extrapolated(f, lambda n: target - 1 / n)
+        above = self._extrapolated(f, lambda n: target + 1 / n)
+        if not side:
+            try:
+                below = self._extrapolated(f, lambda n: target - 1 / n)
+                gap, scale = magnitude(below - above), 1 + magnitude(above)
+            except (ValueError, TypeError, ArithmeticError, Unreadable):
+                return above
+            if gap > mp.mpf("1e-3") * scale:
+                raise ValueError("the limits from both sides differ: print the side, as in h \\to 0^+")
+        return above
+
+    def _extrapolated(self, f: Callable[[Any], Any], at: Callable[[Any], Any]) -> Any:
         with mp.workdps(2 * mp.mp.dps):
-            at = (lambda n: n) if target == mp.inf else (lambda n: target + 1 / n)
             row: list[Any] = []
+            estimate = mp.inf
             for level in range(17):
                 fresh = [f(at(mp.mpf(8 * 2**level)))]
                 for j, old in enumerate(row, start=1):
                     fresh.append(fresh[-1] + (fresh[-1] - old) / (2**j - 1))
+                if row:
+                    estimate = magnitude(fresh[-1] - row[-1])
                 row = fresh
+            if not estimate <= mp.mpf("1e-3") * (1 + magnitude(row[-1])):
+                raise ValueError(f"a limit does not settle: the last two estimates differ by {mp.nstr(estimate, 3)}")
+            self.estimates.append(estimate)
             return row[-1]
 
     def fn_exp(self, x: Any) -> Any:
@@ -130,6 +192,8 @@ class Numeric(Arithmetic):
         return mp.det(x) if square_size(x, "det") else mp.mpf(1)
 
     def fn_abs(self, x: Any) -> Any:
+        if is_matrix(x) and is_vector(x) and x.rows != x.cols:
+            raise ValueError("bars around a vector: write its norm as \\|v\\|")
         return self.fn_det(x) if is_matrix(x) else abs(x)
 
     def fn_diag(self, *x: Any) -> Any:
@@ -138,9 +202,17 @@ class Numeric(Arithmetic):
     def fn_binom(self, a: Any, b: Any) -> Any:
         return mp.binomial(a, b)
 
+    def fn_rank(self, x: Any) -> Any:
+        values = mp.svd_c(x, compute_uv=False)
+        return mp.mpf(sum(v > mp.mpf(10) ** (-mp.mp.dps // 2) * max(values) for v in values))
+
+    def fn_root(self, x: Any, n: Any) -> Any:
+        return mp.root(x, int(n))
+
     def __getattr__(self, name: str) -> Any:
-        simple = {"sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "factorial", "sign"}
-        inverse = {"arccos": "acos", "arctan": "atan"}
+        simple = {"sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "factorial", "sign", "floor", "ceil", "erf"}
+        inverse = {"arccos": "acos", "arctan": "atan", "arcsin": "asin", "doublefactorial": "fac2"}
+        inverse |= {"Re": "re", "Im": "im"}
         stem = name.removeprefix("fn_")
         if name.startswith("fn_") and (stem in simple or stem in inverse):
             return getattr(mp, inverse.get(stem, stem))

@@ -1,0 +1,110 @@
+"""Measures the built pages as their readers meet them: `make measure` prints one line for each.
+
+Bytes are those of the page and of everything that it loads or may load when its parts are opened, as they lie on the
+disk and compressed (text by gzip, as servers send it). The rest is asked of Chromium, on a phone and on a laptop.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+LAPTOP, PHONE = (1280, 800), (375, 800)
+TEXT = {".html", ".css", ".js", ".svg", ".json"}
+OPEN = """async () => {
+  document.querySelectorAll("details").forEach(d => d.open = true);
+  document.querySelectorAll("article button.toggle-button").forEach(b => b.click());
+  await document.fonts.ready;
+}"""
+WIDE = """() => [...document.querySelectorAll("article div.math > .formula")]
+  .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.dataset.tex.trim())"""
+CODE = """() => [...document.querySelectorAll("article .highlight pre")].filter(e => e.getClientRects().length)
+  .filter(e => e.scrollWidth > e.clientWidth + 1).length"""
+TABLES = """() => [...document.querySelectorAll("article table")].filter(e => e.getClientRects().length)
+  .filter(e => e.scrollWidth > e.parentElement.clientWidth + 1).length"""
+NO_ALT = """() => [...document.querySelectorAll("article img")]
+  .filter(e => !e.alt.trim() || /\\.(png|webp|svg)$/.test(e.alt)).length"""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one page weighs and how it fits."""
+
+    page: str
+    bytes: int
+    compressed: int
+    nodes: int
+    screens: float  # of a laptop, with everything closed
+    screens_phone: float
+    wide_formulas: int  # that scroll on a phone
+    cut_code: int  # blocks that scroll on a laptop, opened
+    wide_tables: int  # on a phone, opened
+    without_alt: int
+
+
+def weigh(html: Path, loaded: Iterable[str]) -> tuple[int, int]:
+    """Bytes and compressed bytes of a page, of the addresses that it asked for, and of the pictures in it."""
+    text = html.read_text(encoding="utf-8")
+    pictures = [html.parent / unquote(src) for src in re.findall(r'<img [^>]*src="([^":]+)"', text)]
+    asked = [Path(unquote(urlsplit(address).path)) for address in loaded if urlsplit(address).scheme == "file"]
+    files = {path.resolve() for path in [html, *asked, *pictures]}
+    whole = packed = 0
+    for path in sorted(files):
+        if path.is_file():
+            data = path.read_bytes()
+            whole += len(data)
+            packed += len(gzip.compress(data)) if path.suffix in TEXT else len(data)
+    return whole, packed
+
+
+def measure(browser: Any, site: Path, name: str) -> Measure:
+    """Measure the page `name` (such as `notebooks/gan-qp`) of the site with a Playwright browser."""
+    path, loaded, found = site / f"{name}.html", [], {}
+    for width, height in (PHONE, LAPTOP):
+        page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        page.on("request", lambda request: loaded.append(request.url))
+        page.goto(path.as_uri())
+        screens = page.evaluate("document.querySelector('article').scrollHeight / innerHeight")
+        nodes = page.evaluate("document.querySelectorAll('*').length")
+        page.evaluate(OPEN)
+        if (width, height) == PHONE:
+            found = {"screens_phone": round(screens, 1), "wide_formulas": len(page.evaluate(WIDE))}
+            found["wide_tables"] = page.evaluate(TABLES)
+        else:
+            found |= {"screens": round(screens, 1), "nodes": nodes, "cut_code": page.evaluate(CODE)}
+            found["without_alt"] = page.evaluate(NO_ALT)
+        page.close()
+    whole, packed = weigh(path, loaded)
+    return Measure(name, whole, packed, **found)
+
+
+def main() -> int:
+    """Print the table; the argument is the folder of the built HTML."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    site = Path(sys.argv[1] if len(sys.argv) > 1 else "_build/html").resolve()
+    names = [
+        p.relative_to(site).with_suffix("").as_posix() for f in ("book", "notebooks") for p in (site / f).glob("*.html")
+    ]
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        for i, name in enumerate(sorted(names)):
+            row = asdict(measure(browser, site, name))
+            if not i:
+                print("  ".join(f"{key:>{max(9, len(key))}}" for key in row))
+            print("  ".join(f"{value!s:>{max(9, len(key))}}" for key, value in row.items()), flush=True)
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+// A formula is copied as its TeX, once: browsers would copy the signs of its MathML one by one.
+document.addEventListener("copy", (event) => {
+  const selection = document.getSelection();
+  if (!selection || selection.isCollapsed || !event.clipboardData) return;
+  const range = selection.getRangeAt(0);
+  const whole = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest("[data-tex]");
+  const [first, last] = [whole(range.startContainer), whole(range.endContainer)];
+  if (first) range.setStartBefore(first);
+  if (last) range.setEndAfter(last);
+  const piece = range.cloneContents();
+  const formulas = piece.querySelectorAll("[data-tex]");
+  if (!formulas.length) return;
+  for (const formula of formulas) {
+    const mark = formula.classList.contains("formula") ? "$$" : "$";
+    formula.textContent = mark + formula.dataset.tex.trim() + mark;
+  }
+  for (const number of piece.querySelectorAll(".eqno")) number.remove();
+  const holder = document.createElement("div");
+  holder.append(piece);
+  event.clipboardData.setData("text/html", holder.innerHTML);
+  event.clipboardData.setData("text/plain", holder.textContent);
+  event.preventDefault();
+});
+
+// The two menus of the header, and no tooltips: all that the theme asks of Bootstrap's 81 kB, which are left out.
+window.bootstrap = { Tooltip: class { dispose() {} hide() {} show() {} } };
+const close = (except) => {
+  for (const button of document.querySelectorAll('[data-bs-toggle="dropdown"][aria-expanded="true"]')) {
+    if (button === except) continue;
+    button.setAttribute("aria-expanded", "false");
+    button.parentElement.querySelector(".dropdown-menu")?.classList.remove("show");
+  }
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest('[data-bs-toggle="dropdown"]');
+  close(button);
+  if (!button) return;
+  const open = button.parentElement.querySelector(".dropdown-menu")?.classList.toggle("show");
+  button.setAttribute("aria-expanded", String(Boolean(open)));
+});
+document.addEventListener("keydown", (event) => event.key === "Escape" && close(null));

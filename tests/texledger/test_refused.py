@@ -1,0 +1,193 @@
+"""What once was read wrongly is refused, with the remedy, or read right once it is declared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath as mp
+import pytest
+from texledger._declared import Indexed, Means, Operator, Superscript
+from texledger._numeric import Numeric
+from texledger._tex import keyed, read, statements
+from texledger._tree import plain, plain_reading
+
+from texledger import Unreadable
+
+X = {"x": mp.mpf("0.3"), "y": mp.mpf(2), "n": mp.mpf(3), "f": mp.exp, "A": mp.matrix([[1, 2], [3, 4]]), "B": mp.eye(2)}
+
+
+@pytest.mark.parametrize(
+    ("tex", "remedy"),
+    [
+        (r"W^{(2)} W^{(1)} x", r"'W\^\(2\)'"),
+        (r"f(x^*)", r"'x\^\*'"),
+        (r"U^{*} A U", r"\^\*"),
+        (r"A^{\dagger}", "dagger"),
+        (r"x^+", r"x\^\+"),
+        (r"f^{-1}(x)", r"'f\^-1'"),
+        (r"\sin^{-1} x", r"'sin\^-1'"),
+        (r"\tan^{-1}(x)", r"'tan\^-1'"),
+        (r"f^2(x)", "power for|for the power"),
+        (r"V^{\pi} \cdot V^{\pi}", r"'V\^pi'"),
+        (r"x^\pi", r"'x\^pi'"),
+        (r"A^T", r"\\top"),
+        (r"x^\mathrm{old}", r"'x\^old'"),
+        (r"w_i^g", r"w_i\^g"),
+        (r"x^t_i", "'t'"),
+        (r"R_{t+1}^{(n+1)}", r"\(n\+1\)"),
+        (r"x^{i,j}", r"x\^i,j"),
+        (r"\frac{d (x^3)}{d x^2}", "order 1"),
+        (r"\frac{d^2 x}{d x}", "order 2"),
+        (r"\frac{\partial^2 x}{\partial x \partial y \partial x}", "order 2"),
+        (r"x \odot y", r"Operator"),
+        (r"x \pm y", r"both cases"),
+        (r"\langle x \rangle", "Operator"),
+        (r"p(x \mid y)", "'p' a function"),
+        (r"p(x | y)", "'p' a function"),
+        (r"q[x]", "Means"),
+        (r"\Delta x", "'Delta x'"),
+        (r"AIC", "'AIC'"),
+        (r"1/2 x", r"\\frac"),
+        (r"\mathbb{E}(x)^2", r"\\mathbb{E}"),
+        (r"\log f(x) y", "in brackets"),
+        (r"\sum_i x_i - y_i", "brackets"),
+        (r"\lim_{h \to 0} f(h) - f(2h)", "brackets"),
+        (r"\nabla^2 f(x)", "hessian"),
+        (r"\nabla_x x^\top x", "in brackets"),
+        (r"\nabla_x f(x) x", "in brackets"),
+        (r"\prod_{k=1}^{n} f(k) y", "in brackets"),
+        (r"\prod_{k=1}^{n} f(k) / y", "in brackets"),
+        (r"\max_t f(t) y", "in brackets"),
+        (r"\operatorname{Var} x y", "in brackets"),
+        (r"\partial_x f(x) f(x)", "in brackets"),
+        (r"(A B)(x)", "is no product"),
+        (r"\det_2 A", "'det_2'"),
+        (r"\mathbf{x} + x", "tell|Tell"),
+        (r"\begin{pmatrix} 1 & \cdots & 2 \end{pmatrix}", "dots"),
+        (r"x + y + \ldots", "dots"),
+        (r"x_1 + x_2 - \ldots + x_n", "dots"),
+        (r"x_1 - x_2 + \ldots - x_n", "dots"),
+        (r"x_1 + x_3 + \ldots + y_n", "dots"),
+        (r"\left(\begin{array}{c} n \\ x \end{array}\right)", "binom"),
+        (r"\utter \nonsense{}", "understood"),
+        (r"\arg x", "arg"),
+        (r"||x| - |y||", "bars"),
+        (r"\hat{x + y}", "more than a name"),
+        (r"x \; =", "ends too early|states|subset"),
+    ],
+)
+def test_it_is_refused_with_the_remedy(tex: str, remedy: str) -> None:
+    with pytest.raises(Unreadable, match=remedy):
+        statements(tex, X)
+
+
+@pytest.mark.parametrize(
+    ("tex", "where", "value"),
+    [
+        (r"W^{(2)} W^{(1)} x", {"W^(2)": 5, "W^(1)": 7, "x": 2}, 70),
+        (r"\sum_{i=1}^{3} x^{(i)}", {r"x^{(i)}": Indexed([1, 2, 4])}, 7),
+        (r"x^{t+1}_2 - x_1^t", {"x^t": Indexed([mp.matrix([1, 2]), mp.matrix([3, 9])]), "t": 1}, 8),
+        (r"f(x^*) - f(x)", {"f": lambda x: x * x, "x^*": 1, "x": 3}, -8),
+        (r"f^{-1}(f(x))", {"f": mp.exp, "f^-1": mp.log, "x": 3}, 3),
+        (r"\sin(\sin^{-1}(x))", {"sin^-1": mp.asin, "x": mp.mpf(1) / 4}, mp.mpf(1) / 4),
+        (r"V^{\pi}(s) + V(s)", {"V^pi": lambda s: 2 * s, "V": lambda s: s, "s": 4}, 12),
+        (r"(2)^\pi - e^{\pi \log 2}", {}, 0),
+        (r"n!!", {"n": 7}, 105),
+        (r"\frac{\partial^2 (x^2 y^2)}{\partial x \partial y}", {"x": 2, "y": 3}, 24),
+        (r"\frac{\partial (x^2 y^2)}{\partial x \partial y}", {"x": 2, "y": 3}, None),
+        (r"\frac{d^3 (x^4)}{d x^3}", {"x": 2}, 48),
+        (r"w_\mathrm{h} + w_h", {"w_h": 3}, None),
+        (r"w_\mathrm{h}", {"w_h": 3}, 3),
+        (r"v^T A v", {"^T": Superscript("transpose"), "v": mp.matrix([1, 2]), "A": mp.eye(2)}, 5),
+        (r"\|w\|", {"w": -3}, 3),
+        (r"||v||^2", {"v": mp.matrix([3, 4])}, 25),
+        (r"E[x] x", {"E": 5, "x": 2}, 20),
+        (r"AIC - 2", {"AIC": 5}, 3),
+        (r"AB_{11}", {"A": 2, "B": mp.matrix([[3, 0], [0, 1]])}, 6),
+        (r"\Delta x / x", {"Delta x": 6, "x": 2}, 3),
+        (r"a \odot b \odot a", {"a": 2, "b": 3, r"\odot": Operator(lambda a, b: 10 * a + b)}, 232),
+        (r"a \oplus b c", {"a": 2, "b": 3, "c": 5, r"\oplus": Operator(lambda a, b: a - b, "sum")}, -13),
+        (r"\|x\|_{\mathrm{TV}}", {"x": mp.matrix([1, 2]), "norm_TV": lambda x: x[0] + 7}, 8),
+        (r"p(u \mid d) - p(d \mid u)", {"p(|)": lambda a, b: a / b, "u": 1, "d": 2}, mp.mpf(-3) / 2),
+        (r"p(u \mid d)", {"p(u|d)": 6}, 6),
+        (
+            r"\nabla^2 f(x)",
+            {"nabla^2": Means("laplacian"), "f": lambda x: x[0] ** 2 * x[1], "x": mp.matrix([1, 5])},
+            10,
+        ),
+    ],
+)
+def test_it_is_right_once_it_is_declared(tex: str, where: dict[str, Any], value: Any) -> None:
+    where = keyed(where)
+    if value is None:
+        with pytest.raises((Unreadable, ValueError)):
+            Numeric().evaluate(read(tex, declared=where), where)
+        return
+    with mp.workdps(40):
+        computed = Numeric().evaluate(read(tex, declared=where), where)
+        assert abs(computed - value) < mp.mpf("1e-25")
+
+
+def test_a_power_of_a_name_needs_values_on_both_levels() -> None:
+    assert plain(read("x^n", declared={"x": 1, "n": 2})) == "x^n"
+    assert plain(read(r"\sum_{k=0}^{\infty} A^k", declared={"A": X["A"]})) == "sum[k=0..infty] (A^k)"
+    for where in ({"x": 1}, {"n": 2}, {"x": 1, "n": mp.exp}):
+        with pytest.raises(Unreadable) as error:
+            read("x^n", declared=where)
+        assert error.value.needs
+
+
+def test_letters_without_a_space_are_a_product_only_if_each_has_a_value() -> None:
+    assert plain(read("ab", declared={"a": 1, "b": 2})) == "a·b"
+    assert plain(read("ab", declared={"ab": 1})) == "ab"
+    with pytest.raises(Unreadable, match="word or a product"):
+        read("ab", declared={"a": 1})
+    assert plain(read(r"\lim_{h \to 0} hA", declared={"A": 1})) == "lim[h→0] (h·A)"
+    assert plain(read(r"\int_0^1 xydx", declared={"y": 1})) == "int[x=0..1] (x·y)"
+
+
+def test_two_keys_that_are_spelled_alike_are_refused() -> None:
+    with pytest.raises(Unreadable, match="two keys"):
+        keyed({r"\hat{x}": 1, "hat x": 2})
+
+
+@pytest.mark.parametrize(
+    ("tex", "reading"),
+    [
+        (r"\frac{x}{y} := z, \qquad x \equiv y, \quad a \approx b, \quad p \propto q", None),
+        (r"V = 17 \sigma^9 = \frac{\sigma^2}{n}", "V = 17·(sigma^9); 17·(sigma^9) = (sigma^2)/n"),
+        (r"V = \frac{a}{n}, \qquad n = 3 V + 7", "V = a/n; n = 3·V + 7"),
+        (r"\sqrt{x^2} = x \qquad \text{for } x < 0", "sqrt(x^2) = x | for x < 0"),
+        (r"\sqrt{x^2} = x \qquad \text{for all negative } x", "sqrt(x^2) = x | not read: 'for all negative x'"),
+        (r"a = b \qquad \text{while } W_\gamma = W_\beta = 0", "a = b | for W_gamma = W_beta, W_beta = 0"),
+        (r"a = b \qquad \text{with } \beta = \alpha (1 - f)", "a = b | for beta = alpha·(1 - f)"),
+        (r"a = b \qquad \text{at } \alpha = 0", "a = b | for alpha = 0"),
+        (r"a = b \quad (\rho \le 1), \qquad c = d \quad (1 \le \rho \le 2)", None),
+        (r"y = G x + v, \quad \text{where} \quad v \sim p", "y = G·x + v | for v ∼ p"),
+        (r"y = x \quad \text{and} \quad x = z", "y = x; x = z"),
+        (r"x^2 > 0 \iff x \ne 0", None),
+        (r"x > 0 \implies |x| = x", "abs(x) = x | for x > 0"),
+        (r"a_i = b_i \quad \forall i \in S", "a_i = b_i | for i ∈ S"),
+        (r"y_{T+1} = \text{[SEP]}", "y_T+1 = [SEP]"),
+        (r"n\_features = 2 n\_x", "n_features = 2·n_x"),
+        (r"p_v = q \quad \text{for } v \le M, \text{ the smallest number with } S \ge P", None),
+        (r"f : \mathbb{R}^n \to \mathbb{R}", None),
+        (r"\begin{align} a &= b & c &= d \\ e &= f \end{align}", "a = b; c = d; e = f"),
+        (r"\begin{split} a &= b \\ &\quad + c \end{split}", "a = b + c"),
+        (r"\begin{eqnarray*} a & = & b \\ & = & c \end{eqnarray*}", "a = b; b = c"),
+        (r"\min_x f(x) \quad \text{subject to } x \le 1", "min[x] (f·x) | for x <= 1"),
+    ],
+)
+def test_statements_and_conditions(tex: str, reading: str | None) -> None:
+    read_ = statements(tex)
+    if reading is not None:
+        assert plain_reading(read_) == reading
+    assert read_.relations or read_.expressions
+
+
+def test_signs_that_claim_nothing_are_told_from_those_that_do() -> None:
+    found = statements(r"x := y, \qquad x \equiv y, \qquad x \approx y, \qquad x \propto y, \qquad x = y").relations
+    assert [r.sign for r in found] == [":=", "≡", "≈", "∝", "="]
+    assert [r.decidable for r in found] == [False, False, False, False, True]
+    both = statements(r"x^2 > 0 \iff x \ne 0").relations[0]
+    assert both.sign == "⟺" and both.left.op == "holds"
