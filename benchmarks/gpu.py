@@ -246,7 +246,7 @@ def sphere_checks(bench: Bench) -> str:
     import torch
     from bench_sphere_kernel import draw
 
-    from gantext.kernels.sphere import batch_update, batch_update_ref
+    from gantext.kernels.sphere import Batch, batch_update, batch_update_ref
 
     worst = 0.0
     sizes = [(30, 16, 40)] if bench.tiny else [(14_000, 100, 65_536), (200, 300, 30_000), (50, 64, 1)]
@@ -256,9 +256,9 @@ def sphere_checks(bench: Bench) -> str:
             for mode in ("paper",) if bench.tiny else ("paper", "plain"):
                 ours, exact = ([t.to(kind) for t in tables] for kind in (dtype, torch.float64))
                 ours = [t.clone() for t in ours]
-                loss = batch_update(ours[0], ours[1], ours[2], *indices, rate=0.04, mode=mode, backend="triton")
+                loss = batch_update(Batch(ours[0], ours[1], ours[2], *indices), rate=0.04, mode=mode, backend="triton")
                 exact = [t.to(dtype).double() for t in tables]
-                want = batch_update_ref(exact[0], exact[1], exact[2], *indices, rate=0.04, mode=mode)
+                want = batch_update_ref(Batch(exact[0], exact[1], exact[2], *indices), rate=0.04, mode=mode)
                 found = max(error(a, b) for a, b in zip(ours, exact, strict=True))
                 worst = max(worst, found / tol)
                 bench.check(f"{words} words, p = {p}, {n} tuples, {dtype}, {mode}", found <= tol, f"{found:.1e}")
@@ -267,7 +267,7 @@ def sphere_checks(bench: Bench) -> str:
 
     def run() -> list[Tensor]:
         rows = [t.clone() for t in tables]
-        return [*rows, batch_update(rows[0], rows[1], rows[2], *indices, rate=0.04, backend="triton")]
+        return [*rows, batch_update(Batch(rows[0], rows[1], rows[2], *indices), rate=0.04, backend="triton")]
 
     repeated(bench, "tables and loss", run)
     few = [index[:12] for index in indices]
@@ -275,7 +275,7 @@ def sphere_checks(bench: Bench) -> str:
     few = [index % len(t) for index, t in zip(few, (small[0], small[0], small[1], small[2]), strict=True)]
     torch.library.opcheck(torch.ops.gantext.sphere_update, (*small, *few, 0.3, 0.15, "paper", None))
     bench.check("opcheck", True)
-    update = lambda rows, rate: batch_update(rows[0], rows[1], rows[2], *indices, rate=rate, backend="triton")
+    update = lambda rows, rate: batch_update(Batch(rows[0], rows[1], rows[2], *indices), rate=rate, backend="triton")
     plain, traced = ([t.clone() for t in tables] for _ in range(2))
     a, b = update(plain, 0.04), bench.compile(update, fullgraph=True)(traced, 0.04)
     bench.check("compiled: the bits of eager", torch.equal(a, b) and all(map(torch.equal, plain, traced)))
@@ -468,7 +468,7 @@ def sphere_peers(bench: Bench) -> str:
     import torch
     from bench_sphere_kernel import COMPILED, PLAIN, dense, draw
 
-    from gantext.kernels.sphere import batch_update
+    from gantext.kernels.sphere import Batch, batch_update
 
     rows = []
     sizes = [(40, 8, 50)] if bench.tiny else [(14_000, 100, 65_536), (14_000, 300, 65_536), (200_000, 100, 65_536)]
@@ -478,7 +478,9 @@ def sphere_peers(bench: Bench) -> str:
         tables, indices = draw(words, p, n, bench.device)
         rate, compiled = bench.copy_rate(), bench.compile(dense)
         calls: dict[str, Call] = {  # at a rate at which no bit changes: else the hinges fall silent as the clock runs
-            "ours": lambda: batch_update(tables[0], tables[1], tables[2], *indices, rate=1e-12, backend="triton"),
+            "ours": lambda: batch_update(
+                Batch(tables[0], tables[1], tables[2], *indices), rate=1e-12, backend="triton"
+            ),
             COMPILED: lambda: compiled(tables, indices, 1e-12),
             PLAIN: lambda: dense(tables, indices, 1e-12),
         }
