@@ -1,5 +1,6 @@
 """Promises that the repository makes as a whole: one address, a short API, twins in step, a lock that locks."""
 
+import io
 import re
 import subprocess
 import sys
@@ -211,3 +212,22 @@ def test_benchmarks_name_tests_that_exist() -> None:
     }
     assert named
     assert [item for item in sorted(named) if not (ROOT / item[1]).exists()] == []
+
+
+@every_chapter
+def test_code_is_narrow(chapter: Path) -> None:
+    """At most 78 columns, but for what stands in strings, such as TeX."""
+    wide = []
+    for cell in code_cells(chapter):
+        strings = "".join(
+            f"{token.string}\n" for token in tokenize.generate_tokens(io.StringIO(cell.source).readline)
+            if token.type == tokenize.STRING or token.type == getattr(tokenize, "FSTRING_MIDDLE", -1)
+        )  # fmt: skip
+        texts = {line.strip() for line in strings.splitlines()}
+        for line in cell.source.splitlines():
+            rest = line
+            for text in sorted(texts, key=len, reverse=True):
+                rest = rest.replace(text, "") if len(text) > 20 else rest
+            if len(line) > 78 and len(rest) > 78:
+                wide.append(line)
+    assert wide == []
