@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tokenize
 import tomllib
 from pathlib import Path
 
