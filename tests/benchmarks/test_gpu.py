@@ -461,7 +461,7 @@ def test_a_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
         ("cascading-rejection", r"sweep\.train\("),
         ("gan-comparison", r"training\.fit\(generator"),
         ("w-divergence", r"trained = fit\("),
-        ("o-gan", r"^def train\("),
+        ("o-gan", r"(?m)^def train\("),
     ],
 )
 def test_no_chapter_mixes_devices_where_it_trains(chapter: str, cells: str) -> None:
