@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import subprocess
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from texledger._entry import Entry, LedgerError
-from texledger._gate import Fault, Made, faults
-from texledger._needs import analyse
+from texledger._gate import Fault, Made, faults, one_line
+from texledger._needs import analyse, chosen
 from texledger._pages import read_page
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -84,14 +85,20 @@ def check(
     """
     pages = [read_page(path) for path in files]
     equations = [e for page in pages for e in page.equations]
-    stated = {label for page in pages for s in analyse(page.cells).statements for label in s.labels}
-    known = {e.label for e in equations if e.label} | stated
+    programs = {page.path: analyse(page.cells) for page in pages}
+    known = {e.label for e in equations if e.label}
+    known |= {label for program in programs.values() for s in program.statements for label in s.labels}
     if missing := [label for label in labels if label not in known]:
-        raise LedgerError(f"no page has {', '.join(missing)}; there are {', '.join(sorted(known)) or 'no labels'}.")
+        near = sorted({n for label in missing for n in difflib.get_close_matches(label, sorted(known), 3, 0.5)})
+        raise LedgerError(
+            f"no page has {', '.join(missing)}. Is it {', '.join(near)}?"
+            if near
+            else f"no page has {', '.join(missing)}."
+        )
     wanted = set(labels) | {label for label in known if matching is not None and matching in label}
     if matching is not None and not wanted:
-        raise LedgerError(f"no label contains {matching!r}; there are {', '.join(sorted(known)) or 'no labels'}.")
-    run = [page for page in pages if page.cells]
+        raise LedgerError(f"no label contains {matching!r}; the pages have {len(known)} labels.")
+    run = [page for page in pages if page.cells and (not wanted or chosen(programs[page.path], wanted))]
     progress = Progress(stream, len(run)) if stream else None
     jobs = min(jobs or os.cpu_count() or 1, max(1, len(run)))
     longest_first = sorted(run, key=lambda page: -sum(len(cell.source) for cell in page.cells))
@@ -210,6 +217,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"texledger: {error}", file=sys.stderr)
         return 2
     for fault in found:
-        print(" ".join(str(fault).split()))
+        print(one_line(str(fault)))
     print(f"{summary(entries)}; {len(found)} fault{'s' * (len(found) != 1)}; {time.monotonic() - began:.1f} s")
     return 1 if found else 0

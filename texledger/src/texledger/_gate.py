@@ -18,6 +18,18 @@ def identifier(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+def one_line(text: str) -> str:
+    """The lines of a message as one.
+
+    >>> one_line("they differ:\\n  1\\n  2")
+    'they differ: 1; 2'
+    """
+    whole = ""
+    for line in filter(None, (" ".join(part.split()) for part in text.splitlines())):
+        whole += ("" if not whole else " " if whole[-1] in ".:;," else "; ") + line
+    return whole
+
+
 @dataclass(frozen=True)
 class Equation:
     """A display equation of a page; ``label`` is None if it has none."""

@@ -11,7 +11,7 @@ import ast
 import builtins
 import re
 import symtable
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from texledger._pages import Cell
@@ -80,6 +80,22 @@ def plain_python(source: str) -> str:
         return ""
     replaced = lambda m: f"{m[1]}pass"
     return re.sub(r"^([ \t]*)(?:%(?=[A-Za-z])|!|\?).*$", replaced, source, flags=re.MULTILINE)
+
+
+def chosen(program: Program, labels: Collection[str]) -> list[int]:
+    """Places of the statements that make the entries of ``labels``."""
+    places = program.ledger()
+    if not labels:
+        return places
+    found: set[int] = set()
+    for label in labels:
+        named = [i for i in places if label in _strings(program.statements[i].node)]
+        found.update(named or [i for i in places if not program.statements[i].labels])  # labels made by a loop
+    return sorted(found)
+
+
+def _strings(node: ast.AST) -> set[str]:
+    return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
 def needed(program: Program, targets: Sequence[int]) -> list[int]:

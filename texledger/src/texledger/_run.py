@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from texledger._gate import one_line
 from texledger._ledger import Ledger
-from texledger._needs import Program, analyse, needed
+from texledger._needs import Program, analyse, chosen, needed
 from texledger._pages import Page, read_page
 
 Report = Callable[[dict[str, Any]], None]
@@ -42,22 +43,6 @@ def run(page: Page, labels: Collection[str], everything: bool, report: Report) -
     report({"what": "done"})
 
 
-def chosen(program: Program, labels: Collection[str]) -> list[int]:
-    """Places of the statements that make the entries of ``labels``."""
-    places = program.ledger()
-    if not labels:
-        return places
-    found: set[int] = set()
-    for label in labels:
-        named = [i for i in places if label in _strings(program.statements[i].node)]
-        found.update(named or [i for i in places if not program.statements[i].labels])  # labels made by a loop
-    return sorted(found)
-
-
-def _strings(node: ast.AST) -> set[str]:
-    return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-
-
 def _execute(
     program: Program, targets: list[int], todo: list[int], page: Page, labels: Collection[str], report: Report
 ) -> None:
@@ -78,7 +63,7 @@ def _execute(
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            says = " ".join(str(error).split()) or "no message"
+            says = one_line(str(error)) or "no message"
             kind = type(error).__name__
             if place not in wanted:
                 broken |= dict.fromkeys(s.binds, f"{s.cell.file}:{s.line}: {kind}: {says}")
