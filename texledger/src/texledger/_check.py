@@ -90,11 +90,8 @@ def check(
     known |= {label for program in programs.values() for s in program.statements for label in s.labels}
     if missing := [label for label in labels if label not in known]:
         near = sorted({n for label in missing for n in difflib.get_close_matches(label, sorted(known), 3, 0.5)})
-        raise LedgerError(
-            f"no page has {', '.join(missing)}. Is it {', '.join(near)}?"
-            if near
-            else f"no page has {', '.join(missing)}."
-        )
+        hint = f" Is it {', '.join(near)}?" if near else ""
+        raise LedgerError(f"no page has {', '.join(missing)}.{hint}")
     wanted = set(labels) | {label for label in known if matching is not None and matching in label}
     if matching is not None and not wanted:
         raise LedgerError(f"no label contains {matching!r}; the pages have {len(known)} labels.")

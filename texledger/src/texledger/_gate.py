@@ -19,14 +19,18 @@ def identifier(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The lines of a message as one.
+    """The lines of a message as one; a line that is set deeper goes on with the one before.
 
-    >>> one_line("they differ:\\n  1\\n  2")
-    'they differ: 1; 2'
+    >>> one_line("this is\\n  1\\nthat is\\n  2")
+    'this is 1; that is 2'
     """
-    whole = ""
-    for line in filter(None, (" ".join(part.split()) for part in text.splitlines())):
-        whole += ("" if not whole else " " if whole[-1] in ".:;," else "; ") + line
+    whole, before = "", 0
+    for line in text.splitlines():
+        words, depth = " ".join(line.split()), len(line) - len(line.lstrip())
+        if words:
+            goes_on = depth > before or whole[-1:] in ".:;,"
+            whole += ("" if not whole else " " if goes_on else "; ") + words
+            before = depth
     return whole
 
 

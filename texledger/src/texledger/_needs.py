@@ -115,7 +115,7 @@ def needed(program: Program, targets: Sequence[int]) -> list[int]:
         s = statements[at]
         for name in s.reads:
             places = _definitions(statements, name, at)
-            if name in s.deferred or not places:
+            if name in s.deferred:
                 places = {*places, *_definitions(statements, name, used)}
             for place in places:
                 if place != at:

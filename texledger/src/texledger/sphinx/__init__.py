@@ -25,10 +25,24 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from texledger._gate import Equation, Fault, Made
 from texledger.sphinx._collect import Book, EntryOutput, book, stored_entries
 from texledger.sphinx._view import MARKS, View, made, raw
 
-__all__ = ["MARKS", "Book", "EntryOutput", "View", "book", "made", "raw", "setup", "stored_entries"]
+__all__ = [
+    "MARKS",
+    "Book",
+    "EntryOutput",
+    "Equation",
+    "Fault",
+    "Made",
+    "View",
+    "book",
+    "made",
+    "raw",
+    "setup",
+    "stored_entries",
+]
 
 STATIC = Path(__file__).parent / "static"
 
