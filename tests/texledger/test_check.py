@@ -199,9 +199,8 @@ LEDGER = "from texledger import Ledger\nledger = Ledger()\n"
          ["e = {}", "e['x'] = y = 1", "e.update(z=2)"]),
         ("m = []\nfor i in range(3):\n    m.append(i)\nledger.numeric('l', 't', m)", ["m = []", "for i in range(3):"]),
         # Settings of needed modules and of the process; calls on modules with values are no settings.
-        ("import torch\nimport mpmath as mp\nmp.mp.dps = 30\ntorch.manual_seed(0)\ntorch.save(x)\n"
-         "ledger.numeric('l', 't', mp, torch)",
-         ["import torch", "import mpmath as mp", "mp.mp.dps = 30", "torch.manual_seed(0)"]),
+        ("import torch as t\nimport mpmath as mp\nmp.mp.dps = 3\nt.seed(0)\nt.save(x)\nledger.exact('l', 't', mp, t)",
+         ["import torch as t", "import mpmath as mp", "mp.mp.dps = 3", "t.seed(0)"]),
         ("import sys\nsys.path.insert(0, 'code')\nimport mine\nledger.numeric('l', 't', mine.f)",
          ["import sys", "sys.path.insert(0, 'code')", "import mine"]),
         # Names of a comprehension or a lambda's parameters are its own.

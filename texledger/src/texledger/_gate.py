@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
     for line in text.splitlines():
         words, depth = " ".join(line.split()), len(line) - len(line.lstrip())
         if words:
-            goes_on = depth > before or whole[-1:] in ".:;,"
+            goes_on = depth > before or whole.endswith((".", ":", ";", ",", " is"))
             whole += ("" if not whole else " " if goes_on else "; ") + words
             before = depth
     return whole
