@@ -60,8 +60,7 @@ def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 class BookView(View):
     """The records as a page of this book shows them: formulas are rendered in place."""
 
-    @staticmethod
-    def formula(tex: str, display: bool = False) -> Markup:
+    def formula(self, tex: str, display: bool = False) -> Markup:
         """TeX as static HTML."""
         return Markup(render(tex, display))
 

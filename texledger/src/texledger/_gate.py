@@ -45,7 +45,8 @@ class Equation:
 
     @property
     def place(self) -> str:
-        return f"{self.page}:{self.line or '?'}"
+        cell, line = divmod(self.line or 0, 10_000)  # MyST-NB counts so in notebooks that are not text
+        return f"{self.page}[{cell}]:{line}" if cell else f"{self.page}:{line or '?'}"
 
     @property
     def anchor(self) -> str:

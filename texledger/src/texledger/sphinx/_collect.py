@@ -103,7 +103,7 @@ def use_outputs(app: Sphinx) -> None:
         from myst_nb.core.render import load_mime_renders
     except ImportError:  # entries come from the notebooks beside the pages
         return
-    plugins = load_mime_renders()  # one list for the whole process
+    plugins: list[Any] = load_mime_renders()  # one list for the whole process
     if EntryOutput not in plugins:
         plugins.append(EntryOutput)
 
@@ -185,7 +185,7 @@ def _uses(doctree: nodes.document) -> Iterator[tuple[str, str]]:
     directly precedes it ("..., which follows from (1)"), else to the next and then to the last one of the same section,
     theorem or proof. In a proof without equations it belongs to those of the theorem before it.
     """
-    order = [n for n in doctree.findall() if _is_equation(n) or _is_reference(n)]
+    order: list[Any] = [n for n in doctree.findall() if _is_equation(n) or _is_reference(n)]
     for i, node in enumerate(order):
         if not _is_reference(node):
             continue
@@ -203,11 +203,12 @@ def _is_reference(node: nodes.Node) -> bool:
     return isinstance(node, pending_xref) and node.get("refdomain") == "math" and node.get("reftype") == "eq"
 
 
-def _users(node: pending_xref, before: list[Any], after: list[Any]) -> list[str]:
-    block: Any = node
+def _users(node: Any, before: list[Any], after: list[Any]) -> list[str]:
+    """The equations to which a reference belongs, given the equations and references before and after it."""
+    block = node
     while not isinstance(block.parent, nodes.section | nodes.document | nodes.Admonition):
         block = block.parent
-    scope = block.parent
+    scope: Any = block.parent
     at = scope.index(block)
     for step in (1, -1):
         near = at + step
@@ -220,7 +221,7 @@ def _users(node: pending_xref, before: list[Any], after: list[Any]) -> list[str]
     preceding = [n["label"] for n in before if _is_equation(n) and id(n) in inside]
     if following or preceding:
         return [following[0] if following else preceding[-1]]
-    if isinstance(scope, nodes.Admonition) and scope.parent is not None:
+    if issubclass(type(scope), nodes.Admonition) and scope.parent is not None:
         place = scope.parent.index(scope)
         for sibling in reversed(scope.parent.children[:place]):
             if isinstance(sibling, nodes.Admonition):
