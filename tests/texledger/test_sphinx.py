@@ -249,7 +249,7 @@ def test_a_page_that_was_not_executed_is_named(site: Site) -> None:
 def test_equations_without_a_label(site: Site) -> None:
     site.texts["second"] += "\n$$ x = y $$\n"
     site.write()
-    with pytest.raises(ExtensionError, match=r"second\[1\]:11: a display equation has no label"):
+    with pytest.raises(ExtensionError, match=r"second\[1\]:9: a display equation has no label"):
         site.build()
     site.build(ledger_unlabelled="ignore")
     with pytest.raises(ConfigError, match="ledger_unlabelled = 'never'"):
@@ -261,10 +261,8 @@ def test_a_text_page_takes_its_entries_from_the_notebook_beside_it(site: Site) -
     cells = "\n".join(f"```{{code-cell}} python\ncheck('{label}')\n```\n" for label in site.of["second"])
     head = "---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n\n"
     (site.root / "second.md").write_text(head + SECOND + cells)
-    beside: dict[str, Any] = {
-        "exclude_patterns": ["_build", "jupyter_execute", "second.ipynb"],
-        "suppress_warnings": ["myst-nb.lexer"],
-    }
+    beside: dict[str, Any] = {"exclude_patterns": ["_build", "jupyter_execute", "second.ipynb"]}
+    beside["suppress_warnings"] = ["myst-nb.lexer"]  # a text that is not executed names no language
     site.build(**beside)
     assert site.page("second").select(".eq-mark")
     assert site.page("second").select("details.check")

@@ -45,8 +45,8 @@ class Equation:
 
     @property
     def place(self) -> str:
-        cell, line = divmod(self.line or 0, 10_000)  # MyST-NB counts so in notebooks that are not text
-        return f"{self.page}[{cell}]:{line}" if cell else f"{self.page}:{line or '?'}"
+        cell, line = divmod(self.line or 0, 10_000)  # MyST-NB counts so in .ipynb, and its first line as 2
+        return f"{self.page}[{cell}]:{line - 1}" if cell else f"{self.page}:{line or '?'}"
 
     @property
     def anchor(self) -> str:

@@ -222,9 +222,9 @@ def _users(node: Any, before: list[Any], after: list[Any]) -> list[str]:
     if following or preceding:
         return [following[0] if following else preceding[-1]]
     if issubclass(type(scope), nodes.Admonition) and scope.parent is not None:
-        place = scope.parent.index(scope)
-        for sibling in reversed(scope.parent.children[:place]):
-            if isinstance(sibling, nodes.Admonition):
+        around: list[Any] = scope.parent.children
+        for sibling in reversed(around[: around.index(scope)]):
+            if issubclass(type(sibling), nodes.Admonition):
                 return [n["label"] for n in sibling.findall(nodes.math_block) if n.get("label")]
     earlier = [n["label"] for n in before if _is_equation(n)]
     return earlier[-1:]
