@@ -178,56 +178,60 @@ def _beside(notebook: Path, docname: str, cells: list[nodes.container]) -> tuple
     return found, wrong
 
 
+NEAR = 2  # blocks of text between a reference and the equation to which it may belong
+
+
 def _uses(doctree: nodes.document) -> Iterator[tuple[str, str]]:
     r"""Which equation uses which, by the ``{eq}`` references of the text.
 
     A reference belongs to the equation that directly follows its paragraph ("by (1), $$...$$"), else to the one that
-    directly precedes it ("..., which follows from (1)"), else to the next and then to the last one of the same section,
-    theorem or proof. In a proof without equations it belongs to those of the theorem before it.
+    directly precedes it ("..., which follows from (1)"), else to the next or the last one within two blocks of text. In
+    a theorem or a proof it belongs to the next or the last equation, however far; in a proof without equations to those
+    of the theorem directly before it. Other references, as those of a summary, belong to none.
     """
-    order: list[Any] = [n for n in doctree.findall() if _is_equation(n) or _is_reference(n)]
-    for i, node in enumerate(order):
-        if not _is_reference(node):
-            continue
-        used = node["reftarget"]
-        for user in _users(node, order[:i], order[i + 1 :]):
-            if user != used:
-                yield user, used
+    for node in doctree.findall(pending_xref):
+        if node.get("refdomain") == "math" and node.get("reftype") == "eq":
+            used = node["reftarget"]
+            for user in _users(node):
+                if user != used:
+                    yield user, used
 
 
-def _is_equation(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.math_block) and bool(node.get("label"))
-
-
-def _is_reference(node: nodes.Node) -> bool:
-    return isinstance(node, pending_xref) and node.get("refdomain") == "math" and node.get("reftype") == "eq"
-
-
-def _users(node: Any, before: list[Any], after: list[Any]) -> list[str]:
-    """The equations to which a reference belongs, given the equations and references before and after it."""
+def _users(node: Any) -> list[str]:
+    """The equations to which a reference belongs."""
     block = node
     while not isinstance(block.parent, nodes.section | nodes.document | nodes.Admonition):
         block = block.parent
     scope: Any = block.parent
-    at = scope.index(block)
-    for step in (1, -1):
-        near = at + step
-        while 0 <= near < len(scope) and isinstance(scope[near], nodes.target | nodes.comment | nodes.Invisible):
-            near += step
-        if 0 <= near < len(scope) and _is_equation(scope[near]):
-            return [scope[near]["label"]]
-    inside = set(map(id, scope.findall(nodes.math_block)))
-    following = [n["label"] for n in after if _is_equation(n) and id(n) in inside]
-    preceding = [n["label"] for n in before if _is_equation(n) and id(n) in inside]
-    if following or preceding:
-        return [following[0] if following else preceding[-1]]
-    if issubclass(type(scope), nodes.Admonition) and scope.parent is not None:
-        around: list[Any] = scope.parent.children
-        for sibling in reversed(around[: around.index(scope)]):
-            if issubclass(type(sibling), nodes.Admonition):
-                return [n["label"] for n in sibling.findall(nodes.math_block) if n.get("label")]
-    earlier = [n["label"] for n in before if _is_equation(n)]
-    return earlier[-1:]
+    blocks: list[Any] = [child for child in scope.children if child is block or not _is_aside(child)]
+    at = blocks.index(block)
+    boxed = issubclass(type(scope), nodes.Admonition)
+    own = _labels(block)
+    following = [(near, label) for near, b in enumerate(blocks[at + 1 :]) for label in _labels(b)[:1]]
+    preceding = [(near, label) for near, b in enumerate(reversed(blocks[:at])) for label in _labels(b)[-1:]]
+    if own:  # in a list or a quotation with an equation of its own
+        return own[:1]
+    for reach in range(len(blocks) if boxed else NEAR + 1):
+        for found in (following, preceding):
+            if found and found[0][0] <= reach:
+                return [found[0][1]]
+    if boxed and scope.parent is not None:
+        around: list[Any] = [c for c in scope.parent.children if c is scope or not _is_aside(c)]
+        before = around[: around.index(scope)][-1:]
+        return [label for b in before if issubclass(type(b), nodes.Admonition) for label in _labels(b)]
+    return []
+
+
+def _is_aside(node: Any) -> bool:
+    """Code cells, targets and what else is no text."""
+    return isinstance(node, nodes.Invisible | nodes.title) or bool(node.get("nb_element"))
+
+
+def _labels(node: Any) -> list[str]:
+    """Labels of the equations in a block; a section within the section is another matter."""
+    if isinstance(node, nodes.section):
+        return []
+    return [n["label"] for n in node.findall(nodes.math_block) if n.get("label")]
 
 
 def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:

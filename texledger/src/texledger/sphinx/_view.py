@@ -27,6 +27,7 @@ from texledger.sphinx._collect import Book, book, code_cells, labels_of
 
 HERE = Path(__file__).parent / "templates"
 MARKS = {"definition": "≔", "refutation": "✗"}
+GRAPH = "ledger-graph.json"
 FORMULA = re.compile("\ue000(\\d+)\ue001")
 TRIED = re.compile(r"<details><summary>damaged formulas tried</summary><ul>.*?</ul></details>", re.DOTALL)
 
@@ -274,7 +275,8 @@ class View:
             if self.book.entries.get(doc)
         ]
         total = self.tally([m.entry for m in self.book.all_entries()])
-        return self.fill("chapters", chapters=rows, total=total, kinds=KINDS, strengths=STRENGTHS)
+        graph = "../" * self.docname.count("/") + GRAPH
+        return self.fill("chapters", chapters=rows, total=total, graph=graph, kinds=KINDS, strengths=STRENGTHS)
 
     def table(self, chapter: str = "") -> str:
         """Every equation of a page, or of all pages, with its check."""
@@ -382,4 +384,4 @@ def write_graph(app: Sphinx, exception: Exception | None) -> None:
     """``build-finished``: the graph as JSON beside the pages."""
     if exception is None and app.builder.format == "html":
         text = json.dumps(graph(app), ensure_ascii=False, indent=1)
-        (Path(app.outdir) / "ledger-graph.json").write_text(text + "\n", encoding="utf-8")
+        (Path(app.outdir) / GRAPH).write_text(text + "\n", encoding="utf-8")
