@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
+from texledger import Ledger, LedgerError
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "texledger" / "README.md"
 LIMIT = 300  # seconds from the fresh environment to the first green check
@@ -121,3 +123,26 @@ def test_the_ledger_itself_needs_three_packages(name: str) -> None:
     code = "import sys, texledger, texledger._check; print(sorted({'torch', 'sphinx', 'IPython'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[]"
+
+
+def test_torch_is_asked_for_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    ledger = Ledger()
+    one = lambda draw: {"a": draw.real(1, 2)}
+    assert ledger.implementation("double", "f(a) = 2 a", one, function=lambda a: 2 * a, name="f").passed
+    squares = lambda a, n, rng: (a + rng.choice([-1.0, 1.0], n)) ** 2
+    excuse = {"m": "its law is in the code"}
+    assert ledger.statistical("mean", "m = a^2 + 1", one, samples=squares, n=10_000, unread=excuse).passed
+    remedy = r"needs PyTorch: pip install 'texledger\[torch\]'"
+    with pytest.raises(LedgerError, match=f"slope: a gradient {remedy}"):
+        ledger.gradient("slope", r"\nabla_a a^2 = 2 a", one, of=lambda a: a * a, wrt="a")
+    matrix = lambda draw: {"A": draw.matrix(draw.turn(2, 3))}
+    with pytest.raises(LedgerError, match=remedy):
+        ledger.implementation("matrix", "f(A) = 2 A", matrix, function=lambda A: 2 * A, name="f")
+
+
+@pytest.mark.parametrize("label", ["", "two words", "a(b)", "$x$", None])
+def test_without_a_chapter_a_label_is_any_but_these(label: str) -> None:
+    with pytest.raises(LedgerError, match="a label is the page's"):
+        Ledger().definition(label, "a := b")
+    assert Ledger().definition("eq-Any_Thing.1/2", "a := b").label == "eq-Any_Thing.1/2"
