@@ -4,12 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(firstword $(foreach p,chromium chromium-browser google-chrome,$(shell command -v $(p))))
 export PYTHONPATH := book/_ext
-.PHONY: book test measure notebooks bench compare gpu lint lock browser clean
+.PHONY: book check test measure notebooks bench compare gpu lint lock browser clean
 .DEFAULT_GOAL := book
 
 # The HTML, warnings as errors, into _build/html. Nothing is executed: outputs come from the stored notebooks.
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
+
+# Every equation of the book against its entry, without the experiments; or make check LABELS="det-exp:main jose:loss".
+check: $(READY)
+	$(BIN)/texledger check $(if $(LABELS),--label $(LABELS) --) notebooks/*.md book/*.md
 
 # The packages, their doctests, the notebooks (nbval) and the built site in Chromium, on every core; a notebook or a
 # file of tests stays together.

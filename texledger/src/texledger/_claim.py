@@ -132,16 +132,28 @@ def applied(function: Callable[..., Any], env: Mapping[str, Any]) -> Any:
     return function(**{p.name: env[p.name] for p in parameters if p.name in env})
 
 
+def torch_for(what: str) -> Any:
+    """PyTorch, which only the checks that ask for it need.
+
+    Raises:
+        LedgerError: it is not installed; the message says how to get it.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise LedgerError(f"{what} needs PyTorch: pip install 'texledger[torch]'.") from error
+    return torch
+
+
 def tensor(x: Any) -> Any:
     """mpmath and SymPy values as float64 tensors or Python numbers; everything else as it is."""
-    import torch
-
-    if is_matrix(x) and not isinstance(x, np.ndarray | torch.Tensor):
+    if is_matrix(x) and not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
         rows = [[complex(v) for v in row] for row in x.tolist()]
+        torch = torch_for("A matrix that is handed to code")
         made = torch.tensor(rows, dtype=torch.complex128)
         return made.real.clone() if not made.imag.any() else made
     if isinstance(x, np.ndarray):
-        return torch.from_numpy(x)
+        return torch_for("An array that is handed to code").from_numpy(x)
     if isinstance(x, mp.mpf | sp.Rational | sp.Float):
         return float(x)
     return x
