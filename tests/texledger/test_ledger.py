@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -130,6 +131,27 @@ class TestRightEquationsPass:
             ledger.definition("demo:wrong", tex.replace("^{-1}", ""), square, call=condition)
         with pytest.raises(LedgerError, match="needs `where=`"):
             ledger.definition("demo:nowhere", tex, call=condition)
+
+    @pytest.mark.parametrize("known", [lambda x: 2 * x, 3.0])
+    def test_a_definition_cannot_introduce_what_has_a_meaning(self, ledger: Ledger, known: Any) -> None:
+        where = lambda draw: {"m": known, "x": draw.real(1, 2)}
+        code = lambda x: 2 * x + 1
+        assert ledger.definition("demo:new", r"y = 2 x + 1", where, call=code).killed
+        with pytest.raises((LedgerError, CheckFailed), match="demo:old"):
+            ledger.definition("demo:old", r"m = 2 x + 1", where, call=code)
+
+    @pytest.mark.parametrize(
+        ("tex", "says"),
+        [
+            (r"a = \sum_{=1}^{3} b", "a name is missing"),
+            (r"a \le c \le b", "a list has its entries under an index"),
+            (r"a = b \qquad \text{while } h_k = 0", "no whole number"),
+        ],
+    )
+    def test_what_is_malformed_is_refused_by_its_label(self, ledger: Ledger, tex: str, says: str) -> None:
+        where = lambda draw: {"a": draw.real(), "b": draw.real(), "c": [1.0, 2.0], "h": [1.0, 2.0], "k": [0.5, 1.0]}
+        with pytest.raises(LedgerError, match=f"demo:bad(.|\n)*{says}"):
+            ledger.numeric("demo:bad", tex, where)
 
     def test_notations_of_the_chapter_are_no_arguments(self) -> None:
         ledger = Ledger("demo", where={"^*": Superscript("adjoint"), "c": 2})
