@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -140,6 +141,27 @@ class TestRightEquationsPass:
         with pytest.raises(CheckFailed):
             ledger.definition("demo:wrong", tex.replace("S", left), where, call=half)
 
+    @pytest.mark.parametrize("known", [lambda x: 2 * x, 3.0])
+    def test_a_definition_cannot_introduce_what_has_a_meaning(self, ledger: Ledger, known: Any) -> None:
+        where = lambda draw: {"m": known, "x": draw.real(1, 2)}
+        code = lambda x: 2 * x + 1
+        assert ledger.definition("demo:new", r"y = 2 x + 1", where, call=code).killed
+        with pytest.raises((LedgerError, CheckFailed), match="demo:old"):
+            ledger.definition("demo:old", r"m = 2 x + 1", where, call=code)
+
+    @pytest.mark.parametrize(
+        ("tex", "says"),
+        [
+            (r"a = \sum_{=1}^{3} b", "a name is missing"),
+            (r"a \le c \le b", "a list has its entries under an index"),
+            (r"a = b \qquad \text{while } h_k = 0", "no whole number"),
+        ],
+    )
+    def test_what_is_malformed_is_refused_by_its_label(self, ledger: Ledger, tex: str, says: str) -> None:
+        where = lambda draw: {"a": draw.real(), "b": draw.real(), "c": [1.0, 2.0], "h": [1.0, 2.0], "k": [0.5, 1.0]}
+        with pytest.raises(LedgerError, match=f"demo:bad(.|\n)*{says}"):
+            ledger.numeric("demo:bad", tex, where)
+
     def test_notations_of_the_chapter_are_no_arguments(self) -> None:
         ledger = Ledger("demo", where={"^*": Superscript("adjoint"), "c": 2})
         entry = ledger.implementation("demo:i", r"B = A + A^* + c A", square, function=lambda A: 3 * A + A.T, name="B")
@@ -201,6 +223,32 @@ class TestRightEquationsPass:
             computed={"C": lambda A, B: A * B}, mutants={"swapped": lambda A, B: B * A},
         )  # fmt: skip
         assert ("swapped", True) in entry.mutants
+
+    def test_what_a_conditional_is_given_has_no_sign_of_its_own(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:bayes", r"p(u, w \mid d) = u w + d^3",
+            lambda d: {n: d.real(1, 2) for n in "uwd"} | {"p(|)": lambda u, w, d: u * w + d**3},
+        )  # fmt: skip
+        assert ("p given −(d)", True) in entry.mutants
+        assert not any("(given d)" in name for name, _ in entry.mutants)
+
+    def test_a_dropped_factor_that_leaves_a_sum_of_two_shapes_is_ill_formed(self, ledger: Ledger) -> None:
+        def row(d: Draw) -> dict:
+            x, g = d.matrix(d.turn(2, 3), 1), d.matrix(d.turn(2, 3), 1)
+            return {"x": x, "g": g, "y": g - x * (x.T * g), "I": mp.eye(x.rows)}
+
+        entry = ledger.numeric("demo:rest", r"y = (I - x x^{\top})\, g", row)  # the identity is no special draw
+        assert (
+            "shapes" in entry.ill_formed["without the factor x"] or "added" in entry.ill_formed["without the factor x"]
+        )
+
+    def test_the_identity_hides_no_symmetric_matrix(self, ledger: Ledger) -> None:
+        def pair(d: Draw) -> dict:
+            A = d.matrix(d.turn(2, 3))
+            return {"A": A + A.T, "I": mp.eye(A.rows)}
+
+        with pytest.raises(LedgerError, match="A is symmetric in every draw"):
+            ledger.numeric("demo:square", r"(I + A)^2 = I + 2 A + A^2", pair)
 
 
 class TestWrongEquationsFail:

@@ -523,7 +523,9 @@ class Ledger:
         watch = Watch(_found(options.get("code", ())), compare=code_beside and kind not in MEASURED)
         exact = isinstance(arithmetic, Exact)
         computed = options.get("computed", {})
-        read = lambda env: self._reader(label, tex, env, options, test, between, name).claim(lhs, rhs, reads_left)
+        read = lambda env: self._reader(label, tex, env, options, test, between, name).claim(
+            lhs, rhs, _new_name(reads_left, env) if kind == "definition" else reads_left
+        )
         envs, made = self._draws(
             label, where, draws, exact, watch, lambda env: self._guard(label, tex, env, options, name), computed
         )
@@ -630,6 +632,10 @@ class Ledger:
             raise LedgerError(
                 f"{label}: the condition {condition} is not used by the check: {error} Give its names values in "
                 "`where`, or excuse it: unread={r'its TeX': 'the reason, which is printed'}."
+            ) from error
+        except ValueError as error:
+            raise LedgerError(
+                f"{label}: the condition {condition} has no value ({error}): look at the values in `where`."
             ) from error
 
     def _functions(self, watch: Watch, code: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -759,6 +765,11 @@ def _fates(outcome: Outcome, excused: Mapping[str, str]) -> dict[str, Any]:
         "weaker": tuple(dict.fromkeys(outcome.weaker)),
         "undecided": tuple(dict.fromkeys(outcome.undecided)),
     }
+
+
+def _new_name(reads: Callable[[Node], bool] | None, env: Values) -> Callable[[Node], bool] | None:
+    """What ``reads`` accepts, unless ``where`` gives it a meaning: a definition's name is new."""
+    return None if reads is None else lambda side: reads(side) and str(side.args[0]) not in env
 
 
 def _times(tol: float, options: Mapping[str, Any]) -> str:

@@ -958,6 +958,8 @@ class _Reader:
         return node
 
     def lone_name(self) -> str:
+        if not self.items:
+            raise Unreadable("a name is missing where an index or a variable is named, as in \\sum_{=1}^{n}.")
         node = self.atom()
         if self.peek() is not None or node.op != "sym":
             raise self.refuse("should be a single name")
