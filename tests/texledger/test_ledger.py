@@ -462,7 +462,8 @@ def test_draws_differ_between_labels_and_repeat_for_one() -> None:
     ],
 )
 def test_the_variable_of_an_integral_may_be_raised_to_a_power(ledger: Ledger, tex: str) -> None:
-    assert ledger.numeric("demo:int", tex, lambda draw: {"a": draw.real(1, 2)}, digits=20, tol=1e-12).strength == "both sides"
+    entry = ledger.numeric("demo:int", tex, lambda draw: {"a": draw.real(1, 2)}, digits=20, tol=1e-12)
+    assert entry.strength == "both sides"
 
 
 def test_a_damaged_mean_over_nothing_random_has_no_value(ledger: Ledger) -> None:
