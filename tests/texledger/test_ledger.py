@@ -508,3 +508,33 @@ def test_draws_differ_between_labels_and_repeat_for_one() -> None:
     assert Draw("demo:a", 0).matrix(3) != Draw("demo:b", 0).matrix(3)
     assert Draw("demo:a", 0).matrix(3) != Draw("demo:a", 1).matrix(3)
     assert all(isinstance(x, sp.Rational) for x in Draw("demo:a", 0, exact=True).matrix(2))
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\int_{0}^{a} t^2 \,dt = \frac{a^3}{3}",
+        r"\int_{0}^{a} t^2 dt = \frac{a^3}{3}",
+        r"\int_{0}^{a} dt\, t^2 = \frac{a^3}{3}",
+    ],
+)
+def test_the_variable_of_an_integral_may_be_raised_to_a_power(ledger: Ledger, tex: str) -> None:
+    entry = ledger.numeric("demo:int", tex, lambda draw: {"a": draw.real(1, 2)}, digits=20, tol=1e-12)
+    assert entry.strength == "both sides"
+
+
+def test_a_damaged_mean_over_nothing_random_has_no_value(ledger: Ledger) -> None:
+    entry = ledger.numeric(
+        "demo:moment",
+        r"\mathbb{E}[e^{k x}] = \frac{e^k + e^{-k}}{2}",
+        lambda draw: {"k": draw.real(1, 2), "x": Law.uniform([-1, 1])},
+        also_true={"exp of −(k·x)": "the law is even"},
+    )
+    assert "nothing that is random" in entry.ill_formed["without the factor x"]
+
+
+def test_a_damaged_sum_of_matrices_of_two_shapes_has_no_value(ledger: Ledger) -> None:
+    where = lambda draw: {k: draw.matrix(draw.turn(2, 3), 1) for k in ("w", "u")} | {"A": draw.matrix(draw.turn(2, 3))}
+    outer = lambda A, w, u: A - w * u.T
+    entry = ledger.numeric("demo:shapes", r"P = A - w u^{\top}", where, computed={"P": outer})
+    assert "are added" in entry.ill_formed["without the factor w"]

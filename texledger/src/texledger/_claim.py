@@ -321,6 +321,8 @@ def structural(error: Exception) -> str | None:
     known += ("there is no entry", "out of range", "stands in a block", "are added in")
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
+    if isinstance(error, ValueError) and "is random: give a Law" in says:
+        return "has no value: a mean over nothing that is random"
     if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
         return "has no value: a number, a matrix or a function stands where another kind belongs"
     return None
