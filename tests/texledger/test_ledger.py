@@ -193,6 +193,32 @@ class TestRightEquationsPass:
         )  # fmt: skip
         assert ("swapped", True) in entry.mutants
 
+    def test_what_a_conditional_is_given_has_no_sign_of_its_own(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:bayes", r"p(u, w \mid d) = u w + d^3",
+            lambda d: {n: d.real(1, 2) for n in "uwd"} | {"p(|)": lambda u, w, d: u * w + d**3},
+        )  # fmt: skip
+        assert ("p given −(d)", True) in entry.mutants
+        assert not any("(given d)" in name for name, _ in entry.mutants)
+
+    def test_a_dropped_factor_that_leaves_a_sum_of_two_shapes_is_ill_formed(self, ledger: Ledger) -> None:
+        def row(d: Draw) -> dict:
+            x, g = d.matrix(d.turn(2, 3), 1), d.matrix(d.turn(2, 3), 1)
+            return {"x": x, "g": g, "y": g - x * (x.T * g), "I": mp.eye(x.rows)}
+
+        entry = ledger.numeric("demo:rest", r"y = (I - x x^{\top})\, g", row)  # the identity is no special draw
+        assert (
+            "shapes" in entry.ill_formed["without the factor x"] or "added" in entry.ill_formed["without the factor x"]
+        )
+
+    def test_the_identity_hides_no_symmetric_matrix(self, ledger: Ledger) -> None:
+        def pair(d: Draw) -> dict:
+            A = d.matrix(d.turn(2, 3))
+            return {"A": A + A.T, "I": mp.eye(A.rows)}
+
+        with pytest.raises(LedgerError, match="A is symmetric in every draw"):
+            ledger.numeric("demo:square", r"(I + A)^2 = I + 2 A + A^2", pair)
+
 
 class TestWrongEquationsFail:
     """Each of these was printed by somebody, or could have been."""
