@@ -28,6 +28,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         pages,
         stored,
         theme,
+        wheels,
     )
 
     stored.connect(app)
@@ -46,4 +47,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", pages.fill_pages)
     app.connect("autodoc-process-docstring", pages.link_equations)
     app.connect("build-finished", pages.copy_notebooks)
+    app.connect("build-finished", wheels.build_wheels)
     return {"version": "1", "env_version": _fingerprint(), "parallel_read_safe": False, "parallel_write_safe": True}
