@@ -11,7 +11,7 @@ import pytest
 import sympy as sp
 import torch
 
-from texledger import MIME, CheckFailed, Derived, Draw, Entry, Law, Ledger, LedgerError, Superscript, normal
+from texledger import MIME, CheckFailed, Derived, Draw, Entry, Law, Ledger, LedgerError, Over, Superscript, normal
 
 
 @pytest.fixture
@@ -241,6 +241,30 @@ class TestRightEquationsPass:
         assert (
             "shapes" in entry.ill_formed["without the factor x"] or "added" in entry.ill_formed["without the factor x"]
         )
+
+    def test_a_derivative_by_an_entry_of_a_list_beside_code(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:entry", r"\frac{\partial S}{\partial p_i} = 3 p_i^2",
+            lambda d: {"p": d.matrix(3, 1), "i": d.turn(1, 2, 3), "S": Derived(lambda p: sum(x**3 for x in p))},
+            lhs=lambda p, i: 3 * float(p[int(i) - 1]) ** 2, tol=1e-12,
+        )  # fmt: skip
+        assert entry.strength == "both sides"
+
+    def test_a_damaged_score_that_is_complex_is_ill_formed(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:score", r"\hat{x} = \arg\max_x x \log f(x)",
+            lambda d: {"f": lambda x: 7 - x, "x": Over([1, 2, d.real(3, 4)])}, computed={"hat x": lambda x: x.items[2]},
+            also_true={"f of −(x)": "7 + x is above 1", "without the factor log(f(x))": "x is largest there"},
+        )  # fmt: skip
+        assert "compared" in entry.ill_formed["log of −(f(x))"]
+
+    def test_a_name_may_stand_for_a_list_that_is_empty_at_first(self, ledger: Ledger) -> None:
+        entry = ledger.exact(
+            "demo:past", r"y_T = \prod_{t=1}^{T} g(y_{<t})",
+            lambda d: {"y": [2, 4, 12], "T": d.turn(2, 3), "y_<t": Derived(lambda y, t: y[: int(t) - 1]),
+                       "g": lambda past: 1 + len(past) if len(past) else 2},
+        )  # fmt: skip
+        assert entry.read == "y_T = prod[t=1..T] g(y_<t)"
 
     def test_the_identity_hides_no_symmetric_matrix(self, ledger: Ledger) -> None:
         def pair(d: Draw) -> dict:

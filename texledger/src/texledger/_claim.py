@@ -318,7 +318,7 @@ def structural(error: Exception) -> str | None:
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
-    known += ("there is no entry", "out of range", "stands in a block", "are added in")
+    known += ("there is no entry", "out of range", "stands in a block", "are added in", "is compared")
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
     if isinstance(error, ValueError) and "is random: give a Law" in says:
