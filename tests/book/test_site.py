@@ -20,7 +20,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
 from gantext_book.equations import Stored, stored_entries
-from gantext_book.measure import WIDE, weigh
+from gantext_book.measure import CODE, WIDE, weigh
 from gantext_book.source import ROOT, chapters, fill, pages
 from gantext_book.source import site as facts_of_site
 from markdown_it import MarkdownIt
@@ -263,6 +263,7 @@ class Visit:
     nodes: int = 0
     copied: tuple[str, str] = ("", "")  # the first formula: what the clipboard gets, and its TeX
     wide: list[str] = field(default_factory=list)  # display formulas that scroll
+    cut_code: int = 0  # blocks that scroll
     errors: list[str] = field(default_factory=list)
     sideways: int = 0  # pixels by which the page scrolls
     cut: list[str] = field(default_factory=list)
@@ -414,6 +415,7 @@ def look(site: Path, browser: Any) -> Look:
         visit.nodes = page.evaluate("document.querySelectorAll('*').length")
         page.evaluate(OPEN)
         visit.wide = page.evaluate(WIDE)
+        visit.cut_code = page.evaluate(CODE)
         if page.locator("article div.math .formula").count():
             visit.copied = page.evaluate(COPY)
         visit.sideways = page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -582,6 +584,12 @@ def test_a_formula_is_copied_as_its_tex_and_once(look: Look, name: str) -> None:
 @every_chapter
 def test_no_formula_scrolls_on_a_phone(look: Look, name: str) -> None:
     none(look(name, PHONE).wide)
+
+
+@every_chapter
+@both_widths
+def test_no_code_is_cut(look: Look, name: str, width: int) -> None:
+    assert look(name, width).cut_code == 0
 
 
 @every_page

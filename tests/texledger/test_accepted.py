@@ -254,3 +254,13 @@ def test_draws_do_not_depend_on_what_ran_before() -> None:
     sizes = itertools.cycle((2, 3, 4))
     with pytest.raises(LedgerError, match=r"draw\.turn\(2, 3, 4\)"):
         numeric(r"\operatorname{tr} A = \operatorname{tr} A^{\top}", lambda d: {"A": d.matrix(next(sizes))})
+
+
+def test_a_number_that_takes_the_place_of_a_block_has_no_value():
+    def where(draw: Draw) -> dict:
+        n = draw.turn(2, 3)
+        return {"A": draw.matrix(n), "B": draw.matrix(n)}
+
+    block = r"\begin{pmatrix} %s & 0 \\ 0 & %s \end{pmatrix}"
+    entry = numeric(rf"\exp {block} = {block}" % ("A", "B", r"\exp A", r"\exp B"), where)
+    assert "stands in a block" in entry.ill_formed["0 → 1"]

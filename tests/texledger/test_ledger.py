@@ -131,6 +131,15 @@ class TestRightEquationsPass:
         with pytest.raises(LedgerError, match="needs `where=`"):
             ledger.definition("demo:nowhere", tex, call=condition)
 
+    @pytest.mark.parametrize("left", ["A", "2 A", "f(A)"])
+    def test_a_left_side_with_a_value_of_its_own_is_no_new_name(self, ledger: Ledger, left: str) -> None:
+        tex = r"S = \frac{1}{2} (A + A^{\top})"
+        where = lambda draw: {**square(draw), "f": lambda X: 3 * X}
+        half = lambda A, f: (A + A.T) / 2
+        assert ledger.definition("demo:name", tex, where, call=half).killed
+        with pytest.raises(CheckFailed):
+            ledger.definition("demo:wrong", tex.replace("S", left), where, call=half)
+
     def test_notations_of_the_chapter_are_no_arguments(self) -> None:
         ledger = Ledger("demo", where={"^*": Superscript("adjoint"), "c": 2})
         entry = ledger.implementation("demo:i", r"B = A + A^* + c A", square, function=lambda A: 3 * A + A.T, name="B")

@@ -188,10 +188,11 @@ class View:
             file.setdefault("claims", [])
             file.setdefault("tables", [])  # of numbers that are not times against rivals: a title, a head, rows
             file["rivals"] = sorted({name for row in file["rows"] for name in row["results"]} - {"ours"})
-            file["gpu"] = "nvidia" in file["device"].lower()
+            file.setdefault("gpu", "nvidia" in file["device"].lower())  # a T4 calls itself Tesla
             for row in file["rows"]:
                 row["results"] = {name: row["results"].get(name) for name in ["ours", *file["rivals"]]}
-        return self.fill("results", files=files)
+        files.sort(key=lambda file: not file["gpu"])
+        return self.fill("results", files=files, gpu=any(file["gpu"] for file in files))
 
 
 def copy_notebooks(app: Sphinx, exception: Exception | None) -> None:

@@ -306,7 +306,7 @@ def structural(error: Exception) -> str | None:
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
-    known += ("there is no entry", "out of range", "are added in")
+    known += ("there is no entry", "out of range", "stands in a block", "are added in")
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
     if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
