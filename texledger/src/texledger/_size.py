@@ -61,6 +61,9 @@ def _size(node: Node, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
         case "diff":
             at = value(Node("sym", (args[1],)))  # it may be an entry, as p_i
             body = inner(args[0]) / max(mp.mpf(1), abs(mp.mpmathify(at)))
+
+            at, _ = arithmetic.variable(args[1], env)  # an entry, as S_k, has its value by its list alone
+            body = inner(args[0]) / max(mp.mpf(1), magnitude(at))
             return max(magnitude(value(node)), body)
         case "int":
             low, high = value(args[2]), value(args[3])
