@@ -59,9 +59,6 @@ def _size(node: Node, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
         case "at":
             return inner(args[0], {args[1]: value(args[2])})
         case "diff":
-            at = value(Node("sym", (args[1],)))  # it may be an entry, as p_i
-            body = inner(args[0]) / max(mp.mpf(1), abs(mp.mpmathify(at)))
-
             at, _ = arithmetic.variable(args[1], env)  # an entry, as S_k, has its value by its list alone
             body = inner(args[0]) / max(mp.mpf(1), magnitude(at))
             return max(magnitude(value(node)), body)
