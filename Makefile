@@ -4,12 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(firstword $(foreach p,chromium chromium-browser google-chrome,$(shell command -v $(p))))
 export PYTHONPATH := book/_ext
-.PHONY: book test measure notebooks bench compare lint lock browser clean
+.PHONY: book check test measure notebooks bench compare gpu lint lock browser clean
 .DEFAULT_GOAL := book
 
 # The HTML, warnings as errors, into _build/html. Nothing is executed: outputs come from the stored notebooks.
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
+
+# Every equation of the book against its entry, without the experiments; or make check LABELS="det-exp:main jose:loss".
+check: $(READY)
+	$(BIN)/texledger check $(if $(LABELS),--label $(LABELS) --) notebooks/*.md book/*.md
 
 # The packages, their doctests, the notebooks (nbval) and the built site in Chromium, on every core; a notebook or a
 # file of tests stays together.
@@ -31,6 +35,13 @@ bench: $(READY)
 # The long comparisons behind the tables of the chapters: hours on two cores; stopped, they go on where they were.
 compare: $(READY)
 	for script in benchmarks/compare_*.py; do $(BIN)/python $$script || exit 1; done
+
+# Everything that only a GPU can tell, most valuable first, in MINUTES; what is missing (Jupyter, gensim) is left out, so
+# any Python with PyTorch will do: make gpu BIN=/usr/bin OUT=results. On a CPU: make gpu ARGS="--device cpu --tiny".
+MINUTES ?= 8
+OUT ?= _build/gpu
+gpu:
+	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES) --out $(OUT) $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

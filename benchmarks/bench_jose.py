@@ -225,8 +225,8 @@ def main() -> None:
     parser.add_argument("--documents", type=int, help="so many, drawn at random, of the chapter's corpus; else all")
     given = parser.parse_args()
     single_threaded()
-    if not tests_pass("tests/test_jose.py"):
-        sys.exit("tests/test_jose.py fails: nothing is reported until it passes.")
+    if not tests_pass("tests/sphere/test_jose.py"):
+        sys.exit("tests/sphere/test_jose.py fails: nothing is reported until it passes.")
     device()
     record = environment("gensim", "numba")
     text = docstrings.topics()[0]

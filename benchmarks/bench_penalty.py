@@ -155,7 +155,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    rounds, place, record = begin(__doc__, "tests/test_tangent.py")
+    rounds, place, record = begin(__doc__, "tests/gan/test_penalties.py")
     rows: list[Row] = []
     for name, build, shape, n in tqdm(JOBS, desc="penalty", file=sys.stderr):
         critic = build().to(place)

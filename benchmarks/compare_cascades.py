@@ -144,10 +144,11 @@ def samplers(setting: str, size: int) -> tuple[training.Sampler, training.Sample
         return torch.cat([images, eye[law.labels[rows]]], -1) if setting == "conditional hinge" else images
 
     def codes(n: int, rng: torch.Generator) -> Tensor:
-        z = torch.randn(n, size, 16, generator=rng)
+        z = torch.randn(n, size, 16, generator=rng, device=rng.device)
         if setting != "conditional hinge":
             return z
-        return torch.cat([z, eye[torch.randint(10, (n, size), generator=rng)]], -1)
+        labels = torch.randint(10, (n, size), generator=rng, device=rng.device)
+        return torch.cat([z, eye.to(rng.device)[labels]], -1)
 
     return real, codes
 
@@ -173,10 +174,13 @@ def train(setting: str, head: str, seeds: Sequence[int], steps: int = STEPS) -> 
     """One block: a stacked generator and a stacked critic."""
     generators, critics = zip(*[networks_of(setting, head, seed) for seed in seeds], strict=True)
     real, codes = samplers(setting, len(seeds))
-    return training.fit(
+    run = training.fit(
         Stacked(generators), Stacked(critics), real, game(setting, len(seeds)), steps=steps, latent=codes,
         batch_size=BATCH, learning_rate=RATE, seed=seeds[0], progress=False,
     )  # fmt: skip
+    for network in (run.generator, run.critic, run.ema):
+        network.cpu()  # from where Accelerate had them trained to where they are looked at
+    return run
 
 
 def scores(setting: str, x: Tensor, ruler: metrics.Features) -> dict[str, float]:

@@ -88,7 +88,7 @@ class Checkpoint:
         self.parts = [*parts, *([] if scaler is None else [scaler])]
         self.recipe = {
             **recipe,
-            "optimizer": [settings(part) for part in parts if isinstance(part, Optimizer)],
+            "optimizers": [settings(part) for part in parts if isinstance(part, Optimizer)],
             "processes": accelerator.num_processes,
             "mixed precision": accelerator.mixed_precision,
         }

@@ -1,22 +1,35 @@
-"""The set-up cell of every notebook: on Colab it adds this edition of gantext and touches nothing else."""
+"""The notebooks on Colab: the set-up cell adds the book's packages and what is missing, and touches nothing else.
 
+Colab is played by an interpreter that has of this environment only what Colab's own list names, and a module
+`google.colab`. Versions are ours, not Colab's.
+"""
+
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
-import sysconfig
 import venv
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions, packages_distributions
 from pathlib import Path
 
 import nbformat
 import pytest
 from gantext_book.source import ROOT, chapters, site
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.utils import canonicalize_name
 
 import gantext
+import texledger
 
 NOTEBOOKS = [path.with_suffix(".ipynb") for path in chapters(ROOT)]
 LINE = rf"gantext {re.escape(gantext.__version__)} · Python [\d.]+\S* · torch \S+ · device .+ · backend .+"
+LISTED = Path(__file__).with_name("data") / "colab-2026-08.txt"
+COLAB = {line for line in LISTED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+ADDED = {"ijson", "pot", "gensim"}  # what the set-up cell adds where it is missing
+OWN = {"gantext", "texledger"}
 
 RUN = """
 import json, sys, types
@@ -27,12 +40,23 @@ def installed():
 
 sys.modules["google"] = types.ModuleType("google")
 sys.modules["google.colab"] = types.ModuleType("google.colab")
-cell, report = sys.argv[1:]
+cell, report, *imports = sys.argv[1:]
 before = installed()
 exec(compile(open(cell, encoding="utf-8").read(), "set-up cell", "exec"), {"__name__": "__main__"})
+failed = []
+for line in imports:
+    try:
+        exec(line, {})
+    except Exception as error:
+        failed.append(f"{line}: {error!r}")
 with open(report, "w", encoding="utf-8") as file:
-    json.dump({"before": before, "after": installed(), "from": sys.modules["gantext"].__file__}, file)
+    places = [sys.modules[name].__file__ for name in ("gantext",)]
+    json.dump({"before": before, "after": installed(), "from": places, "failed": failed}, file)
 """
+
+
+def code(notebook: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
 
 
 def setup_cell(notebook: Path) -> str:
@@ -40,27 +64,45 @@ def setup_cell(notebook: Path) -> str:
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
     tagged = [i for i, cell in enumerate(cells) if "setup" in cell.metadata.get("tags", [])]
     assert tagged == [0], f"{notebook.name}: the first code cell, and no other, is tagged `setup`"
+    assert cells[0].metadata.cellView == "form" and cells[0].metadata.jupyter.source_hidden
     return cells[0].source
 
 
+def imports(notebook: Path) -> Iterator[ast.Import | ast.ImportFrom]:
+    transform = TransformerManager().transform_cell
+    for source in code(notebook)[1:]:
+        for node in ast.walk(ast.parse(transform(source))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield node
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run(command, check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
-    (built,) = folder.glob("gantext-*.whl")
-    return built
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheels of both packages."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for project in (ROOT, ROOT / "texledger"):
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder]
+        subprocess.run([*command, project], check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
+    assert {path.name.split("-")[0] for path in folder.glob("*.whl")} == OWN
+    return folder
+
+
+def linked(found: Distribution, folder: Path) -> None:
+    """Let the folder have a distribution's packages and its record."""
+    for top in {file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")}:
+        source, target = Path(str(found.locate_file(top))), folder / top
+        if source.exists() and not target.exists():
+            target.symlink_to(source)
 
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """A clean interpreter for which everything that this one has, but gantext, is pre-installed."""
+    """A clean interpreter for which all of Colab's packages that this one has, and no others, are pre-installed."""
     before = tmp_path / "pre-installed"  # outside the environment, where pip would refuse to remove anything
     before.mkdir()
-    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        for entry in Path(folder).iterdir():
-            if not entry.name.lower().startswith(("gantext", "__editable__")):
-                (before / entry.name).symlink_to(entry)
+    for found in distributions():
+        if canonicalize_name(found.metadata["Name"]) in (COLAB | {"pip", "nvidia-nccl-cu13"}) - OWN:
+            linked(found, before)
     venv.create(tmp_path / "clean", symlinks=True)
     (packages,) = (tmp_path / "clean").glob("lib/python*/site-packages")
     (packages / "pre-installed.pth").write_text(f"{before}\n", encoding="utf-8")
@@ -73,29 +115,65 @@ def test_all_set_up_cells_are_one() -> None:
     assert len({setup_cell(notebook) for notebook in NOTEBOOKS}) == 1
     for notebook in NOTEBOOKS:
         assert f'"{facts.repository}/archive/refs/tags/v{facts.edition}.zip"' in setup_cell(notebook)
+        assert f'site = "{facts.baseurl}/wheels"' in setup_cell(notebook)
         source = notebook.with_suffix(".md").read_text(encoding="utf-8")
         assert '"{{ repository }}/archive/refs/tags/v{{ edition }}.zip"' in source
+    assert gantext.__version__ == texledger.__version__ == facts.edition
 
 
-def test_colab_gets_this_edition_and_nothing_else_changes(python: Path, wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["beside the notebook", "the book's site"])
+def test_colab_gets_this_edition_and_nothing_else_changes(
+    place: str, python: Path, wheels: Path, tmp_path: Path
+) -> None:
     cell, script, report = tmp_path / "cell.py", tmp_path / "run.py", tmp_path / "report.json"
     script.write_text(RUN, encoding="utf-8")
+    text = setup_cell(NOTEBOOKS[0])  # the others are equal to it, as tested above
+    extra = tmp_path / "extra"  # what Colab lacks comes from a registry there, from this environment here
+    extra.mkdir()
+    for found in distributions():
+        if canonicalize_name(found.metadata["Name"]) in ADDED:
+            linked(found, extra)
+    if place == "the book's site":
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site" / "wheels").symlink_to(wheels)
+        text = text.replace(site(ROOT).baseurl, (tmp_path / "site").as_uri())
+    else:
+        for path in wheels.glob("*.whl"):
+            (tmp_path / path.name).symlink_to(path)
+    cell.write_text(text, encoding="utf-8")
+    lines = sorted({ast.unparse(node) for notebook in NOTEBOOKS for node in imports(notebook)})
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))
     }
-    environment |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "GANTEXT_ADDRESS": str(wheel)}
-    cell.write_text(setup_cell(NOTEBOOKS[0]), encoding="utf-8")  # the others are equal to it, as tested above
-    command = [python, script, cell, report]
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    environment |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONPATH": str(extra)}
+    ran = subprocess.run(
+        [python, script, cell, report, *lines], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
     facts = json.loads(report.read_text(encoding="utf-8"))
     names = {name for name, _ in facts["before"]}
     assert {"torch", "numpy", "sympy", "pip"} <= names
-    assert "gantext" not in names
+    assert not OWN & names
     assert [item for item in facts["before"] if item not in facts["after"]] == []
-    assert [item for item in facts["after"] if item not in facts["before"]] == [["gantext", gantext.__version__]]
-    assert Path(facts["from"]).is_relative_to(tmp_path / "clean")
-    assert re.fullmatch(LINE, ran.stdout.strip()), ran.stdout
+    added = [item for item in facts["after"] if item not in facts["before"]]
+    assert added == [["gantext", gantext.__version__], ["texledger", texledger.__version__]]
+    assert all(Path(path).is_relative_to(tmp_path / "clean") for path in facts["from"])
+    assert facts["failed"] == []
+    first, second = ran.stdout.strip().splitlines()
+    assert first == f"installed from {place}" and re.fullmatch(LINE, second), ran.stdout
+
+
+def test_every_import_is_on_colab_or_added() -> None:
+    known, wrong = packages_distributions(), []
+    for notebook in NOTEBOOKS:
+        for node in imports(notebook):
+            for name in [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]:
+                top = name.partition(".")[0]
+                if top in sys.stdlib_module_names or top in OWN:
+                    continue
+                if not {canonicalize_name(found) for found in known.get(top, [])} & (COLAB | ADDED):
+                    wrong.append(f"{notebook.stem}: {name}")
+    assert wrong == []
 
 
 def test_elsewhere_it_only_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

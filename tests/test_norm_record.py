@@ -22,7 +22,7 @@ RECORD = json.loads((ROOT / "benchmarks" / "results" / "conditions.json").read_t
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    import compare_condnorm  # pyright: ignore[reportMissingImports]
+    import compare_condnorm
 
     return compare_condnorm
 

@@ -1,9 +1,11 @@
 """Promises that the repository makes as a whole: one address, a short API, twins in step, a lock that locks."""
 
+import io
 import re
 import subprocess
 import sys
 import textwrap
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -201,3 +203,32 @@ def test_docstrings_name_equations_that_exist() -> None:
         named |= set(re.findall(rf"`((?:{stems}):[a-z0-9-]+)`", file.read_text(encoding="utf-8")))
     assert named
     assert not named - written
+
+
+def test_benchmarks_name_tests_that_exist() -> None:
+    named = {
+        (file.name, path)
+        for file in (ROOT / "benchmarks").glob("*.py")
+        for path in re.findall(r'"(tests/[\w/]+\.py)"', file.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert [item for item in sorted(named) if not (ROOT / item[1]).exists()] == []
+
+
+@every_chapter
+def test_code_is_narrow(chapter: Path) -> None:
+    """At most 78 columns, but for what stands in strings, such as TeX."""
+    wide = []
+    for cell in code_cells(chapter):
+        strings = "".join(
+            f"{token.string}\n" for token in tokenize.generate_tokens(io.StringIO(cell.source).readline)
+            if token.type == tokenize.STRING or token.type == getattr(tokenize, "FSTRING_MIDDLE", -1)
+        )  # fmt: skip
+        texts = {line.strip() for line in strings.splitlines()}
+        for line in cell.source.splitlines():
+            rest = line
+            for text in sorted(texts, key=len, reverse=True):
+                rest = rest.replace(text, "") if len(text) > 20 else rest
+            if len(line) > 78 and len(rest) > 78:
+                wide.append(line)
+    assert wide == []

@@ -19,8 +19,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
-from gantext_book.equations import Stored, stored_entries
-from gantext_book.measure import WIDE, weigh
+from gantext_book.measure import CODE, WIDE, weigh
 from gantext_book.source import ROOT, chapters, fill, pages
 from gantext_book.source import site as facts_of_site
 from markdown_it import MarkdownIt
@@ -29,6 +28,7 @@ from mdit_py_plugins.deflist import deflist_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 from mdit_py_plugins.myst_role import myst_role_plugin
+from texledger.sphinx import Made, stored_entries
 
 PAGES = [path.relative_to(ROOT).with_suffix("").as_posix() for path in pages(ROOT)]
 CHAPTERS = [path.relative_to(ROOT).with_suffix("").as_posix() for path in chapters(ROOT)]
@@ -81,7 +81,7 @@ def none(lines: list[str]) -> None:
     assert not lines, "\n" + "\n".join(lines)
 
 
-def entries(name: str) -> list[Stored]:
+def entries(name: str) -> list[Made]:
     found, faults = stored_entries(ROOT / f"{name}.ipynb", name)
     assert not faults
     return found
@@ -199,9 +199,14 @@ def test_equation_check_and_function_lead_to_each_other(site: Path, name: str) -
 def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
     numbered = [s.entry for name in CHAPTERS for s in entries(name) if s.entry.tex is not None]
     refuted = [s for name in CHAPTERS for s in entries(name) if s.entry.refutes]
-    ledger = html(site / "book" / "ledger.html")
-    assert len(ledger.select("table.ledger tbody tr")) == len(numbered)
-    assert len(ledger.select("table.ledger tbody [data-tex]")) == len(numbered)
+    for name in CHAPTERS:
+        page = site / "book" / "ledger" / f"{Path(name).name}.html"
+        assert page.stat().st_size < 300_000, f"{page.name} is too long"
+        labels = {s.entry.label for s in entries(name) if s.entry.tex is not None}
+        rows = html(page).select("table.ledger tbody tr")
+        assert {attribute(row, "id") for row in rows} == {f"ledger-{label.replace(':', '-')}" for label in labels}
+        assert len(html(page).select("table.ledger tbody .math[data-tex]")) == len(labels)
+    assert len(html(site / "book" / "ledger.html").select("table.ledger-chapters tbody tr")) == len(CHAPTERS) + 1
     assert len(html(site / "book" / "errata.html").select(".erratum")) == len(refuted)
     checked = [entry for entry in numbered if entry.kind != "definition"]
     front = html(site / "book" / "index.html").select_one(".ledger-count")
@@ -263,6 +268,7 @@ class Visit:
     nodes: int = 0
     copied: tuple[str, str] = ("", "")  # the first formula: what the clipboard gets, and its TeX
     wide: list[str] = field(default_factory=list)  # display formulas that scroll
+    cut_code: int = 0  # blocks that scroll
     errors: list[str] = field(default_factory=list)
     sideways: int = 0  # pixels by which the page scrolls
     cut: list[str] = field(default_factory=list)
@@ -414,6 +420,7 @@ def look(site: Path, browser: Any) -> Look:
         visit.nodes = page.evaluate("document.querySelectorAll('*').length")
         page.evaluate(OPEN)
         visit.wide = page.evaluate(WIDE)
+        visit.cut_code = page.evaluate(CODE)
         if page.locator("article div.math .formula").count():
             visit.copied = page.evaluate(COPY)
         visit.sideways = page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -582,6 +589,12 @@ def test_a_formula_is_copied_as_its_tex_and_once(look: Look, name: str) -> None:
 @every_chapter
 def test_no_formula_scrolls_on_a_phone(look: Look, name: str) -> None:
     none(look(name, PHONE).wide)
+
+
+@every_chapter
+@both_widths
+def test_no_code_is_cut(look: Look, name: str, width: int) -> None:
+    assert look(name, width).cut_code == 0
 
 
 @every_page

@@ -124,10 +124,12 @@ def test_everything_but_the_kernels_works_without_triton() -> None:
         import torch, gantext.kernels, gantext.kernels.sphere
         assert "gantext.kernels.sphere_triton" not in sys.modules
         sys.modules["triton"] = None  # an import of it fails
+        Batch = gantext.kernels.sphere.Batch
         tables, first = [torch.eye(3) for _ in range(3)], torch.tensor([0])
-        gantext.kernels.sphere.batch_update(*tables, first, first + 1, first + 2, first, rate=0.1)
+        gantext.kernels.sphere.batch_update(Batch(*tables, first, first + 1, first + 2, first), rate=0.1)
         try:
-            gantext.kernels.sphere.batch_update(*tables, first, first + 1, first, first, rate=0.1, backend="triton")
+            given = Batch(*tables, first, first + 1, first, first)
+            gantext.kernels.sphere.batch_update(given, rate=0.1, backend="triton")
         except ValueError as error:
             print(error)
     """

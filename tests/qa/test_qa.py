@@ -808,7 +808,7 @@ def test_scaled_losses_train_alike() -> None:
         ({"warmup": 0}, "warmup"),
         ({"distant": True}, "distant"),
         ({"length": 20}, "lengths"),
-        ({"optimizers": lambda net: [torch.optim.Adam(net.parameters())]}, "optimizer"),
+        ({"optimizers": lambda net: [torch.optim.Adam(net.parameters())]}, "optimizers"),
     ],
 )
 def test_a_checkpoint_of_another_recipe_is_refused(options: dict[str, Any], named: str, tmp_path: Path) -> None:

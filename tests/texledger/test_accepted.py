@@ -5,7 +5,7 @@ from __future__ import annotations
 import mpmath as mp
 import pytest
 
-from texledger import CheckFailed, Draw, Entry, Ledger, LedgerError
+from texledger import CheckFailed, Derived, Draw, Entry, Ledger, LedgerError
 
 
 def ledger() -> Ledger:
@@ -227,9 +227,40 @@ def test_cancelling_terms_are_measured_by_their_size() -> None:
     assert "in code: 1e+06" in scaled.how
 
 
+def test_damaged_copies_of_the_jacobian_of_a_softmax_are_tried_entry_by_entry_and_as_a_matrix() -> None:
+    weights = lambda S: S.apply(mp.exp) / sum(S.apply(mp.exp))
+
+    def entry(draw: Draw) -> dict:
+        n = draw.turn(3, 4)
+        j, k = draw.turn((1, 1), (2, 1), (2, 2), (1, 3))
+        return {"S": draw.matrix(n, 1), "a": Derived(weights), "j": j, "k": k, "delta": mp.eye(n)}
+
+    found = numeric(r"\frac{\partial}{\partial S_k} a_j = a_j (\delta_{jk} - a_k)", entry, draws=4)
+    assert found.strength == "both sides"
+    assert all(dead for _, dead in found.mutants)
+
+    def column(draw: Draw) -> dict:
+        S, b = draw.matrix(draw.turn(3, 4), 1), draw.matrix(4, 1)
+        a, b = weights(S), b[: S.rows, 0]
+        return {"a": a, "b": b, "c": mp.matrix([a[j] * (b[j] - (a.T * b)[0]) for j in range(S.rows)])}
+
+    found = numeric(r"c = (\operatorname{diag}(a) - a a^{\top}) b", column)
+    assert found.ill_formed["without the factor a"].startswith("has no value")
+
+
 def test_draws_do_not_depend_on_what_ran_before() -> None:
     import itertools
 
     sizes = itertools.cycle((2, 3, 4))
     with pytest.raises(LedgerError, match=r"draw\.turn\(2, 3, 4\)"):
         numeric(r"\operatorname{tr} A = \operatorname{tr} A^{\top}", lambda d: {"A": d.matrix(next(sizes))})
+
+
+def test_a_number_that_takes_the_place_of_a_block_has_no_value():
+    def where(draw: Draw) -> dict:
+        n = draw.turn(2, 3)
+        return {"A": draw.matrix(n), "B": draw.matrix(n)}
+
+    block = r"\begin{pmatrix} %s & 0 \\ 0 & %s \end{pmatrix}"
+    entry = numeric(rf"\exp {block} = {block}" % ("A", "B", r"\exp A", r"\exp B"), where)
+    assert "stands in a block" in entry.ill_formed["0 → 1"]

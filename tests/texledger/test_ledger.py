@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -10,7 +11,20 @@ import pytest
 import sympy as sp
 import torch
 
-from texledger import MIME, CheckFailed, Derived, Draw, Entry, Law, Ledger, LedgerError, Samples, Superscript, normal
+from texledger import (
+    MIME,
+    CheckFailed,
+    Derived,
+    Draw,
+    Entry,
+    Law,
+    Ledger,
+    LedgerError,
+    Over,
+    Samples,
+    Superscript,
+    normal,
+)
 
 
 @pytest.fixture
@@ -114,7 +128,7 @@ class TestRightEquationsPass:
         fair = Law.uniform([1, 2, 3, 4])
         where = lambda draw: {"x": fair, "n": draw.turn(4, 9), "b": draw.turn(2, 3), "a": draw.integer(5, 9)}
         entry = ledger.numeric("demo:event", r"\Pr(x + a \le \sqrt{n} + a) = \frac{b}{4}", where)
-        assert "nothing random" in entry.ill_formed["without x"]
+        assert "random" in entry.ill_formed["without x"]
         assert "complex" in entry.ill_formed["sqrt of −(n)"]
 
     def test_implementation(self, ledger: Ledger) -> None:
@@ -160,6 +174,36 @@ class TestRightEquationsPass:
             ledger.definition("demo:wrong", tex.replace("^{-1}", ""), square, call=condition)
         with pytest.raises(LedgerError, match="needs `where=`"):
             ledger.definition("demo:nowhere", tex, call=condition)
+
+    @pytest.mark.parametrize("left", ["A", "2 A", "f(A)"])
+    def test_a_left_side_with_a_value_of_its_own_is_no_new_name(self, ledger: Ledger, left: str) -> None:
+        tex = r"S = \frac{1}{2} (A + A^{\top})"
+        where = lambda draw: {**square(draw), "f": lambda X: 3 * X}
+        half = lambda A, f: (A + A.T) / 2
+        assert ledger.definition("demo:name", tex, where, call=half).killed
+        with pytest.raises(CheckFailed):
+            ledger.definition("demo:wrong", tex.replace("S", left), where, call=half)
+
+    @pytest.mark.parametrize("known", [lambda x: 2 * x, 3.0])
+    def test_a_definition_cannot_introduce_what_has_a_meaning(self, ledger: Ledger, known: Any) -> None:
+        where = lambda draw: {"m": known, "x": draw.real(1, 2)}
+        code = lambda x: 2 * x + 1
+        assert ledger.definition("demo:new", r"y = 2 x + 1", where, call=code).killed
+        with pytest.raises((LedgerError, CheckFailed), match="demo:old"):
+            ledger.definition("demo:old", r"m = 2 x + 1", where, call=code)
+
+    @pytest.mark.parametrize(
+        ("tex", "says"),
+        [
+            (r"a = \sum_{=1}^{3} b", "a name is missing"),
+            (r"a \le c \le b", "a list has its entries under an index"),
+            (r"a = b \qquad \text{while } h_k = 0", "no whole number"),
+        ],
+    )
+    def test_what_is_malformed_is_refused_by_its_label(self, ledger: Ledger, tex: str, says: str) -> None:
+        where = lambda draw: {"a": draw.real(), "b": draw.real(), "c": [1.0, 2.0], "h": [1.0, 2.0], "k": [0.5, 1.0]}
+        with pytest.raises(LedgerError, match=f"demo:bad(.|\n)*{says}"):
+            ledger.numeric("demo:bad", tex, where)
 
     def test_notations_of_the_chapter_are_no_arguments(self) -> None:
         ledger = Ledger("demo", where={"^*": Superscript("adjoint"), "c": 2})
@@ -222,6 +266,56 @@ class TestRightEquationsPass:
             computed={"C": lambda A, B: A * B}, mutants={"swapped": lambda A, B: B * A},
         )  # fmt: skip
         assert ("swapped", True) in entry.mutants
+
+    def test_what_a_conditional_is_given_has_no_sign_of_its_own(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:bayes", r"p(u, w \mid d) = u w + d^3",
+            lambda d: {n: d.real(1, 2) for n in "uwd"} | {"p(|)": lambda u, w, d: u * w + d**3},
+        )  # fmt: skip
+        assert ("p given −(d)", True) in entry.mutants
+        assert not any("(given d)" in name for name, _ in entry.mutants)
+
+    def test_a_dropped_factor_that_leaves_a_sum_of_two_shapes_is_ill_formed(self, ledger: Ledger) -> None:
+        def row(d: Draw) -> dict:
+            x, g = d.matrix(d.turn(2, 3), 1), d.matrix(d.turn(2, 3), 1)
+            return {"x": x, "g": g, "y": g - x * (x.T * g), "I": mp.eye(x.rows)}
+
+        entry = ledger.numeric("demo:rest", r"y = (I - x x^{\top})\, g", row)  # the identity is no special draw
+        assert (
+            "shapes" in entry.ill_formed["without the factor x"] or "added" in entry.ill_formed["without the factor x"]
+        )
+
+    def test_a_derivative_by_an_entry_of_a_list_beside_code(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:entry", r"\frac{\partial S}{\partial p_i} = 3 p_i^2",
+            lambda d: {"p": d.matrix(3, 1), "i": d.turn(1, 2, 3), "S": Derived(lambda p: sum(x**3 for x in p))},
+            lhs=lambda p, i: 3 * float(p[int(i) - 1]) ** 2, tol=1e-12,
+        )  # fmt: skip
+        assert entry.strength == "both sides"
+
+    def test_a_damaged_score_that_is_complex_is_ill_formed(self, ledger: Ledger) -> None:
+        entry = ledger.numeric(
+            "demo:score", r"\hat{x} = \arg\max_x x \log f(x)",
+            lambda d: {"f": lambda x: 7 - x, "x": Over([1, 2, d.real(3, 4)])}, computed={"hat x": lambda x: x.items[2]},
+            also_true={"f of −(x)": "7 + x is above 1", "without the factor log(f(x))": "x is largest there"},
+        )  # fmt: skip
+        assert "compared" in entry.ill_formed["log of −(f(x))"]
+
+    def test_a_name_may_stand_for_a_list_that_is_empty_at_first(self, ledger: Ledger) -> None:
+        entry = ledger.exact(
+            "demo:past", r"y_T = \prod_{t=1}^{T} g(y_{<t})",
+            lambda d: {"y": [2, 4, 12], "T": d.turn(2, 3), "y_<t": Derived(lambda y, t: y[: int(t) - 1]),
+                       "g": lambda past: 1 + len(past) if len(past) else 2},
+        )  # fmt: skip
+        assert entry.read == "y_T = prod[t=1..T] g(y_<t)"
+
+    def test_the_identity_hides_no_symmetric_matrix(self, ledger: Ledger) -> None:
+        def pair(d: Draw) -> dict:
+            A = d.matrix(d.turn(2, 3))
+            return {"A": A + A.T, "I": mp.eye(A.rows)}
+
+        with pytest.raises(LedgerError, match="A is symmetric in every draw"):
+            ledger.numeric("demo:square", r"(I + A)^2 = I + 2 A + A^2", pair)
 
 
 class TestWrongEquationsFail:
@@ -481,3 +575,33 @@ def test_draws_differ_between_labels_and_repeat_for_one() -> None:
     assert Draw("demo:a", 0).matrix(3) != Draw("demo:b", 0).matrix(3)
     assert Draw("demo:a", 0).matrix(3) != Draw("demo:a", 1).matrix(3)
     assert all(isinstance(x, sp.Rational) for x in Draw("demo:a", 0, exact=True).matrix(2))
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\int_{0}^{a} t^2 \,dt = \frac{a^3}{3}",
+        r"\int_{0}^{a} t^2 dt = \frac{a^3}{3}",
+        r"\int_{0}^{a} dt\, t^2 = \frac{a^3}{3}",
+    ],
+)
+def test_the_variable_of_an_integral_may_be_raised_to_a_power(ledger: Ledger, tex: str) -> None:
+    entry = ledger.numeric("demo:int", tex, lambda draw: {"a": draw.real(1, 2)}, digits=20, tol=1e-12)
+    assert entry.strength == "both sides"
+
+
+def test_a_damaged_mean_over_nothing_random_has_no_value(ledger: Ledger) -> None:
+    entry = ledger.numeric(
+        "demo:moment",
+        r"\mathbb{E}[e^{k x}] = \frac{e^k + e^{-k}}{2}",
+        lambda draw: {"k": draw.real(1, 2), "x": Law.uniform([-1, 1])},
+        also_true={"exp of −(k·x)": "the law is even"},
+    )
+    assert "nothing that is random" in entry.ill_formed["without the factor x"]
+
+
+def test_a_damaged_sum_of_matrices_of_two_shapes_has_no_value(ledger: Ledger) -> None:
+    where = lambda draw: {k: draw.matrix(draw.turn(2, 3), 1) for k in ("w", "u")} | {"A": draw.matrix(draw.turn(2, 3))}
+    outer = lambda A, w, u: A - w * u.T
+    entry = ledger.numeric("demo:shapes", r"P = A - w u^{\top}", where, computed={"P": outer})
+    assert "are added" in entry.ill_formed["without the factor w"]

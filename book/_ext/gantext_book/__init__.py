@@ -1,7 +1,7 @@
-"""The book's Sphinx extension: stored outputs in, checked equations out.
+"""The book's Sphinx extension: stored outputs in, pages out.
 
 ``source``, ``plain`` and ``twins`` make the notebooks from the edited text; ``stored`` gives their outputs to Sphinx;
-``equations`` holds pages against ledger; ``math`` and ``pages`` write what the reader sees.
+``math`` and ``pages`` write what the reader sees. Holding pages against the ledger is ``texledger.sphinx``'s.
 """
 
 from __future__ import annotations
@@ -21,29 +21,12 @@ def _fingerprint() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wire the modules to Sphinx's events."""
-    from gantext_book import (  # not at import: `make notebooks` needs none of it
-        equations,
-        light,
-        math,
-        pages,
-        stored,
-        theme,
-    )
+    from gantext_book import light, math, pages, stored, theme, wheels  # not at import: `make notebooks` needs none
 
     stored.connect(app)
     math.setup(app)
     theme.setup(app)
     light.setup(app)
-    app.add_node(pages.made)
-    for name in ("ledger-table", "ledger-count", "errata", "results"):
-        app.add_directive(name, pages.Made)
-    app.connect("env-get-outdated", equations.documenting_pages)
-    app.connect("env-before-read-docs", equations.load_entries)
-    app.connect("doctree-read", equations.collect)
-    app.connect("env-purge-doc", equations.purge)
-    app.connect("env-updated", equations.made_pages)
-    app.connect("env-check-consistency", equations.verify)
-    app.connect("doctree-resolved", pages.fill_pages)
-    app.connect("autodoc-process-docstring", pages.link_equations)
-    app.connect("build-finished", pages.copy_notebooks)
+    pages.setup(app)
+    app.connect("build-finished", wheels.build_wheels)
     return {"version": "1", "env_version": _fingerprint(), "parallel_read_safe": False, "parallel_write_safe": True}

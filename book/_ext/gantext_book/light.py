@@ -22,6 +22,7 @@ UNUSED = re.compile(r"thebe|design-tabs|sphinx-design|togglebutton|fontawesome",
 PLAIN = ("n", "p", "o", "w", "nn", "nx", "si", "sa", "ow")  # tokens that read as well without a colour of their own
 TOKEN = re.compile(rf'<span class="(?:{"|".join(PLAIN)})">([^<]*)</span>')
 RUN = re.compile(r'(<span class="([a-z0-9]+)">[^<]*)</span><span class="\2">')
+MARKER = re.compile(r'<span class="c1"># (?:NBVAL_|@title )[^<]*</span>\n?')  # for programs, not for readers
 STATES = ("show", "active", "disabled", "collapsing", "collapse", "open")  # classes that scripts set
 
 
@@ -29,7 +30,7 @@ def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
     """``html-page-context``: leave out scripts and styles that the page has no use for; thin its code and pictures."""
     context["script_files"] = [s for s in _once(context.get("script_files", [])) if not UNUSED.search(_says(s))]
     context["css_files"] = [s for s in _once(context.get("css_files", [])) if not UNUSED.search(_says(s))]
-    body = TOKEN.sub(r"\1", context.get("body", ""))
+    body = MARKER.sub("", TOKEN.sub(r"\1", context.get("body", "")))
     body = re.sub(r"<span></span>", "", body)
     while RUN.search(body):
         body = RUN.sub(r"\1", body)

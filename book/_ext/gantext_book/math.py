@@ -3,7 +3,7 @@
 Temml turns TeX into MathML, which browsers lay out by themselves: an eighth of the bytes and a quarter of the elements
 that drawing it with HTML takes. What is added here: a wide display formula breaks before its relations and terms (each
 piece is a `<math>` of its own), TeX that cannot be read stops the build, a formula carries its TeX to be copied,
-browsers do not translate symbols, and an equation's number carries the mark of its check.
+and browsers do not translate symbols.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from sphinx.errors import ExtensionError
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-from gantext_book.equations import book
-
-MARKS = {"definition": "≔", "refutation": "✗"}
 RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔⟺↔")
 TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
@@ -157,7 +154,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Write a display formula in a box that scrolls, with its number and the mark of its check beside it."""
+    """Write a display formula in a box that scrolls, with its number beside it."""
     label, number = node.get("label"), ""
     if label and node.get("number"):
         number = get_node_equation_number(self, node)
@@ -170,22 +167,9 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     )
     if number:
         link = f'<a class="eqno-link" href="#{node["ids"][0]}" aria-label="Link to equation {number}">({number})</a>'
-        self.body.append(f'<span class="eqno">{_mark(self, label)}{link}</span>')
+        self.body.append(f'<span class="eqno">{link}</span>')
     self.body.append("</div>\n")
     raise nodes.SkipNode
-
-
-def _mark(self: HTML5Translator, label: str) -> str:
-    """The link from an equation's number to its check."""
-    stored = book(self.builder.env).entry(label)
-    if stored is None:
-        return ""
-    entry = stored.entry
-    sign = MARKS.get(entry.kind, "✓")
-    strength = (entry.strength or "").replace(" ", "-")
-    title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
-    kind = f"eq-mark {entry.kind} {strength}".strip()
-    return f'<a class="{kind}" href="#{stored.anchor}" title="{title}" aria-label="Check: {title}">{sign}</a>'
 
 
 def setup(app: Sphinx) -> None:

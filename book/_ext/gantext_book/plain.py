@@ -54,6 +54,9 @@ INLINE = re.compile(
 )
 
 
+FOLDED = {"ledger", "setup", "hide-input"}
+
+
 class MarkupError(ValueError):
     """A chapter holds markup that cannot be shown outside the book."""
 
@@ -536,7 +539,9 @@ def _author_year(entry: Entry) -> tuple[str, str]:
 def render(nb: NotebookNode, context: Context) -> NotebookNode:
     """Return the notebook with its text cells in plain Markdown; code cells and ids are those of `nb`.
 
-    Raises MarkupError, naming file and line, for markup outside the house subset or a name that leads nowhere.
+    Checks, set-ups and figures fold their code there as they do on the page: `cellView` for Colab, `source_hidden` for
+    JupyterLab. Raises MarkupError, naming file and line, for markup outside the house subset or a name that leads
+    nowhere.
     """
     nb = copy.deepcopy(nb)
     renderer = _Renderer(context)
@@ -559,5 +564,8 @@ def render(nb: NotebookNode, context: Context) -> NotebookNode:
             if not source:
                 continue
             cell = NotebookNode(cell, source=source)
+        elif FOLDED & set(cell.metadata.get("tags", [])):
+            folded = NotebookNode(cell.metadata, cellView="form", jupyter=NotebookNode(source_hidden=True))
+            cell = NotebookNode(cell, metadata=folded)
         cells.append(cell)
     return NotebookNode(nb, cells=cells)

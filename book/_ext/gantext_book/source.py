@@ -78,8 +78,10 @@ def chapters(root: Path = ROOT) -> list[Path]:
 
 
 def fill(text: str, site: Site) -> str:
-    """Replace `{{ repository }}` and `{{ edition }}`; other text in braces (TeX is full of it) is left alone."""
-    return text.replace("{{ repository }}", site.repository).replace("{{ edition }}", site.edition)
+    """Replace `{{ repository }}`, `{{ edition }}` and `{{ site }}`; other text in braces (TeX is full of it) stays."""
+    for name, value in (("repository", site.repository), ("edition", site.edition), ("site", site.baseurl)):
+        text = text.replace(f"{{{{ {name} }}}}", value)
+    return text
 
 
 def read_notebook(path: Path, site: Site) -> NotebookNode:

@@ -795,7 +795,8 @@ class Arithmetic(ABC):
         value = env[name]
         if isinstance(value, Derived):
             inside = {k: v for k, v in env.items() if k != name}  # so that a circle ends in a name without a value
-            return self.value(value.f(*(self.known_or_symbol(n, inside) for n in value.of)))
+            made = value.f(*(self.known_or_symbol(n, inside) for n in value.of))
+            return made if isinstance(made, list | tuple) else self.value(made)
         if isinstance(value, list | tuple):
             return value
         if is_declaration(value):

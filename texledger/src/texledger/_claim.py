@@ -133,16 +133,28 @@ def applied(function: Callable[..., Any], env: Mapping[str, Any]) -> Any:
     return function(**{p.name: env[p.name] for p in parameters if p.name in env})
 
 
+def torch_for(what: str) -> Any:
+    """PyTorch, which only the checks that ask for it need.
+
+    Raises:
+        LedgerError: it is not installed; the message says how to get it.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise LedgerError(f"{what} needs PyTorch: pip install 'texledger[torch]'.") from error
+    return torch
+
+
 def tensor(x: Any) -> Any:
     """mpmath and SymPy values as float64 tensors or Python numbers; everything else as it is."""
-    import torch
-
-    if is_matrix(x) and not isinstance(x, np.ndarray | torch.Tensor):
+    if is_matrix(x) and not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
         rows = [[complex(v) for v in row] for row in x.tolist()]
+        torch = torch_for("A matrix that is handed to code")
         made = torch.tensor(rows, dtype=torch.complex128)
         return made.real.clone() if not made.imag.any() else made
     if isinstance(x, np.ndarray):
-        return torch.from_numpy(x)
+        return torch_for("An array that is handed to code").from_numpy(x)
     if isinstance(x, mp.mpf | sp.Rational | sp.Float):
         return float(x)
     return x
@@ -309,14 +321,13 @@ def structural(error: Exception) -> str | None:
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
-    known += ("the complex number",)
-    known += ("there is no entry", "out of range")
+    known += ("there is no entry", "out of range", "stands in a block", "are added in", "is compared")
     if isinstance(error, Unreadable) and "has no value by itself" in says:
         return "has no value: a law or another declared thing stands where a number belongs"
-    if isinstance(error, Unreadable) and says.startswith("nothing in ") and " is random" in says:
-        return "has no value: nothing random is left in it"
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
+    if isinstance(error, ValueError) and "is random: give a Law" in says:
+        return "has no value: a mean over nothing that is random"
     if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
         return "has no value: a number, a matrix or a function stands where another kind belongs"
     return None

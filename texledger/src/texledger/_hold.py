@@ -123,6 +123,11 @@ class Trial:
             ) from error
         except LedgerError as error:
             raise LedgerError(_labelled(self.label, error)) from error
+        except TypeError as error:  # a list beside a number
+            raise LedgerError(
+                f"{self.label}: draw {number}: {described(comparison.left)} and {described(comparison.right)} cannot "
+                f"be compared ({error}); a list has its entries under an index: print one."
+            ) from error
 
     @staticmethod
     def _hint(comparison: Comparison, a: Any, b: Any, values: Values) -> str:

@@ -28,6 +28,7 @@ from texledger._claim import (
     is_function,
     structural,
     tensor,
+    torch_for,
     value_of,
 )
 from texledger._declared import plain_values
@@ -65,9 +66,9 @@ class Options(TypedDict, total=False):
 class Ledger:
     r"""The checked equations of one chapter.
 
-    Every method takes the equation's ``label`` (``chapter:name``) and its ``tex``, quoted from the page, and returns
-    an :class:`Entry`, which should be the last value of its cell. The README's section "Writing checks" shows all of
-    this by examples.
+    Every method takes the equation's ``label`` (``chapter:name``; any, if no chapter is given) and its ``tex``, quoted
+    from the page, and returns an :class:`Entry`, which should be the last value of its cell. The README's section
+    "Writing checks" shows all of this by examples.
 
     With neither ``lhs`` nor ``rhs`` the check computes both sides of every relation from the TeX. ``lhs=`` computes the
     first side once more, independently; ``rhs=`` the last one of the first statement. A side beside which a computation
@@ -91,7 +92,7 @@ class Ledger:
     * ``approx``: how closely, relative to their size, the sides of ``\approx`` agree.
 
     Args:
-        chapter: prefix of all labels, for example ``"det-exp"``.
+        chapter: prefix of all labels, for example ``"det-exp"``; without it labels may be any.
         macros: TeX commands of the page and what they stand for, for example ``{r"\T": r"^{\top}"}``.
         where: names and notations that mean the same in every check, for example ``{"^*": Superscript("adjoint")}``.
 
@@ -102,10 +103,16 @@ class Ledger:
     """
 
     def __init__(
-        self, chapter: str, macros: Mapping[str, str] | None = None, where: Mapping[str, Any] | None = None
+        self,
+        chapter: str | None = None,
+        macros: Mapping[str, str] | None = None,
+        where: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(chapter, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", chapter):
-            raise LedgerError(f"chapter={chapter!r}: use lower-case letters, digits and hyphens, as in 'det-exp'.")
+        named = isinstance(chapter, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", chapter)
+        if chapter is not None and not named:
+            raise LedgerError(
+                f"chapter={chapter!r}: use lower-case letters, digits and hyphens, as in 'det-exp', or give none."
+            )
         self.chapter = chapter
         self.macros = dict(macros or {})
         self.where = {key_of(key): value for key, value in (where or {}).items()}
@@ -116,8 +123,9 @@ class Ledger:
         checked = [e for e in self.entries.values() if e.kind != "definition"]
         both, one = (sum(e.strength == s for e in checked) for s in ("both sides", "one side"))
         killed, total = sum(e.killed for e in self.entries.values()), sum(len(e.mutants) for e in self.entries.values())
+        name = self.chapter or "ledger"
         return (
-            f"{self.chapter}: {len(checked)} equations checked ({both} computed on both sides from their own TeX, "
+            f"{name}: {len(checked)} equations checked ({both} computed on both sides from their own TeX, "
             f"{one} on one side, {len(checked) - both - one} quoted), {len(self.entries) - len(checked)} definitions; "
             f"{killed} of {total} mutants rejected"
         )
@@ -199,7 +207,7 @@ class Ledger:
         computed from the TeX, all three must agree. If it is the derivative by ``wrt`` of a bare name, as in
         ``\nabla_v L``, ``name="L"`` says that ``of`` is what the name stands for.
         """
-        import torch
+        torch = torch_for(f"{label}: a gradient")
 
         def lhs(**env: Any) -> Any:
             if wrt not in env:
@@ -515,7 +523,9 @@ class Ledger:
         watch = Watch(_found(options.get("code", ())), compare=code_beside and kind not in MEASURED)
         exact = isinstance(arithmetic, Exact)
         computed = options.get("computed", {})
-        read = lambda env: self._reader(label, tex, env, options, test, between, name).claim(lhs, rhs, reads_left)
+        read = lambda env: self._reader(label, tex, env, options, test, between, name).claim(
+            lhs, rhs, _new_name(reads_left, env) if kind == "definition" else reads_left
+        )
         envs, made = self._draws(
             label, where, draws, exact, watch, lambda env: self._guard(label, tex, env, options, name), computed
         )
@@ -623,6 +633,10 @@ class Ledger:
                 f"{label}: the condition {condition} is not used by the check: {error} Give its names values in "
                 "`where`, or excuse it: unread={r'its TeX': 'the reason, which is printed'}."
             ) from error
+        except ValueError as error:
+            raise LedgerError(
+                f"{label}: the condition {condition} has no value ({error}): look at the values in `where`."
+            ) from error
 
     def _functions(self, watch: Watch, code: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the functions that ran, and of those that did not."""
@@ -640,7 +654,10 @@ class Ledger:
         Returns:
             where the check is called.
         """
-        if not isinstance(label, str) or not re.fullmatch(rf"{self.chapter}:[a-z0-9]+(-[a-z0-9]+)*", label):
+        if self.chapter is None:
+            if not isinstance(label, str) or not re.fullmatch(r"[^\s(){}$]+", label):
+                raise LedgerError(f"label={label!r}: a label is the page's, without blanks, brackets and dollars.")
+        elif not isinstance(label, str) or not re.fullmatch(rf"{self.chapter}:[a-z0-9]+(-[a-z0-9]+)*", label):
             raise LedgerError(f"label={label!r}: labels of this chapter look like '{self.chapter}:some-name'.")
         if tex is not None and (not isinstance(tex, str) or not tex.strip() or "$" in tex or r"\label" in tex):
             raise LedgerError(f"{label}: tex={tex!r} must be the page's TeX, without dollars and without its label.")
@@ -748,6 +765,11 @@ def _fates(outcome: Outcome, excused: Mapping[str, str]) -> dict[str, Any]:
         "weaker": tuple(dict.fromkeys(outcome.weaker)),
         "undecided": tuple(dict.fromkeys(outcome.undecided)),
     }
+
+
+def _new_name(reads: Callable[[Node], bool] | None, env: Values) -> Callable[[Node], bool] | None:
+    """What ``reads`` accepts, unless ``where`` gives it a meaning: a definition's name is new."""
+    return None if reads is None else lambda side: reads(side) and str(side.args[0]) not in env
 
 
 def _times(tol: float, options: Mapping[str, Any]) -> str:

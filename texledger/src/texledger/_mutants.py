@@ -66,9 +66,13 @@ def _here(node: Node) -> Iterator[tuple[str, Node]]:
         yield f"{show(node)} with the exponent's sign changed", Node("pow", (args[0], _negated(args[1])))
     elif op == "call" and args[0] not in {"adj", "abs"}:  # even functions of their argument (adj: of an odd-sized one)
         for i, value in enumerate(args[1:], start=1):
-            if value == ZERO:
-                continue
-            yield f"{args[0]} of −({show(value)})", _with(node, i, _negated(value))
+            if value.op == "given":  # a condition has no sign, the values that it names have
+                for j, given in enumerate(value.args):
+                    if isinstance(given, Node) and given.op != "holds":
+                        turned = _with(value, j, _negated(given))
+                        yield f"{args[0]} given −({show(given)})", _with(node, i, turned)
+            elif value != ZERO:
+                yield f"{args[0]} of −({show(value)})", _with(node, i, _negated(value))
     elif op in {"transpose", "adjoint"}:
         yield f"{show(args[0])} without its {op}", args[0]
     elif op == "each" and args[0] in TURNED:

@@ -155,7 +155,8 @@ class Reader:
             if code.what is None:
                 continue
             side = parts[chain][place]
-            if side.read and place == 0 and reads_left is not None and reads_left(side.what):
+            named = side.read and place == 0 and reads_left is not None and reads_left(side.what)
+            if named and not self._has_value(side):
                 parts[chain][place], bound_name = code, True
             elif side.read:
                 self._needs_value(side, code)
@@ -186,6 +187,13 @@ class Reader:
         if side.op == "sym" and str(side.args[0]).startswith(UNREAD):
             return Part(None, "a side that is not read")
         return Part(side, "the side")
+
+    def _has_value(self, side: Part) -> bool:
+        try:
+            arithmetic(self.between).evaluate(side.what, self.env)
+        except Unreadable:
+            return False
+        return True
 
     def _needs_value(self, side: Part, code: Part) -> None:
         """A side that was read beside a computation of it must have a value as well.

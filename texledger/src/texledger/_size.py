@@ -59,7 +59,8 @@ def _size(node: Node, arithmetic: Arithmetic, env: Mapping[str, Any]) -> Any:
         case "at":
             return inner(args[0], {args[1]: value(args[2])})
         case "diff":
-            body = inner(args[0]) / max(mp.mpf(1), abs(mp.mpmathify(env[args[1]])))
+            at, _ = arithmetic.variable(args[1], env)  # an entry, as S_k, has its value by its list alone
+            body = inner(args[0]) / max(mp.mpf(1), magnitude(at))
             return max(magnitude(value(node)), body)
         case "int":
             low, high = value(args[2]), value(args[3])

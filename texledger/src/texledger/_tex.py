@@ -958,6 +958,8 @@ class _Reader:
         return node
 
     def lone_name(self) -> str:
+        if not self.items:
+            raise Unreadable("a name is missing where an index or a variable is named, as in \\sum_{=1}^{n}.")
         node = self.atom()
         if self.peek() is not None or node.op != "sym":
             raise self.refuse("should be a single name")
@@ -2027,11 +2029,13 @@ class _Reader:
         names: list[str] = []
         if self.is_differential():
             names = self.differentials()
-            body = self.term(operand=True)
+            with self.page.binding(*names):
+                body = self.term(operand=True)
         else:
             self.integrals += 1
             kept, self.differential = self.differential, None
-            body = self.expression()
+            with self.page.binding(*self.differentials_ahead()):
+                body = self.expression()
             self.integrals -= 1
             found, self.differential = self.differential, kept
             names = [found] if found else self.differentials()
@@ -2059,6 +2063,18 @@ class _Reader:
 
     def read_oint(self) -> Node:
         raise self.refuse("comes after a line integral, which")
+
+    def differentials_ahead(self) -> list[str]:
+        """The variables of the differentials to come: the body before them may raise them to powers."""
+        names = []
+        for ahead in range(len(self.items) - self.at):
+            if length := self.differential_length(ahead):
+                reader = _Reader(self.items[self.at + ahead + length :], self.page)
+                try:
+                    names.append(reader.raw_name())
+                except Unreadable:  # no differential after all, or one that is refused where it is read
+                    continue
+        return names
 
     def differentials(self) -> list[str]:
         names = []

@@ -143,9 +143,12 @@ def _special_matrices(matrices: Mapping[str, Sequence[Any]]) -> list[str]:
     if all(shape(x)[0] == 2 for v in square.values() for x in v):
         found.append(f"{listed} {'is' if len(square) == 1 else 'are'} of order 2 in every draw: draw orders 2, 3 and 4")
     arrays = {n: [as_array(x) for x in v] for n, v in square.items()}
-    if all(symmetric(x) for v in square.values() for x in v):
+    if "I" in arrays and all(np.array_equal(x, np.eye(len(x))) for x in arrays["I"]):
+        del square["I"], arrays["I"]  # the identity has to be symmetric, and to commute
+        listed = ", ".join(square)
+    if square and all(symmetric(x) for v in square.values() for x in v):
         found.append(f"{listed} {'is' if len(square) == 1 else 'are'} symmetric in every draw")
-    together = [[v[k] for v in arrays.values()] for k in range(len(next(iter(arrays.values()))))]
+    together = [[v[k] for v in arrays.values()] for k in range(len(next(iter(arrays.values()), ())))]
     pairs = [(a, b) for draw in together for i, a in enumerate(draw) for b in draw[:i] if a.shape == b.shape]
     if pairs and all(_commute(a, b) for a, b in pairs):
         found.append(f"{listed} commute in every draw")
