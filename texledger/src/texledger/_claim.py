@@ -17,7 +17,7 @@ from texledger._arithmetic import Arithmetic, is_matrix, magnitude
 from texledger._draw import shape
 from texledger._entry import LedgerError
 from texledger._size import size
-from texledger._tree import Node, show
+from texledger._tree import Node, Unreadable, show
 from texledger._watch import Watch
 
 Side = Callable[..., Any] | Any
@@ -307,6 +307,10 @@ def structural(error: Exception) -> str | None:
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
     known += ("there is no entry", "out of range")
+    if isinstance(error, ValueError) and "no case of the formula holds" in says:
+        return f"has no value: {says}"
+    if isinstance(error, Unreadable) and "has no value by itself" in says:
+        return "has no value: a law or another declared thing stands where a number belongs"
     if isinstance(error, ValueError) and any(word in says for word in known):
         return f"has no value: {says.splitlines()[0]}"
     if isinstance(error, TypeError) and any(word in says for word in ("unsupported operand", "bad operand", "mpmath")):
