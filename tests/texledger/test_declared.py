@@ -112,6 +112,24 @@ def test_gradients_have_the_shape_of_their_variable() -> None:
         assert mp.mnorm(found - (A**-1).T) < mp.mpf("1e-20")
 
 
+def test_a_density_is_integrated_once() -> None:
+    """Not again for each of its means: a check of a supremum takes hundreds."""
+    calls = 0
+
+    def pdf(x: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return 2 * x
+
+    arithmetic, law = Numeric(), Density(pdf, 0, 1)
+    first = value(r"\mathbb{E}_{x \sim p} x", {"p": law}, arithmetic)
+    once = calls
+    assert value(r"\mathbb{E}_{x \sim p} x", {"p": law}, arithmetic) == first
+    assert calls - once < 0.6 * once
+    with pytest.raises(ValueError, match="not to 1"):
+        value(r"\mathbb{E}_{x \sim p} x", {"p": Density(lambda x: x, 0, 1)}, arithmetic)
+
+
 @pytest.mark.parametrize(
     ("tex", "where", "error"),
     [

@@ -452,6 +452,19 @@ def spread(draw: Draw) -> dict:
     return {"a": draw.real(1, 2), "b": draw.real(1, 2)}
 
 
+def test_cases_of_which_a_damaged_copy_has_none() -> None:
+    """A condition turned round may leave a draw without a case: the formula has no value there."""
+    tex = r"f(x) = \begin{cases} x^2 & x \le 1 \\ 2 x - 1 & 1 \le x \le 2 \\ 3 & x \ge 2 \end{cases}"
+
+    def f(x: Any) -> Any:
+        return x**2 if x < 1 else min(2 * x - 1, 3)
+
+    where = lambda draw: {"f": f, "x": draw.real(0.2, 0.9) + draw.turn(0, 1, 2)}
+    entry = Ledger("demo").numeric("demo:cases", tex, where, draws=6)
+    assert entry.strength == "both sides"
+    assert "no case" in " ".join(entry.ill_formed.values())
+
+
 class TestMisuse:
     @pytest.mark.parametrize(
         ("call", "says"),

@@ -56,6 +56,7 @@ class Arithmetic(ABC):
     fn_tanh: Callable[[Any], Any]
 
     def __init__(self) -> None:
+        self._whole: dict[int, Density] = {}  # densities that were seen to integrate to 1, kept alive
         self.reset()
 
     def reset(self) -> None:
@@ -743,9 +744,11 @@ class Arithmetic(ABC):
             ends = self.value(law.low), self.value(law.high)
             points = tuple(self.value(p) for p in law.points)
             with self.silent():
-                total = self.integral(lambda x: self.value(law.pdf(x)), *ends, points)
-                if self.is_far(total - 1):
-                    raise ValueError(f"the density of {names[0]} integrates to {_brief(total)}, not to 1")
+                if id(law) not in self._whole:
+                    total = self.integral(lambda x: self.value(law.pdf(x)), *ends, points)
+                    if self.is_far(total - 1):
+                        raise ValueError(f"the density of {names[0]} integrates to {_brief(total)}, not to 1")
+                    self._whole[id(law)] = law
                 return self.integral(lambda x: self.value(law.pdf(x)) * inner(x), *ends, points)
         if isinstance(law, Samples):
             if rest:
