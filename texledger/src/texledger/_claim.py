@@ -321,7 +321,8 @@ def structural(error: Exception) -> str | None:
         return "has no value: shapes differ"
     known = ("added to a matrix", "division by the matrix", "is raised to the power", "does not settle", "count from 1")
     known += ("the declared optimum", "no value of", "attained more than once", "has probability zero", "not to 1")
-    known += ("there is no entry", "out of range", "stands in a block", "are added in", "is compared", "no case of the formula holds", "has no value: {says}")
+    known += ("there is no entry", "out of range", "stands in a block", "are added in", "is compared")
+    known += ("no case of the formula holds",)
     if isinstance(error, Unreadable) and "has no value by itself" in says:
         return "has no value: a law or another declared thing stands where a number belongs"
     if isinstance(error, ValueError) and any(word in says for word in known):
