@@ -79,7 +79,9 @@ def test_exports_are_few_and_known() -> None:
         "sphere",
     ]
     assert texledger.__all__ == [
-        *("KINDS", "MIME", "CheckFailed", "Draw", "Entry", "Ledger", "LedgerError", "Unreadable", "normal"),
+        *("KINDS", "MIME", "STRENGTHS", "By", "CheckFailed", "Density", "Derived", "Draw", "Entry", "Indexed"),
+        *("Interval", "Law", "Ledger", "LedgerError", "Means", "Operator", "Optimum", "Over", "Samples"),
+        *("Superscript", "Unreadable", "normal"),
     ]
     assert all(hasattr(gantext, name) for name in gantext.__all__)
     assert all(hasattr(texledger, name) for name in texledger.__all__)
@@ -187,7 +189,9 @@ def test_lock_holds_every_wheel_to_its_hash() -> None:
 
 def test_verbs() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert {"book", "test", "notebooks", "bench", "lint"} <= set(re.findall(r"^([a-z]+):(?!=)", makefile, re.MULTILINE))
+    assert {"book", "test", "check", "notebooks", "bench", "compare", "gpu", "measure", "lint"} <= set(
+        re.findall(r"^([a-z]+):(?!=)", makefile, re.MULTILINE)
+    )
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert re.findall(r"^\s*(make\b.*)$", ci, re.MULTILINE) == ["make book", "make lint", "make test"]
 
