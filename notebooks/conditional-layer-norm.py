@@ -22,15 +22,35 @@
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
-# Set-up: on Colab, install this edition of gantext and nothing else; elsewhere, do nothing. Versions differ by machine.
+# @title Set-up { display-mode: "form" }
+# On Colab: installs this edition of the book's two packages, and what Colab
+# lacks; what is there stays as it is. Elsewhere: nothing. Versions differ.
 import sys
 
 if "google.colab" in sys.modules:
-    import os
     import subprocess
+    import urllib.request
+    from importlib.util import find_spec
+    from pathlib import Path
 
-    address = os.environ.get("GANTEXT_ADDRESS", "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    site = "https://gantext.github.io/gantext/wheels"
+    tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
+    names = ["gantext-0.1.0", "texledger-0.1.0"]
+    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    place = "beside the notebook"
+    if not found:
+        found = [f"{site}/{name}-py3-none-any.whl" for name in names]
+        place = "the book's site"
+        try:
+            urllib.request.urlopen(found[0], timeout=9).close()
+        except OSError:
+            found = [tag, f"texledger @ {tag}#subdirectory=texledger"]
+            place = "the repository"
+    lacking = {"ijson": "ijson", "ot": "pot", "gensim": "gensim"}
+    found += [lacking[name] for name in lacking if not find_spec(name)]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, *found], check=True)
+    print("installed from", place)
 
 import gantext
 
@@ -38,11 +58,14 @@ print(gantext.environment())
 
 # %% tags=["hide-input"]
 import collections
+import contextlib
 import copy
 import inspect
+import io
 import itertools
 import json
 import math
+import tempfile
 import urllib.request
 import warnings
 from html import escape
@@ -51,79 +74,172 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import mpmath as mp
 import numpy as np
-import sympy as sp
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from IPython.display import HTML
 from torch import nn
 
-from gantext import corpus, data, generate
-from gantext.condnorm import ConditionalLayerNorm, condition_all_norms, conditioned
+from gantext import docstrings
+from gantext.gan import laws
+from gantext.seq2seq import decoding
+from gantext.norm import (
+    ConditionalLayerNorm,
+    ConditionalRMSNorm,
+    condition_all_norms,
+    conditioned,
+)
 from gantext.kernels.layer_norm import (
     conditional_layer_norm,
     conditional_layer_norm_backward_ref,
     conditional_layer_norm_ref,
 )
-from gantext.ledger import Ledger
-from gantext.transformer import Config, Transformer
+from texledger import Ledger
+from gantext.seq2seq.transformer import Config, Transformer
 
-SCALE = "reduced"  # "gpu": longer live runs, and GPT-2 with a sentiment set; "paper": BERT-base's width and depth
+# "gpu": longer live runs, and GPT-2 with a sentiment set; "paper":
+# BERT-base's width and depth
+SCALE = "reduced"
 STEPS = {"reduced": 500, "gpu": 5000, "paper": 100_000}[SCALE]
-device = torch.device("cuda" if torch.cuda.is_available() and SCALE != "reduced" else "cpu")
+device = torch.device(
+    "cuda" if torch.cuda.is_available() and SCALE != "reduced" else "cpu"
+)
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bars are drawn here
+    # no progress bars are drawn here
+    warnings.filterwarnings("ignore", message="IProgress not found")
     import transformers
 
-ledger = Ledger("conditional-layer-norm", macros={r"\mathbf{u}": r"\vec{u}", r"\mathbf{v}": r"\vec{v}", r"\mathbf{o}": "o"})
+ledger = Ledger(
+    "conditional-layer-norm",
+    macros={
+        r"\mathbf{u}": r"\vec{u}",
+        r"\mathbf{v}": r"\vec{v}",
+        r"\mathbf{o}": "o",
+    },
+)
 float64 = torch.float64
-torch.set_num_threads(1)  # the networks here are so small that sharing the work costs more than the work
+# the networks here are so small that sharing the work costs more than the
+# work
+torch.set_num_threads(1)
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"  # Okabe and Ito's palette
+# Okabe and Ito's palette
+BLUE, ORANGE, GREEN, RED, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#666666",
+)
 plt.style.use("gantext.book")
 
 file = Path("../benchmarks/results/conditions.json")
 if file.exists():
     record = json.loads(file.read_text(encoding="utf-8"))
 else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen("https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/conditions.json") as answer:
+    with urllib.request.urlopen(
+        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/conditions.json"
+    ) as answer:
         record = json.load(answer)
 METHODS = list(dict.fromkeys(run["method"] for run in record["runs"]))
 
 
 def of(method, score):
     """One number, or one row, for each seed."""
-    return np.array([run[score] for run in record["runs"] if run["method"] == method])
+    return np.array(
+        [run[score] for run in record["runs"] if run["method"] == method]
+    )
 
 
 # %% [markdown]
 # A Transformer of BERT's shape reads docstrings of 22 Python submodules and predicts the next word, in windows of 16 words. Left: what each way of telling it the submodule gains on held-out text, three seeds each. Right: the gain word by word. The dashed line is the most that a label *can* tell: no knowledge of the label is worth more, on average, than its entropy, {eq}`conditional-layer-norm:ceiling`.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the gain in nats a word of six ways to tell a language model its label; all norms gain most, the maps alone of a trained model and the last norm less, labels shuffled in training nothing; a dashed line marks the ceiling. Right, the gain summed from the first to the last word of a window; it passes the entropy of the label after about a dozen words and goes on rising."}}
-SHOWN = ["all norms", "last norm only", "code as first token", "vector added to every word", "trained model, maps of the norms only", "all norms, labels shuffled in training"]
-NAMES = ["all norms", "last norm only", "code as first token", "vector added\nto every word", "trained model,\nmaps only", "shuffled labels"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the gain in nats a word of six ways to tell a language model its label; all norms gain most, the last norm nearly as much, a vector added to every word and a code as first token less, the maps alone of a trained model least, labels shuffled in training nothing; white crosses show the added vector from another start, at half its gain; a dashed line marks the ceiling. Right, the gain summed from the first to the last word of a window; it passes the entropy of the label after about a dozen words and goes on rising."}}
+SHOWN = [
+    "all norms",
+    "last norm only",
+    "code as first token",
+    "vector added to every word",
+    "trained model, maps of the norms only",
+    "all norms, labels shuffled in training",
+]
+NAMES = [
+    "all norms",
+    "last norm only",
+    "code as first token",
+    "vector added\nto every word",
+    "trained model,\nmaps only",
+    "shuffled labels",
+]
 base, ceiling = of("told nothing", "nats"), record["bounds"]["16"]
 gain = {name: base - of(name, "nats") for name in SHOWN}
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.8), layout="constrained", width_ratios=(1.1, 1))
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(8.4, 3.8), layout="constrained", width_ratios=(1.1, 1)
+)
 for k, name in enumerate(SHOWN):
-    left.barh(k, gain[name].mean(), color=GREY if "shuffled" in name else BLUE, height=0.6)
-    left.plot(gain[name], [k] * len(gain[name]), ".", color="black", markersize=5)
+    left.barh(
+        k,
+        gain[name].mean(),
+        color=GREY if "shuffled" in name else BLUE,
+        height=0.6,
+    )
+    left.plot(
+        gain[name], [k] * len(gain[name]), ".", color="black", markersize=5
+    )
+loud = base - of("vector added, started at norm 1", "nats")
+left.plot(
+    loud,
+    [SHOWN.index("vector added to every word")] * len(loud),
+    "x",
+    color="white",
+    markersize=7,
+    markeredgewidth=2,
+)
 left.axvline(ceiling, color=RED, linestyle="--", linewidth=1.3)
 left.axvline(0, color="black", linewidth=0.8)
-left.set(yticks=range(len(SHOWN)), yticklabels=NAMES, xlabel="gain, nats a word", title="held-out text, windows of 16 words")
+left.set(
+    yticks=range(len(SHOWN)),
+    yticklabels=NAMES,
+    xlabel="gain, nats a word",
+    title="held-out text, windows of 16 words",
+)
 left.invert_yaxis()
-for length, all_norms, nothing, colour in ((16, "all norms", "told nothing", BLUE), (64, "all norms, 64 words", "told nothing, 64 words", GREEN)):
-    summed = (of(nothing, "by position") - of(all_norms, "by position")).cumsum(1)
+for length, all_norms, nothing, colour in (
+    (16, "all norms", "told nothing", BLUE),
+    (64, "all norms, 64 words", "told nothing, 64 words", GREEN),
+):
+    summed = (
+        of(nothing, "by position") - of(all_norms, "by position")
+    ).cumsum(1)
     for k, row in enumerate(summed):
-        right.plot(range(1, length + 1), row, color=colour, linewidth=1.2, label=None if k else f"windows of {length}")
-right.axhline(16 * ceiling, color=RED, linestyle="--", linewidth=1.3, label="entropy of the label")
-right.set(xlabel="words so far", ylabel="nats", xscale="log", title="gain of all norms, summed", xticks=[1, 4, 16, 64], xticklabels=[1, 4, 16, 64])
+        right.plot(
+            range(1, length + 1),
+            row,
+            color=colour,
+            linewidth=1.2,
+            label=None if k else f"windows of {length}",
+        )
+right.axhline(
+    16 * ceiling,
+    color=RED,
+    linestyle="--",
+    linewidth=1.3,
+    label="entropy of the label",
+)
+right.set(
+    xlabel="words so far",
+    ylabel="nats",
+    xscale="log",
+    title="gain of all norms, summed",
+    xticks=[1, 4, 16, 64],
+    xticklabels=[1, 4, 16, 64],
+)
 right.legend()
 plt.show()
 
 # %% [markdown]
-# Conditional norms gain most, and nearly all of it comes from the very last norm. But look at the ceiling: the gain goes *through* it. What is above cannot be knowledge of the label. It is help in learning: the model that was told nothing has not learned to read the subject off the text yet, though the text shows it.
+# Conditional norms gain most, and nearly all of it comes from the very last norm. A vector added to every word, which starts at zero as the norms' maps do, follows; the white crosses are the same vector from a random start. But look at the ceiling: the gain goes *through* it. What is above cannot be knowledge of the label. It is help in learning: the model that was told nothing has not learned to read the subject off the text yet, though the text shows it.
 #
 # ## A layer that can be told
 #
@@ -154,65 +270,130 @@ plt.show()
 # so a model with trained $\gamma$ and $\beta$ computes what it computed before, to the last bit; the loss curve of the fine-tuning begins where that of the pre-training ended.
 
 # %% tags=["ledger"]
-sizes = itertools.cycle(((2, 3, 4, 3), (3, 2, 5, 2), (2, 4, 3, 4)))  # sequences N, words L, features D, condition C
+# sequences N, words L, features D, condition C
+SIZES = ((2, 3, 4, 3), (3, 2, 5, 2), (2, 4, 3, 4))
 
 
-def passed(draw, zero=False):
-    """One random forward and backward pass of the package's module, in float64; everything by its name on this page."""
-    N, L, D, C = next(sizes)
-    random = lambda *shape: torch.tensor(draw.rng.uniform(-1, 1, shape), dtype=float64)
-    norm = ConditionalLayerNorm(D, C, eps=0.3, dtype=float64)  # an epsilon that nothing can hide behind
+def passed(draw, maps="any"):
+    """One forward and backward pass of the package's module, in float64.
+
+    Everything by its name on this page; `maps`: any, equal (and negative), or
+    which of them are zero.
+    """
+    N, L, D, C = draw.turn(*SIZES)
+    random = lambda *shape: torch.tensor(
+        draw.rng.uniform(-1, 1, shape), dtype=float64
+    )
+    eps = draw.turn(0.3, 0.05, 1.2)  # large: nothing can hide behind it
+    norm = ConditionalLayerNorm(D, C, eps=eps, dtype=float64)
     with torch.no_grad():
         for parameter in norm.parameters():
-            parameter.copy_(random(*parameter.shape) * (0 if zero and parameter.dim() == 2 else 1))
-    x, h, upstream = random(N, L, D).requires_grad_(), random(N, C).requires_grad_(), random(N, L, D)
+            parameter.copy_(random(*parameter.shape))
+        if maps == "equal":
+            norm.W_beta.copy_(norm.W_gamma.abs_().neg_())
+        if maps in ("first", "both"):
+            norm.W_gamma.zero_()
+        if maps in ("second", "both"):
+            norm.W_beta.zero_()
+    x, h, upstream = (
+        random(N, L, D).requires_grad_(),
+        random(N, C).requires_grad_(),
+        random(N, L, D),
+    )
     g, b = norm.gamma_beta(h)
     g.retain_grad()
     b.retain_grad()
-    conditional_layer_norm(x, g, b, 0.3).backward(upstream)  # through gamma_beta, so that g and b have gradients
+    # through gamma_beta, so that g and b have gradients
+    conditional_layer_norm(x, g, b, eps).backward(upstream)
     y = norm(x, h)
     n, l, i, j = (draw.integer(1, size) for size in (N, L, D, D))
     mean = x.detach().mean(-1)
     variance = x.detach().var(-1, correction=0)
-    rho = (variance + 0.3).sqrt()
+    rho = (variance + eps).sqrt()
     hat = (x.detach() - mean[..., None]) / rho[..., None]
     one = {
-        "x": x, "mu": mean, "sigma": variance.sqrt(), "rho": rho, "hat x": hat, "y": y, "bar y": upstream, "bar x": x.grad,
-        "g": g, "b": b, "bar g": g.grad, "bar b": b.grad, "bar h": h.grad, "h": h,
+        "x": x,
+        "mu": mean,
+        "sigma": variance.sqrt(),
+        "rho": rho,
+        "hat x": hat,
+        "y": y,
+        "bar y": upstream,
+        "bar x": x.grad,
+        "g": g,
+        "b": b,
+        "bar g": g.grad,
+        "bar b": b.grad,
+        "bar h": h.grad,
+        "h": h,
     }
     own = {k: v[n - 1].detach() for k, v in one.items()}
-    every = {"bar g_n": own["bar g"], "bar b_n": own["bar b"], "bar h_n": own["bar h"]}
-    shared = {
-        "gamma": norm.weight.detach(), "beta": norm.bias.detach(), "bar gamma": norm.weight.grad, "bar beta": norm.bias.grad,
-        "W_gamma": norm.W_gamma.detach(), "W_beta": norm.W_beta.detach(), "bar W_gamma": norm.W_gamma.grad, "bar W_beta": norm.W_beta.grad,
+    every = {
+        "bar g_n": own["bar g"],
+        "bar b_n": own["bar b"],
+        "bar h_n": own["bar h"],
     }
-    return {**own, **shared, **every, "varepsilon": mp.mpf(0.3), "N": N, "L": L, "D": D, "l": l, "i": i, "j": j, "all": one}
+    shared = {
+        "gamma": norm.weight.detach(),
+        "beta": norm.bias.detach(),
+        "bar gamma": norm.weight.grad,
+        "bar beta": norm.bias.grad,
+        "W_gamma": norm.W_gamma.detach(),
+        "W_beta": norm.W_beta.detach(),
+        "bar W_gamma": norm.W_gamma.grad,
+        "bar W_beta": norm.W_beta.grad,
+    }
+    return {
+        **own,
+        **shared,
+        **every,
+        "varepsilon": mp.mpf(eps),
+        "all": one,
+        "N": N,
+        "L": L,
+        "D": D,
+        "l": l,
+        "i": i,
+        "j": j,
+    }
 
 
 ledger.numeric(
     "conditional-layer-norm:statistics",
     r"\mu_l = \frac{1}{D} \sum_{i=1}^{D} x_{li}, \qquad \sigma_l^2 = \frac{1}{D} \sum_{i=1}^{D} (x_{li} - \mu_l)^2",
-    where=passed, tol=1e-13,
+    where=passed,
+    tol=1e-13,
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:normalized",
     r"\rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}",
-    where=passed, tol=1e-13,
+    where=passed,
+    tol=1e-13,
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:definition",
     r"g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i",
-    where=passed, tol=1e-13, code=[ConditionalLayerNorm, conditional_layer_norm],
+    where=passed,
+    tol=1e-13,
+    code=[ConditionalLayerNorm, conditional_layer_norm],
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
-    "conditional-layer-norm:identity", r"y_{li} = \gamma_i \hat{x}_{li} + \beta_i \qquad \text{while } W_\gamma = W_\beta = 0",
-    where=lambda draw: passed(draw, zero=True), tol=1e-13,
+    "conditional-layer-norm:identity",
+    r"y_{li} = \gamma_i \hat{x}_{li} + \beta_i "
+    r"\qquad \text{while } W_\gamma = W_\beta = 0",
+    # the page's own condition chooses among these
+    where=lambda draw: passed(
+        draw, draw.turn("any", "first", "second", "equal", "both")
+    ),
+    tol=1e-13,
+    draws=4,
+    code=ConditionalLayerNorm,
 )
 
 
@@ -232,7 +413,13 @@ body(conditional_layer_norm_ref)
 
 # %%
 torch.manual_seed(0)
-plain = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 16), nn.LayerNorm(16))
+plain = nn.Sequential(
+    nn.Linear(8, 16),
+    nn.LayerNorm(16),
+    nn.GELU(),
+    nn.Linear(16, 16),
+    nn.LayerNorm(16),
+)
 told = copy.deepcopy(plain)
 print("replaced:", condition_all_norms(told, condition_size=5))
 x, wish = torch.randn(3, 7, 8), torch.randn(3, 5)
@@ -268,45 +455,73 @@ print("largest change of the output:", difference)
 # It removes the two directions, the first completely, the second up to $\varepsilon$, since $\hat{x}^{\top} \hat{x} = D \sigma^2 / \rho^2 = D (1 - \varepsilon / \rho^2)$:
 #
 # $$
-# J (\hat{x} + a \mathbf{1}) = \frac{\varepsilon}{\rho^3} \hat{x} \qquad \text{for every number } a
+# \sum_{j=1}^{D} J_{ij} = 0, \qquad \sum_{j=1}^{D} J_{ij} \hat{x}_j = \frac{\varepsilon}{\rho^3} \hat{x}_i
 # $$ (conditional-layer-norm:removed)
 
 # %% tags=["ledger"]
 def one_row(draw):
-    """One word's features, its statistics from the definition, and a matrix of derivatives found automatically."""
-    D = next(sizes)[2]
+    """One word's features and statistics; derivatives found automatically."""
+    D, eps = draw.turn(*SIZES)[2], draw.turn(0.3, 0.05, 1.2)
     x = torch.tensor(draw.rng.uniform(-1, 1, D), dtype=float64)
-    normalized = lambda x: (x - x.mean()) / (x.var(correction=0) + 0.3).sqrt()
-    J = torch.autograd.functional.jacobian(normalized, x)
+    size = lambda x: (x.var(correction=0) + eps).sqrt()
+    normalized = lambda x: (x - x.mean()) / size(x)
     return {
-        "x": x, "D": D, "rho": (x.var(correction=0) + 0.3).sqrt(), "hat x": normalized(x), "J": J, "I": torch.eye(D, dtype=float64),
-        "1": torch.ones(D), "varepsilon": mp.mpf(0.3),
+        "x": x,
+        "D": D,
+        "rho": size(x),
+        "hat x": normalized(x),
+        "J": torch.autograd.functional.jacobian(normalized, x),
+        "I": torch.eye(D, dtype=float64),
+        "1": torch.ones(D),
+        "varepsilon": mp.mpf(eps),
+        "i": draw.integer(1, D),
+        "eps": eps,
     }
 
 
 ledger.gradient(
-    "conditional-layer-norm:mean-gradient", r"\frac{\partial \mu}{\partial x} = \frac{1}{D} \mathbf{1}",
-    where=one_row, of=lambda x: x.mean(), wrt="x",
+    "conditional-layer-norm:mean-gradient",
+    r"\frac{\partial \mu}{\partial x} = \frac{1}{D} \mathbf{1}",
+    where=one_row,
+    of=lambda x: x.mean(),
+    wrt="x",
+    name="mu",
 )
 
+
 # %% tags=["ledger"]
+def row_alone(draw):
+    """A row without its size, which the check differentiates."""
+    return {key: x for key, x in one_row(draw).items() if key != "rho"}
+
+
 ledger.gradient(
-    "conditional-layer-norm:size-gradient", r"\frac{\partial \rho}{\partial x} = \frac{1}{D} \hat{x}",
-    where=one_row, of=lambda x: (x.var(correction=0) + 0.3).sqrt(), wrt="x",
+    "conditional-layer-norm:size-gradient",
+    r"\frac{\partial \rho}{\partial x} = \frac{1}{D} \hat{x}",
+    where=row_alone,
+    of=lambda x, eps: (x.var(correction=0) + eps).sqrt(),
+    wrt="x",
+    name="rho",
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:jacobian",
     r"J = \frac{1}{\rho} \Bigl( I - \frac{1}{D} \mathbf{1} \mathbf{1}^{\top} - \frac{1}{D} \hat{x} \hat{x}^{\top} \Bigr)",
-    where=one_row, tol=1e-13,
+    where=one_row,
+    tol=1e-13,
+    weak="the derivative of a normalization is symmetric, as the page says",
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
-    "conditional-layer-norm:removed", r"J (\hat{x} + a \mathbf{1}) = \frac{\varepsilon}{\rho^3} \hat{x} \qquad \text{for every number } a",
-    where=one_row, lhs=lambda J, **env: J @ (env["hat x"] + 1.7), tol=1e-13,
+    "conditional-layer-norm:removed",
+    r"\sum_{j=1}^{D} J_{ij} = 0, \qquad "
+    r"\sum_{j=1}^{D} J_{ij} \hat{x}_j = \frac{\varepsilon}{\rho^3} \hat{x}_i",
+    where=one_row,
+    tol=1e-13,
 )
+
 
 # %% [markdown]
 # Now the whole layer. A bar marks the derivative of the loss: $\bar{y}_{li} = \partial \ell / \partial y_{li}$ comes from above, and {eq}`conditional-layer-norm:jacobian`, applied to the products $\bar{y}_{li} g_i$, gives
@@ -332,17 +547,34 @@ ledger.numeric(
 # $$ (conditional-layer-norm:condition)
 
 # %% tags=["ledger"]
+def backward_twice(draw):
+    """The same pass; the reference must find what autograd has found."""
+    env = passed(draw)
+    one, eps = env["all"], float(env["varepsilon"])
+    x, g, upstream = (one[k].detach() for k in ("x", "g", "bar y"))
+    written = conditional_layer_norm_backward_ref(upstream, x, g, eps)
+    for name, gradient in zip(("x", "g", "b"), written, strict=True):
+        torch.testing.assert_close(
+            gradient, one[f"bar {name}"], rtol=1e-12, atol=1e-12
+        )
+    return env
+
+
 ledger.numeric(
     "conditional-layer-norm:backward",
     r"\bar{x}_{li} = \frac{1}{\rho_l} \Bigl( \bar{y}_{li} g_i - \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j - \hat{x}_{li} \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j \hat{x}_{lj} \Bigr)",
-    where=passed, tol=1e-13, code=conditional_layer_norm_backward_ref,
+    where=backward_twice,
+    tol=1e-13,
+    code=[conditional_layer_norm_backward_ref, conditional_layer_norm],
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:sums",
     r"\bar{g}_i = \sum_{l=1}^{L} \bar{y}_{li} \hat{x}_{li}, \qquad \bar{b}_i = \sum_{l=1}^{L} \bar{y}_{li}",
-    where=passed, tol=1e-13, code=conditional_layer_norm_backward_ref,
+    where=backward_twice,
+    tol=1e-13,
+    code=[conditional_layer_norm_backward_ref, conditional_layer_norm],
 )
 
 
@@ -350,21 +582,32 @@ ledger.numeric(
 def batched(draw):
     """The same pass; g, b, h and their derivatives as lists over the sequences."""
     env = passed(draw)
-    every = {name: [row.detach() for row in env["all"][name]] for name in ("h", "bar g", "bar b", "bar h")}
-    single = {name: v for name, v in env.items() if name not in ("all", "bar g_n", "bar b_n", "bar h_n", "x", "g", "b")}
+    every = {
+        name: [row.detach() for row in env["all"][name]]
+        for name in ("h", "bar g", "bar b", "bar h")
+    }
+    single = {
+        name: v
+        for name, v in env.items()
+        if name not in ("all", "bar g_n", "bar b_n", "bar h_n", "x", "g", "b")
+    }
     return {**single, **every, "n": 1}
 
 
 ledger.numeric(
     "conditional-layer-norm:maps",
     r"\bar{\gamma} = \sum_{n=1}^{N} \bar{g}_n, \qquad \bar{W}_\gamma = \sum_{n=1}^{N} \bar{g}_n h_n^{\top}, \qquad \bar{W}_\beta = \sum_{n=1}^{N} \bar{b}_n h_n^{\top}",
-    where=batched, tol=1e-13,
+    where=batched,
+    tol=1e-13,
 )
 
 # %% tags=["ledger"]
 ledger.numeric(
-    "conditional-layer-norm:condition", r"\bar{h}_n = W_\gamma^{\top} \bar{g}_n + W_\beta^{\top} \bar{b}_n",
-    where=batched, tol=1e-13, code=ConditionalLayerNorm,
+    "conditional-layer-norm:condition",
+    r"\bar{h}_n = W_\gamma^{\top} \bar{g}_n + W_\beta^{\top} \bar{b}_n",
+    where=batched,
+    tol=1e-13,
+    code=ConditionalLayerNorm,
 )
 
 
@@ -382,10 +625,17 @@ ledger.numeric(
 # %% tags=["ledger"]
 def two_steps(draw):
     """Two steps of plain descent on the maps alone, with a loss that is not linear; derivatives found automatically."""
-    N, L, D, C = next(sizes)
-    random = lambda *shape: torch.tensor(draw.rng.uniform(-1, 1, shape), dtype=float64)
-    norm, x, target, h = ConditionalLayerNorm(D, C, dtype=float64), random(N, L, D), random(N, L, D), random(N, C).requires_grad_()
-    eta, found = 0.2, []
+    N, L, D, C = draw.turn(*SIZES)
+    random = lambda *shape: torch.tensor(
+        draw.rng.uniform(-1, 1, shape), dtype=float64
+    )
+    norm, x, target, h = (
+        ConditionalLayerNorm(D, C, dtype=float64),
+        random(N, L, D),
+        random(N, L, D),
+        random(N, C).requires_grad_(),
+    )
+    eta, found = draw.turn(0.2, 0.05, 0.5), []
     for _ in range(2):
         g, b = norm.gamma_beta(h)
         loss = ((conditional_layer_norm(x, g, b) - target) ** 4).sum()
@@ -397,14 +647,27 @@ def two_steps(draw):
                 w -= eta * d
     (bar_g, bar_b, first), (tilde_g, tilde_b, second) = found
     assert (first == 0).all() and (second != 0).any()
-    names = {"h": h.detach(), "bar g": bar_g, "bar b": bar_b, "tilde g": tilde_g, "tilde b": tilde_b, "tilde h": second}
-    return {**{name: list(rows) for name, rows in names.items()}, "eta": mp.mpf(eta), "N": N, "n": draw.integer(1, N)}
+    names = {
+        "h": h.detach(),
+        "bar g": bar_g,
+        "bar b": bar_b,
+        "tilde g": tilde_g,
+        "tilde b": tilde_b,
+        "tilde h": second,
+    }
+    return {
+        **{name: list(rows) for name, rows in names.items()},
+        "eta": mp.mpf(eta),
+        "N": N,
+        "n": draw.integer(1, N),
+    }
 
 
 ledger.numeric(
     "conditional-layer-norm:second-step",
     r"\tilde{h}_n = - \eta \sum_{m=1}^{N} h_m \bigl( \bar{g}_m^{\top} \tilde{g}_n + \bar{b}_m^{\top} \tilde{b}_n \bigr)",
-    where=two_steps, tol=1e-12,
+    where=two_steps,
+    tol=1e-12,
 )
 
 
@@ -419,20 +682,37 @@ ledger.numeric(
 
 # %% tags=["ledger"]
 def saddle(draw):
-    N, L, D, C = next(sizes)
-    random = lambda *shape: torch.tensor(draw.rng.uniform(-1, 1, shape), dtype=float64)
-    x, target, c, A, P = random(1, L, D), random(1, L, D), random(C), random(D, 2), random(2, C)
-    loss = lambda g: ((conditional_layer_norm(x, g, torch.zeros(D, dtype=float64)) - target) ** 4).sum()
-    g = torch.ones(D, dtype=float64, requires_grad=True)
-    (bar_g,) = torch.autograd.grad(loss(g), g)
-    second = torch.autograd.functional.hessian(lambda e: loss(1 + (e * A) @ (e * P) @ c), torch.zeros((), dtype=float64))
-    return {"bar g": bar_g, "A": A, "P": P, "c": c, "second": second.reshape(1, 1)}
+    """A loss of one sequence, of g by the package and of A and P."""
+    _, L, D, C = draw.turn(*SIZES)
+    random = lambda *shape: torch.tensor(
+        draw.rng.uniform(-1, 1, shape), dtype=float64
+    )
+    x, target = random(L, D), random(L, D)
+    one, zero = torch.ones(D, dtype=float64), torch.zeros(D, dtype=float64)
+    hat = conditional_layer_norm(x, one, zero)
+    g = one.clone().requires_grad_()
+    loss = ((conditional_layer_norm(x, g, zero) - target) ** 4).sum()
+    (bar_g,) = torch.autograd.grad(loss, g)
+    c = draw.matrix(C, 1)
+
+    def ell(A, P):
+        scale = A * P * c
+        scaled = lambda i, k: (1 + scale[i]) * mp.mpf(hat[k, i].item())
+        return sum(
+            (scaled(i, k) - mp.mpf(target[k, i].item())) ** 4
+            for i in range(D)
+            for k in range(L)
+        )
+
+    A, P = draw.matrix(D, 2), draw.matrix(2, C)
+    return {"bar g": bar_g, "ell": ell, "A": A, "P": P, "c": c}
 
 
 ledger.numeric(
     "conditional-layer-norm:saddle",
     r"\frac{d^2}{d \epsilon^2} \ell(\epsilon A, \epsilon P) \Big|_{\epsilon = 0} = 2 \bar{g}^{\top} A P c",
-    where=saddle, lhs=lambda second: second, tol=1e-12,
+    where=saddle,
+    tol=1e-12,
 )
 
 
@@ -459,26 +739,18 @@ def learned(first, steps=200):
 start, random_end, _ = learned(lambda w: None)
 _, zero_end, stuck = learned(nn.init.zeros_)
 assert random_end < 0.2 * start and zero_end > 0.9 * start
-assert all((w == 0).all() for w in (stuck.W_hidden, stuck.W_gamma, stuck.W_beta))  # only gamma and beta have moved
-print(f"share of the loss left: hidden layer random {random_end / start:.1f}, hidden layer zero {zero_end / start:.1f}")
-
-# %% [markdown]
-# Zeros, then, not ones: a flag of another program speaks of *weights one, bias zero*, as one would for the $\gamma$ and $\beta$ of a norm, sets both to zero, and was asked about. For *maps* zero is right.
-
-# %% tags=["ledger"]
-c = mp.mpf(1) / 2
-ledger.refutation(
-    "conditional-layer-norm:weights-one", None, where={"c": c},
-    statement="a conditional norm starts as the plain norm if its maps start with weights one and biases zero",
-    source="reading of the argument name w_one_bias_zero_init of a ConditionalLayerNorm, asked about in ecmwf/anemoi-core issue 633 (2025); the program itself sets both to zero",
-    counterexample="one feature, one condition c = 1/2: with weight one the scale is 1 + c = 3/2 in the residual form and c = 1/2 in the plain form",
-    published=(lambda c: 1 + 1 * c, lambda c: mp.mpf(1)), corrected=(lambda c: 1 + 0 * c, lambda c: mp.mpf(1)),
-    mutants={"weights one": lambda c: 1 + c, "the plain form with weights zero": lambda c: 0 * c},
-    holds="in the residual form, scale 1 + Wc or γ + Wc, both must be zero; in the plain form, scale Wc + a, the weight must be zero and the bias a one: with zeros throughout nothing gets through",
+# only gamma and beta have moved
+assert all(
+    (w == 0).all() for w in (stuck.W_hidden, stuck.W_gamma, stuck.W_beta)
+)
+print(
+    f"share of the loss left: hidden layer random {random_end / start:.1f}, hidden layer zero {zero_end / start:.1f}"
 )
 
 
 # %% [markdown]
+# Zeros, then, not ones. An ordinary norm starts with $\gamma = 1$ and $\beta = 0$, and it is a common pitfall to give the *maps* the same start: with weights of one the scale of a wish $c$ is $1 + c$ where it should be 1. In the form $\gamma + W_\gamma h$, and in $1 + W h$, the maps must be zero; in the form $W h + a$ the map is zero and $a$ a one, and zeros throughout let nothing pass.
+#
 # ## What the two vectors can say, and what they cannot
 #
 # **Another weight for every wish.** What follows a norm is, nearly always, a linear map $V$. Scale and shift can be moved through it:
@@ -497,22 +769,33 @@ ledger.refutation(
 
 # %% tags=["ledger"]
 def followed(draw):
-    D, C = next(sizes)[2:]
+    D, C = draw.turn(*SIZES)[2:]
     W, gamma, h = draw.matrix(D, C), draw.matrix(D, 1), draw.matrix(C, 1)
     g = gamma + W * h
     columns = [W[:, k] for k in range(C)]
-    return {"V": draw.matrix(2, D), "g": g, "gamma": gamma, "h": h, "C": C, "w": columns, "hat x": draw.matrix(D, 1), "b": draw.matrix(D, 1)}
+    return {
+        "V": draw.matrix(2, D),
+        "g": g,
+        "gamma": gamma,
+        "h": h,
+        "C": C,
+        "w": columns,
+        "hat x": draw.matrix(D, 1),
+        "b": draw.matrix(D, 1),
+    }
 
 
 ledger.exact(
     "conditional-layer-norm:fold",
-    r"V (\operatorname{diag}(g)\, \hat{x} + b) = (V \operatorname{diag}(g))\, \hat{x} + V b", where=followed,
+    r"V (\operatorname{diag}(g)\, \hat{x} + b) = (V \operatorname{diag}(g))\, \hat{x} + V b",
+    where=followed,
 )
 
 # %% tags=["ledger"]
 ledger.exact(
     "conditional-layer-norm:mixture",
-    r"V \operatorname{diag}(g) = V \operatorname{diag}(\gamma) + \sum_{c=1}^{C} h_c\, V \operatorname{diag}(w_c)", where=followed,
+    r"V \operatorname{diag}(g) = V \operatorname{diag}(\gamma) + \sum_{c=1}^{C} h_c\, V \operatorname{diag}(w_c)",
+    where=followed,
 )
 
 
@@ -525,13 +808,13 @@ ledger.exact(
 #
 # and $r$ does not depend on the text so far. The wish multiplies the odds of every pair of words by a constant: it has its own list of favourite words. This is a *unigram* model of the subject, multiplied onto the language model. Crude as it is, it is worth a lot, since a word of the subject is likely wherever it fits. We shall measure how much of the whole gain it is.
 #
-# With the scale as well, the scores of the last norm are still linear in $h$. So between two wishes $h$ and $k$, for the same state $\hat{x}$,
+# With the scale as well, the scores of the last norm are still linear in $h$. Write $p_v(h)$ for the probability of word $v$ under the wish $h$, in one and the same state $\hat{x}$. Then a wish $s$ between two others, $h$ and $k$, has
 #
 # $$
-# \log \frac{p_v}{p_w} = (1 - t) \log \frac{p'_v}{p'_w} + t \log \frac{p''_v}{p''_w} \qquad \text{for the wish } (1 - t) h + t k
+# \log \frac{p_v(s)}{p_w(s)} = (1 - t) \log \frac{p_v(h)}{p_w(h)} + t \log \frac{p_v(k)}{p_w(k)}, \qquad s = (1 - t)\, h + t\, k
 # $$ (conditional-layer-norm:slider)
 #
-# where $p'$, $p''$ belong to $h$ and $k$. Half-way is not the mean of two texts but the geometric mean: words that *both* like. That is the slider below.
+# Half-way is not the mean of two texts but the geometric mean: words that *both* like. That is the slider below.
 #
 # **The same for every word.** Between two words of one sequence the shift cancels:
 #
@@ -544,52 +827,101 @@ ledger.exact(
 # %% tags=["ledger"]
 def last_norm(draw):
     """Probabilities of the next word before and after a change of the last norm, from the scores themselves."""
-    V, D = 6, next(sizes)[2]
-    random = lambda *shape: torch.tensor(draw.rng.uniform(-1.5, 1.5, shape), dtype=float64)
-    E, state, gamma, beta, b, a = random(V, D), random(D), random(D), random(D), random(D), random(V)
+    V, D = 6, draw.turn(*SIZES)[2]
+    random = lambda *shape: torch.tensor(
+        draw.rng.uniform(-1.5, 1.5, shape), dtype=float64
+    )
+    E, state, gamma, beta, b, a = (
+        random(V, D),
+        random(D),
+        random(D),
+        random(D),
+        random(D),
+        random(V),
+    )
     probabilities = lambda g, b: torch.softmax(E @ (g * state + b) + a, 0)
     v, w = (draw.rng.choice(V, 2, replace=False) + 1).tolist()
     q, p = probabilities(gamma, beta), probabilities(gamma, b)
-    return {"E": E, "b": b, "beta": beta, "q": q, "p": p, "r": E @ b - E @ beta, "V": V, "D": D, "v": v, "w": w}
+    return {
+        "E": E,
+        "b": b,
+        "beta": beta,
+        "q": q,
+        "p": p,
+        "r": E @ b - E @ beta,
+        "V": V,
+        "D": D,
+        "v": v,
+        "w": w,
+    }
 
 
 ledger.numeric(
     "conditional-layer-norm:tilt",
     r"r_v = \sum_{i=1}^{D} E_{vi} (b_i - \beta_i), \qquad p_v = \frac{q_v e^{r_v}}{\sum_{w=1}^{V} q_w e^{r_w}}",
-    where=last_norm, tol=1e-13,
+    where=last_norm,
+    tol=1e-13,
 )
 
 
 # %% tags=["ledger"]
 def slid(draw):
-    """Three wishes on a line, straight through the package's module and an output layer."""
-    V, (N, L, D, C) = 6, next(sizes)
-    random = lambda *shape: torch.tensor(draw.rng.uniform(-1.5, 1.5, shape), dtype=float64)
-    norm, E, x, h, k, t = ConditionalLayerNorm(D, C, dtype=float64), random(V, D), random(1, D), random(C), random(C), float(draw.real(0.1, 0.9))
+    """Wishes on a line, through the package's module and an output layer."""
+    V, (_, _, D, C) = 6, draw.turn(*SIZES)
+    random = lambda *shape: torch.tensor(
+        draw.rng.uniform(-1.5, 1.5, shape), dtype=float64
+    )
+    norm, E = ConditionalLayerNorm(D, C, dtype=float64), random(V, D)
     with torch.no_grad():
         for parameter in norm.parameters():
             parameter.copy_(random(*parameter.shape))
-    words = lambda wish: torch.softmax(norm(x, wish)[0] @ E.T, 0).detach()
+    x, h, k = random(1, D), random(C), random(C)
+    t = draw.turn(0.3, -0.5, 1.7)  # between them, and beyond either
+
+    def probability(word):
+        def of_wish(wish):
+            wish = torch.tensor([float(z) for z in wish], dtype=float64)
+            law = torch.softmax(norm(x, wish)[0] @ E.T, 0)
+            return law[word - 1].item()
+
+        return of_wish
+
     v, w = (draw.rng.choice(V, 2, replace=False) + 1).tolist()
-    return {"p": words((1 - t) * h + t * k), "p'": words(h), "p''": words(k), "t": t, "v": v, "w": w}
+    return {
+        "p_v": probability(v),
+        "p_w": probability(w),
+        "h": h,
+        "k": k,
+        "s": torch.lerp(h, k, t),
+        "t": t,
+    }
 
 
 ledger.numeric(
     "conditional-layer-norm:slider",
-    r"\log \frac{p_v}{p_w} = (1 - t) \log \frac{p'_v}{p'_w} + t \log \frac{p''_v}{p''_w} \qquad \text{for the wish } (1 - t) h + t k",
-    where=slid, tol=1e-12, code=ConditionalLayerNorm,
+    r"\log \frac{p_v(s)}{p_w(s)} = (1 - t) \log \frac{p_v(h)}{p_w(h)} "
+    r"+ t \log \frac{p_v(k)}{p_w(k)}, \qquad s = (1 - t)\, h + t\, k",
+    where=slid,
+    tol=1e-12,
+    code=ConditionalLayerNorm,
 )
 
 
 # %% tags=["ledger"]
 def two_words(draw):
     env = passed(draw)
-    return {k: v for k, v in env.items() if k in ("y", "g", "hat x", "l", "i")} | {"m": int(env["l"] % env["L"]) + 1}
+    return {
+        k: v for k, v in env.items() if k in ("y", "g", "hat x", "l", "i")
+    } | {"m": int(env["l"] % env["L"]) + 1}
 
 
 ledger.numeric(
-    "conditional-layer-norm:positions", r"y_{li} - y_{mi} = g_i (\hat{x}_{li} - \hat{x}_{mi})", where=two_words, tol=1e-13,
+    "conditional-layer-norm:positions",
+    r"y_{li} - y_{mi} = g_i (\hat{x}_{li} - \hat{x}_{mi})",
+    where=two_words,
+    tol=1e-13,
 )
+
 
 # %% [markdown]
 # ## One family
@@ -608,21 +940,66 @@ ledger.numeric(
 # | FiLM {cite:p}`perez2018film` | none, or any | $\gamma(c)$, $\beta(c)$; often as $1 + \Delta\gamma(c)$ | not prescribed |
 # | AdaIN {cite:p}`huang2017adain` | space, each picture and channel | size and mean of the *style's* features; nothing learned | – |
 # | conditional layer norm {cite:p}`su2019cln` | features, each word | $\gamma + W_\gamma h$, $\beta + W_\beta h$ | zero: the pre-trained net unchanged |
+# | conditional RMS norm | no mean; size over features, each word | $\gamma + W_\gamma h$, $W_\beta h$ | zero: the pre-trained net unchanged |
 # | adaLN {cite:p}`peebles2023dit` | features, each token | $1 + s(c)$, $t(c)$, from a SiLU and a linear layer *with* constant term | – |
 # | adaLN-Zero {cite:p}`peebles2023dit` | the same | as adaLN, and a gate: $x + \alpha(c)\, f(g\, \hat{x} + b)$ | last linear layer zero: **every block is the identity** |
 #
 # Two zeros that must not be confused: conditional layer norm starts as the *old function*, adaLN-Zero as *no function at all*, for a net that is trained from nothing. And BERT normalizes after each sum (post-norm), so there the wish scales the main stream itself; a diffusion Transformer normalizes at the entrance of each branch (pre-norm), where it scales the branch.
 
 # %% tags=["ledger"]
-ledger.definition("conditional-layer-norm:family", r"y = g(c) \cdot \frac{x - m(x)}{r(x)} + b(c)", code=conditional_layer_norm)
+def one_feature(draw):
+    """One feature of a word; its statistics, and scale and shift of c."""
+    D = draw.turn(2, 3, 5)
+    word = draw.rng.uniform(-2, 2, D).tolist()
+    slope, i = draw.rng.uniform(0.5, 2, 2), draw.integer(1, D) - 1
+
+    def mean(x):
+        return mp.fsum([*word[:i], x, *word[i + 1 :]]) / D
+
+    def size(x):
+        row = [*word[:i], x, *word[i + 1 :]]
+        return mp.sqrt(mp.fsum((v - mean(x)) ** 2 for v in row) / D + 0.3)
+
+    return {
+        "x": mp.mpf(word[i]),
+        "m": mean,
+        "r": size,
+        "c": draw.real(-1, 1),
+        "g": lambda c: slope[0] + c,
+        "b": lambda c: mp.exp(slope[1] * c),
+        "word": word,
+        "feature": i,
+    }
+
+
+def by_package(g, b, c, word, feature):
+    x = torch.tensor([word], dtype=float64)
+    row = lambda v: torch.full((x.shape[1],), float(v), dtype=float64)
+    return conditional_layer_norm(x, row(g(c)), row(b(c)), 0.3)[0, feature]
+
+
+ledger.definition(
+    "conditional-layer-norm:family",
+    r"y = g(c) \cdot \frac{x - m(x)}{r(x)} + b(c)",
+    where=one_feature,
+    call=by_package,
+    code=conditional_layer_norm,
+)
 
 # %%
 rng = torch.Generator().manual_seed(0)
 normal = lambda *shape: torch.randn(shape, generator=rng, dtype=float64)
 B, D, H, S, eps = 4, 6, 5, 3, 1e-5
-picture, words, style, c = 2 + 3 * normal(B, D, H, H), 2 + 3 * normal(B, S, D), normal(B, D, H, H), normal(B, 7)
+picture, words, style, c = (
+    2 + 3 * normal(B, D, H, H),
+    2 + 3 * normal(B, S, D),
+    normal(B, D, H, H),
+    normal(B, 7),
+)
 linear = {name: normal(D, 7) for name in ("scale", "shift", "gate")}
-constant = {name: normal(D) for name in ("gamma", "beta", "scale", "shift", "gate")}
+constant = {
+    name: normal(D) for name in ("gamma", "beta", "scale", "shift", "gate")
+}
 shift, scale = c @ linear["shift"].T, c @ linear["scale"].T  # (B, D)
 
 
@@ -636,30 +1013,102 @@ def family(x, over, g, b, eps=eps):
 image = lambda v: v[:, :, None, None]  # (B, D) beside pictures
 token = lambda v: v[:, None]  # (B, D) beside words
 
-# Conditional batch norm: batch normalization as PyTorch has it, then the pre-trained and the conditional part.
-usual = F.batch_norm(picture, None, None, None, None, True, 0, eps) * image(constant["gamma"] + scale) + image(constant["beta"] + shift)
-general = {"conditional batch norm": (usual, family(picture, (0, 2, 3), image(constant["gamma"] + scale), image(constant["beta"] + shift)))}
+# Conditional batch norm: batch normalization as PyTorch has it, then the
+# pre-trained and the conditional part.
+usual = F.batch_norm(picture, None, None, None, None, True, 0, eps) * image(
+    constant["gamma"] + scale
+) + image(constant["beta"] + shift)
+general = {
+    "conditional batch norm": (
+        usual,
+        family(
+            picture,
+            (0, 2, 3),
+            image(constant["gamma"] + scale),
+            image(constant["beta"] + shift),
+        ),
+    )
+}
 # FiLM: a linear layer of the condition gives both at once; no statistics.
-both = F.linear(c, torch.cat([linear["scale"], linear["shift"]]), torch.cat([constant["scale"], constant["shift"]]))
+both = F.linear(
+    c,
+    torch.cat([linear["scale"], linear["shift"]]),
+    torch.cat([constant["scale"], constant["shift"]]),
+)
 usual = torch.addcmul(image(both[:, D:]), image(both[:, :D]), picture)
-general["FiLM"] = usual, family(picture, None, image(constant["scale"] + scale), image(constant["shift"] + shift))
-# AdaIN: instance normalization, and the statistics of the style; its two sizes both have the epsilon inside.
+general["FiLM"] = (
+    usual,
+    family(
+        picture,
+        None,
+        image(constant["scale"] + scale),
+        image(constant["shift"] + shift),
+    ),
+)
+# AdaIN: instance normalization, and the statistics of the style; its two
+# sizes both have the epsilon inside.
 size = (style.var((2, 3), correction=0) + eps).sqrt()
-usual = F.instance_norm(picture, eps=eps) * image(size) + image(style.mean((2, 3)))
-general["AdaIN"] = usual, family(picture, (2, 3), image(size), image(style.mean((2, 3))))
+usual = F.instance_norm(picture, eps=eps) * image(size) + image(
+    style.mean((2, 3))
+)
+general["AdaIN"] = (
+    usual,
+    family(picture, (2, 3), image(size), image(style.mean((2, 3)))),
+)
 # Conditional layer norm: the package's module.
 norm = ConditionalLayerNorm(D, 7, dtype=float64)
 with torch.no_grad():
-    norm.weight.copy_(constant["gamma"]), norm.bias.copy_(constant["beta"]), norm.W_gamma.copy_(linear["scale"]), norm.W_beta.copy_(linear["shift"])
-general["conditional layer norm"] = norm(words, c), family(words, 2, token(constant["gamma"] + scale), token(constant["beta"] + shift))
+    (
+        norm.weight.copy_(constant["gamma"]),
+        norm.bias.copy_(constant["beta"]),
+        norm.W_gamma.copy_(linear["scale"]),
+        norm.W_beta.copy_(linear["shift"]),
+    )
+general["conditional layer norm"] = (
+    norm(words, c),
+    family(
+        words,
+        2,
+        token(constant["gamma"] + scale),
+        token(constant["beta"] + shift),
+    ),
+)
+# Conditional RMS norm: the package's module; m = 0, and the size is that of x
+# itself.
+rms = ConditionalRMSNorm(D, 7, eps, dtype=float64)
+with torch.no_grad():
+    (
+        rms.weight.copy_(constant["gamma"]),
+        rms.W_gamma.copy_(linear["scale"]),
+        rms.W_beta.copy_(linear["shift"]),
+    )
+usual = F.rms_norm(words, (D,), eps=eps) * token(
+    constant["gamma"] + scale
+) + token(shift)
+assert torch.allclose(rms(words, c), usual, rtol=1e-12, atol=1e-12)
+general["conditional RMS norm"] = (
+    rms(words, c),
+    token(constant["gamma"] + scale)
+    * words
+    / (words.square().mean(2, keepdim=True) + eps).sqrt()
+    + token(shift),
+)
 # adaLN: no affine part, SiLU, constant terms.
-usual = F.layer_norm(words, (D,), eps=1e-6) * token(1 + F.linear(F.silu(c), linear["scale"], constant["scale"])) + token(F.linear(F.silu(c), linear["shift"], constant["shift"]))
+usual = F.layer_norm(words, (D,), eps=1e-6) * token(
+    1 + F.linear(F.silu(c), linear["scale"], constant["scale"])
+) + token(F.linear(F.silu(c), linear["shift"], constant["shift"]))
 at = lambda name: token(F.silu(c) @ linear[name].T + constant[name])
 general["adaLN"] = usual, family(words, 2, 1 + at("scale"), at("shift"), 1e-6)
 # adaLN-Zero: the branch f enters through a gate.
-gated = lambda x, f, gate: x + gate * f(family(x, 2, 1 + at("scale"), at("shift"), 1e-6))
-general["adaLN-Zero"] = words + at("gate") * torch.tanh(usual), gated(words, torch.tanh, at("gate"))
-assert torch.equal(gated(words, torch.tanh, 0 * at("gate")), words)  # and starts as the identity
+gated = lambda x, f, gate: (
+    x + gate * f(family(x, 2, 1 + at("scale"), at("shift"), 1e-6))
+)
+general["adaLN-Zero"] = (
+    words + at("gate") * torch.tanh(usual),
+    gated(words, torch.tanh, at("gate")),
+)
+# and starts as the identity
+assert torch.equal(gated(words, torch.tanh, 0 * at("gate")), words)
 
 for name, (usual, form) in general.items():
     assert torch.allclose(usual, form, rtol=1e-12, atol=1e-12), name
@@ -688,19 +1137,28 @@ for name, (usual, form) in general.items():
 def attended(draw):
     """One softmax over source and words together, and the two apart."""
     M, L, D = draw.integer(1, 3), draw.integer(2, 4), 3
-    random = lambda *shape: torch.tensor(draw.rng.uniform(-1, 1, shape), dtype=float64)
+    random = lambda *shape: torch.tensor(
+        draw.rng.uniform(-1, 1, shape), dtype=float64
+    )
     a, u, source, words = random(M), random(L), random(M, D), random(L, D)
     share = torch.cat([a, u]).softmax(0)
     return {
-        "a": a, "u": u, "M": M, "L": L, "o": share @ torch.cat([source, words]), "vec u": u.softmax(0) @ words,
-        "vec v": a.softmax(0) @ source, "lambda": share[:M].sum(),
+        "a": a,
+        "u": u,
+        "M": M,
+        "L": L,
+        "o": share @ torch.cat([source, words]),
+        "vec u": u.softmax(0) @ words,
+        "vec v": a.softmax(0) @ source,
+        "lambda": share[:M].sum(),
     }
 
 
 ledger.numeric(
     "conditional-layer-norm:pseudo",
     r"\mathbf{o} = (1 - \lambda)\, \mathbf{u} + \lambda\, \mathbf{v}, \qquad \lambda = \frac{\sum_{j=1}^{M} e^{a_j}}{\sum_{j=1}^{M} e^{a_j} + \sum_{j=1}^{L} e^{u_j}}",
-    where=attended, tol=1e-13,
+    where=attended,
+    tol=1e-13,
 )
 
 # %% [markdown]
@@ -713,25 +1171,49 @@ ledger.numeric(
 # numbers. BERT-base has $K = 26$ (one after the embedding, two in each of 12 layers, one before the output); with $C = 128$ that is 5.1 million on top of 110. The image features of the article ($C = 1280$) would take 51 million; with a hidden layer of 128 in each norm, as the article has it, it is 9.4 million.
 
 # %% tags=["ledger"]
-models = itertools.cycle((
+MODELS = (
     (transformers.BertForMaskedLM, transformers.BertConfig(), 128),
     (transformers.BertForMaskedLM, transformers.BertConfig(), 1280),
-    (transformers.GPT2LMHeadModel, transformers.GPT2Config(), 96),
-))
+    (
+        transformers.GPT2LMHeadModel,
+        transformers.GPT2Config(n_embd=1024, n_layer=24, n_head=16),
+        96,
+    ),
+)
 
 
 def counted(draw):
     """Built without memory, conditioned by the package, and counted."""
-    kind, config, C = next(models)
+    kind, config, C = draw.turn(*MODELS)
     with torch.device("meta"):
         model = kind(config)
     names = condition_all_norms(model, C)
-    maps = sum(p.numel() for name, p in model.named_parameters() if ".W_" in name)
+    maps = [p for name, p in model.named_parameters() if ".W_" in name]
     assert (kind is not transformers.BertForMaskedLM) or len(names) == 26
-    return {"maps": maps, "K": len(names), "C": C, "D": config.hidden_size}
+    P = sum(p.numel() for p in maps)
+    return {"P": P, "K": len(names), "C": C, "D": config.hidden_size}
 
 
-ledger.exact("conditional-layer-norm:parameters", r"P = 2 K C D", where=counted, lhs=lambda maps: sp.Integer(maps), code=condition_all_norms)
+millions = {}  # what BERT-base has, and what the maps add
+for C, hidden in ((128, None), (1280, None), (1280, 128)):
+    with torch.device("meta"):
+        bert = transformers.BertForMaskedLM(transformers.BertConfig())
+    millions[None] = bert.num_parameters() / 1e6
+    condition_all_norms(bert, C, hidden_size=hidden)
+    millions[C, hidden] = bert.num_parameters() / 1e6 - millions[None]
+assert {k: round(v, 1) for k, v in millions.items()} == {
+    None: 109.5,
+    (128, None): 5.1,
+    (1280, None): 51.1,
+    (1280, 128): 9.4,
+}
+
+ledger.exact(
+    "conditional-layer-norm:parameters",
+    r"P = 2 K C D",
+    where=counted,
+    code=condition_all_norms,
+)
 
 
 # %% [markdown]
@@ -756,7 +1238,7 @@ ledger.exact("conditional-layer-norm:parameters", r"P = 2 K C D", where=counted,
 # The conditional model also reads. By Bayes, with $n_k$ the nats of the text under label $k$ and $\pi_k$ the share of the label,
 #
 # $$
-# \Pr(k \mid x) = \frac{\pi_k e^{-n_k}}{\sum_{j=1}^{K} \pi_j e^{-n_j}}
+# p(k \mid x) = \frac{\pi_k e^{-n_k}}{\sum_{j=1}^{K} \pi_j e^{-n_j}}
 # $$ (conditional-layer-norm:posterior)
 #
 # and the share of texts whose label it guesses is a measure of whether it listens.
@@ -767,32 +1249,43 @@ def entropy(p):
     return -(p * np.log(p)).sum()
 
 
-kinds_of_law = itertools.cycle(("any", "told by the text", "told by the text, uniform"))
-
-
 def joint_law(draw):
-    """A law of a label and two words; entropies of words by the chain rule, the information from the table itself."""
-    kind, K, V = next(kinds_of_law), 3, 4
+    """A law of a label and two words.
+
+    Entropies of words by the chain rule, the information from the table.
+    """
+    K, V = draw.turn(3, 2, 4), 4
+    told, uniform = draw.turn((False, False), (True, False), (True, True))
     table = draw.rng.uniform(0.05, 1, (K, V, V))
-    if kind != "any":  # the first word betrays the label
+    if told:  # the first word betrays the label
         table[np.arange(V)[None, :] % K != np.arange(K)[:, None]] = 0
-    if "uniform" in kind:
+    if uniform:
         table /= table.sum((1, 2), keepdims=True)
     table /= table.sum()
     label, words = table.sum((1, 2)), table.sum(0)
     outer = label[:, None, None] * words
     seen = table > 0
-    information = (table[seen] * np.log(table[seen] / outer[seen])).sum()
-    first, told_first = entropy(words.sum(1)), entropy(table.sum(2)) - entropy(label)
+    I = (table[seen] * np.log(table[seen] / outer[seen])).sum()
+    first = entropy(words.sum(1))
+    told_first = entropy(table.sum(2)) - entropy(label)
     c = [first, entropy(words) - first]
     tilde = [told_first, entropy(table) - entropy(label) - told_first]
-    tight = 1 + 1e-9  # equalities in the last two kinds, up to rounding
-    return {"table": table, "c": c, "tilde c": tilde, "S": 2, "I": information, "H": entropy(label) * tight, "K": K * (1 + 1e-6)}
+    return {
+        "table": table,
+        "c": c,
+        "tilde c": tilde,
+        "S": 2,
+        "I": I,
+        "H": entropy(label),
+        "K": K,
+    }
 
 
 ledger.numeric(
-    "conditional-layer-norm:ceiling", r"\sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K", where=joint_law, tol=1e-12,
-    mutants={"one hundredth less than H": r"\frac{99}{100} H"},
+    "conditional-layer-norm:ceiling",
+    r"\sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K",
+    where=joint_law,
+    tol=1e-12,
 )
 
 
@@ -803,36 +1296,70 @@ def two_models(draw):
     table = env["table"]
     K, V, _ = table.shape
     words, label = table.sum(0), table.sum((1, 2))
-    untold, told = draw.rng.uniform(0.1, 1, (V, V)), draw.rng.uniform(0.1, 1, (K, V, V))
-    untold, told = untold / untold.sum(), told / told.sum((1, 2), keepdims=True)
+    untold, told = (
+        draw.rng.uniform(0.1, 1, (V, V)),
+        draw.rng.uniform(0.1, 1, (K, V, V)),
+    )
+    untold, told = (
+        untold / untold.sum(),
+        told / told.sum((1, 2), keepdims=True),
+    )
     divergence = lambda p, q: (p[p > 0] * np.log(p[p > 0] / q[p > 0])).sum()
     return {
-        "difference": -(words * np.log(untold)).sum() + (table * np.log(told)).sum(), "I": env["I"], "kappa": divergence(words, untold),
-        "tilde kappa": sum(label[k] * divergence(table[k] / label[k], told[k]) for k in range(K)),
+        "s": -(words * np.log(untold)).sum(),
+        "tilde s": -(table * np.log(told)).sum(),
+        "I": env["I"],
+        "kappa": divergence(words, untold),
+        "tilde kappa": sum(
+            label[k] * divergence(table[k] / label[k], told[k])
+            for k in range(K)
+        ),
     }
 
 
 ledger.numeric(
-    "conditional-layer-norm:excess", r"s - \tilde{s} = I + \kappa - \tilde{\kappa}", where=two_models,
-    lhs=lambda difference: mp.mpf(difference), tol=1e-12,
+    "conditional-layer-norm:excess",
+    r"s - \tilde{s} = I + \kappa - \tilde{\kappa}",
+    where=two_models,
+    tol=1e-12,
 )
 
 
 # %% tags=["ledger"]
 def read_off(draw):
-    """A text drawn from a table of labels and words; its label's law from the table."""
-    K, V, S = 4, 5, 3
-    share, words = (draw.rng.uniform(0.1, 1, shape) for shape in (K, (K, V)))
+    """A text drawn from a table of labels and words.
+
+    Its label's law from the joint law of the label and all texts.
+    """
+    K, V, S = draw.turn(4, 2, 3), 5, 3
+    share = draw.rng.uniform(0.1, 1, K)
+    words = draw.rng.uniform(0.1, 1, (K, V))
     share, words = share / share.sum(), words / words.sum(1, keepdims=True)
-    text = draw.rng.integers(V, size=S)
-    together = share * words[:, text].prod(1)  # Pr(label and text)
-    k = draw.integer(1, K)
-    return {"pi": share, "n": -np.log(words[:, text]).sum(1), "k": k, "K": K, "direct": together[k - 1] / together.sum()}
+    joint = np.einsum("k,ka,kb,kc->kabc", share, words, words, words)
+    text = tuple(draw.rng.integers(V, size=S))
+    seen = joint[:, *text]
+
+    def p(k, x):
+        """Of this text; anything else is no text, or no label."""
+        if x != list(text) or not 1 <= k <= K:
+            return mp.nan
+        return seen[int(k) - 1] / seen.sum()
+
+    return {
+        "p(|)": p,
+        "k": draw.integer(1, K),
+        "x": list(text),
+        "K": K,
+        "pi": share,
+        "n": -np.log(words[:, text]).sum(1),
+    }
 
 
 ledger.numeric(
-    "conditional-layer-norm:posterior", r"\Pr(k \mid x) = \frac{\pi_k e^{-n_k}}{\sum_{j=1}^{K} \pi_j e^{-n_j}}",
-    where=read_off, lhs=lambda direct: mp.mpf(direct), tol=1e-13,
+    "conditional-layer-norm:posterior",
+    r"p(k \mid x) = \frac{\pi_k e^{-n_k}}{\sum_{j=1}^{K} \pi_j e^{-n_j}}",
+    where=read_off,
+    tol=1e-13,
 )
 
 # %% [markdown]
@@ -842,14 +1369,34 @@ ledger.numeric(
 
 # %%
 rng = torch.Generator().manual_seed(0)
-for shape, each in (((4, 33, 20), "sequence"), ((3, 300, 128), "sequence"), ((4, 33, 20), "word"), ((2, 1, 1), "sequence")):
-    x = (3 + torch.randn(shape, generator=rng, dtype=float64)).requires_grad_()
-    g, b = (torch.randn(shape if each == "word" else (shape[0], shape[2]), generator=rng, dtype=float64).requires_grad_() for _ in range(2))
+for shape, each in (
+    ((4, 33, 20), "sequence"),
+    ((3, 300, 128), "sequence"),
+    ((4, 33, 20), "word"),
+    ((2, 1, 1), "sequence"),
+):
+    x = (
+        3 + torch.randn(shape, generator=rng, dtype=float64)
+    ).requires_grad_()
+    g, b = (
+        torch.randn(
+            shape if each == "word" else (shape[0], shape[2]),
+            generator=rng,
+            dtype=float64,
+        ).requires_grad_()
+        for _ in range(2)
+    )
     upstream = torch.randn(shape, generator=rng, dtype=float64)
-    y, reference = conditional_layer_norm(x, g, b, 1e-5), conditional_layer_norm_ref(x, g, b, 1e-5)
+    y, reference = (
+        conditional_layer_norm(x, g, b, 1e-5),
+        conditional_layer_norm_ref(x, g, b, 1e-5),
+    )
     found = torch.autograd.grad(y, (x, g, b), upstream)
     written = conditional_layer_norm_backward_ref(upstream, x, g, 1e-5)
-    gap = max((p - q).abs().max().item() for p, q in [(y, reference), *zip(found, written, strict=True)])
+    gap = max(
+        (p - q).abs().max().item()
+        for p, q in [(y, reference), *zip(found, written, strict=True)]
+    )
     assert gap < 1e-11
     print(f"{shape!s:14} one scale a {each:9} forward and backward: equal")
 body(conditional_layer_norm_backward_ref)
@@ -860,37 +1407,76 @@ body(conditional_layer_norm_backward_ref)
 # **Text.** The docstrings of 22 submodules of NumPy, SciPy, scikit-learn, SymPy and PyTorch, at most 150 of each, as lower-case words, in windows of 16; a fifth of the documents is held out. The label is the submodule. **Model.** BERT in small: post-norm, width 64, 2 layers, 4 heads, BERT's dense layer and norm before the output, which shares its weights with the embedding; the mask is causal. Six norms. The bias of the output starts at the logarithms of the words' frequencies. **Training.** 500 steps of 64 windows with AdamW, rate 0.005, twenty steps of warm-up, then linear decay. All this was fixed, with a seed that is not used again, before the runs that are reported.
 
 # %%
-WIDTH, LAYERS = {"reduced": (64, 2), "gpu": (256, 4), "paper": (768, 12)}[SCALE]
-WORDS, LENGTH, BATCH, RATE, CONDITION = 2000, 16, 64, {"reduced": 5e-3, "gpu": 1e-3, "paper": 1e-4}[SCALE], 32
-TOPICS = list(corpus.TOPICS)
+WIDTH, LAYERS = {"reduced": (64, 2), "gpu": (256, 4), "paper": (768, 12)}[
+    SCALE
+]
+WORDS, LENGTH, BATCH, RATE, CONDITION = (
+    2000,
+    16,
+    64,
+    {"reduced": 5e-3, "gpu": 1e-3, "paper": 1e-4}[SCALE],
+    32,
+)
+TOPICS = list(docstrings.TOPICS)
 
-documents, topics = corpus.topics()
-held = set(torch.randperm(len(documents), generator=torch.Generator().manual_seed(0))[: len(documents) // 5].tolist())
-count = collections.Counter(word for k, text in enumerate(documents) if k not in held for word in text)
-vocabulary = ["<start>", "<rare>", *(word for word, _ in count.most_common(WORDS - 2))]
+documents, topics = docstrings.topics()
+held = set(
+    torch.randperm(
+        len(documents), generator=torch.Generator().manual_seed(0)
+    )[: len(documents) // 5].tolist()
+)
+count = collections.Counter(
+    word for k, text in enumerate(documents) if k not in held for word in text
+)
+vocabulary = [
+    "<start>",
+    "<rare>",
+    *(word for word, _ in count.most_common(WORDS - 2)),
+]
 number = {word: k for k, word in enumerate(vocabulary)}
 
 
 def windows(chosen):
     """Windows of 16 words, each after a start token, and their labels."""
-    cut = [([0, *(number.get(w, 1) for w in text[i : i + LENGTH])], topic)
-           for k, (text, topic) in enumerate(zip(documents, topics, strict=True)) if chosen(k)
-           for i in range(0, len(text) - LENGTH + 1, LENGTH)]
-    return torch.tensor([tokens for tokens, _ in cut], device=device), torch.tensor([topic for _, topic in cut], device=device)
+    cut = [
+        ([0, *(number.get(w, 1) for w in text[i : i + LENGTH])], topic)
+        for k, (text, topic) in enumerate(zip(documents, topics, strict=True))
+        if chosen(k)
+        for i in range(0, len(text) - LENGTH + 1, LENGTH)
+    ]
+    return torch.tensor(
+        [tokens for tokens, _ in cut], device=device
+    ), torch.tensor([topic for _, topic in cut], device=device)
 
 
 train, test = windows(lambda k: k not in held), windows(lambda k: k in held)
-print(f"{len(documents)} documents, {len(train[0])} windows to train on, {len(test[0])} held out")
+print(
+    f"{len(documents)} documents, {len(train[0])} windows to train on, {len(test[0])} held out"
+)
 
 
 def language_model():
-    model = Transformer(Config(WORDS, width=WIDTH, layers=LAYERS, heads=4, positions=LENGTH + 1, segments=0, norm="post", transform=True, causal=True))
+    model = Transformer(
+        Config(
+            WORDS,
+            width=WIDTH,
+            layers=LAYERS,
+            heads=4,
+            positions=LENGTH + 1,
+            segments=0,
+            norm="post",
+            transform=True,
+            causal=True,
+        )
+    )
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.06)
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-    seen = torch.bincount(train[0][:, 1:].flatten().cpu(), minlength=WORDS) + 1.0
+    seen = (
+        torch.bincount(train[0][:, 1:].flatten().cpu(), minlength=WORDS) + 1.0
+    )
     model.bias.data = (seen / seen.sum()).log()
     return model.to(device)
 
@@ -918,14 +1504,25 @@ class Told(nn.Module):
 
     def nats(self, tokens):
         logits = self.model.logits(self.model.hidden(tokens[:, :-1], 1))
-        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
+        return F.cross_entropy(
+            logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        ).view(len(tokens), -1)
 
 
 def fit(told, data, steps, seed=0, parameters=None):
     tokens, labels = data
-    parameters = [p for p in told.parameters() if p.requires_grad] if parameters is None else parameters
-    optimizer, rng = torch.optim.AdamW(parameters, RATE), torch.Generator().manual_seed(seed)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / 20) * (1 - k / steps))
+    parameters = (
+        [p for p in told.parameters() if p.requires_grad]
+        if parameters is None
+        else parameters
+    )
+    optimizer, rng = (
+        torch.optim.AdamW(parameters, RATE),
+        torch.Generator().manual_seed(seed),
+    )
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min(1, (k + 1) / 20) * (1 - k / steps)
+    )
     for _ in range(steps):
         batch = torch.randint(len(tokens), (BATCH,), generator=rng).to(device)
         loss = told(tokens[batch], labels[batch]).mean()
@@ -940,7 +1537,11 @@ def fit(told, data, steps, seed=0, parameters=None):
 def cross_entropy(told, labels=None):
     """Held-out nats a word."""
     tokens, own = test
-    pairs = zip(tokens.split(512), (own if labels is None else labels).split(512), strict=True)
+    pairs = zip(
+        tokens.split(512),
+        (own if labels is None else labels).split(512),
+        strict=True,
+    )
     return torch.cat([told(t, k) for t, k in pairs]).double().mean().item()
 
 
@@ -953,41 +1554,77 @@ nothing = fit(Told(language_model(), told=False), train, STEPS)
 torch.manual_seed(0)
 listening = Told(language_model())
 first = {name: p for name, p in listening.named_parameters()}
-listening(train[0][:8], train[1][:8]).mean().backward()  # the first step: the maps learn, the wish does not
+# the first step: the maps learn, the wish does not
+listening(train[0][:8], train[1][:8]).mean().backward()
 assert (first["classes.weight"].grad == 0).all()
-assert all((p.grad != 0).any() and (p == 0).all() for name, p in first.items() if ".W_" in name)
+assert all(
+    (p.grad != 0).any() and (p == 0).all()
+    for name, p in first.items()
+    if ".W_" in name
+)
 listening.zero_grad()
 fit(listening, train, STEPS)
 torch.manual_seed(0)
-order = torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(2000)).to(device)
+order = torch.randperm(
+    len(train[1]), generator=torch.Generator().manual_seed(2000)
+).to(device)
 shuffled = fit(Told(language_model()), (train[0], train[1][order]), STEPS)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
 # Trained live: the last digits differ by machine. What must hold is asserted.
 rng = torch.Generator().manual_seed(1000)
-wrong = (test[1] + torch.randint(1, len(TOPICS), test[1].shape, generator=rng).to(device)) % len(TOPICS)
-live = {"told nothing": cross_entropy(nothing), "all norms": cross_entropy(listening), "wrong label": cross_entropy(listening, wrong), "shuffled": cross_entropy(shuffled)}
+wrong = (
+    test[1]
+    + torch.randint(1, len(TOPICS), test[1].shape, generator=rng).to(device)
+) % len(TOPICS)
+live = {
+    "told nothing": cross_entropy(nothing),
+    "all norms": cross_entropy(listening),
+    "wrong label": cross_entropy(listening, wrong),
+    "shuffled": cross_entropy(shuffled),
+}
 
 
 @torch.no_grad()
 def posterior(told, tokens, conditions=None):
     """Law of the label, (N, 22), by Bayes' rule with the shares in the training text."""
     share = torch.bincount(train[1], minlength=len(TOPICS)) / len(train[1])
-    nats = torch.stack([told(tokens, torch.full((len(tokens),), k, device=device)).sum(1) for k in range(len(TOPICS))], 1)
+    nats = torch.stack(
+        [
+            told(tokens, torch.full((len(tokens),), k, device=device)).sum(1)
+            for k in range(len(TOPICS))
+        ],
+        1,
+    )
     return (share.log() - nats).softmax(1)
 
 
 some = torch.randperm(len(test[0]), generator=rng)[:500].to(device)
-accuracy = (posterior(listening, test[0][some]).argmax(1) == test[1][some]).double().mean().item()
+accuracy = (
+    (posterior(listening, test[0][some]).argmax(1) == test[1][some])
+    .double()
+    .mean()
+    .item()
+)
 
 assert live["all norms"] < live["told nothing"] - 0.1
 assert live["wrong label"] > live["all norms"] + 0.2
 assert accuracy > 0.4
-assert live["shuffled"] > live["told nothing"] - 0.03  # shuffled labels lose the gain
-if SCALE == "reduced":  # and the record's runs are of this kind
-    for name in ("told nothing", "all norms"):
-        assert abs(live[name] - of(name, "nats").mean()) < 0.1
+# shuffled labels lose the gain
+assert live["shuffled"] > live["told nothing"] - 0.03
+# and the record's first run of each is this very one; elsewhere the
+# docstrings are of other versions
+if SCALE == "reduced":
+    recorded = {
+        name: of(name, "nats")[0] for name in ("told nothing", "all norms")
+    } | {
+        "wrong label": of("all norms", "wrong")[0],
+        "shuffled": of("all norms, labels shuffled in training", "nats")[0],
+    }
+    assert all(
+        abs(live[name] - value) < 0.1 for name, value in recorded.items()
+    )
 for name, value in live.items():
     print(f"{name:14}{value:6.2f} nats a word")
 print(f"label guessed from 16 words: {accuracy:.0%} of 22")
@@ -995,55 +1632,128 @@ print(f"label guessed from 16 words: {accuracy:.0%} of 22")
 # %% [markdown]
 # ### All rivals
 #
-# `benchmarks/compare_condnorm.py` trains all with three seeds each, and two of them with windows of 64 words too.
+# `benchmarks/compare_condnorm.py` trains all with three seeds each, and two of them with windows of 64 words and with four times the steps too. Nobody has a rate of his own, and everybody starts as the model that was told nothing: the maps of the norms at zero, the added vector at zero. The added vector once more as an embedding usually starts, with normal numbers; its norm is 1 then, beside words of norm 0.48.
 
 # %% tags=["hide-input"]
-import scipy.stats
-
-t_value = scipy.stats.t.ppf(0.975, 2)
-spread = lambda values, digits=2: f"{values.mean():.{digits}f} ± {t_value * values.std(ddof=1) / math.sqrt(len(values)):.{digits}f}"
-rows = []
-for name in METHODS:
-    told = "nothing" not in name
-    rows.append([name, f"{of(name, 'parameters')[0]:,}", spread(of(name, "nats")), spread(of(name, "wrong")) if told else "–", f"{of(name, 'accuracy').mean():.0%}" if told else "–"])
-head = ("the label enters by", "trained parameters", "nats a word", "with a wrong label", "label guessed")
-cells = lambda tag, row: "".join(f"<{tag}>{escape(text)}</{tag}>" for text in row)
+(table,) = record["tables"]
+cells = lambda tag, row: "".join(
+    f"<{tag}>{escape(text)}</{tag}>" for text in row
+)
 assert (of("all norms", "nats") < of("told nothing", "nats") - 0.1).all()
-assert (of("all norms", "wrong") > of("all norms", "nats") + 0.2).all() and (of("all norms", "accuracy") > 0.4).all()
-assert (of("all norms, labels shuffled in training", "nats") > of("told nothing", "nats") - 0.03).all()
-lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="all rivals"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>')
+assert (
+    of("all norms, labels shuffled in training", "nats")
+    > of("told nothing", "nats") - 0.03
+).all()
+lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in table["rows"])
+HTML(
+    f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="all rivals"><table class="table"><thead><tr>{cells("th", table["head"])}</tr></thead><tbody>{lines}</tbody></table></div>'
+)
 
 # %% [markdown]
 # Mean and 95 % interval over three seeds. How much of the gain is the last norm alone, that is, by {eq}`conditional-layer-norm:tilt` and its scaled form, favourite words and a reweighting of features just before the output?
 
 # %%
-share = (of("told nothing", "nats") - of("last norm only", "nats")) / (of("told nothing", "nats") - of("all norms", "nats"))
-total, ceiling = (of("told nothing", "nats") - of("all norms", "nats")), record["bounds"]["16"]
-long_total = of("told nothing, 64 words", "nats") - of("all norms, 64 words", "nats")
+nothing_told = of("told nothing", "nats")
+total, ceiling = (
+    nothing_told - of("all norms", "nats"),
+    record["bounds"]["16"],
+)
+share = (nothing_told - of("last norm only", "nats")) / total
+long_total = of("told nothing, 64 words", "nats") - of(
+    "all norms, 64 words", "nats"
+)
+late_total = of("told nothing, 2000 steps", "nats") - of(
+    "all norms, 2000 steps", "nats"
+)
+added, loud = (
+    nothing_told - of(name, "nats")
+    for name in (
+        "vector added to every word",
+        "vector added, started at norm 1",
+    )
+)
 print(f"share of the last norm: {share.mean():.0%}")
-print(f"windows of 16: gain {total.mean():.2f} nats a word, ceiling {ceiling:.2f}")
-print(f"windows of 64: gain {long_total.mean():.2f} nats a word, ceiling {record['bounds']['64']:.3f}")
+print(
+    f"windows of 16: gain {total.mean():.2f} nats a word, ceiling {ceiling:.2f}"
+)
+print(
+    f"windows of 64: gain {long_total.mean():.2f} nats a word, ceiling {record['bounds']['64']:.3f}"
+)
+print(f"2000 steps, windows of 16: gain {late_total.mean():.2f} nats a word")
+print(
+    f"vector added to every word: gain {added.mean():.2f} from zero, {loud.mean():.2f} from norm 1"
+)
 
 # %% [markdown]
-# What is to be read here?
+# What is to be read here? The cell below holds every sentence of it to the record.
 #
 # **The wish acts.** Told a wrong label, the model is worse by three quarters of a nat a word; it guesses two labels of three from sixteen words. With labels that were shuffled in training the gain is lost, and the guesses are those of chance.
 #
 # **Nearly all of it is the last norm.** The share is printed above. Favourite words are most of what a small model, after a short training, makes of a subject. Whoever reports a conditional norm in all layers should report this one beside it.
 #
-# **The gain is above the ceiling.** With windows of 16 words the most that the label can tell is 0.18 nats a word; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference of the two printed numbers, in nats a window. With 64 words, where the text itself betrays its subject early, the ceiling is a quarter of that, and the gain more than three times the ceiling. In longer training the gain must come down.
+# **The gain is above the ceiling.** With windows of 16 words the most that the label can tell is 0.18 nats a word; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference of the two printed numbers, in nats a window. With 64 words, where the text itself betrays its subject early, the ceiling is a quarter of that, and the gain more than three times the ceiling. In longer training the gain must come down, and it does: with four times the steps it is back at the ceiling.
 #
-# **Hearing is not the same as gaining.** The vector added to every word is heard best of all by the guesses and by what a wrong label costs, yet gains less than half as much: in 500 steps it has not become a better language model.
+# **The start is part of the method.** The vector added to every word gains four fifths of what all norms gain, more than the code as first token, and goes through the ceiling too; every seed of all norms is better than every seed of it. From the usual random start the same vector gains half as much. It is heard best of all then, by the guesses and by what a wrong label costs, and hearing is not the same as gaining: in 500 steps it has not become as good a language model. Compare methods from the same start.
 #
 # **Maps alone learn little** in a model that was frozen after so short a training: its states do not yet carry much that a scale could bring out.
-#
+
+# %% tags=["hide-input"]
+cost = lambda name: of(name, "wrong") - of(name, "nats")
+guessed = {
+    name: of(name, "accuracy")
+    for name in METHODS
+    if "told nothing" not in name
+}
+best = lambda scores: max(scores, key=lambda name: scores[name].mean())
+short = {
+    name: scores
+    for name, scores in guessed.items()
+    if name[-5:] not in ("words", "steps")
+}
+assert (
+    abs(cost("all norms").mean() - 0.75) < 0.05
+    and abs(guessed["all norms"].mean() - 2 / 3) < 0.05
+)
+shuffled_name = "all norms, labels shuffled in training"
+assert (abs(nothing_told - of(shuffled_name, "nats")) < 0.03).all() and (
+    abs(guessed[shuffled_name] - 1 / 22) < 0.02
+).all()
+assert 0.9 < share.mean() < 1
+assert (total > ceiling).all() and round(ceiling, 2) == 0.18
+assert (
+    abs(record["bounds"]["64"] / ceiling - 1 / 4) < 0.02
+    and (long_total > 3 * record["bounds"]["64"]).all()
+)
+assert (late_total < total - 0.04).all() and abs(
+    late_total - ceiling
+).max() < 0.015
+assert (
+    abs(added.mean() / total.mean() - 4 / 5) < 0.05 and added.mean() > ceiling
+)
+assert (
+    of("vector added to every word", "nats")
+    < of("code as first token", "nats")
+).all()
+assert (
+    of("all norms", "nats").max()
+    < of("vector added to every word", "nats").min()
+)
+assert abs(loud.mean() / added.mean() - 1 / 2) < 0.05
+assert (
+    best(short)
+    == best({name: cost(name) for name in short})
+    == "vector added, started at norm 1"
+)
+maps_gain = nothing_told - of("trained model, maps of the norms only", "nats")
+assert (maps_gain < total / 3).all()
+
+# %% [markdown]
 # ### What it writes
 #
-# Nucleus sampling {cite:p}`holtzman2020degeneration` draws the next word from the fewest words that together have probability at least $P$. Number the words so that $p_1 \ge p_2 \ge \ldots$; then
+# Nucleus sampling {cite:p}`holtzman2020degeneration` draws the next word from the fewest words that together have probability at least $P$. Number the words so that $p_1 \ge p_2 \ge \ldots$; then there is one $M$ with
 #
 # $$
-# \tilde{p}_v = \frac{p_v}{\sum_{w=1}^{M} p_w} \qquad \text{for } v \le M, \text{ the smallest number with } \sum_{w=1}^{M} p_w \ge P
+# \tilde{p}_v = \frac{p_v}{\sum_{w=1}^{M} p_w} \quad (v \le M), \qquad \sum_{w=1}^{M-1} p_w < P \le \sum_{w=1}^{M} p_w
 # $$ (conditional-layer-norm:nucleus)
 #
 # and 0 for the others.
@@ -1054,24 +1764,46 @@ small = Transformer(Config(9, width=8, layers=1, heads=2, norm="post")).eval()
 nn.init.normal_(small.tokens.weight, std=0.3)
 start = torch.tensor([[2, 3]])
 with torch.no_grad():
-    law = small.logits(small.hidden(start, 2)[0, -1]).double().softmax(0)
-ranked, index = law.sort(descending=True)
-P = 0.8
-M = int((ranked.cumsum(0) < P).sum()) + 1
-assert 3 <= M <= 7
+    scores = small.logits(small.hidden(start, 2)[0, -1]).double()
+ranked, index = scores.softmax(0).sort(descending=True)
 
 
-def first_words(n, rng):
-    """Whether the package draws the second most probable word, n times."""
-    drawn = generate.sample(small, start, separator=int(index[-1]), samples=n, steps=1, top_p=P, generator=torch.Generator().manual_seed(int(rng.integers(2**31))))
-    assert set(drawn.tokens.flatten().tolist()) == set(index[:M].tolist())
-    return (drawn.tokens.flatten() == index[1]).double().numpy()
+def nucleus(draw):
+    """A nucleus of each size; P near to either end of what leads to it."""
+    M = draw.turn(4, 3, 6)
+    below, up_to = ranked[: M - 1].sum(), ranked[:M].sum()
+    P = torch.lerp(below, up_to, draw.turn(0.5, 0.004, 0.996)).item()
+    v = draw.integer(1, 9)  # those outside the nucleus break the condition
+    kept = scores[index[:M]].softmax(0)
+    law = torch.cat([kept, torch.zeros(9 - M, dtype=float64)])
+    return {"p": ranked, "tilde p": law, "v": v, "M": M, "P": P}
+
+
+def drawn(v, M, P, n, rng):
+    """Whether the package draws the v-th most probable word, n times."""
+    seed = int(rng.integers(2**31))
+    words = decoding.sample(
+        small,
+        start,
+        separator=int(index[-1]),
+        samples=n,
+        steps=1,
+        top_p=P,
+        generator=torch.Generator().manual_seed(seed),
+    ).tokens.flatten()
+    assert set(words.tolist()) == set(index[:M].tolist())
+    return (words == index[v - 1]).double().numpy()
 
 
 ledger.statistical(
     "conditional-layer-norm:nucleus",
-    r"\tilde{p}_v = \frac{p_v}{\sum_{w=1}^{M} p_w} \qquad \text{for } v \le M, \text{ the smallest number with } \sum_{w=1}^{M} p_w \ge P",
-    where={"p": ranked, "v": 2, "M": M}, samples=first_words, n=40_000, code=generate.sample,
+    r"\tilde{p}_v = \frac{p_v}{\sum_{w=1}^{M} p_w} \quad (v \le M), \qquad "
+    r"\sum_{w=1}^{M-1} p_w < P \le \sum_{w=1}^{M} p_w",
+    where=nucleus,
+    samples=drawn,
+    n=40_000,
+    draws=3,
+    code=decoding.sample,
 )
 
 # %% [markdown]
@@ -1079,7 +1811,8 @@ ledger.statistical(
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-# Random words from a model that was trained live: no two machines write the same. What must hold is asserted.
+# Random words from a model that was trained live: no two machines write the
+# same. What must hold is asserted.
 allow = torch.ones(WORDS, dtype=torch.bool, device=device)
 allow[1] = False  # no <rare>
 
@@ -1088,14 +1821,22 @@ def write(conditions, samples=1, seed=0, top_p=0.9):
     """Texts (Q, K, 16) for conditions (Q, C); the same random numbers for the same seed."""
     starts = torch.zeros(len(conditions), 1, dtype=torch.long, device=device)
     with torch.no_grad(), conditioned(listening.model, conditions):
-        return generate.sample(
-            listening.model, starts, separator=0, samples=samples, steps=LENGTH, top_p=top_p, allow=allow,
+        return decoding.sample(
+            listening.model,
+            starts,
+            separator=0,
+            samples=samples,
+            steps=LENGTH,
+            top_p=top_p,
+            allow=allow,
             generator=torch.Generator(device).manual_seed(seed),
         ).tokens
 
 
 say = lambda tokens: " ".join(vocabulary[k] for k in tokens.tolist() if k)
 texts = write(listening.classes.weight, samples=20)
+# one text for every label; words seen
+assert texts.shape == (22, 20, LENGTH) and STEPS * BATCH * LENGTH >= 500_000
 for topic, text in zip(TOPICS, texts[:, 0], strict=True):
     print(f"{topic:22} {say(text)}")
 
@@ -1105,7 +1846,9 @@ for topic, text in zip(TOPICS, texts[:, 0], strict=True):
 # %%
 counts = torch.ones(len(TOPICS), WORDS, device=device)
 for k in range(len(TOPICS)):
-    counts[k] += torch.bincount(train[0][train[1] == k][:, 1:].flatten(), minlength=WORDS)
+    counts[k] += torch.bincount(
+        train[0][train[1] == k][:, 1:].flatten(), minlength=WORDS
+    )
 naive = (counts / counts.sum(1, keepdim=True)).log()
 naive[:, :2] = 0
 read = lambda tokens: naive[:, tokens].sum(-1).argmax(0)
@@ -1113,7 +1856,9 @@ human = (read(test[0][:, 1:]) == test[1]).double().mean().item()
 wished = torch.arange(len(TOPICS), device=device)[:, None]
 own = (read(texts) == wished).double().mean().item()
 assert own > 0.4 and human > 0.4
-print("recognised by naive Bayes: more than four tenths of the written texts, and of the real ones")
+print(
+    "recognised by naive Bayes: more than four tenths of the written texts, and of the real ones"
+)
 
 # %% [markdown]
 # ### Between two wishes
@@ -1122,22 +1867,51 @@ print("recognised by naive Bayes: more than four tenths of the written texts, an
 
 # %% tags=["hide-input"]
 # NBVAL_IGNORE_OUTPUT
-# Random words from a model that was trained live: no two machines write the same. What must hold is asserted.
-CHOSEN = ["numpy.polynomial", "scipy.signal", "scipy.stats", "sklearn.linear_model", "sympy.geometry", "torch.nn"]
+# Random words from a model that was trained live: no two machines write the
+# same. What must hold is asserted.
+CHOSEN = [
+    "numpy.polynomial",
+    "scipy.signal",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "sympy.geometry",
+    "torch.nn",
+]
 STOPS = 7
 ids = [TOPICS.index(name) for name in CHOSEN]
 ways = {}
 for a, b in itertools.combinations(range(len(CHOSEN)), 2):
     t = torch.linspace(0, 1, STOPS, device=device)[:, None]
-    line = (1 - t) * listening.classes.weight[ids[a]] + t * listening.classes.weight[ids[b]]
+    line = (1 - t) * listening.classes.weight[
+        ids[a]
+    ] + t * listening.classes.weight[ids[b]]
     written = write(line.detach(), samples=24, seed=1)  # (7, 24, 16)
     guess = read(written)
-    bars = torch.stack([(guess == ids[a]).double().mean(1), (guess == ids[b]).double().mean(1)], 1)
-    ways[f"{a}-{b}"] = {"text": [[say(text) for text in stop[:2]] for stop in written], "bars": bars.mul(100).round().int().tolist()}
-ends = torch.tensor([[way["bars"][0][0], way["bars"][-1][1]] for way in ways.values()], dtype=float64)
-others = torch.tensor([[way["bars"][0][1], way["bars"][-1][0]] for way in ways.values()], dtype=float64)
-assert ends.mean() > 40 and others.mean() < 15  # per cent: each end is read as its own label, seldom as the other
-options = lambda chosen: "".join(f'<option value="{k}"{" selected" if k == chosen else ""}>{escape(name)}</option>' for k, name in enumerate(CHOSEN))
+    bars = torch.stack(
+        [
+            (guess == ids[a]).double().mean(1),
+            (guess == ids[b]).double().mean(1),
+        ],
+        1,
+    )
+    ways[f"{a}-{b}"] = {
+        "text": [[say(text) for text in stop[:2]] for stop in written],
+        "bars": bars.mul(100).round().int().tolist(),
+    }
+ends = torch.tensor(
+    [[way["bars"][0][0], way["bars"][-1][1]] for way in ways.values()],
+    dtype=float64,
+)
+others = torch.tensor(
+    [[way["bars"][0][1], way["bars"][-1][0]] for way in ways.values()],
+    dtype=float64,
+)
+# per cent: each end is read as its own label, seldom as the other
+assert ends.mean() > 40 and others.mean() < 15
+options = lambda chosen: "".join(
+    f'<option value="{k}"{" selected" if k == chosen else ""}>{escape(name)}</option>'
+    for k, name in enumerate(CHOSEN)
+)
 HTML(
     """<div id="cln-figure" class="cln-figure">
 <style>
@@ -1153,8 +1927,12 @@ html[data-theme="dark"] .cln-figure { --cln-b: #FF8A3D; }
 @media (max-width: 30rem) { .cln-figure svg text { font-size: 24px; } }
 @media print { .cln-figure .cln-controls { display: none; } }
 </style>
-<div class="cln-row cln-controls"><span><label for="cln-from">from</label> <select id="cln-from">""" + options(5) + """</select></span>
-<span><label for="cln-to">to</label> <select id="cln-to">""" + options(4) + """</select></span>
+<div class="cln-row cln-controls"><span><label for="cln-from">from</label> <select id="cln-from">"""
+    + options(5)
+    + """</select></span>
+<span><label for="cln-to">to</label> <select id="cln-to">"""
+    + options(4)
+    + """</select></span>
 <span><label for="cln-t">way</label> <output id="cln-out" for="cln-t">0.50</output> <input id="cln-t" type="range" min="0" max="6" step="1" value="3"></span></div>
 <svg viewBox="0 0 600 74" role="img" aria-labelledby="cln-title"><title id="cln-title">Share of 24 texts that naive Bayes reads as the first label, as the second, as another</title>
 <rect id="cln-ra" x="0" y="8" height="26" style="fill: var(--cln-a)"></rect><rect id="cln-rb" y="8" height="26" style="fill: var(--cln-b)"></rect>
@@ -1163,7 +1941,11 @@ html[data-theme="dark"] .cln-figure { --cln-b: #FF8A3D; }
 <noscript>The slider needs JavaScript; the texts of all labels are printed above.</noscript>
 <script>
 (function () {
-  var ways = """ + json.dumps(ways) + """, names = """ + json.dumps(CHOSEN) + """, get = function (id) { return document.getElementById("cln-" + id); };
+  var ways = """
+    + json.dumps(ways)
+    + """, names = """
+    + json.dumps(CHOSEN)
+    + """, get = function (id) { return document.getElementById("cln-" + id); };
   function draw() {
     var a = +get("from").value, b = +get("to").value, t = +get("t").value, stay = a === b, swap = a > b;
     get("out").textContent = (t / 6).toFixed(2);
@@ -1185,11 +1967,17 @@ html[data-theme="dark"] .cln-figure { --cln-b: #FF8A3D; }
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-# Random words from a model that was trained live: no two machines write the same. What must hold is asserted.
+# Random words from a model that was trained live: no two machines write the
+# same. What must hold is asserted.
 def between(first, second, way=0.5, texts=3, seed=0):
     """Print texts for a wish between two labels."""
-    a, b = (listening.classes.weight[TOPICS.index(name)].detach() for name in (first, second))
-    for text in write(((1 - way) * a + way * b)[None], samples=texts, seed=seed)[0]:
+    a, b = (
+        listening.classes.weight[TOPICS.index(name)].detach()
+        for name in (first, second)
+    )
+    for text in write(
+        ((1 - way) * a + way * b)[None], samples=texts, seed=seed
+    )[0]:
         print(say(text))
 
 
@@ -1212,18 +2000,51 @@ fit(adapted, train, STEPS // 4)
 assert cross_entropy(adapted) < before - 0.02
 trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 frozen = sum(p.numel() for p in adapted.parameters()) - trained
-with conditioned(adapted.model, None):  # without a wish it is still the old model
-    assert (adapted.nats(test[0][:64]) - nothing.nats(test[0][:64])).abs().max() < 1e-5
+# without a wish it is still the old model
+with conditioned(adapted.model, None):
+    assert (
+        adapted.nats(test[0][:64]) - nothing.nats(test[0][:64])
+    ).abs().max() < 1e-5
 print(f"{trained:,} numbers trained, {frozen:,} frozen")
 
 # %% [markdown]
-# **Hugging Face models.** Every `nn.LayerNorm` inside is replaced in place; parameters stay the same objects under the same names. Tiny models with random weights show it for BERT and for GPT-2, also through `generate`:
+# **Hugging Face models.** Every layer norm and RMS norm inside is replaced in place; parameters stay the same objects under the same names. Tiny models with random weights show it for BERT, for GPT-2 and for Llama, also through `generate`:
 
 # %%
 torch.manual_seed(0)
 tiny = {
-    "BERT": transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)),
-    "GPT-2": transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=2, n_positions=32, initializer_range=0.2, bos_token_id=0, eos_token_id=0)),
+    "BERT": transformers.BertForMaskedLM(
+        transformers.BertConfig(
+            vocab_size=WORDS,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+        )
+    ),
+    "GPT-2": transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=WORDS,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            n_positions=32,
+            initializer_range=0.2,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ),
+    "Llama": transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=WORDS,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ),
 }
 for name, model in tiny.items():
     model.eval()
@@ -1233,10 +2054,84 @@ for name, model in tiny.items():
         with conditioned(model, torch.randn(4, CONDITION)):
             new = model(test[0][:4]).logits
     assert torch.equal(old, new)
-    print(f"{name}: {len(replaced)} norms conditional, largest change of the output {(new - old).abs().max().item()}")
+    print(
+        f"{name}: {len(replaced)} norms conditional, largest change of the output {(new - old).abs().max().item()}"
+    )
 with conditioned(tiny["GPT-2"], torch.randn(2, CONDITION)):
-    out = tiny["GPT-2"].generate(torch.zeros(2, 1, dtype=torch.long), attention_mask=torch.ones(2, 1, dtype=torch.long), max_new_tokens=5, do_sample=True, top_p=0.9, pad_token_id=0)
+    out = tiny["GPT-2"].generate(
+        torch.zeros(2, 1, dtype=torch.long),
+        attention_mask=torch.ones(2, 1, dtype=torch.long),
+        max_new_tokens=5,
+        do_sample=True,
+        top_p=0.9,
+        pad_token_id=0,
+    )
 assert out.shape[1] <= 6
+
+
+# %% [markdown]
+# Llama has no layer norm but RMS norms {cite:p}`zhang2019rmsnorm`, $\hat{x} = x / \sqrt{\frac{1}{D} \sum_i x_i^2 + \varepsilon}$ with a scale and no shift, each library's own class. `condition_all_norms` tries such a norm on random rows: it must be a weight, or as in Gemma 1 + weight, times a normalization of its input. Then the condition moves the weight that is handed to the norm's own code, so that a model in half precision starts where it was, to the last bit, too. Norms that are something else, with a gate for one, are refused by name.
+#
+# A conditional model is saved as any other. To load it, `from_pretrained` must know that there are conditional norms, or it drops the maps with a warning: a subclass says so in its constructor.
+
+# %%
+class ToldLlama(transformers.LlamaForCausalLM):
+    """Llama with conditional norms; `config.condition_size` numbers in a wish."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        condition_all_norms(self, config.condition_size)
+
+    @classmethod
+    def from_pretrained(cls, *args, **options):
+        model, report = super().from_pretrained(
+            *args, **options, output_loading_info=True
+        )
+        for name in {
+            key.rpartition(".")[0]
+            for key in report["missing_keys"]
+            if ".W_" in key
+        }:
+            # not in the file, as in that of a plain Llama: start at zero
+            model.get_submodule(name).reset_maps()
+        return model
+
+
+def next_words(model, wish):
+    with torch.no_grad(), conditioned(model, wish):
+        return model(test[0][:4]).logits
+
+
+llama, wish = tiny["Llama"], torch.randn(4, CONDITION)
+untrained = next_words(llama, wish)
+optimizer = torch.optim.AdamW(llama.parameters(), 1e-2)
+for _ in range(2):
+    with conditioned(llama, wish):
+        loss = llama(train[0][:4], labels=train[0][:4]).loss
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+trained = next_words(llama, wish)
+llama.config.condition_size = CONDITION
+# its progress bars
+with (
+    tempfile.TemporaryDirectory() as folder,
+    contextlib.redirect_stderr(io.StringIO()),
+):
+    llama.save_pretrained(folder)
+    loaded = ToldLlama.from_pretrained(folder).eval()
+    by_hand = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.from_pretrained(folder)
+    ).eval()
+    # or, without a class: build, condition, fill
+    condition_all_norms(by_hand, CONDITION)
+    safetensors.torch.load_model(by_hand, f"{folder}/model.safetensors")
+assert not torch.equal(trained, untrained) and not torch.equal(
+    next_words(llama, -wish), trained
+)
+for model in (loaded, by_hand):
+    assert torch.equal(next_words(model, wish), trained)
+print("Llama, two steps later, saved and loaded: the same numbers")
 
 
 # %% [markdown]
@@ -1251,15 +2146,24 @@ def adapt(model, tokens, mask, labels, steps, rate, size=32):
     torch.manual_seed(0)
     classes = nn.Embedding(int(labels.max()) + 1, size, device=tokens.device)
     nn.init.normal_(classes.weight, std=size**-0.5)
-    maps = [p.requires_grad_() for name, p in model.named_parameters() if ".W_" in name]
+    maps = [
+        p.requires_grad_()
+        for name, p in model.named_parameters()
+        if ".W_" in name
+    ]
 
     def nats(tokens, mask, labels):
         with conditioned(model, classes(labels)):
             logits = model(tokens, attention_mask=mask).logits[:, :-1]
-        each = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
+        each = F.cross_entropy(
+            logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        ).view(len(tokens), -1)
         return (each * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
 
-    optimizer, rng = torch.optim.AdamW([*maps, *classes.parameters()], rate), torch.Generator().manual_seed(0)
+    optimizer, rng = (
+        torch.optim.AdamW([*maps, *classes.parameters()], rate),
+        torch.Generator().manual_seed(0),
+    )
     for _ in range(steps):
         i = torch.randint(len(tokens), (32,), generator=rng).to(tokens.device)
         loss = nats(tokens[i], mask[i], labels[i]).mean()
@@ -1270,25 +2174,60 @@ def adapt(model, tokens, mask, labels, steps, rate, size=32):
 
 
 if SCALE == "reduced":
-    model, two = tiny["GPT-2"], {TOPICS.index("scipy.stats"): 0, TOPICS.index("torch.nn"): 1}
-    pick = [torch.isin(labels, torch.tensor(list(two))) for _, labels in (train, test)]
-    parts = [(tokens[p], torch.tensor([two[k] for k in labels[p].tolist()])) for p, (tokens, labels) in zip(pick, (train, test), strict=True)]
-    sets = [(tokens, torch.ones_like(tokens), labels) for tokens, labels in parts]
+    model, two = (
+        tiny["GPT-2"],
+        {TOPICS.index("scipy.stats"): 0, TOPICS.index("torch.nn"): 1},
+    )
+    pick = [
+        torch.isin(labels, torch.tensor(list(two)))
+        for _, labels in (train, test)
+    ]
+    parts = [
+        (tokens[p], torch.tensor([two[k] for k in labels[p].tolist()]))
+        for p, (tokens, labels) in zip(pick, (train, test), strict=True)
+    ]
+    sets = [
+        (tokens, torch.ones_like(tokens), labels) for tokens, labels in parts
+    ]
 else:
     from datasets import load_dataset
 
     tokenizer = transformers.AutoTokenizer.from_pretrained("gpt2")
     tokenizer.pad_token = tokenizer.eos_token
-    model = transformers.AutoModelForCausalLM.from_pretrained("gpt2").to(device).eval()
+    model = (
+        transformers.AutoModelForCausalLM.from_pretrained("gpt2")
+        .to(device)
+        .eval()
+    )
     sets = []
     for split in ("train", "validation"):
         rows = load_dataset("stanfordnlp/sst2", split=split)
-        coded = tokenizer([tokenizer.bos_token + text for text in rows["sentence"]], return_tensors="pt", padding="max_length", truncation=True, max_length=48).to(device)
-        sets.append((coded.input_ids, coded.attention_mask, torch.tensor(rows["label"], device=device)))
-nats = adapt(model, *sets[0], steps=100 if SCALE == "reduced" else 3000, rate=1e-2 if SCALE == "reduced" else 1e-3)
+        coded = tokenizer(
+            [tokenizer.bos_token + text for text in rows["sentence"]],
+            return_tensors="pt",
+            padding="max_length",
+            truncation=True,
+            max_length=48,
+        ).to(device)
+        sets.append(
+            (
+                coded.input_ids,
+                coded.attention_mask,
+                torch.tensor(rows["label"], device=device),
+            )
+        )
+nats = adapt(
+    model,
+    *sets[0],
+    steps=100 if SCALE == "reduced" else 3000,
+    rate=1e-2 if SCALE == "reduced" else 1e-3,
+)
 with torch.no_grad():
     tokens, mask, labels = (part[:400] for part in sets[1])
-    right, other = nats(tokens, mask, labels).mean().item(), nats(tokens, mask, 1 - labels).mean().item()
+    right, other = (
+        nats(tokens, mask, labels).mean().item(),
+        nats(tokens, mask, 1 - labels).mean().item(),
+    )
 assert right < other - 0.02
 print("held out: fewer nats with the right label than with the other")
 
@@ -1299,7 +2238,17 @@ print("held out: fewer nats with the right label than with the other")
 
 # %%
 DIGITS = "zero one two three four five six seven eight nine".split()
-LEXICON = ["<start>", "<end>", "a", "thin", "bold", "leaning", "left", "right", *DIGITS]
+LEXICON = [
+    "<start>",
+    "<end>",
+    "a",
+    "thin",
+    "bold",
+    "leaning",
+    "left",
+    "right",
+    *DIGITS,
+]
 
 
 def measured(images):
@@ -1309,30 +2258,68 @@ def measured(images):
     along = torch.arange(8.0) - 3.5
     mean = lambda w: (ink * w).sum((1, 2)) / total
     x, y = mean(along[None, :]), mean(-along[:, None])
-    return total, (mean(along[None, :] * -along[:, None]) - x * y) / (mean((along**2)[:, None]) - y**2)
+    return total, (mean(along[None, :] * -along[:, None]) - x * y) / (
+        mean((along**2)[:, None]) - y**2
+    )
 
 
-thirds = [torch.quantile(v, torch.tensor([1 / 3, 2 / 3])) for v in measured(data.digits().images)]
+thirds = [
+    torch.quantile(v, torch.tensor([1 / 3, 2 / 3]))
+    for v in measured(laws.digits().images)
+]
 
 
 def captions(images, labels):
     ink, slant = measured(images)
     lines = []
-    for i, s, k in zip(ink.tolist(), slant.tolist(), labels.tolist(), strict=True):
-        weight = ["thin"] if i < thirds[0][0] else ["bold"] if i > thirds[0][1] else []
-        lean = ["leaning", "left"] if s < thirds[1][0] else ["leaning", "right"] if s > thirds[1][1] else []
+    for i, s, k in zip(
+        ink.tolist(), slant.tolist(), labels.tolist(), strict=True
+    ):
+        weight = (
+            ["thin"]
+            if i < thirds[0][0]
+            else ["bold"]
+            if i > thirds[0][1]
+            else []
+        )
+        lean = (
+            ["leaning", "left"]
+            if s < thirds[1][0]
+            else ["leaning", "right"]
+            if s > thirds[1][1]
+            else []
+        )
         lines.append(["<start>", "a", *weight, DIGITS[k], *lean, "<end>"])
     lengths = torch.tensor([len(line) for line in lines])
-    tokens = torch.tensor([[LEXICON.index(w) for w in line] + [1] * (7 - len(line)) for line in lines])
+    tokens = torch.tensor(
+        [
+            [LEXICON.index(w) for w in line] + [1] * (7 - len(line))
+            for line in lines
+        ]
+    )
     return tokens, lengths
 
 
 torch.manual_seed(0)
-pictures, unseen = data.digits(), data.digits("test")
-captioner = Transformer(Config(len(LEXICON), width=32, layers=1, heads=2, positions=8, segments=0, norm="post", causal=True))
+pictures, unseen = laws.digits(), laws.digits("test")
+captioner = Transformer(
+    Config(
+        len(LEXICON),
+        width=32,
+        layers=1,
+        heads=2,
+        positions=8,
+        segments=0,
+        norm="post",
+        causal=True,
+    )
+)
 condition_all_norms(captioner, 16)
 encoder = nn.Sequential(nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 16))
-optimizer, rng = torch.optim.AdamW([*captioner.parameters(), *encoder.parameters()], 5e-3), torch.Generator().manual_seed(0)
+optimizer, rng = (
+    torch.optim.AdamW([*captioner.parameters(), *encoder.parameters()], 5e-3),
+    torch.Generator().manual_seed(0),
+)
 tokens, lengths = captions(pictures.images, pictures.labels)
 DIGIT_STEPS = 500
 for step in range(DIGIT_STEPS):
@@ -1342,36 +2329,71 @@ for step in range(DIGIT_STEPS):
     optimizer.zero_grad()
     loss.backward()
     if step == 0:
-        assert all((p.grad == 0).all() for p in encoder.parameters())  # nothing reaches the encoder yet
+        # nothing reaches the encoder yet
+        assert all((p.grad == 0).all() for p in encoder.parameters())
     optimizer.step()
     for group in optimizer.param_groups:
         group["lr"] = 5e-3 * (1 - step / DIGIT_STEPS)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-# Trained live: single captions may differ by machine. What must hold is asserted.
+# Trained live: single captions may differ by machine. What must hold is
+# asserted.
 with torch.no_grad(), conditioned(captioner, encoder(unseen.images)):
     starts = torch.zeros(len(unseen.images), 1, dtype=torch.long)
-    said = generate.sample(captioner, starts, separator=1, steps=6, top_p=1e-6).tokens[:, 0]  # the likeliest word each time
+    # the likeliest word each time
+    said = decoding.sample(
+        captioner, starts, separator=1, steps=6, top_p=1e-6
+    ).tokens[:, 0]
 truth = captions(unseen.images, unseen.labels)[0][:, 1:]
 words_of = lambda row: [LEXICON[k] for k in row.tolist() if k > 1]
-has = lambda rows, words: torch.tensor([next((w for w in words_of(row) if w in words), "") == next((w for w in words_of(true) if w in words), "") for row, true in zip(rows, truth, strict=True)]).double().mean().item()
-scores = {"digit": has(said, DIGITS), "weight": has(said, ["thin", "bold"]), "lean": has(said, ["left", "right"])}
-strange = said[torch.randperm(len(said), generator=torch.Generator().manual_seed(0))]
-by_chance = {"digit": has(strange, DIGITS), "weight": has(strange, ["thin", "bold"]), "lean": has(strange, ["left", "right"])}
-assert scores["digit"] > 0.85 and min(scores["weight"], scores["lean"]) > 0.7
+has = lambda rows, words: (
+    torch.tensor(
+        [
+            next((w for w in words_of(row) if w in words), "")
+            == next((w for w in words_of(true) if w in words), "")
+            for row, true in zip(rows, truth, strict=True)
+        ]
+    )
+    .double()
+    .mean()
+    .item()
+)
+scores = {
+    "digit": has(said, DIGITS),
+    "weight": has(said, ["thin", "bold"]),
+    "lean": has(said, ["left", "right"]),
+}
+strange = said[
+    torch.randperm(len(said), generator=torch.Generator().manual_seed(0))
+]
+by_chance = {
+    "digit": has(strange, DIGITS),
+    "weight": has(strange, ["thin", "bold"]),
+    "lean": has(strange, ["left", "right"]),
+}
+assert (
+    len(said) == 597
+    and scores["digit"] > 0.85
+    and min(scores["weight"], scores["lean"]) > 0.7
+)
 assert max(by_chance.values()) < 0.5
 for name, value in scores.items():
-    print(f"{name:7} right in {value:.0%} of 597 unseen digits; with another picture's caption {by_chance[name]:.0%}")
+    print(
+        f"{name:7} right in {value:.0%} of 597 unseen digits; with another picture's caption {by_chance[name]:.0%}"
+    )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten handwritten digits that were not used in training, each with the caption that the model writes under it, such as a bold seven leaning right."}}
 # NBVAL_IGNORE_OUTPUT
-# Trained live: single captions may differ by machine. The cell before asserts how many are right.
+# Trained live: captions may differ by machine. What must hold is asserted.
 fig, axes = plt.subplots(2, 5, figsize=(8.4, 3.9), layout="constrained")
 for digit, ax in enumerate(axes.flat):
     k = int((unseen.labels == digit).nonzero()[0])
-    ax.imshow(unseen.images[k].view(8, 8), cmap="gray_r", interpolation="nearest")
+    ax.imshow(
+        unseen.images[k].view(8, 8), cmap="gray_r", interpolation="nearest"
+    )
     caption = " ".join(words_of(said[k]))
+    assert sum(word in DIGITS for word in caption.split()) == 1
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel(caption.replace(" leaning", "\nleaning"))
 plt.show()
@@ -1383,18 +2405,75 @@ plt.show()
 
 # %% tags=["hide-input"]
 rows = [
-    ("zero maps leave a pre-trained model as it was", "stated", f"difference {difference}, BERT and GPT-2 too", "CPU, float32", "holds, to the last bit"),
-    ("the wish acts: texts of the wished kind", "ten samples", f"label guessed from 16 words: {of('all norms', 'accuracy').mean():.0%} of 22", "CPU", "holds"),
-    ("gain in cross-entropy", "no number", f"{total.mean():.2f} nats a word; a label can explain {ceiling:.2f}", "CPU, 3 seeds", "acts; the rest is the rival's slow learning"),
-    ("a wrong label costs", "no number", f"{(of('all norms', 'wrong') - of('all norms', 'nats')).mean():.2f} nats a word", "CPU, 3 seeds", "acts"),
-    ("captions from an image vector", "two captions", "digit right in more than 85 % of 597", "CPU", "holds, in small"),
-    ("all norms are made conditional", "26 in BERT-base", f"the last alone has {share.mean():.0%} of the gain", "CPU, 3 seeds", "the others add little here"),
-    ("numbers added to BERT-base, 128 for the wish", "not stated", "5.1 million", "counted", "–"),
-    ("Triton kernel", "–", "interpreter only", "none", "has not run on a GPU"),
+    (
+        "zero maps leave a pre-trained model as it was",
+        "stated",
+        f"difference {difference}, BERT and GPT-2 too",
+        "CPU, float32",
+        "holds, to the last bit",
+    ),
+    (
+        "the wish acts: texts of the wished kind",
+        "ten samples",
+        f"label guessed from 16 words: {of('all norms', 'accuracy').mean():.0%} of 22",
+        "CPU",
+        "holds",
+    ),
+    (
+        "gain in cross-entropy",
+        "no number",
+        f"{total.mean():.2f} nats a word; a label can explain {ceiling:.2f}",
+        "CPU, 3 seeds",
+        "acts; the rest is the rival's slow learning",
+    ),
+    (
+        "a wrong label costs",
+        "no number",
+        f"{(of('all norms', 'wrong') - of('all norms', 'nats')).mean():.2f} nats a word",
+        "CPU, 3 seeds",
+        "acts",
+    ),
+    (
+        "better than a vector added to every word",
+        "not compared",
+        f"gain {total.mean():.2f} against {added.mean():.2f}; {loud.mean():.2f} from a random start",
+        "CPU, 3 seeds",
+        "holds here, by a fifth",
+    ),
+    (
+        "captions from an image vector",
+        "two captions",
+        "digit right in more than 85 % of 597",
+        "CPU",
+        "holds, in small",
+    ),
+    (
+        "all norms are made conditional",
+        "26 in BERT-base",
+        f"the last alone has {share.mean():.0%} of the gain",
+        "CPU, 3 seeds",
+        "the others add little here",
+    ),
+    (
+        "numbers added to BERT-base, 128 for the wish",
+        "not stated",
+        "5.1 million",
+        "counted",
+        "–",
+    ),
+    (
+        "Triton kernel",
+        "–",
+        "interpreter only",
+        "none",
+        "has not run on a GPU",
+    ),
 ]
 head = ("claim", "article", "measured here", "device", "verdict")
 lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="claims and measurements"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>')
+HTML(
+    f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="claims and measurements"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>'
+)
 
 # %% [markdown]
 # ## Where articles and programs disagree
@@ -1403,11 +2482,11 @@ HTML(f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="clai
 #
 # **Epsilon.** In Su's program it was $10^{-14}$, then $10^{-12}$ as in BERT; PyTorch has $10^{-5}$, Keras $10^{-3}$, DiT $10^{-6}$. It matters where rows are nearly constant, by {eq}`conditional-layer-norm:removed`, and in float16, where $10^{-12}$ is zero. The package takes statistics in float32 at least.
 #
-# **The samples shown.** The article's example program was written for top-k sampling and prints `random_generate(1, 5, 5)`, the last 5 being $k$. Its sampler was later changed to nucleus sampling; the call kept its 5, which as $P$ means no truncation at all. {func}`gantext.generate.sample` refuses it:
+# **The samples shown.** The article's example program was written for top-k sampling and prints `random_generate(1, 5, 5)`, the last 5 being $k$. Its sampler was later changed to nucleus sampling; the call kept its 5, which as $P$ means no truncation at all. {func}`gantext.seq2seq.decoding.sample` refuses it:
 
 # %%
 try:
-    generate.sample(small, start, separator=0, top_p=5)
+    decoding.sample(small, start, separator=0, top_p=5)
 except ValueError as error:
     print(error)
 else:
@@ -1440,9 +2519,22 @@ for name, norm in listening.model.named_modules():
         ordinary.weight.data, ordinary.bias.data = g.detach(), b.detach()
         parent, _, last = name.rpartition(".")
         setattr(frozen_wish.get_submodule(parent), last, ordinary)
-with torch.no_grad(), conditioned(listening.model, listening.classes.weight[[label]]):
-    gap = (listening.model.hidden(test[0][:8], 1) - frozen_wish.hidden(test[0][:8], 1)).abs().max().item()
-assert gap < 1e-4 and not any(isinstance(m, ConditionalLayerNorm) for m in frozen_wish.modules())
+with (
+    torch.no_grad(),
+    conditioned(listening.model, listening.classes.weight[[label]]),
+):
+    gap = (
+        (
+            listening.model.hidden(test[0][:8], 1)
+            - frozen_wish.hidden(test[0][:8], 1)
+        )
+        .abs()
+        .max()
+        .item()
+    )
+assert gap < 1e-4 and not any(
+    isinstance(m, ConditionalLayerNorm) for m in frozen_wish.modules()
+)
 print("an ordinary model says the same")
 
 # %% [markdown]
@@ -1463,7 +2555,12 @@ print("an ordinary model says the same")
 
 # %%
 for x in ((3.0, 1.0), (0.2, -5.0), (1e3, 0.0)):
-    y = conditional_layer_norm(torch.tensor([x], dtype=float64), torch.tensor([2.0, 3.0], dtype=float64), torch.tensor([10.0, 20.0], dtype=float64), 1e-15)
+    y = conditional_layer_norm(
+        torch.tensor([x], dtype=float64),
+        torch.tensor([2.0, 3.0], dtype=float64),
+        torch.tensor([10.0, 20.0], dtype=float64),
+        1e-15,
+    )
     assert torch.allclose(y, torch.tensor([[12.0, 17.0]], dtype=float64))
 print("always (12, 17)")
 
@@ -1485,7 +2582,10 @@ print("always (12, 17)")
 
 # %%
 lengths = {K: math.ceil(100 * math.log(K)) for K in (2, 22)}
-assert all(math.log(K) / S < 0.01 <= math.log(K) / (S - 1) for K, S in lengths.items())
+assert all(
+    math.log(K) / S < 0.01 <= math.log(K) / (S - 1)
+    for K, S in lengths.items()
+)
 print(lengths, f"{math.log(2) / 126:.4f}")
 
 # %% [markdown]
@@ -1507,11 +2607,16 @@ print(lengths, f"{math.log(2) / 126:.4f}")
 # %%
 with torch.no_grad():
     norm = listening.model.transform_norm
-    changes = norm.gamma_beta(listening.classes.weight)[0] - norm.weight  # (22, 64)
+    # (22, 64)
+    changes = norm.gamma_beta(listening.classes.weight)[0] - norm.weight
     rank = torch.linalg.matrix_rank(changes.double(), rtol=1e-5).item()
-    narrow = torch.linalg.matrix_rank((torch.randn(22, 5) @ torch.randn(5, 64)).double(), rtol=1e-5).item()
+    narrow = torch.linalg.matrix_rank(
+        (torch.randn(22, 5) @ torch.randn(5, 64)).double(), rtol=1e-5
+    ).item()
 assert rank == 22 and narrow == 5
-print(f"rank of the changes: {rank} of 22 labels; with C = 5 it would be {narrow}")
+print(
+    f"rank of the changes: {rank} of 22 labels; with C = 5 it would be {narrow}"
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1523,7 +2628,11 @@ print(f"rank of the changes: {rank} of 22 labels; with C = 5 it would be {narrow
 kinds = {}
 for entry in ledger.entries.values():
     kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
-print("\n".join(f"{kind:15s}{count:3d}" for kind, count in sorted(kinds.items())))
+print(
+    "\n".join(
+        f"{kind:15s}{count:3d}" for kind, count in sorted(kinds.items())
+    )
+)
 ledger
 
 # %% [markdown]

@@ -23,15 +23,35 @@
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
-# Set-up: on Colab, install this edition of gantext and nothing else; elsewhere, do nothing. Versions differ by machine.
+# @title Set-up { display-mode: "form" }
+# On Colab: installs this edition of the book's two packages, and what Colab
+# lacks; what is there stays as it is. Elsewhere: nothing. Versions differ.
 import sys
 
 if "google.colab" in sys.modules:
-    import os
     import subprocess
+    import urllib.request
+    from importlib.util import find_spec
+    from pathlib import Path
 
-    address = os.environ.get("GANTEXT_ADDRESS", "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    site = "https://gantext.github.io/gantext/wheels"
+    tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
+    names = ["gantext-0.1.0", "texledger-0.1.0"]
+    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    place = "beside the notebook"
+    if not found:
+        found = [f"{site}/{name}-py3-none-any.whl" for name in names]
+        place = "the book's site"
+        try:
+            urllib.request.urlopen(found[0], timeout=9).close()
+        except OSError:
+            found = [tag, f"texledger @ {tag}#subdirectory=texledger"]
+            place = "the repository"
+    lacking = {"ijson": "ijson", "ot": "pot", "gensim": "gensim"}
+    found += [lacking[name] for name in lacking if not find_spec(name)]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, *found], check=True)
+    print("installed from", place)
 
 import gantext
 
@@ -56,67 +76,147 @@ import sympy as sp
 import torch
 from IPython.display import HTML
 
-from gantext import generate
-from gantext.generate import beam_search_ref, squares
-from gantext.ledger import Ledger
-from gantext.questions import Passage, Record, exact, f1, normalise, parameters, score
-from gantext.reading import Words, answer, batch, fit, source
-from gantext.readers import load
-from gantext.transformer import Config, Transformer
+from gantext.seq2seq import decoding
+from gantext.seq2seq.decoding import beam_search_ref, squares
+from texledger import Derived, Ledger, Over
+from gantext.qa.questions import (
+    Passage,
+    Record,
+    exact,
+    f1,
+    normalise,
+    parameters,
+    score,
+)
+from gantext.qa.reader import Words, answer, batch, fit, source
+from gantext.qa.files import load
+from gantext.seq2seq.transformer import Config, Transformer
 
-SCALE = "reduced"  # "gpu": BERT-base on the same questions; "paper": the original's data, which must be at hand
+# "gpu": BERT-base on the same questions; "paper": the original's data, which
+# must be at hand
+SCALE = "reduced"
 
 ledger = Ledger("reading-comprehension")
-sizes = itertools.cycle((3, 4, 5, 2))  # numbers of passages, odd and even
 torch.set_num_threads(1)
-torch.set_flush_denormal(True)  # tiny numbers in the optimiser's averages would slow a CPU down
+# tiny numbers in the optimiser's averages would slow a CPU down
+torch.set_flush_denormal(True)
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"  # Okabe and Ito's palette
+# Okabe and Ito's palette
+BLUE, ORANGE, GREEN, RED, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#666666",
+)
 plt.style.use("gantext.book")
 
 file = Path("../benchmarks/results/reading.json")
 if file.exists():
     record = json.loads(file.read_text(encoding="utf-8"))
 else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen("https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/reading.json") as answered:
+    with urllib.request.urlopen(
+        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/reading.json"
+    ) as answered:
         record = json.load(answered)
 
 
 def of(method, column, way="as it is"):
     """One number for each seed, from the stored record."""
-    return np.array([run["decoding"][way][column] for run in record["runs"] if run["method"] == method])
+    return np.array(
+        [
+            run["decoding"][way][column]
+            for run in record["runs"]
+            if run["method"] == method
+        ]
+    )
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, exact matches of three seeds for nine ways to decode with the same weights. Greedy search with the article's vote, with the mean and with the maximum lie together near 0.85, without the span constraint at 0.8, without exclusion at 0.15; beam search with the article's vote at 0.75, and with each of two repairs a little nearer to greedy search. Right, training loss against steps for four ways to train. All fall from 6 to 2 at once; then prefix-LM and causal mask fall together to 0.2, AdamW follows later, and without the input convolution the loss is still 0.7 at the end."}}
+def hold(em):
+    """What the text says of exact matches, {way to decode: EM}: asked of every stored seed and of the run on this page."""
+    greedy, first, paid = (
+        em["as it is"],
+        em["beams 3"],
+        em["beams 3, no length penalty"],
+    )
+    # exclusion cannot be left out
+    assert greedy > 0.75 and em["no exclusion"] < greedy - 0.3
+    # the constraint is worth about six points
+    assert 0.02 < greedy - em["no span constraint"] < 0.1
+    # the vote hardly matters
+    assert (
+        abs(greedy - em["mean vote"]) < 0.03
+        and -0.01 < greedy - em["largest vote"] < 0.06
+    )
+    # each repair of beam search recovers a part, and none is enough
+    assert (
+        first
+        < paid
+        <= em["beams 3, no length penalty, no empty answer"]
+        < greedy
+    )
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, exact matches of three seeds for nine ways to decode with the same weights. Greedy search with the article's vote, with the mean and with the maximum lie together near 0.85, without the span constraint near 0.8, without exclusion near 0.2; beam search with the article's vote below 0.75, and with each of two repairs a little nearer to greedy search. Right, training loss against steps for four ways to train. All fall from 6 to 2 at once; then prefix-LM and causal mask fall together to 0.2, AdamW follows later, and without the input convolution the loss is still 0.7 at the end."}}
 usual = "prefix-LM mask"
 ways = {
-    "as it is": "S, excluded, span: greedy", "mean vote": "mean in place of S", "largest vote": "maximum in place of S",
-    "no span constraint": "without the span constraint", "no exclusion": "without exclusion",
-    "beams 3": "3 beams", "beams 3, mean vote": "3 beams, mean", "beams 3, no length penalty": "3 beams, S·(N+1)/N",
+    "as it is": "S, excluded, span: greedy",
+    "mean vote": "mean in place of S",
+    "largest vote": "maximum in place of S",
+    "no span constraint": "without the span constraint",
+    "no exclusion": "without exclusion",
+    "beams 3": "3 beams",
+    "beams 3, mean vote": "3 beams, mean",
+    "beams 3, no length penalty": "3 beams, S·(N+1)/N",
     "beams 3, no length penalty, no empty answer": "3 beams, S·(N+1)/N, not empty",
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained", width_ratios=(1.25, 1))
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(9.2, 3.9), layout="constrained", width_ratios=(1.25, 1)
+)
 for k, way in enumerate(ways):
     values = of(usual, "em", way)
-    left.barh(k, values.mean(), color=RED if way in ("no exclusion", "beams 3") else BLUE, alpha=0.35)
+    left.barh(
+        k,
+        values.mean(),
+        color=RED if way in ("no exclusion", "beams 3") else BLUE,
+        alpha=0.35,
+    )
     left.plot(values, [k] * len(values), "o", color="black", markersize=4)
-left.set(yticks=range(len(ways)), yticklabels=ways.values(), xlim=(0, 1), xlabel="exact match, held-out functions", title="decoding, same weights (three seeds)")
+left.set(
+    yticks=range(len(ways)),
+    yticklabels=ways.values(),
+    xlim=(0, 1),
+    xlabel="exact match, held-out functions",
+    title="decoding, same weights (three seeds)",
+)
 left.invert_yaxis()
 curves = {}
-for method, colour in zip(dict.fromkeys(run["method"] for run in record["runs"]), (BLUE, ORANGE, RED, GREY), strict=True):
-    curve = np.mean([run["curve"] for run in record["runs"] if run["method"] == method], axis=0)
+for method, colour in zip(
+    dict.fromkeys(run["method"] for run in record["runs"]),
+    (BLUE, ORANGE, RED, GREY),
+    strict=True,
+):
+    curve = np.mean(
+        [run["curve"] for run in record["runs"] if run["method"] == method],
+        axis=0,
+    )
     curves[method] = curve
-    right.plot(10 * np.arange(len(curve)) + 5, curve, color=colour, label=method)
-right.set(xlabel="step", ylabel="loss, nats a token", yscale="log", title="training")
+    right.plot(
+        10 * np.arange(len(curve)) + 5, curve, color=colour, label=method
+    )
+right.set(
+    xlabel="step", ylabel="loss, nats a token", yscale="log", title="training"
+)
 right.legend(loc="upper right", fontsize=9)
-assert of(usual, "em").mean() > of(usual, "em", "no exclusion").mean() + 0.3
-assert of(usual, "em").mean() > of(usual, "em", "beams 3").mean()
+for run in record["runs"]:
+    if run["method"] == usual:
+        hold({way: found["em"] for way, found in run["decoding"].items()})
 plt.show()
 
 # %% [markdown]
 # ## Questions that ship with Python
 #
-# Su's data are questions people typed into a search engine, each with some ten short texts (*passages*), of which a few hold the answer: WebQA and SogouQA. {func}`gantext.readers.load` reads such files, and those of SQuAD and CMRC, one record at a time; they are not ours to give away. But documentation is full of questions with passages. A docstring in the style of NumPy has a section *Parameters* with lines such as `axis : int, optional`. Question: `axis`. Answer: `int, optional`. Four passages of at most 48
+# Su's data are questions people typed into a search engine, each with some ten short texts (*passages*), of which a few hold the answer: WebQA and SogouQA. {func}`gantext.qa.files.load` reads such files, and those of SQuAD and CMRC, one record at a time; they are not ours to give away. But documentation is full of questions with passages. A docstring in the style of NumPy has a section *Parameters* with lines such as `axis : int, optional`. Question: `axis`. Answer: `int, optional`. Four passages of at most 48
 # tokens: two windows of the section in which the line stands, and two without it, one of them from the same section if it is long enough, else from a function that has no such parameter. The reader is not told which is which.
 
 # %%
@@ -125,8 +225,17 @@ plt.show()
 if SCALE == "reduced":
     train, test = parameters()
     asked = random.Random(0).sample(test, 400)
-    print(f"{len(train)} questions for training, {len(test)} from other functions for the test, {len(asked)} of them asked")
-    print("\nquestion:", asked[0].question, "| answer:", asked[0].answers[0], "| from:", asked[0].name)
+    print(
+        f"{len(train)} questions for training, {len(test)} from other functions for the test, {len(asked)} of them asked"
+    )
+    print(
+        "\nquestion:",
+        asked[0].question,
+        "| answer:",
+        asked[0].answers[0],
+        "| from:",
+        asked[0].name,
+    )
     for passage in asked[0].passages:
         print("-" * 20, "holds the answer" if passage.answer else "does not")
         print(passage.text)
@@ -146,22 +255,38 @@ if SCALE == "reduced":
     top = Counter(r.answers[0] for r in train).most_common(1)[0][0]
     guesses = {
         "the most frequent answer": [top] * len(asked),
-        "the most frequent for the name": [by_name[r.question].most_common(1)[0][0] if r.question in by_name else top for r in asked],
+        "the most frequent for the name": [
+            by_name[r.question].most_common(1)[0][0]
+            if r.question in by_name
+            else top
+            for r in asked
+        ],
     }
-    for name, guess in guesses.items():
-        found = score(guess, [r.answers for r in asked])
-        print(f"{name:31} EM {found.em:.2f}  F1 {found.f1:.2f}")
-        assert found.em < 0.6
+    found = {
+        name: score(guess, [r.answers for r in asked])
+        for name, guess in guesses.items()
+    }
+    for name, one in found.items():
+        print(f"{name:31} EM {one.em:.2f}  F1 {one.f1:.2f}")
+    assert (
+        found["the most frequent answer"].em + 0.2
+        < found["the most frequent for the name"].em
+        < 0.6
+    )
+    for name, stored in zip(found, record["baselines"].values(), strict=True):
+        # other versions of the packages have other docstrings
+        assert abs(found[name].em - stored["em"]) < 0.05
+
 
 # %% [markdown]
 # ## Finding and answering in one sequence
 #
 # **Intuition.** A model that can continue a text can answer a question about it, if the text and the question come first. And it can refuse: by stopping before the first word.
 #
-# The source $x$ is `[CLS]` passage `[SEP]` question `[SEP]`, the target $y_1 \dots y_T$ the answer, closed by one more `[SEP]`. The model gives each next token a probability, so that
+# The source $x$ is `[CLS]` passage `[SEP]` question `[SEP]`, the target $y_1 \dots y_T$ the answer, closed by one more `[SEP]`. The model gives each next token a probability; with $y_{<t}$ for the tokens $y_1, \dots, y_{t-1}$ before it,
 #
 # $$
-# P(y \mid x) = \prod_{t=1}^{T+1} p(y_t \mid x, y_1, \dots, y_{t-1}), \qquad y_{T+1} = \text{[SEP]}
+# P(y \mid x) = \prod_{t=1}^{T+1} p(y_t \mid x, y_{<t}), \qquad y_{T+1} = \text{[SEP]}
 # $$ (reading-comprehension:likelihood)
 #
 # A passage without the answer gets the empty target, $T = 0$: `[SEP]` is the first token. So one number, $p_1(\text{[SEP]})$, is the probability that the passage is *useless*, and no second classifier is needed. A training sample is one passage of one question, drawn at random. Only target tokens are counted in the loss, all alike. With a share $a$ of samples that have an answer of $T$ tokens, refusals get the share
@@ -173,10 +298,52 @@ if SCALE == "reduced":
 # of the loss: with $a = \frac12$ and $T = 5$, half of the samples but only a seventh of the weight. To decide is not what such a model learns first.
 
 # %% tags=["ledger"]
-ledger.definition(
+def asked_for(draw):
+    """A small model with random weights, a source and a target."""
+    generator = torch.Generator().manual_seed(int(draw.rng.integers(2**31)))
+    config = Config(9, width=16, layers=1, heads=2)
+    model = Transformer(config).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 1.5, generator=generator)
+    x = [draw.integer(4, 8) for _ in range(draw.turn(3, 5, 4))]
+    T = draw.turn(3, 1, 2, 0)
+    y = [*(draw.integer(4, 8) for _ in range(T)), 3]
+
+    @torch.no_grad()
+    def p(token, source, before):
+        """The next token's probability: all that came before, afresh."""
+        tokens = torch.tensor([[int(w) for w in (*source, *before)]])
+        last = model.hidden(tokens, len(source))[:, -1]
+        return model.logits(last).softmax(-1)[0, int(token)]
+
+    return {
+        "x": x,
+        "y": y,
+        "T": T,
+        "p(|)": p,
+        "[SEP]": 3,
+        "model": model,
+        "P(|)": lambda y, x: all_at_once(model, x, y),
+        "y_<t": Derived(lambda y, t: [*y][: int(t) - 1]),
+    }
+
+
+@torch.no_grad()
+def all_at_once(model, x, y):
+    """From the loss of the training, the mean over the target's tokens."""
+    x, y = ([int(w) for w in part] for part in (x, y))
+    return math.exp(-model.loss(torch.tensor([x + y]), len(x)) * len(y))
+
+
+ledger.numeric(
     "reading-comprehension:likelihood",
-    r"P(y \mid x) = \prod_{t=1}^{T+1} p(y_t \mid x, y_1, \dots, y_{t-1}), \qquad y_{T+1} = \text{[SEP]}",
-    code=[fit, "gantext.reading.sample"],
+    r"P(y \mid x) = \prod_{t=1}^{T+1} p(y_t \mid x, y_{<t}), "
+    r"\qquad y_{T+1} = \text{[SEP]}",
+    where=asked_for,
+    draws=4,
+    tol=1e-12,
+    code=Transformer,
 )
 
 
@@ -186,10 +353,18 @@ def mixed(draw):
     B, T = draw.integer(20, 60), draw.integer(1, 9)
     k = draw.integer(1, B - 1)
     tokens = [T + 1] * k + [1] * (B - k)
-    return {"a": sp.Rational(k, B), "T": T, "omega": sp.Rational(sum(tokens[k:]), sum(tokens))}
+    return {
+        "a": sp.Rational(k, B),
+        "T": T,
+        "omega": sp.Rational(sum(tokens[k:]), sum(tokens)),
+    }
 
 
-ledger.exact("reading-comprehension:share", r"\omega = \frac{1 - a}{1 + a T}", where=mixed)
+ledger.exact(
+    "reading-comprehension:share",
+    r"\omega = \frac{1 - a}{1 + a T}",
+    where=mixed,
+)
 
 
 # %% [markdown]
@@ -203,7 +378,7 @@ ledger.exact("reading-comprehension:share", r"\omega = \frac{1 - a}{1 + a T}", w
 # S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}
 # $$ (reading-comprehension:vote)
 #
-# which is {func}`gantext.generate.squares`. It comes from Su's earlier model for the same task, a convolutional net {cite:p}`su2018dgcnn`, where it joined whole answers; the program calls it "some kind of average" (某种平均投票方式). What kind? Read it as $\frac{1 \cdot 0 + \sum p_i \cdot p_i}{1 + \sum p_i}$: a weighted mean of the numbers $0, p_1, \dots, p_N$ with the weights $1, p_1, \dots, p_N$. Each passage weighs as much as it is sure, and there is one phantom passage, which is always there, has weight $1$ and
+# which is {func}`gantext.seq2seq.decoding.squares`. It comes from Su's earlier model for the same task, a convolutional net {cite:p}`su2018dgcnn`, where it joined whole answers; the program calls it "some kind of average" (某种平均投票方式). What kind? Read it as $\frac{1 \cdot 0 + \sum p_i \cdot p_i}{1 + \sum p_i}$: a weighted mean of the numbers $0, p_1, \dots, p_N$ with the weights $1, p_1, \dots, p_N$. Each passage weighs as much as it is sure, and there is one phantom passage, which is always there, has weight $1$ and
 # says no. With $m$ and $v$ the mean and the variance (divisor $N$) of the $p_i$ we have $\sum p_i = Nm$ and $\sum p_i^2 = N (m^2 + v)$, hence
 #
 # $$
@@ -216,29 +391,45 @@ ledger.exact("reading-comprehension:share", r"\omega = \frac{1 - a}{1 + a T}", w
 def vote(p):
     """The package's vote for one token."""
     p = torch.as_tensor([float(x) for x in p], dtype=torch.float64)
-    return squares(p.view(1, -1, 1, 1), torch.ones(1, len(p), dtype=torch.bool)).item()
+    alive = torch.ones(1, len(p), dtype=torch.bool)
+    return squares(p.view(1, -1, 1, 1), alive).item()
 
 
 def passages(draw):
-    N = next(sizes)
+    N = draw.turn(3, 4, 5, 2, 1)
     return {"p": mp.matrix([draw.real(0.02, 0.98) for _ in range(N)]), "N": N}
 
 
-ledger.implementation(
-    "reading-comprehension:vote", r"S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}",
-    where=passages, function=squares, call=lambda p, **env: vote(p.ravel()),
+ledger.numeric(
+    "reading-comprehension:vote",
+    r"S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}",
+    where=passages,
+    computed={"S": vote},
+    draws=5,
+    tol=1e-14,
+    code=squares,
 )
 
 
 # %% tags=["ledger"]
+def vote_of(p):
+    """The vote in exact fractions, by {eq}`reading-comprehension:vote`."""
+    return sum(x**2 for x in p) / (1 + sum(p))
+
+
 def moments(draw):
-    N = next(sizes)
+    N = draw.turn(3, 4, 5, 2)
     p = [sp.Rational(draw.integer(1, 99), 100) for _ in range(N)]
     m = sum(p) / N
-    return {"N": N, "m": m, "v": sum((x - m) ** 2 for x in p) / N, "S": sum(x**2 for x in p) / (1 + sum(p))}
+    v = sum((x - m) ** 2 for x in p) / N
+    return {"N": N, "m": m, "v": v, "S": vote_of(p)}
 
 
-ledger.exact("reading-comprehension:moments", r"S = \frac{N m}{1 + N m} \Bigl( m + \frac{v}{m} \Bigr)", where=moments)
+ledger.exact(
+    "reading-comprehension:moments",
+    r"S = \frac{N m}{1 + N m} \Bigl( m + \frac{v}{m} \Bigr)",
+    where=moments,
+)
 
 # %%
 print(inspect.getsource(squares).splitlines()[-1].strip())
@@ -265,25 +456,38 @@ assert (round(vote([0.7]), 3), round(vote([0.2] * 4), 3)) == (0.288, 0.089)
 
 # %% tags=["ledger"]
 def some_certain(draw):
-    k, idle = next(sizes), next(sizes)
-    return {"k": k, "S": mp.mpf(vote([1] * k + [0] * idle))}
+    return {"k": draw.turn(3, 1, 5, 2), "idle": draw.turn(0, 4, 1)}
 
 
-ledger.numeric("reading-comprehension:certain", r"S = \frac{k}{k + 1}", where=some_certain, tol=1e-14, code=squares)
+ledger.numeric(
+    "reading-comprehension:certain",
+    r"S = \frac{k}{k + 1}",
+    where=some_certain,
+    draws=4,
+    tol=1e-14,
+    code=squares,
+    computed={"S": lambda k, idle: vote([1] * k + [0] * idle)},
+)
+
 
 # %% tags=["ledger"]
-kinds_of_passages = itertools.cycle(("alike", "certain", "any"))
-
-
 def bounded(draw):
-    """Equal, certain and arbitrary probabilities: where the bounds are tight, and where they are not."""
-    N, kind, c = next(sizes), next(kinds_of_passages), sp.Rational(draw.integer(1, 99), 100)
-    p = [{"alike": c, "certain": sp.Integer(1), "any": sp.Rational(draw.integer(1, 99), 100)}[kind] for _ in range(N)]
-    return {"N": N, "m": sum(p) / N, "S": sum(x**2 for x in p) / (1 + sum(p))}
+    """Equal, certain and arbitrary probabilities."""
+    N, kind = draw.turn(3, 4, 5, 2), draw.turn("small", "certain", "any")
+    c = sp.Rational(draw.integer(1, 99), 100)
+    p = {
+        "small": [c / 10] * N,
+        "certain": [sp.Integer(1)] * N,
+        "any": [sp.Rational(draw.integer(0, 100), 100) for _ in range(N)],
+    }[kind]
+    return {"N": N, "m": sum(p) / N, "S": vote_of(p)}
 
 
 ledger.exact(
-    "reading-comprehension:bounds", r"\frac{N m^2}{1 + N m} \le S \le \frac{N}{N + 1}", where=bounded, draws=12,
+    "reading-comprehension:bounds",
+    r"\frac{N m^2}{1 + N m} \le S \le \frac{N}{N + 1}",
+    where=bounded,
+    draws=12,
 )
 
 
@@ -313,31 +517,49 @@ ledger.exact(
 # %% tags=["ledger"]
 def some_passage(draw):
     env = passages(draw)
-    return env | {"i": draw.integer(1, env["N"]), "S": sum(x**2 for x in env["p"]) / (1 + sum(env["p"]))}
+    i = draw.integer(1, env["N"])
+    return env | {"i": i, "S": Derived(lambda p: vote_of(p))}
 
 
-def slope(p, i, **env):
+def slope(p, i):
     """Automatic differentiation of the package's vote."""
-    t = torch.tensor([float(x) for x in p], dtype=torch.float64, requires_grad=True)
-    squares(t.view(1, -1, 1, 1), torch.ones(1, len(t), dtype=torch.bool)).sum().backward()
+    t = torch.tensor([float(x) for x in p], dtype=torch.float64)
+    t.requires_grad_()
+    alive = torch.ones(1, len(t), dtype=torch.bool)
+    squares(t.view(1, -1, 1, 1), alive).sum().backward()
     return t.grad[int(i) - 1].item()
 
 
 ledger.numeric(
-    "reading-comprehension:marginal", r"\frac{\partial S}{\partial p_i} = \frac{2 p_i - S}{1 + \sum_{j=1}^{N} p_j}",
-    where=some_passage, lhs=slope, tol=1e-13, code=squares,
+    "reading-comprehension:marginal",
+    r"\frac{\partial S}{\partial p_i} = "
+    r"\frac{2 p_i - S}{1 + \sum_{j=1}^{N} p_j}",
+    where=some_passage,
+    lhs=slope,
+    draws=5,
+    tol=1e-13,
+    code=squares,
 )
 
 
 # %% tags=["ledger"]
 def newcomer(draw):
-    p, r = [sp.Rational(draw.integer(1, 99), 100) for _ in range(next(sizes))], sp.Rational(draw.integer(1, 99), 100)
-    S = lambda p: sum(x**2 for x in p) / (1 + sum(p))
-    return {"S": S(p), "S'": S([*p, r]), "r": r, "p": sp.Matrix(p), "N": len(p)}
+    N = draw.turn(3, 4, 5, 2)
+    p = [sp.Rational(draw.integer(1, 99), 100) for _ in range(N)]
+    r = sp.Rational(draw.integer(1, 99), 100)
+    return {
+        "S": vote_of(p),
+        "S'": vote_of([*p, r]),
+        "r": r,
+        "p": sp.Matrix(p),
+        "N": N,
+    }
 
 
 ledger.exact(
-    "reading-comprehension:newcomer", r"S' - S = \frac{r (r - S)}{1 + r + \sum_{i=1}^{N} p_i}", where=newcomer,
+    "reading-comprehension:newcomer",
+    r"S' - S = \frac{r (r - S)}{1 + r + \sum_{i=1}^{N} p_i}",
+    where=newcomer,
 )
 
 
@@ -351,9 +573,13 @@ def worst_newcomer(draw):
 
 
 ledger.numeric(
-    "reading-comprehension:lowest", r"r = \sqrt{(1 + s)^2 + (1 + s) S} - (1 + s), \qquad S' = 2 r",
-    where=worst_newcomer, tol=1e-15,
+    "reading-comprehension:lowest",
+    r"r = \sqrt{(1 + s)^2 + (1 + s) S} - (1 + s), \qquad S' = 2 r",
+    where=worst_newcomer,
+    draws=4,
+    tol=1e-15,
 )
+
 
 # %% [markdown]
 # ### Not a distribution
@@ -367,27 +593,32 @@ ledger.numeric(
 # with equality if every passage is certain of a token of its own. Three certain passages that agree give $\frac34$ in all, three that contradict each other $\frac32$: the total is larger where less is known. So $S$ must not be mistaken for probabilities, and dividing it by its sum, which the article does not do, would change which answers win in a search.
 
 # %% tags=["ledger"]
-kinds_of_laws = itertools.cycle(("any", "apart"))
-
-
 def total(draw):
-    """N laws on V tokens: arbitrary, or each certain of a token of its own."""
-    N, kind = next(sizes), next(kinds_of_laws)
+    """N laws on V tokens: each certain of a token of its own, or any."""
+    N, apart = draw.turn(3, 4, 5, 2, 1), draw.turn(True, False)
     V = N + 2
-    rows = [[sp.Integer(draw.integer(1, 20) if kind == "any" else int(w == n)) for w in range(V)] for n in range(N)]
+    weight = lambda n, w: int(w == n) if apart else draw.integer(1, 20)
+    rows = [[sp.Integer(weight(n, w)) for w in range(V)] for n in range(N)]
     P = sp.Matrix([[x / sum(row) for x in row] for row in rows])
-    return {"N": N, "V": V, "S": sp.Matrix([sum(x**2 for x in P[:, w]) / (1 + sum(P[:, w])) for w in range(V)])}
+    votes = sp.Matrix([vote_of(P[:, w]) for w in range(V)])
+    return {"N": N, "V": V, "S": votes}
 
 
-ledger.exact("reading-comprehension:sum", r"\sum_{w=1}^{V} S_w \le \frac{N}{2}", where=total, draws=8)
+ledger.exact(
+    "reading-comprehension:sum",
+    r"\sum_{w=1}^{V} S_w \le \frac{N}{2}",
+    where=total,
+    draws=8,
+)
+
 
 # %% [markdown]
 # ### A length penalty that nobody asked for
 #
-# An answer is judged by the sum of the logarithms of its votes, one for each of its $T$ tokens and one for the closing `[SEP]`:
+# An answer is judged by the sum of the logarithms of its votes $S_t$, one for each of its $T$ tokens and one for the closing `[SEP]`:
 #
 # $$
-# \hat{y} = \arg\max_y \sum_{t=1}^{T+1} \log S(y_t)
+# \hat{y} = \arg\max_y \sum_{t=1}^{T+1} \log S_t
 # $$ (reading-comprehension:beam)
 #
 # By the right side of {eq}`reading-comprehension:bounds` no token is free, not even a certain one:
@@ -405,33 +636,98 @@ ledger.exact("reading-comprehension:sum", r"\sum_{w=1}^{V} S_w \le \frac{N}{2}",
 # with equality exactly if all $N$ passages are certain. The order of tokens at one place is untouched, so greedy answers stay the same, letter for letter; a certain answer now costs nothing, however long.
 
 # %% tags=["ledger"]
+def copied(draw):
+    """A small model, passages, and all the answers that stand in one."""
+    model = asked_for(draw)["model"]
+    texts = [[draw.integer(4, 8) for _ in range(3)] for _ in range(2)]
+    texts = texts[: draw.turn(2, 1)]
+    sources = [[2, *text, 3, draw.integer(4, 8), 3] for text in texts]
+    cut = lambda text: {
+        (*text[i:j], 3) for i in range(3) for j in range(i, 4)
+    }
+    pieces = sorted(set().union(*map(cut, texts)))
+
+    @torch.no_grad()
+    def votes(y):
+        """The vote for every token of y, after those before it."""
+        found, y = [], [int(w) for w in y]
+        for t in range(len(y)):
+            p = [
+                model.logits(
+                    model.hidden(torch.tensor([s + y[:t]]), len(s))[:, -1]
+                ).softmax(-1)[0, y[t]]
+                for s in sources
+            ]
+            found.append(vote(p))
+        return found
+
+    return {
+        "y": Over([list(y) for y in pieces]),
+        "S": Derived(votes, "y"),
+        "T": Derived(lambda y: len(y) - 1),
+        "model": model,
+        "sources": sources,
+        "texts": texts,
+    }
+
+
+def searched(model, sources, texts):
+    """The textbook's search, so wide that it loses nothing."""
+    (best, _), *_ = beam_search_ref(
+        model,
+        sources,
+        separator=3,
+        beams=20,
+        steps=5,
+        texts=texts,
+        vote=squares,
+    )
+    return [*best, 3]
+
+
 ledger.definition(
-    "reading-comprehension:beam", r"\hat{y} = \arg\max_y \sum_{t=1}^{T+1} \log S(y_t)",
-    code=[generate.beam_search, beam_search_ref],
+    "reading-comprehension:beam",
+    r"\hat{y} = \arg\max_y \sum_{t=1}^{T+1} \log S_t",
+    where=copied,
+    draws=8,
+    code=beam_search_ref,
+    call=searched,
 )
 
 
 # %% tags=["ledger"]
 def scored(draw):
-    """An answer of T tokens from N passages, arbitrary or almost certain."""
-    N, T, kind = next(sizes), draw.integer(1, 6), next(kinds_of_laws)
-    rows = [[1 - mp.mpf(10) ** -30 if kind == "apart" else draw.real(0.05, 1) for _ in range(N)] for _ in range(T + 1)]
-    return {"N": N, "T": T, "S": mp.matrix([sum(x**2 for x in p) / (1 + sum(p)) for p in rows])}
+    """An answer of T tokens from N passages: certain in turn, or any."""
+    N, T = draw.turn(3, 4, 5, 2, 1), draw.integer(1, 6)
+    sure = draw.turn(False, True)
+    one = lambda: mp.mpf(1) if sure else draw.real(0.05, 1)
+    votes = [vote_of([one() for _ in range(N)]) for _ in range(T + 1)]
+    return {"N": N, "T": T, "S": mp.matrix(votes)}
 
 
 ledger.numeric(
-    "reading-comprehension:penalty", r"\sum_{t=1}^{T+1} \log S_t \le - (T + 1) \log \Bigl( 1 + \frac{1}{N} \Bigr)",
-    where=scored, draws=8, mutants={"T + 2 tokens": r"- (T + 2) \log \Bigl( 1 + \frac{1}{N} \Bigr)"},
+    "reading-comprehension:penalty",
+    r"\sum_{t=1}^{T+1} \log S_t \le "
+    r"- (T + 1) \log \Bigl( 1 + \frac{1}{N} \Bigr)",
+    where=scored,
+    draws=8,
+    mutants={"T + 2 tokens": r"- (T + 2) \log \Bigl( 1 + \frac{1}{N} \Bigr)"},
 )
 
 
 # %% tags=["ledger"]
 def paid_back(draw):
+    """The vote in units of what certain passages alone would give."""
     env = bounded(draw)
-    return env | {"hat S": env["S"] + env["S"] / env["N"]}
+    return env | {"hat S": env["S"] / vote_of([sp.Integer(1)] * env["N"])}
 
 
-ledger.exact("reading-comprehension:fair", r"\hat{S} = \frac{N + 1}{N} S \le 1", where=paid_back, draws=12)
+ledger.exact(
+    "reading-comprehension:fair",
+    r"\hat{S} = \frac{N + 1}{N} S \le 1",
+    where=paid_back,
+    draws=12,
+)
 
 
 # %%
@@ -441,15 +737,10 @@ def fair(p, alive):
     return squares(p, alive) * (N + 1) / N
 
 
-def answered(p, alive):
-    """The same, with the separator impossible as the first token (which is the one that is asked of a single beam)."""
-    votes = fair(p, alive)
-    if p.shape[2] == 1:
-        votes[..., words.sep_token_id] = 0
-    return votes
-
-
-print("cost of a certain token:", {N: round(math.log(vote([1] * N)), 3) for N in (1, 2, 5, 10)})
+print(
+    "cost of a certain token:",
+    {N: round(math.log(vote([1] * N)), 3) for N in (1, 2, 5, 10)},
+)
 
 
 # %% [markdown]
@@ -467,54 +758,85 @@ print("cost of a certain token:", {N: round(math.log(vote([1] * N)), 3) for N in
 
 # %% tags=["ledger"]
 def text(draw):
-    """A passage with repetitions, and a piece of it with one more token."""
+    """A passage with repetitions, and a piece of it with one more token.
+
+    The next place is one of the piece, or any.
+    """
     L = draw.integer(9, 14)
     x = [draw.integer(5, 7) for _ in range(L)]
     start, t = draw.integer(0, 3), draw.integer(0, 3)
-    return {"x": x, "written": x[start : start + t], "y": x[start + t]}
+    written, y = x[start : start + t], x[start + t]
+    j = draw.turn(start + t + 1, draw.integer(1, L - 1))
+
+    def looked(j):
+        """Does what was written stand directly before place j?"""
+        at = int(j) - 1
+        return int(at >= t and x[at - t : at] == written)
+
+    return {
+        "x": x,
+        "y": y,
+        "j": j,
+        "written": written,
+        "m_t": looked,
+        "delta": lambda a, b: int(a == b),
+    }
 
 
-def by_comparison(x, written, y):
-    """Where the tokens written so far and y stand directly before place j: by looking."""
-    piece = [*written, y]
-    return sp.Matrix([int(j >= len(piece) and x[j - len(piece) : j] == piece) for j in range(len(x))])
-
-
-def by_shifting(x, written, y, slip=0):
-    """The package's step, from the start; `slip` shifts the comparison, for the mutant."""
-    tokens, start = torch.tensor(x)[None, None], torch.ones(1, 1, len(x), dtype=torch.bool)
+def shifted(x, written, y):
+    """The package's steps, from the start."""
+    start = torch.ones(1, 1, len(x), dtype=torch.bool)
     match, parent = start[:, :, None], torch.zeros(1, 1, dtype=torch.int64)
     for token in [*written, y]:
-        match = generate._advance(match, start, tokens.roll(slip, -1), parent, torch.tensor([[token]]))
-    return sp.Matrix(match[0, 0, 0].int().tolist())
+        match = decoding._advance(
+            match,
+            start,
+            torch.tensor(x)[None, None],
+            parent,
+            torch.tensor([[token]]),
+        )
+    return lambda j: int(match[0, 0, 0, int(j) - 1])
 
 
 ledger.exact(
-    "reading-comprehension:advance", r"m_{t+1}(j + 1) = m_t(j)\, \delta(x_j, y)",
-    where=text, draws=12, lhs=by_comparison, rhs=by_shifting, code="gantext.generate.beam_search",
-    mutants={
-        "compared one place off": lambda x, written, y: by_shifting(x, written, y, 1),
-        "the last token forgotten": lambda x, written, y: by_shifting(x, written[:-1], y),
-    },
+    "reading-comprehension:advance",
+    r"m_{t+1}(j + 1) = m_t(j)\, \delta(x_j, y)",
+    where=text,
+    draws=24,
+    computed={"m_t+1": shifted},
+    code="gantext.seq2seq.decoding._advance",
 )
 
 # %% [markdown]
 # ## Searching for the best answer
 #
-# Greedy search takes the token with the largest vote at every step. Beam search (束搜索) keeps the $K$ best beginnings instead, extends each, and keeps the $K$ best again. The delicate point is what happens to a beginning that *ends*. Scores only fall, because $S \le 1$; so a finished answer must be kept aside, and the search may stop as soon as the best finished score is at least the best unfinished one. That is {func}`gantext.generate.beam_search`, and its textbook form without cache or batch,
-# {func}`gantext.generate.beam_search_ref`.
+# Greedy search takes the token with the largest vote at every step. Beam search (束搜索) keeps the $K$ best beginnings instead, extends each, and keeps the $K$ best again. The delicate point is what happens to a beginning that *ends*. Scores only fall, because $S \le 1$; so a finished answer must be kept aside, and the search may stop as soon as the best finished score is at least the best unfinished one. That is {func}`gantext.seq2seq.decoding.beam_search`, and its textbook form without cache or batch,
+# {func}`gantext.seq2seq.decoding.beam_search_ref`.
 #
-# The program behind the article does it otherwise ({cite:t}`su2019bert4keras`, `AutoRegressiveDecoder.beam_search`). If the best of the $K$ has ended, it is returned: right. If another one has ended, it is *thrown away*, and the beam shrinks. The smallest example has two tokens, $a$ and the end $e$: at first $p(a) = 0.6$, $p(e) = 0.4$; after $a$, all continuations are weak.
+# The program behind the article does it otherwise ({cite:t}`su2019bert4keras`, `AutoRegressiveDecoder.beam_search`). Its docstring promises the best sequence (返回：最优解码序列), so that the answer $\hat{y}$ would satisfy
+#
+# $$
+# P(\hat{y}) = \max_y P(y)
+# $$ (reading-comprehension:lost-hypothesis)
+#
+# at least where the best sequence has been in the beam. It need not: if the best of the $K$ has ended, it is returned: right. If another one has ended, it is *thrown away*, and the beam shrinks. The smallest example has two tokens, $a$ and the end $e$: at first $p(a) = 0.6$, $p(e) = 0.4$; after $a$, all continuations are weak.
 
 # %% tags=["ledger"]
 END = "e"
 
 
 def search(options, K, keep, end=END, steps=16):
-    """Beam search; `options(y)` gives the next tokens and their votes. Without `keep` as in the article's program."""
+    """Beam search; `options(y)` gives the next tokens and their votes.
+
+    Without `keep` as in the article's program.
+    """
     beam, finished, width = [((), mp.mpf(0))], [], K
     for _ in range(steps):
-        ranked = sorted(((*y, w), q + mp.log(p)) for y, q in beam for w, p in options(y).items())
+        ranked = sorted(
+            ((*y, w), q + mp.log(p))
+            for y, q in beam
+            for w, p in options(y).items()
+        )
         ranked.sort(key=lambda pair: -pair[1])
         ended = [pair for pair in ranked[:width] if pair[0][-1] == end]
         if keep:
@@ -525,37 +847,61 @@ def search(options, K, keep, end=END, steps=16):
         else:
             if ended and ended[0] == ranked[0]:
                 return ended[0]
-            beam = [pair for pair in ranked[:width] if pair[0][-1] != end]  # the others that ended are lost
+            # the others that ended are lost
+            beam = [pair for pair in ranked[:width] if pair[0][-1] != end]
             width = len(beam)
     return max(finished + beam, key=lambda pair: pair[1])
 
 
-def best_of_all(options, y=(), q=mp.mpf(0)):
-    """The most probable finished sequence, by trying all."""
-    grown = [((*y, w), q + mp.log(p)) for w, p in options(y).items()]
-    return max((pair if pair[0][-1] == END else best_of_all(options, *pair) for pair in grown), key=lambda pair: pair[1])
-
-
-tree = {"": {"a": 0.6, "e": 0.4}, "a": {"b": 0.5, "c": 0.3, "e": 0.2}, "ab": {"e": 1.0}, "ac": {"e": 1.0}}
+tree = {
+    "": {"a": 0.6, "e": 0.4},
+    "a": {"b": 0.5, "c": 0.3, "e": 0.2},
+    "ab": {"e": 1.0},
+    "ac": {"e": 1.0},
+}
 branches = lambda y: tree["".join(y)]
-original, kept, truth = search(branches, 2, keep=False), search(branches, 2, keep=True), best_of_all(branches)
-assert ("".join(original[0]), kept[0], truth[0]) == ("abe", ("e",), ("e",))
+original, kept = (search(branches, 2, keep=keep) for keep in (False, True))
+assert ("".join(original[0]), kept[0]) == ("abe", ("e",))
+numbered = lambda y: [1 + "eabc".index(w) for w in y]
+
+
+def chance(y):
+    """Of a finished sequence: the product along its branch."""
+    if [int(w) for w in y] not in finished:
+        return mp.nan
+    y = ["eabc"[int(w) - 1] for w in y]
+    steps = (tree["".join(y[:t])][y[t]] for t in range(len(y)))
+    return mp.fprod(mp.mpf(str(p)) for p in steps)
+
+
+finished = [numbered(y) for y in ("e", "ae", "abe", "ace")]
+assert mp.almosteq(sum(map(chance, finished)), 1)
 
 ledger.refutation(
-    "reading-comprehension:lost-hypothesis", None, where={"q": mp.exp(truth[1])},
-    statement="beam search returns the best of the sequences that entered its beam",
-    source="bert4keras, snippets.py, AutoRegressiveDecoder.beam_search with topk > 1 (github.com/bojone/bert4keras)",
-    counterexample="two beams; first token a or the end e with 0.6 and 0.4; after a: b, c, e with 0.5, 0.3, 0.2; then the end for certain",
-    published=(mp.exp(original[1]), lambda q: q),
-    corrected=(mp.exp(kept[1]), lambda q: q),
-    mutants={"what is returned with the loss": lambda q: mp.exp(original[1])},
-    holds="finished sequences are kept aside; the search stops when the best of them is at least the best unfinished one",
-    code=generate.beam_search,
+    "reading-comprehension:lost-hypothesis",
+    r"P(\hat{y}) = \max_y P(y)",
+    where={
+        "P": chance,
+        "y": Over(finished),
+        "hat y": numbered(original[0]),
+        "tilde y": numbered(kept[0]),
+    },
+    source="Su Jianlin, bert4keras, snippets.py, docstring of "
+    "AutoRegressiveDecoder.beam_search: “返回：最优解码序列。” (returns the "
+    "best decoded sequence), github.com/bojone/bert4keras",
+    counterexample="two beams; first token a or the end e with 0.6 and 0.4; "
+    "after a: b, c, e with 0.5, 0.3, 0.2; then the end for certain. The "
+    "best, e, enters the beam and is lost",
+    holds=r"P(\tilde{y}) = \max_y P(y)",
 )
 
 # %%
-for name, (y, q) in {"as in the program": original, "kept": kept, "the best of all": truth}.items():
+best = "".join("eabc"[k - 1] for k in max(finished, key=chance))
+for name, (y, q) in {"as in the program": original, "kept": kept}.items():
     print(f"{name:18} {''.join(y):4} {float(mp.exp(q)):.2f}")
+print(
+    f"{'the best of all':18} {best:4} {float(max(map(chance, finished))):.2f}"
+)
 
 
 # %% [markdown]
@@ -574,48 +920,81 @@ def counted(draw):
     """Token by token, as the two programs run."""
     K, N, L, T = (draw.integer(1, 9) for _ in range(4))
     return {
-        "K": K, "N": N, "L": L, "T": T, "C_0": sum(L + t for t in range(T + 1) for _ in range(K * N)),
+        "K": K,
+        "N": N,
+        "L": L,
+        "T": T,
+        "C_0": sum(L + t for t in range(T + 1) for _ in range(K * N)),
         "C_1": sum(L for _ in range(N)) + sum(1 for _ in range(T * K * N)),
     }
 
 
 ledger.exact(
-    "reading-comprehension:cost", r"C_0 = K N (T + 1) \Bigl( L + \frac{T}{2} \Bigr), \qquad C_1 = N (L + K T)", where=counted,
+    "reading-comprehension:cost",
+    r"C_0 = K N (T + 1) \Bigl( L + \frac{T}{2} \Bigr), \qquad C_1 = N (L + K T)",
+    where=counted,
 )
 
 
 # %% [markdown]
 # ## The score
 #
-# Prediction and accepted answers are *normalised*: full-width forms to half-width, lower case, punctuation to blanks, then all blanks away. **Exact match** (EM): the result is one of the accepted answers, or the parts that the blanks separated are those of the first accepted answer, in any order. **F1** compares characters as multisets: with $a$ characters in the prediction, $b$ in the answer and $c$ in both, counted with repetition, precision $P = \frac{c}{a}$ and recall $R = \frac{c}{b}$ give
+# Prediction and accepted answers are *normalised*: compatibility forms to plain ones (Unicode's NFKC: full-width letters, ㎡, ①, and accents that stand alone), lower case, punctuation and symbols to blanks, then all blanks away; an answer of signs alone, such as `$`, keeps them. **Exact match** (EM): the result is one of the accepted answers, or the parts that the blanks separated are those of the first accepted answer, in any order. **F1** compares characters as multisets: with $a$ characters in the prediction, $b$ in the answer and $c$ in both, counted with repetition, precision $P = \frac{c}{a}$ and recall $R = \frac{c}{b}$ give
 #
 # $$
 # F_1 = \frac{2 P R}{P + R} = \frac{2 c}{a + b}
 # $$ (reading-comprehension:f1)
 #
-# and the largest value over the accepted answers counts. An empty prediction scores $0$ twice. The final score is the mean of both means; the article's own numbers:
+# and the largest value over the accepted answers counts. An empty prediction scores $0$ twice. The final score $G$ is the mean of both means, $M$ of the exact matches and $F$ of the F1; with the article's own numbers:
 #
 # $$
-# \frac{0.7259005836184343 + 0.813860036706151}{2} = 0.7698803101622926
+# G = \frac{M + F}{2}, \qquad \frac{0.7259005836184343 + 0.813860036706151}{2} = 0.7698803101622926
 # $$ (reading-comprehension:reported)
 
 # %% tags=["ledger"]
 def strings(draw):
-    """Two words with c characters in common, counted with repetition, and others of alphabets of their own."""
+    """Two words with c characters in common, counted with repetition, and
+    others of alphabets of their own."""
     a, b = draw.integer(2, 9), draw.integer(2, 9)
     c = draw.integer(1, min(a, b))
     common = "".join("xyz"[draw.integer(0, 2)] for _ in range(c))
     prediction, gold = common + "p" * (a - c), common[::-1] + "q" * (b - c)
-    return {"a": a, "b": b, "c": c, "F_1": mp.mpf(f1(prediction, [gold])), "P": mp.mpf(c) / a, "R": mp.mpf(c) / b}
+    return {
+        "a": a,
+        "b": b,
+        "c": c,
+        "P": mp.mpf(c) / a,
+        "R": mp.mpf(c) / b,
+        "F_1": mp.mpf(f1(prediction, [gold])),
+    }
 
 
 ledger.numeric(
-    "reading-comprehension:f1", r"F_1 = \frac{2 P R}{P + R} = \frac{2 c}{a + b}", where=strings, tol=1e-14, code=f1,
+    "reading-comprehension:f1",
+    r"F_1 = \frac{2 P R}{P + R} = \frac{2 c}{a + b}",
+    where=strings,
+    tol=1e-14,
+    code=f1,
 )
 
+
 # %% tags=["ledger"]
+def answered(draw):
+    """Predictions, some right, some half right, some wrong."""
+    gold = ["axis", "int", "float or None", "shape"]
+    said = ["axis", "it", "None", "dtype"][: draw.turn(2, 3, 4)]
+    found = score(said, [[text] for text in gold[: len(said)]])
+    return {"M": found.em, "F": found.f1, "G": found.final}
+
+
 ledger.numeric(
-    "reading-comprehension:reported", r"\frac{0.7259005836184343 + 0.813860036706151}{2} = 0.7698803101622926", tol=1e-15,
+    "reading-comprehension:reported",
+    r"G = \frac{M + F}{2}, \qquad "
+    r"\frac{0.7259005836184343 + 0.813860036706151}{2} = "
+    r"0.7698803101622926",
+    where=answered,
+    tol=1e-15,
+    code=score,
 )
 
 # %% [markdown]
@@ -623,14 +1002,23 @@ ledger.numeric(
 
 # %%
 cases = [
-    ("ＡＢＣ", ["abc"], "full-width letters are the same"), ("array-like", ["array_like"], "punctuation does not count"),
-    ("b、a", ["a b"], "parts in any order"), ("上海", ["海上"], "characters in any order: F1 is 1"),
-    ("35", ["3.5"], "so a number loses its point"), ("-1", ["1"], "and its sign"),
-    ("", ["a"], "no credit for abstaining"), ("?!", ["a"], "nor for punctuation alone"), ("", [], "unless there is no answer, as in SQuAD 2"),
+    ("ＡＢＣ", ["abc"], "full-width letters are the same"),
+    ("array-like", ["array_like"], "punctuation does not count"),
+    ("b、a", ["a b"], "parts in any order"),
+    ("上海", ["海上"], "characters in any order: F1 is 1"),
+    ("35", ["3.5"], "so a number loses its point"),
+    ("-1", ["1"], "and its sign"),
+    ("C++", ["C"], "and a language its pluses"),
+    ("$", ["$"], "but signs alone are compared"),
+    ("", ["a"], "no credit for abstaining"),
+    ("?!", ["a"], "nor for punctuation alone"),
+    ("", [], "unless there is no answer, as in SQuAD 2"),
 ]
 for prediction, accepted, remark in cases:
-    print(f"{prediction!r:13} for {accepted!s:15} EM {exact(prediction, accepted):.0f}  F1 {f1(prediction, accepted):.2f}  {remark}")
-assert [exact(p, a) for p, a, _ in cases] == [1, 1, 1, 0, 1, 1, 0, 0, 1]
+    print(
+        f"{prediction!r:13} for {accepted!s:15} EM {exact(prediction, accepted):.0f}  F1 {f1(prediction, accepted):.2f}  {remark}"
+    )
+assert [exact(p, a) for p, a, _ in cases] == [1, 1, 1, 0, 1, 1, 1, 1, 0, 0, 1]
 assert f1("上海", ["海上"]) == 1 and normalise("３．５").split() == ["3", "5"]
 
 
@@ -646,28 +1034,61 @@ def parts(scale):
     if scale == "reduced":
         words = Words(p.text for r in train for p in r.passages)
         torch.manual_seed(0)
-        model = Transformer(Config(len(words), width=128, layers=2, heads=4, positions=96, shift=True))
+        model = Transformer(
+            Config(
+                len(words),
+                width=128,
+                layers=2,
+                heads=4,
+                positions=96,
+                shift=True,
+            )
+        )
         return train, asked, words, model, {"steps": 700}, {"steps": 16}
-    from transformers import AutoTokenizer, BertForMaskedLM  # a pretrained BERT-base knows how to copy
+    # a pretrained BERT-base knows how to copy
+    from transformers import AutoTokenizer, BertForMaskedLM
 
-    name = {"gpu": "google-bert/bert-base-cased", "paper": "google-bert/bert-base-chinese"}[scale]
-    tokenizer, model = AutoTokenizer.from_pretrained(name), Transformer.from_bert(BertForMaskedLM.from_pretrained(name))
+    name = {
+        "gpu": "google-bert/bert-base-cased",
+        "paper": "google-bert/bert-base-chinese",
+    }[scale]
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(name),
+        Transformer.from_bert(BertForMaskedLM.from_pretrained(name)),
+    )
     lengths = {"length": 256, "question_length": 64}
     if scale == "gpu":
         questions, held_out = parameters(length=160, passages=8)
-    else:  # one file each, in the form that `gantext.readers.load` describes
+    else:  # one file each, in the form that `gantext.qa.files.load` describes
         sogou = list(load("SogouQA.json"))
         random.Random(0).shuffle(sogou)
-        questions, held_out = 2 * sogou[len(sogou) // 3 :] + list(load("WebQA.json")), sogou[: len(sogou) // 3]
+        questions, held_out = (
+            2 * sogou[len(sogou) // 3 :] + list(load("WebQA.json")),
+            sogou[: len(sogou) // 3],
+        )
     epochs = {"gpu": 3, "paper": 8}[scale]
     recipe = {
-        "steps": epochs * len(questions) // 32, "warmup": 0, "distant": scale == "paper", **lengths,
-        "optimizers": lambda model: [torch.optim.Adam(model.parameters(), {"gpu": 3e-5, "paper": 1e-5}[scale])],
+        "steps": epochs * len(questions) // 32,
+        "warmup": 0,
+        "distant": scale == "paper",
+        **lengths,
+        "optimizers": lambda model: [
+            torch.optim.Adam(
+                model.parameters(), {"gpu": 3e-5, "paper": 1e-5}[scale]
+            )
+        ],
     }
-    return questions, held_out, tokenizer, model, recipe, {"steps": 32, **lengths}
+    return (
+        questions,
+        held_out,
+        tokenizer,
+        model,
+        recipe,
+        {"steps": 32, **lengths},
+    )
 
 
-train, asked, words, model, recipe, decoding = parts(SCALE)
+train, asked, words, model, recipe, how = parts(SCALE)
 losses = fit(model, train, words, progress=False, **recipe)
 early, late = np.mean(losses[:20]), np.mean(losses[-50:])
 assert late < 0.5 < early or SCALE != "reduced"
@@ -677,25 +1098,56 @@ assert late < 0.5 < early or SCALE != "reduced"
 
 # %%
 # NBVAL_IGNORE_OUTPUT
-# Results of a training run differ in the last digits by CPU; what must hold is asserted.
+# Results of a training run differ in the last digits by CPU; what must hold
+# is asserted.
 options = {
-    "as it is": {}, "no span constraint": {"spans": False}, "no exclusion": {"exclude": False},
-    "mean vote": {"vote": generate.mean}, "largest vote": {"vote": generate.largest},
-    "beams 3": {"beams": 3}, "beams 3, no length penalty": {"beams": 3, "vote": fair},
-    "beams 3, no length penalty, no empty answer": {"beams": 3, "vote": answered},
+    "as it is": {},
+    "no span constraint": {"spans": False},
+    "no exclusion": {"exclude": False},
+    "mean vote": {"vote": decoding.mean},
+    "largest vote": {"vote": decoding.largest},
+    "beams 3": {"beams": 3},
+    "beams 3, no length penalty": {"beams": 3, "vote": fair},
+    "beams 3, no length penalty, no empty answer": {
+        "beams": 3,
+        "vote": fair,
+        "min_tokens": 1,
+    },
 }
-readings = {way: answer(model, asked, words, **decoding, **more) for way, more in options.items()}
-scores = {way: score([r.text for r in read], [r.answers for r in asked]) for way, read in readings.items()}
+readings = {
+    way: answer(model, asked, words, **how, **more)
+    for way, more in options.items()
+}
+scores = {
+    way: score([r.text for r in read], [r.answers for r in asked])
+    for way, read in readings.items()
+}
 holds = [bool(p.answer) for r in asked for p in r.passages]
-decided = np.mean([a == b for a, b in zip(holds, (a for r in readings["as it is"] for a in r.alive), strict=True)])
+decided = np.mean(
+    [
+        a == b
+        for a, b in zip(
+            holds,
+            (a for r in readings["as it is"] for a in r.alive),
+            strict=True,
+        )
+    ]
+)
 for way, found in scores.items():
-    print(f"{way:38} EM {found.em:.3f}  F1 {found.f1:.3f}  final {found.final:.3f}")
+    print(
+        f"{way:38} EM {found.em:.3f}  F1 {found.f1:.3f}  final {found.final:.3f}"
+    )
 print(f"single passages whose usefulness was decided right: {decided:.3f}")
 
-assert scores["as it is"].em > 0.75
-assert scores["no exclusion"].em < scores["as it is"].em - 0.3
 assert decided > 0.9
-assert scores["as it is"].em >= scores["no span constraint"].em - 0.02
+if SCALE == "reduced":
+    hold({way: found.em for way, found in scores.items()})
+    # another processor trains to other digits, as another seed does: no
+    # further away
+    for way, found in scores.items():
+        assert abs(found.em - of(usual, "em", way).mean()) < (
+            0.15 if way == "no exclusion" else 0.06
+        )
 
 # %% [markdown]
 # The decoder with cache, batches and shared passages against the textbook form that reads everything again for every beam, on the trained model: the same answers, the same scores.
@@ -703,15 +1155,32 @@ assert scores["as it is"].em >= scores["no span constraint"].em - 0.02
 # %%
 worst, compared = 0.0, 0
 for r in asked[:6]:
-    read = [source(words, p.text, r.question, **{k: v for k, v in decoding.items() if k != "steps"}) for p in r.passages]
+    read = [
+        source(
+            words,
+            p.text,
+            r.question,
+            **{k: v for k, v in how.items() if k != "steps"},
+        )
+        for p in r.passages
+    ]
     slow = beam_search_ref(
-        model, [s.tokens for s in read], separator=words.sep_token_id, beams=3, steps=16, texts=[s.words for s in read],
-        exclude=True, vote=squares,
+        model,
+        [s.tokens for s in read],
+        separator=words.sep_token_id,
+        beams=3,
+        steps=16,
+        texts=[s.words for s in read],
+        exclude=True,
+        vote=squares,
     )
-    (fast,) = answer(model, [r], words, beams=3, **decoding)
+    (fast,) = answer(model, [r], words, beams=3, **how)
     assert fast.tokens == (slow[0][0] if slow else [])
     if slow:
-        worst, compared = max(worst, abs(fast.score - slow[0][1])), compared + 1
+        worst, compared = (
+            max(worst, abs(fast.score - slow[0][1])),
+            compared + 1,
+        )
 assert worst < 1e-5 and compared >= 4
 print("cached and uncached beams agree to 1e-5")
 
@@ -727,33 +1196,62 @@ def options_of(sources):
     """For `search`: the tokens that may follow, with their votes, as the original computes them: all afresh."""
 
     def options(y):
-        tokens, prefix, ends = batch([([*s.tokens, *y], len(s.tokens)) for s in sources])
-        last = model.hidden(tokens.to(model.bias.device), prefix, ends)[range(len(sources)), [n - 1 for n in ends]]
+        tokens, prefix, ends = batch(
+            [([*s.tokens, *y], len(s.tokens)) for s in sources]
+        )
+        last = model.hidden(tokens.to(model.bias.device), prefix, ends)[
+            range(len(sources)), [n - 1 for n in ends]
+        ]
         p = model.logits(last).softmax(-1)
         S = (p.square().sum(0) / (1 + p.sum(0))).double().tolist()
         texts = [s.words for s in sources]
-        may = {x[j + len(y)] for x in texts for j in range(len(x) - len(y)) if tuple(x[j : j + len(y)]) == y}
+        may = {
+            x[j + len(y)]
+            for x in texts
+            for j in range(len(x) - len(y))
+            if tuple(x[j : j + len(y)]) == y
+        }
         return {w: max(S[w], 1e-12) for w in may | {words.sep_token_id}}
 
     return options
 
 
-tried = [k for k, read in enumerate(readings["as it is"]) if any(read.alive)][:100]
+tried = [k for k, read in enumerate(readings["as it is"]) if any(read.alive)][
+    :100
+]
 found = defaultdict(list)
 with torch.no_grad():
     for k in tried:
         r, read = asked[k], readings["as it is"][k]
-        sources = [source(words, p.text, r.question, **{k: v for k, v in decoding.items() if k != "steps"}) for p in r.passages]
-        options = options_of([s for s, votes in zip(sources, read.alive, strict=True) if votes])
+        sources = [
+            source(
+                words,
+                p.text,
+                r.question,
+                **{k: v for k, v in how.items() if k != "steps"},
+            )
+            for p in r.passages
+        ]
+        options = options_of(
+            [s for s, votes in zip(sources, read.alive, strict=True) if votes]
+        )
         for keep in (False, True):
             y, _ = search(options, 3, keep, end=words.sep_token_id)
-            found[keep].append(words.decode(w for w in y if w != words.sep_token_id))
+            found[keep].append(
+                words.decode(w for w in y if w != words.sep_token_id)
+            )
 gold = [asked[k].answers for k in tried]
 greedily = score([readings["as it is"][k].text for k in tried], gold).em
 loses, keeps = (score(found[keep], gold).em for keep in (False, True))
-print(f"EM: greedy {greedily:.2f}; three beams, finished answers lost {loses:.2f}, kept {keeps:.2f}")
-assert loses > keeps
-assert [words.decode(r.tokens) for r in (readings["beams 3"][k] for k in tried)] == found[True]
+print(
+    f"EM: greedy {greedily:.2f}; three beams, finished answers lost {loses:.2f}, kept {keeps:.2f}"
+)
+assert SCALE != "reduced" or (
+    keeps + 0.03 < min(loses, greedily) and abs(loses - greedily) < 0.05
+)
+assert [
+    words.decode(r.tokens) for r in (readings["beams 3"][k] for k in tried)
+] == found[True]
 
 
 # %% [markdown]
@@ -763,25 +1261,71 @@ assert [words.decode(r.tokens) for r in (readings["beams 3"][k] for k in tried)]
 
 # %% tags=["hide-input"]
 # NBVAL_IGNORE_OUTPUT
-# Probabilities of a trained model, and texts that follow the installed versions.
+# Probabilities of a trained model, and texts that follow the installed
+# versions.
 @torch.no_grad()
 def explain(r, read):
     """What every passage gave each token of the answer, and where the answer stands."""
-    sources = [source(words, p.text, r.question, **{k: v for k, v in decoding.items() if k != "steps"}) for p in r.passages]
+    sources = [
+        source(
+            words,
+            p.text,
+            r.question,
+            **{k: v for k, v in how.items() if k != "steps"},
+        )
+        for p in r.passages
+    ]
     target, steps = [*read.tokens, words.sep_token_id], []
-    tokens, prefix, ends = batch([([*s.tokens, *target], len(s.tokens)) for s in sources])
-    hidden, alive = model.hidden(tokens.to(model.bias.device), prefix, ends), torch.tensor(read.alive)
+    tokens, prefix, ends = batch(
+        [([*s.tokens, *target], len(s.tokens)) for s in sources]
+    )
+    hidden, alive = (
+        model.hidden(tokens.to(model.bias.device), prefix, ends),
+        torch.tensor(read.alive),
+    )
     for t, token in enumerate(target):
-        p = model.logits(torch.stack([hidden[n, s + t - 1] for n, s in enumerate(prefix)])).softmax(-1)[:, token].cpu()
+        p = (
+            model.logits(
+                torch.stack(
+                    [hidden[n, s + t - 1] for n, s in enumerate(prefix)]
+                )
+            )
+            .softmax(-1)[:, token]
+            .cpu()
+        )
         name = words.decode([token])
-        steps.append({"token": name, "p": [round(x, 3) for x in p.tolist()], "vote": round(vote(p[alive]), 3) if alive.any() else 0})
+        steps.append(
+            {
+                "token": name,
+                "p": [round(x, 3) for x in p.tolist()],
+                "vote": round(vote(p[alive]), 3) if alive.any() else 0,
+            }
+        )
     spans = []
     for s in sources:
-        at = next((k for k in range(len(s.words)) if read.tokens and s.words[k : k + len(read.tokens)] == read.tokens), None)
-        spans.append([] if at is None else [list(x) for x in s.spans[at : at + len(read.tokens)]])
+        at = next(
+            (
+                k
+                for k in range(len(s.words))
+                if read.tokens
+                and s.words[k : k + len(read.tokens)] == read.tokens
+            ),
+            None,
+        )
+        spans.append(
+            []
+            if at is None
+            else [list(x) for x in s.spans[at : at + len(read.tokens)]]
+        )
     return {
-        "name": r.name, "question": r.question, "gold": r.answers[0] if r.answers else "", "answer": read.text,
-        "texts": [p.text for p in r.passages], "alive": list(read.alive), "spans": spans, "steps": steps,
+        "name": r.name,
+        "question": r.question,
+        "gold": r.answers[0] if r.answers else "",
+        "answer": read.text,
+        "texts": [p.text for p in r.passages],
+        "alive": list(read.alive),
+        "spans": spans,
+        "steps": steps,
     }
 
 
@@ -790,17 +1334,48 @@ def still(case):
     cards = []
     for k, body in enumerate(case["texts"]):
         spans, p = case["spans"][k], case["steps"][0]["p"][k]
-        low, high = (spans[0][0], spans[-1][1]) if spans and case["alive"][k] else (0, 0)
-        marked = f"{escape(body[:low])}<mark>{escape(body[low:high])}</mark>{escape(body[high:])}" if high else escape(body)
-        verdict = f"votes; first token {p:.2f}" if case["alive"][k] else "excluded: says [SEP]"
-        cards.append(f'<div class="rc-card{"" if case["alive"][k] else " rc-out"}"><p>{verdict}</p><pre>{marked}</pre></div>')
+        low, high = (
+            (spans[0][0], spans[-1][1])
+            if spans and case["alive"][k]
+            else (0, 0)
+        )
+        marked = (
+            f"{escape(body[:low])}<mark>{escape(body[low:high])}</mark>{escape(body[high:])}"
+            if high
+            else escape(body)
+        )
+        verdict = (
+            f"votes; first token {p:.2f}"
+            if case["alive"][k]
+            else "excluded: says [SEP]"
+        )
+        cards.append(
+            f'<div class="rc-card{"" if case["alive"][k] else " rc-out"}"><p>{verdict}</p><pre>{marked}</pre></div>'
+        )
     return "".join(cards)
 
 
-good = [k for k, r in enumerate(readings["as it is"]) if 3 <= len(r.tokens) <= 8 and 0 < sum(r.alive) < len(r.alive)]
-wrong = [k for k in good if not exact(readings["as it is"][k].text, asked[k].answers)]
+good = [
+    k
+    for k, r in enumerate(readings["as it is"])
+    if 3 <= len(r.tokens) <= 8 and 0 < sum(r.alive) < len(r.alive)
+]
+wrong = [
+    k
+    for k in good
+    if not exact(readings["as it is"][k].text, asked[k].answers)
+]
 chosen = [*[k for k in good if k not in wrong][:2], *wrong[:1]]
 cases = [explain(asked[k], readings["as it is"][k]) for k in chosen]
+for case in cases:
+    # some vote, some are crossed out
+    assert case["answer"] and 0 < sum(case["alive"]) < len(case["alive"])
+    # it stands in a voter's
+    assert any(
+        spans
+        for spans, votes in zip(case["spans"], case["alive"], strict=True)
+        if votes
+    )
 STYLE = """<style>
 .rc-figure { margin: .5rem 0 1rem; --rc-main: var(--pst-color-primary, #0072B2); }
 .rc-figure .rc-row { display: flex; flex-wrap: wrap; gap: .6rem 1.25rem; align-items: center; margin-bottom: .6rem; }
@@ -816,13 +1391,16 @@ STYLE = """<style>
 .rc-figure mark { background: #F0E442; color: #000; padding: 0 .1em; }
 .rc-figure .rc-bar { display: inline-block; height: .7em; background: var(--rc-main); vertical-align: baseline; margin-left: .4em; }
 </style>"""
-choices = "".join(f'<option value="{k}">{escape(case["question"])} in {escape(case["name"])}</option>' for k, case in enumerate(cases))
+choices = "".join(
+    f'<option value="{k}">{escape(case["question"])} in {escape(case["name"])}</option>'
+    for k, case in enumerate(cases)
+)
 HTML(
     f'<div class="rc-figure" id="rc-figure">{STYLE}<div class="rc-row"><span><label for="rc-case">question</label> '
     f'<select id="rc-case">{choices}</select></span><span><label for="rc-step">tokens written</label> '
     '<output id="rc-t" for="rc-step"></output> <input id="rc-step" type="range" min="0" max="3" step="1" value="0"></span></div>'
     f'<p id="rc-said" aria-live="polite">answer: <strong>{escape(cases[0]["answer"])}</strong></p><div class="rc-cards" id="rc-cards">{still(cases[0])}</div>'
-    '<noscript>The slider needs JavaScript; this is the finished answer to the first question.</noscript><script>(function () { var cases = '
+    "<noscript>The slider needs JavaScript; this is the finished answer to the first question.</noscript><script>(function () { var cases = "
     + json.dumps(cases).replace("<", "\\u003c")
     + """;
   var get = function (id) { return document.getElementById("rc-" + id); };
@@ -849,30 +1427,58 @@ HTML(
 # %% [markdown]
 # ## What each ingredient is worth
 #
-# The table repeats the run with three seeds, and trains it three times otherwise (`benchmarks/compare_reading.py`; protocol and seeds were fixed before the first result; mean and 95 % interval).
+# The table repeats the run with three seeds, and trains it three times otherwise (`benchmarks/compare_reading.py`; protocol and seeds were fixed before the first result; mean and 95 % interval). The interval is that of the seeds. That the 400 questions are a sample too adds about $\pm 0.035$, to all rows of one table in the same direction.
 
 # %% tags=["hide-input"]
 def as_table(head, rows):
-    cells = lambda tag, row: "".join(f"<{tag}>{escape(str(text))}</{tag}>" for text in row)
+    cells = lambda tag, row: "".join(
+        f"<{tag}>{escape(str(text))}</{tag}>" for text in row
+    )
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table>'
 
 
-HTML("".join(f"<p>{escape(table['title'])}</p>" + as_table(table["head"], table["rows"]) for table in record["tables"]))
+HTML(
+    "".join(
+        f"<p>{escape(table['title'])}</p>"
+        + as_table(table["head"], table["rows"])
+        for table in record["tables"]
+    )
+)
 
 # %% tags=["hide-input"]
 plain, tokens = of(usual, "em"), lambda way: of(usual, "tokens", way).mean()
-assert plain.min() > 0.75 and (plain - of(usual, "em", "no exclusion")).min() > 0.3 and of(usual, "decided").min() > 0.9
-beamed = [of(usual, "em", way).mean() for way in ("beams 3", "beams 3, no length penalty", "beams 3, no length penalty, no empty answer")]
-assert beamed[0] < beamed[1] < beamed[2] < plain.mean() and of(usual, "em", "beams 3, mean vote").mean() < plain.mean()
-assert tokens("beams 3") < tokens("as it is") and of(usual, "em", "no span constraint").mean() < plain.mean()
-assert abs(plain.mean() - of(usual, "em", "mean vote").mean()) < 0.03 and abs(plain.mean() - of("causal mask", "em").mean()) < 0.05
+assert (
+    plain.min() > 0.75
+    and (plain - of(usual, "em", "no exclusion")).min() > 0.3
+    and of(usual, "decided").min() > 0.9
+)
+assert of(usual, "em", "beams 3, mean vote").max() < plain.min() and tokens(
+    "beams 3"
+) < tokens("as it is")
+assert (
+    0.05
+    <= plain.mean() - of(usual, "em", "no span constraint").mean()
+    <= 0.07
+    and of(usual, "em", "largest vote").mean() < plain.mean()
+)
+assert abs(plain.mean() - of("causal mask", "em").mean()) < 0.05
+named = record["baselines"]["most frequent answer for the name"]["em"]
+assert (
+    0 < of("no input convolution", "em").mean() - named < 0.06
+    and 0.02 < plain.mean() - of("AdamW for all", "em").mean() < 0.08
+)
+assert round(
+    1.96
+    * math.sqrt(plain.mean() * (1 - plain.mean()) / record["data"]["asked"]),
+    3,
+) in (0.034, 0.035, 0.036)
 print("what the text below says holds for the stored record")
 
 # %% [markdown]
-# **Exclusion cannot be left out.** The span constraint is worth five points of exact match; the rest of decoding is a matter of taste, as long as the search is greedy.
+# **Exclusion cannot be left out.** The span constraint is worth some six points of exact match; the rest of decoding is a matter of taste, as long as the search is greedy.
 #
-# **A correct beam search makes the answers worse.** What it finds has a better score, and is shorter. Three reasons, which the table separates. *The vote* charges for every token, {eq}`reading-comprehension:penalty`; paying back, {eq}`reading-comprehension:fair`, recovers a part. *The empty answer*: a passage that survives exclusion has said that there is an answer, but `[SEP]` is still a candidate for the first token, and nothing is cheaper than to say nothing. A search that looks ahead finds that out, and overturns the exclusion; with `[SEP]` forbidden there, another part
+# **A correct beam search makes the answers worse.** What it finds has a better score, and is shorter. Three reasons, which the table separates. *The vote* charges for every token, {eq}`reading-comprehension:penalty`; paying back, {eq}`reading-comprehension:fair`, recovers a part. *The empty answer*: a passage that survives exclusion has said that there is an answer, but `[SEP]` is still a candidate for the first token, and nothing is cheaper than to say nothing. A search that looks ahead finds that out, and overturns the exclusion; with `[SEP]` forbidden there (`min_tokens=1`), another part
 # is recovered. *The model* does the rest: with the plain mean, which has no phantom, three beams lose too. The most probable sequence is not the best one; in machine translation it is often the empty one {cite:p}`stahlberg2019nmt`. Greedy search never compares answers of different length, and is safe from all three.
 #
 # So is the original's search, by accident: it forgets finished answers as long as a longer one is ahead. On the 100 questions above it is as good as greedy search, while the repaired one is clearly worse. **Two slips that cancel**: a vote that favours short answers, and a search that loses them. Whoever repairs only the search, as we did at first, makes the reader worse.
@@ -884,20 +1490,87 @@ print("what the text below says holds for the stored record")
 # ## Claims and measurements
 
 # %% tags=["hide-input"]
-mean_of = lambda method, column, way="as it is": f"{of(method, column, way).mean():.2f}"
+mean_of = lambda method, column, way="as it is": (
+    f"{of(method, column, way).mean():.2f}"
+)
 rows = [
-    ("WebQA + SogouQA, BERT-base, 8 epochs: EM / F1 / final", "0.726 / 0.814 / 0.770", "not run; mean recomputed", "–", "not confirmed here; the mean is right"),
-    ("the same, non-autoregressive (MLM), 10 epochs", "0.728 / 0.821 / 0.774", "not run", "–", "not confirmed"),
-    ("the convolutional model (DGCNN), final", "about 0.72; 0.74–0.75", "not run", "–", "not confirmed"),
-    ("parameters of functions, from nothing: EM / F1 / final", "–", " / ".join(mean_of(usual, c) for c in ("em", "f1", "final")), "CPU, 3 seeds", "the method works"),
-    ("the vote prefers the sure: 0.7 once to 0.2 four times", "0.288 to 0.089", "equal", "CPU", "holds"),
-    ("the vote, against mean and maximum (EM)", "no number", f"{mean_of(usual, 'em')} against {mean_of(usual, 'em', 'mean vote')} and {mean_of(usual, 'em', 'largest vote')}", "CPU, 3 seeds", "no visible gain"),
-    ("passages without answer must be excluded (EM without)", "no number", mean_of(usual, "em", "no exclusion"), "CPU, 3 seeds", "indispensable"),
-    ("the answer must be a piece of a passage (EM without)", "no number", mean_of(usual, "em", "no span constraint"), "CPU, 3 seeds", "helps"),
-    ("beam search, 3 beams (EM)", "2 beams used", f"{mean_of(usual, 'em', 'beams 3')}; without length penalty {mean_of(usual, 'em', 'beams 3, no length penalty')}", "CPU, 3 seeds", "harms with this vote"),
-    ("questions a second", "2 (autoregressive), 12 (MLM)", "not compared: other model, other texts", "–", "–"),
+    (
+        "WebQA + SogouQA, BERT-base, 8 epochs: EM / F1 / final",
+        "0.726 / 0.814 / 0.770",
+        "not run; mean recomputed",
+        "–",
+        "not confirmed here; the mean is right",
+    ),
+    (
+        "the same, non-autoregressive (MLM), 10 epochs",
+        "0.728 / 0.821 / 0.774",
+        "not run",
+        "–",
+        "not confirmed",
+    ),
+    (
+        "the convolutional model (DGCNN), final",
+        "about 0.72; 0.74–0.75",
+        "not run",
+        "–",
+        "not confirmed",
+    ),
+    (
+        "parameters of functions, from nothing: EM / F1 / final",
+        "–",
+        " / ".join(mean_of(usual, c) for c in ("em", "f1", "final")),
+        "CPU, 3 seeds",
+        "the method works",
+    ),
+    (
+        "the vote prefers the sure: 0.7 once to 0.2 four times",
+        "0.288 to 0.089",
+        "equal",
+        "CPU",
+        "holds",
+    ),
+    (
+        "the vote, against mean and maximum (EM)",
+        "no number",
+        f"{mean_of(usual, 'em')} against {mean_of(usual, 'em', 'mean vote')} and {mean_of(usual, 'em', 'largest vote')}",
+        "CPU, 3 seeds",
+        "no visible gain",
+    ),
+    (
+        "passages without answer must be excluded (EM without)",
+        "no number",
+        mean_of(usual, "em", "no exclusion"),
+        "CPU, 3 seeds",
+        "indispensable",
+    ),
+    (
+        "the answer must be a piece of a passage (EM without)",
+        "no number",
+        mean_of(usual, "em", "no span constraint"),
+        "CPU, 3 seeds",
+        "helps",
+    ),
+    (
+        "beam search, 3 beams (EM)",
+        "2 beams used",
+        f"{mean_of(usual, 'em', 'beams 3')}; without length penalty {mean_of(usual, 'em', 'beams 3, no length penalty')}",
+        "CPU, 3 seeds",
+        "harms with this vote",
+    ),
+    (
+        "questions a second",
+        "2 (autoregressive), 12 (MLM)",
+        "not compared: other model, other texts",
+        "–",
+        "–",
+    ),
 ]
-HTML(as_table(("claim", "source's number", "measured here", "device", "verdict"), rows))
+HTML(
+    as_table(
+        ("claim", "source's number", "measured here", "device", "verdict"),
+        rows,
+    )
+)
 
 # %% [markdown]
 # The numbers in the second column are those of the programs' headers and of the articles {cite:p}`su2019reading,su2019mlm,su2018dgcnn`. That of the first row came with an older version of the program than today's: at first two beams and a constant $10^{-6}$ in the logarithm, now by default greedy search and $10^{-12}$.
@@ -908,7 +1581,7 @@ HTML(as_table(("claim", "source's number", "measured here", "device", "verdict")
 #
 # **"Some kind of average."** Of the $p_i$ it is none: with one certain passage the vote is $\frac12$, less than every number it averages, {eq}`reading-comprehension:certain`. It is one of the $p_i$ *and* a phantom.
 #
-# **Labels from afar.** The original labels a passage by whether the answer's characters occur anywhere in the first 254 characters of it (distant supervision, 远程监督): a passage that mentions the year 1998 in another context becomes a positive example. And the model sees 256 *tokens*, not characters. Here a passage counts if it holds the parameter's own entry, and an answer that the model cannot see is not asked for ({func}`gantext.reading.sample`; `distant=True` does it the original's way).
+# **Labels from afar.** The original labels a passage by whether all blank-separated parts of the answer occur, as substrings, anywhere in its first 254 characters (distant supervision, 远程监督): a passage that mentions the year 1998 in another context becomes a positive example, and so does *party* for the answer *art*. And the model sees 256 *tokens*, not characters. Here a passage counts if it holds the parameter's own entry, the target consists of the passage's own tokens, and an answer that the model can neither see nor copy is not asked for, but counted ({func}`gantext.qa.reader.sample`; with `distant=True` the parts may stand anywhere, as in the original, but as whole words).
 #
 # **A split by chance.** The original splits by a shuffle without a seed, kept in a file that was not published; and selects the epoch by training loss. So its number can be approached, not reproduced.
 #
@@ -956,13 +1629,19 @@ for N, p in ((4, 0.2), (9, 0.01), (10**6, 0.5)):
 def threshold(T, back):
     """The least probability of stopping early at which the short answer wins."""
     gain = math.log(1.5) if back else 0.0
-    full = lambda e: math.log(vote([1 - e] * 2)) + gain + (T - 1) * (math.log(2 / 3) + gain)
+    full = lambda e: (
+        math.log(vote([1 - e] * 2))
+        + gain
+        + (T - 1) * (math.log(2 / 3) + gain)
+    )
     short = lambda e: math.log(vote([e] * 2)) + gain
     return scipy.optimize.brentq(lambda e: full(e) - short(e), 1e-6, 1 - 1e-6)
 
 
 for T in (2, 4, 8):
-    print(f"T = {T}: {threshold(T, back=False):.2f}, with the penalty paid back {threshold(T, back=True):.2f}")
+    print(
+        f"T = {T}: {threshold(T, back=False):.2f}, with the penalty paid back {threshold(T, back=True):.2f}"
+    )
     assert abs(threshold(T, back=True) - 0.5) < 1e-3
 
 # %% [markdown]
@@ -986,14 +1665,28 @@ for T in (2, 4, 8):
 # %%
 sources = torch.tensor([[[2, 5, 6, 7, 3, 9, 3], [2, 6, 8, 3, 9, 3, 3]]])
 copied = torch.tensor([[[0, 1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0]]]).bool()
-pieces = {tuple(x[i:j]) for x in ([5, 6, 7], [6, 8]) for i in range(len(x)) for j in range(i, len(x) + 1)}
+pieces = {
+    tuple(x[i:j])
+    for x in ([5, 6, 7], [6, 8])
+    for i in range(len(x))
+    for j in range(i, len(x) + 1)
+}
 answers = set()
 for seed in range(50):
     torch.manual_seed(seed)
     small = Transformer(Config(12, width=16, layers=1, heads=2))
     with torch.no_grad():
-        small.bias.normal_(0, 3)  # so that the models differ in what they like
-    found = generate.greedy(small, sources, torch.tensor([[7, 6]]), separator=3, spans=copied, steps=5, vote=squares)
+        # so that the models differ in what they like
+        small.bias.normal_(0, 3)
+    found = decoding.greedy(
+        small,
+        sources,
+        torch.tensor([[7, 6]]),
+        separator=3,
+        spans=copied,
+        steps=5,
+        vote=squares,
+    )
     answers.add(tuple(found.best()[0]))
 assert answers <= pieces and max(map(len, answers)) > 1 < len(answers)
 print("every answer is a piece of one passage")
@@ -1017,13 +1710,21 @@ def ask(function, parameter):
     """The passages of a test question about this function, asked for this parameter."""
     about = [r for r in asked if r.name.endswith(function)]
     if not about:
-        return HTML(f"<p>No test question is about a function that ends in {escape(function)!r}; some are: {escape(', '.join(r.name for r in asked[:8]))}.</p>")
+        return HTML(
+            f"<p>No test question is about a function that ends in {escape(function)!r}; some are: {escape(', '.join(r.name for r in asked[:8]))}.</p>"
+        )
     r = next((r for r in about if r.question == parameter), about[0])
     r = r._replace(question=parameter or r.question)
-    (read,) = answer(model, [r], words, **decoding)
+    (read,) = answer(model, [r], words, **how)
     case = explain(r, read)
-    said = f"<strong>{escape(read.text)}</strong>" if read.text else "<strong>no answer</strong> in these passages"
-    return HTML(f'<div class="rc-figure">{STYLE}<p>{escape(r.question)} in {escape(r.name)}: {said}</p><div class="rc-cards">{still(case)}</div></div>')
+    said = (
+        f"<strong>{escape(read.text)}</strong>"
+        if read.text
+        else "<strong>no answer</strong> in these passages"
+    )
+    return HTML(
+        f'<div class="rc-figure">{STYLE}<p>{escape(r.question)} in {escape(r.name)}: {said}</p><div class="rc-cards">{still(case)}</div></div>'
+    )
 
 
 ask(FUNCTION, PARAMETER)
@@ -1035,7 +1736,11 @@ ask(FUNCTION, PARAMETER)
 kinds = {}
 for entry in ledger.entries.values():
     kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
-print("\n".join(f"{kind:15s}{count:3d}" for kind, count in sorted(kinds.items())))
+print(
+    "\n".join(
+        f"{kind:15s}{count:3d}" for kind, count in sorted(kinds.items())
+    )
+)
 ledger
 
 # %% [markdown]

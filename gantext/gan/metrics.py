@@ -289,6 +289,8 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
 
     >>> round(half_width([1.0, 2.0, 3.0]), 3)  # t = 4.303, s = 1
     2.484
+    >>> half_width([1.0, 1.0])
+    0.0
     """
     from scipy.stats import sem, t
 
@@ -298,7 +300,8 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
             f"half_width: values has shape {x.shape}, {np.sum(~np.isfinite(x))} of them not finite, must be (n,) with "
             "n >= 2, all finite. Run more seeds, and count those that diverged apart."
         )
-    return float(t.interval(0.95, len(x) - 1, scale=sem(x))[1])
+    error = sem(x)
+    return float(t.interval(0.95, len(x) - 1, scale=error)[1]) if error > 0 else 0.0  # SciPy warns of 0 times infinity
 
 
 class PrecisionRecall(NamedTuple):
