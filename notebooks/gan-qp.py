@@ -14,16 +14,24 @@
 # (gan-qp)=
 # # GAN-QP: a divergence without a Lipschitz constraint
 #
-# Most of the trouble with adversarial critics comes from a side condition: the critic of a WGAN must be Lipschitz, and no one knows how to train over such functions exactly. GAN-QP asks for a divergence that needs no side condition. QP stands for *quadratic potential* (平方势): *reward the critic for telling real from fake, and charge it the square of what it says, per distance*. The best critic can then be
-# written down, the value never stops growing with the distance, and no second derivative is needed.
+# GAN-QP trains its critic without any side condition, its value grows with the distance of data and fakes, and no second derivative is needed. If the critic compares two samples at a time, its optimum can be read off and keeps a Lipschitz condition (it rises by no more than a constant times the distance) by itself.
+# The critic that everybody really trains scores *one* sample at a time. It is the voltage of an electrical network, and on single pairs it may be as steep as it likes.
 #
-# The idea is Su Jianlin's (苏剑林): the article 不用 L 约束又不会梯度消失的 GAN，了解一下？ {cite:p}`su2018ganqp` and the paper {cite:p}`su2018qp`. This chapter derives all of it. It also solves exactly what the article leaves open: the critic that everybody really trains scores *one* sample at a time, and that one obeys other laws. It is an electrical network.
+# **Three points**
 #
-# As in the whole part, **a large value of the critic means "real"**.
+# - **The idea.** QP is *quadratic potential* (平方势): reward the critic for telling real from fake, and charge it the square of what it says, per distance.
+# - **The formula.** $\max_T \mathbb{E} \bigl[ \Delta - \frac{\Delta^2}{2 \lambda d} \bigr]$, {eq}`gan-qp:definition`, with $\Delta$ the difference of the scores of a real and a fake sample at distance $d$: each pair would like the slope $\Delta / d = \lambda$, and for two points the value is $\frac{\lambda d}{2}$.
+# - **The measurement.** In more than 97 % of 3000 random problems the best critic of one argument has $|\Delta| > \lambda d$ on some pair; the weighted mean square of the slope is never above $\lambda^2$ ([Does the optimum obey a Lipschitz condition by itself?](#does-the-optimum-obey-a-lipschitz-condition-by-itself)).
+#
+# **Before you start**: {doc}`wasserstein`, its short way; resistors in series and in parallel help. As in the whole part, **a large value of the critic means "real"**. {doc}`w-divergence` is useful for comparison only.
+#
+# **Short way**: [the picture](#the-result-in-one-picture), [the direct route](#the-direct-route-to-a-divergence), [the critic that is really trained](#the-critic-that-is-really-trained), [two points, completed](#two-points-completed), [the Lipschitz question](#does-the-optimum-obey-a-lipschitz-condition-by-itself). The bounds, the two bells and the pitfalls in programs can wait.
+#
+# Su Jianlin (苏剑林) asked whether one could have both fish and bear's paw (鱼与熊掌): no Lipschitz constraint, as in the original game, and no vanishing gradient, as in WGAN. His answer is the article 不用 L 约束又不会梯度消失的 GAN，了解一下？ {cite:p}`su2018ganqp` and the paper {cite:p}`su2018qp`, which grew out of a search for a more direct understanding of divergences.
 #
 # ## The result in one picture
 #
-# Three points on a line. The real mass $p$ sits on the left and in the middle, the fake mass $q$ on the left and on the right. Each pair of points is joined by a resistor; $p - q$ is the current that is fed in, and the best critic $T$ is the voltage. A critic that scores pairs keeps below $\lambda d_{ij}$ all by itself, as the article proves. Does one that scores single points keep $|T_i - T_j| \le \lambda d_{ij}$? Move the masses and see where that is so.
+# Three points on a line. The real mass $p$ sits on the left and in the middle, the fake mass $q$ on the left and on the right. Each pair of points is joined by a resistor; $p - q$ is the current that is fed in, and the best critic $T$ is the voltage. A critic that scores pairs keeps below $\lambda d_{ij}$ all by itself, as the article proves. Does one that scores single points keep $|T_i - T_j| \le \lambda d_{ij}$? Move the masses.
 #
 # ```{raw} html
 # <figure id="qp-figure" class="qp-figure">
@@ -91,7 +99,7 @@
 # </figure>
 # ```
 #
-# A thicker wire carries more current; a wire in red joins two points whose scores differ by more than $\lambda d$ ($\lambda = 1$ here). At the start the middle and the right point, three apart, have scores $3.75$ apart. It takes no exotic laws: three points and halves.
+# A thicker wire carries more current; a wire in red joins two points whose scores differ by more than $\lambda d$ ($\lambda = 1$ here). At the start the middle and the right point, three apart, have scores $3.75$ apart.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -272,10 +280,10 @@ plt.show()
 # %% [markdown]
 # ## The direct route to a divergence
 #
-# **Intuition.** There are two roads to a GAN. One starts from a distance between distributions, finds its dual, and calls the dual variable a critic: that is how the [chapter on the Wasserstein distance](wasserstein.md) went. The other is direct: write down *any* maximum over critics, and check afterwards that it is a divergence. Su's programme (直面对偶空间, to look the dual in the face) is the second: (1) the maximum must be zero for $p = q$
+# **Intuition.** One road to a GAN starts from a distance between distributions, finds its dual, and calls the dual variable a critic, as in {doc}`wasserstein`. The other is direct: write down *any* maximum over critics, and check afterwards that it is a divergence. Su's programme (直面对偶空间, to look the dual in the face) is the second: (1) the maximum must be zero for $p = q$
 # and positive otherwise; (2) for two point masses it must depend on their distance, or the generator will have no gradient.
 #
-# Two known objectives under this test. The original game (SGAN) gives a divergence, but for two points it is the constant $\log 2$ of {eq}`wasserstein:js-disjoint`: it fails (2). The Wasserstein distance passes both, {eq}`wasserstein:point-w`, at the price of a constraint on the critic.
+# The original game (SGAN) gives a divergence, but for two points it is the constant $\log 2$ of {eq}`wasserstein:js-disjoint`: it fails (2). The Wasserstein distance passes both, {eq}`wasserstein:point-w`, at the price of a constraint on the critic. (General $f$-divergences, says the article, vanish or explode like that of the original game.)
 #
 # GAN-QP scores *pairs*. Draw $x$ from the data and $y$ from the fakes, and let the critic say how much more real $x$ looks than $y$. For $\lambda > 0$ and any dissimilarity $d(x, y) = d(y, x)$ that is positive for $x \ne y$ the critic maximises
 #
@@ -283,13 +291,13 @@ plt.show()
 # L(T) = \mathbb{E}_{x \sim p,\, y \sim q} \Bigl[ \Delta - \frac{\Delta^2}{2 \lambda\, d(x, y)} \Bigr], \qquad \Delta = T(x, y) - T(y, x)
 # $$ (gan-qp:definition)
 #
-# over all functions $T$ of two arguments. No condition on $T$ is left. The first term rewards the critic, the second charges it. Why divide by $d$? Complete the square:
+# over all functions $T$ of two arguments, without any condition. (Powers 4 or 6 in place of 2 would do as well, says the article, but are harder to analyse.) Why divide by $d$? Complete the square:
 #
 # $$
 # \Delta - \frac{\Delta^2}{2 \lambda d} = \frac{\lambda d}{2} - \frac{d}{2 \lambda} \Bigl( \frac{\Delta}{d} - \lambda \Bigr)^2
 # $$ (gan-qp:square)
 #
-# A pair that occurs only in this order is worth at most $\frac{\lambda d}{2}$, and that is earned by the *slope* $\Delta / d = \lambda$. So near pairs may be told apart by a little, distant ones by much, in proportion. The second form is also the relation to WGAN-GP, {eq}`wasserstein:gradient-penalty`: a two-sided penalty around the slope $\lambda$. But the slope is the finite difference over the
+# A pair that occurs only in this order is worth at most $\frac{\lambda d}{2}$, and that is earned by the *slope* $\Delta / d = \lambda$. The second form is also the relation to WGAN-GP, {eq}`wasserstein:gradient-penalty`: a two-sided penalty around the slope $\lambda$. But the slope is the finite difference over the
 # *pair itself*, not a derivative somewhere on the segment between them; so nothing has to be differentiated twice.
 
 # %% tags=["ledger"]
@@ -362,7 +370,7 @@ ledger.symbolic(
 # \max_T L(T) = \frac{\lambda}{2}\, d(0, a)
 # $$ (gan-qp:point-value)
 #
-# so the test (2) is passed: whatever the distance, the value grows with it. In a program the expectation is a mean over a batch of $B$ pairs, and the sign is turned because optimisers minimise. With $\Delta_k$ and $d_k$ for the pair number $k$,
+# so the test (2) is passed. In a program the expectation is a mean over a batch of $B$ pairs, and the sign is turned because optimisers minimise. With $\Delta_k$ and $d_k$ for the pair number $k$,
 #
 # $$
 # \ell = \frac{1}{B} \sum_{k=1}^{B} \Bigl( \frac{\Delta_k^2}{2 \lambda d_k} - \Delta_k \Bigr)
@@ -444,7 +452,7 @@ print(source[source.index("    delta = ") :])
 # %% [markdown]
 # ## A critic of two arguments
 #
-# **Intuition.** If the critic may look at both samples together, every pair is a separate little parabola. There is nothing to learn: the answer can be read off.
+# **Intuition.** If the critic may look at both samples together, every pair is a separate little parabola, and the answer can be read off.
 #
 # On $n$ points with probabilities $p_i$ and $q_i$ write $A_{ij}$ for the chance of meeting $i$ as the real and $j$ as the fake one, and $B_{ij}$ for the reverse:
 #
@@ -476,7 +484,7 @@ print(source[source.index("    delta = ") :])
 # \sum_{i=1}^{n} \sum_{j=1}^{n} A_{ij} \Delta_{ij} = 2 V_2
 # $$ (gan-qp:binary-gap)
 #
-# Is $V_2$ a divergence? No term is negative. If $V_2 = 0$, then $A_{ij} = B_{ij}$, that is $p_i q_j = p_j q_i$ for all $i \ne j$; sum over $j$ and get $p_i = q_i$. So the test (1) is passed too, and we did not need to know what $d$ is: no triangle inequality was used.
+# $V_2$ is a divergence. No term is negative. If $V_2 = 0$, then $A_{ij} = B_{ij}$, that is $p_i q_j = p_j q_i$ for all $i \ne j$; sum over $j$ and get $p_i = q_i$. So the test (1) is passed too, and no triangle inequality was used.
 
 # %% tags=["ledger"]
 def meetings(draw):
@@ -665,7 +673,7 @@ ledger.exact(
 # V_2 = \frac{\lambda}{2} \sum_{i=1}^{n} \sum_{j=1}^{n} d_{ij}\, p_i q_j \qquad \text{if } \sum_{i=1}^{n} p_i q_i = 0
 # $$ (gan-qp:disjoint)
 #
-# Exactly where the original GAN is stuck at $\log 2$, GAN-QP is half the mean distance. The checks draw laws that overlap and laws that do not, so that the inequalities are tried where they are tight.
+# Exactly where the original GAN is stuck at $\log 2$, GAN-QP is half the mean distance. The checks draw laws that overlap and laws that do not: there the inequalities are tight.
 
 # %% tags=["ledger"]
 def bounded(draw):
@@ -762,7 +770,7 @@ ledger.exact(
 # %% [markdown]
 # ## The critic that is really trained
 #
-# **Intuition.** No program uses a critic of two arguments. The article itself reports that a network $T(x)$ that scores one sample, $\Delta = T(x) - T(y)$, is enough in experiments; its proofs are for two arguments. But a score is a much tighter thing than a table of pairs: $\Delta_{13} = \Delta_{12} + \Delta_{23}$, always. The parabolas are no longer independent, and the optimum is a compromise among all pairs. Which compromise? Physics has known it
+# **Intuition.** No program uses a critic of two arguments. The article reports that a network $T(x)$ that scores one sample, $\Delta = T(x) - T(y)$, is enough in experiments; its proofs are for two. But a score is much tighter than a table of pairs: $\Delta_{13} = \Delta_{12} + \Delta_{23}$, always. The optimum is a compromise among all pairs, one that physics has known
 # since Kirchhoff.
 #
 # Put $\Delta_{ij} = T_i - T_j$ into {eq}`gan-qp:antisymmetric`. With the weights
@@ -777,7 +785,7 @@ ledger.exact(
 # \sum_{i=1}^{n} \sum_{j=1}^{n} p_i q_j \Bigl( T_i - T_j - \frac{(T_i - T_j)^2}{2 \lambda d_{ij}} \Bigr) = \sum_{i=1}^{n} (p_i - q_i) T_i - \frac{1}{4} \sum_{i=1}^{n} \sum_{j=1}^{n} w_{ij} (T_i - T_j)^2
 # $$ (gan-qp:unary-objective)
 #
-# The last sum is the quadratic form of a *graph Laplacian* (图拉普拉斯), the matrix $\operatorname{diag}(\sum_j w_{ij}) - w$. Set the derivative by $T_i$ to zero:
+# The last sum is the quadratic form of a *graph Laplacian* (图拉普拉斯), the matrix $\operatorname{diag}(\sum_j w_{ij}) - w$. The derivative of the whole objective by $T_i$ is zero for
 #
 # $$
 # \sum_{j=1}^{n} w_{ij} (T_i - T_j) = p_i - q_i
@@ -791,7 +799,7 @@ ledger.exact(
 #
 # half the power that the network turns into heat. And $\mathbb{E}\,\Delta = \sum_i (p_i - q_i) T_i = 2 V_1$, as with two arguments.
 #
-# *Is it still a divergence?* A wire joins every point that carries real mass to every other that carries fake mass, so all points that carry any mass hang together. In a connected network the power is zero only if no current is fed in: $V_1 = 0$ exactly if $p = q$. And since scores are special tables, $V_1 \le V_2$. When are they equal? When the wires form no loop, for then each parabola can be served separately: for instance if $p$ or $q$ is a single point.
+# *It is still a divergence.* A wire joins every point that carries real mass to every other that carries fake mass, so all points that carry any mass hang together. In a connected network the power is zero only if no current is fed in: $V_1 = 0$ exactly if $p = q$. And since scores are special tables, $V_1 \le V_2$, with equality when the wires form no loop, for then each parabola can be served separately: for instance if $p$ or $q$ is a single point.
 
 # %% tags=["ledger"]
 def curvatures(p, q, d, lam):
@@ -890,7 +898,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# The function {func}`gantext.gan.distances.gan_qp_unary` solves {eq}`gan-qp:unary-critic` and returns {eq}`gan-qp:unary-value`. Against the exact solution, on the same kind of random problem:
+# The function {func}`gantext.gan.distances.gan_qp_unary` solves {eq}`gan-qp:unary-critic` and returns {eq}`gan-qp:unary-value`. Against the exact solution, on random problems:
 
 # %%
 source = inspect.getsource(gan_qp_unary)
@@ -913,7 +921,7 @@ for number in range(8):
 # %% [markdown]
 # ### Two bells
 #
-# How much is lost by scoring one sample at a time? For two laws on the line, $p = N(0, 1)$ and $q = N(\mu, 1)$, the sums become integrals, and {eq}`gan-qp:unary-critic` becomes a linear integral equation for $T$. A fine grid solves both. For orientation, the best *linear* critic, $T(x) = -\theta x$, has a closed form. For $d = |x - y|$ we have $\Delta = \theta (y - x)$, so $\mathbb{E}\,\Delta = \theta \mu$ and $\mathbb{E}\, \frac{\Delta^2}{d} = \theta^2 m$
+# For two laws on the line, $p = N(0, 1)$ and $q = N(\mu, 1)$, the sums become integrals, and {eq}`gan-qp:unary-critic` becomes a linear integral equation for $T$. A fine grid solves both. The best *linear* critic, $T(x) = -\theta x$, has a closed form. For $d = |x - y|$ we have $\Delta = \theta (y - x)$, so $\mathbb{E}\,\Delta = \theta \mu$ and $\mathbb{E}\, \frac{\Delta^2}{d} = \theta^2 m$
 # with the mean distance $m = \mathbb{E}\,|x - y|$; the maximum over $\theta$ is at
 #
 # $$
@@ -1039,11 +1047,11 @@ assert squared > 0.15 > 0.5**2 / 2
 
 
 # %% [markdown]
-# Already at distance $1$ the three critics agree to a tenth, the one of one argument close above the linear one; when the bells part, they approach each other and half the mean distance. So nothing much is lost in *value*. What is lost will be seen in the slopes.
+# Already at distance $1$ the three critics agree to a tenth, the one of one argument close above the linear one; when the bells part, they approach each other and half the mean distance. So scoring one sample at a time loses little in *value*. What is lost will be seen in the slopes.
 #
 # ### Trained critics reach the exact values
 #
-# A network with three hidden layers of 64 units, trained by `gantext.gan.training.fit_critic` with the objective {eq}`gan-qp:objective`, does not know the Laplacian. What is it worth, relative to the exact optimum? The scores are read off on the grid and the objective is summed with the laws themselves, so no sampling error can hide a bad critic.
+# A network with three hidden layers of 64 units is trained by `gantext.gan.training.fit_critic` with the objective {eq}`gan-qp:objective`. The scores are read off on the grid and the objective is summed with the laws themselves, so no sampling error can hide a bad critic.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -1086,7 +1094,7 @@ print(
 # %% [markdown]
 # ## Two points, completed
 #
-# The thread of this part is the table of two point masses at distance $a$. For them there is one wire, and any critic of one argument with $T(0) - T(a) = \lambda d(0, a)$ is optimal. If it falls evenly in between, its slope is
+# For two point masses at distance $a$, the table that runs through this part, there is one wire, and any critic of one argument with $T(0) - T(a) = \lambda d(0, a)$ is optimal. If it falls evenly in between, its slope is
 #
 # $$
 # \frac{T(0) - T(a)}{a} = \frac{\lambda\, d(0, a)}{a}
@@ -1197,7 +1205,7 @@ plt.show()
 # %% [markdown]
 # ### What "no vanishing gradient" does not say
 #
-# The word *if* in the table is not a formality. The objective of two points knows the critic at two points and nothing else, while the generator moves by the *derivative* of $T$ at the fake. Take any number $c$ and the critic
+# The word *if* in the table matters. The objective of two points knows the critic at two points and nothing else, while the generator moves by the *derivative* of $T$ at the fake. Take any number $c$ and the critic
 #
 # $$
 # T(x) = \lambda (a - x) + c\, x (x - a)
@@ -1209,7 +1217,7 @@ plt.show()
 # \frac{d}{dx} T(x) \Big|_{x = a} = c\, a - \lambda
 # $$ (gan-qp:free-slope)
 #
-# anything at all: $0$ for $c = \frac{\lambda}{a}$, and pushing the fake *away* beyond. The theory guarantees that the divergence does not vanish, not that the gradient does not. That the generator of a trained GAN-QP feels a slope near $\lambda$ is due to networks, which interpolate almost evenly where they see no data. It is an observation, and it can be measured.
+# anything at all: $0$ for $c = \frac{\lambda}{a}$, and pushing the fake *away* beyond. The theory guarantees that the divergence does not vanish, not that the gradient does not. A slope near $\lambda$ is due to networks, which interpolate almost evenly where they see no data. That can be measured.
 
 # %% tags=["ledger"]
 def parabola(draw):
@@ -1362,7 +1370,7 @@ print(
 )
 
 # %% [markdown]
-# GAN-QP hands down $\lambda$, as hoped, at every distance. About the other curves a caution. The saturating one is a snapshot of a decline: the longer the discriminator trains, the nearer it comes to the optimum of {eq}`wasserstein:logistic`, and how far it has come after 1500 steps depends on the optimiser (with $\beta = (0.9, 0.999)$ and a rate that decays to zero it is still at $10^{-4}$). What would the *optimal* discriminator hand down? That needs no training:
+# GAN-QP hands down $\lambda$ at every distance tried, within 15 %. The saturating curve is a snapshot of a decline: the longer the discriminator trains, the nearer it comes to the optimum of {eq}`wasserstein:logistic`, and how far it has come after 1500 steps depends on the optimiser (with $\beta = (0.9, 0.999)$ and a rate that decays to zero it is still at $10^{-4}$). What the *optimal* discriminator would hand down needs no training:
 
 # %%
 z = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
@@ -1381,7 +1389,7 @@ for a in (0.5, 1, 2):
 
 
 # %% [markdown]
-# At distance $1$ the mean over *all* fakes is $4.5 \cdot 10^{-5}$, more than a sample shows. It is carried by the one fake in three and a half million that strays to the middle, five standard deviations off; the typical fake gets $10^{-20}$. A mean over 2000 fakes sees none of the strays. At distance $2$ nothing is left in any sense.
+# At distance $1$ the mean over *all* fakes is $4.5 \cdot 10^{-5}$, more than a sample shows. It is carried by the one fake in three and a half million that strays to the middle, five standard deviations off; the typical fake gets $10^{-20}$. A mean over 2000 fakes sees none of the strays. At distance $2$ nothing is left.
 #
 # ## The number λ is only a unit
 #
@@ -1391,7 +1399,7 @@ for a in (0.5, 1, 2):
 # T_i(\lambda) - T_j(\lambda) = \lambda\, (T_i(1) - T_j(1)), \qquad V(\lambda) = \lambda\, V(1)
 # $$ (gan-qp:unit)
 #
-# for both kinds of critic. Scores are measured in units of $\lambda$ per distance, nothing else. A generator that is trained with Adam or RMSProp, which divide the gradient by its own size, does not notice $\lambda$ at all; for plain gradient descent it is a factor of the learning rate.
+# for both kinds of critic. A generator that is trained with Adam or RMSProp, which divide the gradient by its own size, does not notice $\lambda$ at all; for plain gradient descent it is a factor of the learning rate.
 
 # %% tags=["ledger"]
 def in_two_units(draw):
@@ -1424,7 +1432,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# A question from the users of the original program was whether $\lambda = 5 \cdot 10^{-5}$ is not very small. It is a change of units. The program divides by $10$ times the *mean* absolute difference over the $N = H W C$ numbers of an image, not by the norm; so with $d$ the $L_1$ norm it has $\lambda = \frac{10}{N}$, and with the $L_2$ norm, where it takes the root of the mean square, $\lambda = \frac{10}{\sqrt{N}}$. The advantage of means: nothing needs
+# Users of the original program asked whether $\lambda = 5 \cdot 10^{-5}$ is not very small. It is a change of units. The program divides by $10$ times the *mean* absolute difference over the $N = H W C$ numbers of an image, not by the norm; so with $d$ the $L_1$ norm it has $\lambda = \frac{10}{N}$, and with the $L_2$ norm, where it takes the root of the mean square, $\lambda = \frac{10}{\sqrt{N}}$. The advantage of means: nothing needs
 # to be retuned when the resolution changes.
 
 # %%
@@ -1449,14 +1457,14 @@ for side in (128, 256):
 # %% [markdown]
 # ## Does the optimum obey a Lipschitz condition by itself?
 #
-# For two arguments: yes, {eq}`gan-qp:binary-lipschitz`. That is what the article proves, and why it calls GAN-QP an adaptive Lipschitz constraint (自适应 L 约束). For the critic that is trained, the same sentence would read $|T_i - T_j| \le \lambda d_{ij}$, and it is false. The smallest example is the network of the opening picture, the points $0, 1, 4$ with $p = (\frac12, \frac12, 0)$ and $q = (\frac12, 0, \frac12)$. By hand: each of the pairs $(0, 1)$, $(0, 4)$, $(1, 4)$ is drawn with probability $\frac14$, so the resistances are $4$, $16$ and $12$. The current $\frac12$ enters at $1$ and leaves at $4$. It can go straight, through $12$, or by way of $0$, through $4 + 16 = 20$; it splits as $20 : 12$, so
+# For two arguments: yes, {eq}`gan-qp:binary-lipschitz`. Hence the article calls GAN-QP an adaptive Lipschitz constraint (自适应 L 约束). For the critic that is trained, $|T_i - T_j| \le \lambda d_{ij}$ is false. The smallest example is the network of the opening picture, the points $0, 1, 4$ with $p = (\frac12, \frac12, 0)$ and $q = (\frac12, 0, \frac12)$. By hand: each of the pairs $(0, 1)$, $(0, 4)$, $(1, 4)$ is drawn with probability $\frac14$, so the resistances are $4$, $16$ and $12$. The current $\frac12$ enters at $1$ and leaves at $4$. It can go straight, through $12$, or by way of $0$, through $4 + 16 = 20$; it splits as $20 : 12$, so
 # $\frac{5}{16}$ goes straight, and the voltage is $12 \cdot \frac{5}{16} = \frac{15}{4}$, for points at distance $3$:
 #
 # $$
 # |T_2 - T_3| = \frac{5}{4}\, \lambda d_{23}
 # $$ (gan-qp:lipschitz)
 #
-# What happens? The straight pair would be content with a difference of $3$. But the point $0$, real and fake in equal parts, meets the point $1$ only as a fake, at a wished difference of $1$, and the point $4$ only as a real one, at a wished difference of $4$; by this *detour* the scores of $1$ and $4$ should differ by $5$. The compromise lies in between.
+# The straight pair would be content with a difference of $3$. But the point $0$, real and fake in equal parts, meets the point $1$ only as a fake, at a wished difference of $1$, and the point $4$ only as a real one, at a wished difference of $4$; by this *detour* the scores of $1$ and $4$ should differ by $5$. The compromise lies in between.
 #
 # How bad can it get? Take the points $0$, $1$ and a distant $M$, with $p = (s, 0, 1 - s)$ and $q = (0, s, 1 - s)$. The current $s$ runs from $0$ to $1$, through the conductance $\frac{s^2}{\lambda}$, or around by $M$:
 #
@@ -1575,7 +1583,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# Is that a corner case? Three thousand random problems: five points uniform on a line, $p$ and $q$ from Dirichlet's law with parameter $0.3$ (no mass below $10^{-6}$):
+# Is that a corner case? Three thousand random problems: five points uniform on a line, $p$ and $q$ from Dirichlet's law with parameter $0.3$ (random probabilities, mostly a few large and many small; no mass below $10^{-6}$):
 
 # %%
 rng = np.random.default_rng(0)
@@ -1612,11 +1620,11 @@ print(
 
 
 # %% [markdown]
-# So the condition is broken somewhere almost always, and on a good part of the pairs that are actually drawn; the mean square holds without exception. GAN-QP does not make the critic Lipschitz. It bounds the slope *on average*, and leaves it free where the compromise is worth it.
+# So the condition is broken somewhere almost always; the mean square holds without exception. GAN-QP does not make the critic Lipschitz: it bounds the slope *on average*.
 #
 # ## Why the quadratic term stays out of the generator's loss
 #
-# The critic maximises the whole of {eq}`gan-qp:definition`, the generator minimises only $\mathbb{E}\,\Delta$. In theory the full loss would do no harm, says the article, but gradient descent has trouble with it: the quadratic term has $d(x, y)$ as its denominator, so to minimise it is to minimise $d$, that is to measure by $d$ how images differ, and that is unscientific. One can say exactly what would happen. Let a fake sit at $y$, with $d$ and $\Delta$ both depending on $y$. The chain rule gives two forces, one through the critic, one through the distance:
+# The critic maximises the whole of {eq}`gan-qp:definition`, the generator minimises only $\mathbb{E}\,\Delta$. In theory the full loss would do no harm, says the article, but gradient descent has trouble with it: the quadratic term has $d(x, y)$ as its denominator, so to minimise it is to minimise $d$, that is to measure by $d$ how images differ, and that is unscientific. Exactly: let a fake sit at $y$, with $d$ and $\Delta$ both depending on $y$. The chain rule gives two forces, one through the critic, one through the distance:
 #
 # $$
 # \frac{\partial}{\partial \Delta} \Bigl( \Delta - \frac{\Delta^2}{2 \lambda d} \Bigr) = 1 - \frac{\Delta}{\lambda d}
@@ -1632,8 +1640,8 @@ print(
 # \sum_{i=1}^{n} p_i \Bigl( 1 - \frac{T_i - T_j}{\lambda d_{ij}} \Bigr) = 0
 # $$ (gan-qp:kirchhoff-fake)
 #
-# The generator would learn *nothing from the critic*. All that is left is $\sum_i p_i \frac{\rho_{ij}^2 \lambda}{2} \nabla_y d(x_i, y)$: every fake is drawn towards every real sample, a regression of pixels. With $\rho = 1$ its goal is the mean of the data for the squared $L_2$ distance, the geometric median for $L_2$, the median of each pixel for $L_1$: one blurred image. This is no accident of the algebra. The critic is optimal, so by the envelope theorem the full
-# gradient *is* the gradient of the divergence: moving fakes downhill on $V_2$ means shortening the mean distance {eq}`gan-qp:disjoint`, and that is regression. **On disjoint supports a generator that descends the divergence itself would do regression. That of GAN-QP does not descend it, which is just as well.**
+# The generator would learn *nothing from the critic*. All that is left is $\sum_i p_i \frac{\rho_{ij}^2 \lambda}{2} \nabla_y d(x_i, y)$: every fake is drawn towards every real sample, a regression of pixels. With $\rho = 1$ its goal is the mean of the data for the squared $L_2$ distance, the geometric median (the point of least mean distance to them) for $L_2$, the median of each pixel for $L_1$: one blurred image. The critic is optimal, so by the envelope theorem (the first-order effect of moving a maximiser is zero) the full
+# gradient *is* the gradient of the divergence: moving fakes downhill on $V_2$ means shortening the mean distance {eq}`gan-qp:disjoint`, and that is regression. **On disjoint supports a generator that descends the divergence itself would do regression. That of GAN-QP does not descend it.**
 
 # %% tags=["ledger"]
 def one_term(draw):
@@ -1695,7 +1703,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# Watched on real data: forty handwritten digits, and one fake, a random image. The critic is linear, $T(x) = v \cdot x$, and optimal: $v$ solves $v \cdot (x_i - y) = \lambda d_i$ for all forty. Then automatic differentiation of both losses.
+# On real data: forty handwritten digits, and one fake, a random image. The critic is linear, $T(x) = v \cdot x$, and optimal: $v$ solves $v \cdot (x_i - y) = \lambda d_i$ for all forty. Automatic differentiation gives both forces.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five images of 8 by 8 pixels. A handwritten digit of the data, then the three images to which the quadratic term draws every fake, the mean, the geometric median and the median of each pixel, all of them the same grey blob, and at the end the real digit that lies nearest to the blob."}}
 images = digits("train").images.double()
@@ -1775,13 +1783,13 @@ print(f"from the geometric median to the nearest digit: {blur_gap:.1f}")
 # %% [markdown]
 # ## One distance for each pair, not one for the batch
 #
-# Two public re-implementations in PyTorch, `rahulbhalley/gan-qp.pytorch` and the `qp_loss` of HyperGAN, take *one* mean over the whole batch in place of $d_k$. (Su's program, and HyperGAN's TensorFlow version, take it per sample.) What remains? Let $\bar{d}$ be the mean distance, the same for all pairs. All resistances are now equal per mass, and the network no longer knows where the points are. For disjoint supports every pair gets the difference
+# Two public re-implementations in PyTorch, `rahulbhalley/gan-qp.pytorch` and the `qp_loss` of HyperGAN, take *one* mean over the whole batch in place of $d_k$. (Su's program, and HyperGAN's TensorFlow version, take it per sample.) Let $\bar{d}$ be the mean distance, the same for all pairs. All resistances are now equal per mass: the network no longer knows where the points are. For disjoint supports every pair gets the difference
 #
 # $$
 # T_i - T_j = \lambda \bar{d}
 # $$ (gan-qp:batch)
 #
-# real $i$, fake $j$. The critic that results is a classifier with two values, and the slope that it hands to a fake at distance $d$ is $\lambda \frac{\bar{d}}{d}$: the nearer a fake has come, the harder it is thrown.
+# real $i$, fake $j$. The critic is a classifier with two values, and its slope at a fake at distance $d$ is $\lambda \frac{\bar{d}}{d}$: the nearer a fake has come, the harder it is thrown.
 
 # %% tags=["ledger"]
 def averaged(draw):
@@ -1833,7 +1841,7 @@ for name, d in (
 #
 # **Sign.** The paper maximises, programs minimise: users asked why the signs are opposite. {func}`gantext.gan.objectives.gan_qp` returns {eq}`gan-qp:objective`, whose minimum is *minus* the divergence.
 #
-# **Shapes.** Networks return scores of shape $(B, 1)$, distances have shape $(B,)$. Divided, they broadcast to $B \times B$, every score with every distance, and nothing complains. Our function does. (Su's program cuts the scores to $(B,)$ first; with one distance per batch the bug cannot be seen.)
+# **Shapes.** Networks return scores of shape $(B, 1)$, distances have shape $(B,)$. Divided, they broadcast to $B \times B$, every score with every distance, silently. Our function complains. (Su's program cuts the scores to $(B,)$ first; with one distance per batch the bug cannot be seen.)
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -1855,7 +1863,7 @@ else:
     raise AssertionError("shapes (4, 1) and (4,) were accepted")
 
 # %% [markdown]
-# **Detach.** In the critic's step the fakes must be cut off from the generator. Otherwise $d$ is differentiated as well, and the critic's loss, which contains $+\frac{\Delta^2}{2 \lambda d}$, leaves the generator a gradient that pushes the fakes *away* from the data. (Keras freezes the generator instead, with the same effect; in PyTorch the leftover is added to the generator's next step unless it is zeroed.)
+# **Detach.** In the critic's step the fakes must be cut off from the generator. Otherwise the critic's loss, which contains $+\frac{\Delta^2}{2 \lambda d}$, leaves the generator a gradient that pushes the fakes *away* from the data. (Keras freezes the generator instead, with the same effect; in PyTorch the leftover is added to the generator's next step unless it is zeroed.)
 
 # %%
 # a generator with one parameter: it puts all fakes there
@@ -1875,7 +1883,7 @@ print(
 )
 
 # %% [markdown]
-# **Distance zero.** If a fake equals its real, the original program divides $0$ by $0$. Our function counts distances below $10^{-6}$ as $10^{-6}$: the quadratic term is then zero, as it should be, and the gradient finite.
+# **Distance zero.** If a fake equals its real, the original program divides $0$ by $0$. Our function counts distances below $10^{-6}$ as $10^{-6}$: the quadratic term is then zero and the gradient finite.
 
 # %%
 t = torch.tensor([0.3, 0.3], requires_grad=True)
@@ -1890,7 +1898,7 @@ print("naive:", naive.item(), " safe:", safe.item())
 #
 # ### What it costs
 #
-# GAN-QP needs one backward pass, a gradient penalty needs two, the second through the first. Counted in floating-point operations of one critic step, for a small critic of the original shape (convolutions $5 \times 5$ with stride 2):
+# GAN-QP needs one backward pass, a gradient penalty two, the second through the first. In floating-point operations of one critic step, for a small critic of the original shape (convolutions $5 \times 5$ with stride 2):
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -1947,11 +1955,11 @@ qp_round, gp_round = (
 print(f"with the generator's step: {gp_round / qp_round:.1f}")
 
 # %% [markdown]
-# The last line adds a generator's step, some five more passes (forwards and backwards through two networks of about the same size), to the two critic steps of the original programs. A machine also moves memory, which this does not count; the article reports a factor $1.5$ in time.
+# The last line adds a generator's step, some five more passes (forwards and backwards through two networks of about the same size), to the two critic steps of the original programs. Moving memory is not counted; the article reports a factor $1.5$ in time.
 #
 # ## Claims and measurements
 #
-# The article's experiments are on CelebA-HQ with convolutional networks of 17 to 74 million parameters; here they are quoted, not repeated. Its Fréchet distances (FID) come from the author's own Keras program: Inception-v3 with ImageNet weights, average pooling, images resized to 299 × 299, 10,000 fakes against all training images, and the matrix root of a product of covariances. They must not be compared with FIDs of the usual program, whose network has other weights.
+# The article's experiments are on CelebA-HQ with convolutional networks of 17 to 74 million parameters; here they are quoted, not repeated. Its Fréchet distances (FID: {eq}`wasserstein:bures` for two Gaussians fitted to the features that a network finds in real and in generated images) come from the author's own Keras program: Inception-v3 with ImageNet weights, average pooling, images resized to 299 × 299, 10,000 fakes against all training images, and the matrix root of a product of covariances. They must not be compared with FIDs of the usual program, whose network has other weights.
 
 # %% tags=["hide-input"]
 rows = [
@@ -2030,15 +2038,15 @@ HTML(
 
 
 # %% [markdown]
-# How GAN-QP fares against the other objectives as a generator of samples, on small data and with many seeds, is the matter of a chapter of its own at the end of this part.
+# {doc}`gan-comparison` sets GAN-QP against the other objectives as a generator of samples, on small data and with many seeds.
 #
 # ## Where articles and programs disagree
 #
 # **Lipschitz of itself** (自动满足 L 约束). For two arguments, {eq}`gan-qp:binary-lipschitz`; not for one, {eq}`gan-qp:lipschitz`, and by no fixed factor, {eq}`gan-qp:violation`. What holds is {eq}`gan-qp:mean-square`.
 #
-# **No vanishing gradient.** What is proved is that the divergence does not vanish, {eq}`gan-qp:lower`. The gradient is not determined by it, {eq}`gan-qp:free-slope`.
+# **No vanishing gradient.** It is the divergence that does not vanish, {eq}`gan-qp:lower`; it does not determine the gradient, {eq}`gan-qp:free-slope`.
 #
-# **The proof that $W_1$ is a divergence.** On the direct route the article shows $W_1(p, q) > 0$ for $p \ne q$ with the critic $T_0 = \operatorname{sign}(p - q)$, which earns $\int |p - q|\, dx > 0$. But $T_0$ jumps; it is not Lipschitz with any constant, and not admissible. The repair: Lipschitz functions with values in $[-1, 1]$ come as near to $T_0$ as one likes in the sense of $\int |p - q|\, |T_\varepsilon - T_0|\, dx$. Take one for which this is less than half of $\int |p - q|\, dx$. Then
+# **The proof that $W_1$ is a divergence.** On the direct route the article shows $W_1(p, q) > 0$ for $p \ne q$ with the critic $T_0 = \operatorname{sign}(p - q)$, which earns $\int |p - q|\, dx > 0$. But $T_0$ jumps; it is not Lipschitz with any constant, and not admissible. Lipschitz functions with values in $[-1, 1]$ come as near to $T_0$ as one likes in the sense of $\int |p - q|\, |T_\varepsilon - T_0|\, dx$. Take one for which this is less than half of $\int |p - q|\, dx$. Then
 # $\int (p - q)\, T_\varepsilon\, dx > 0$; divided by its Lipschitz constant, $T_\varepsilon$ is admissible and still earns something.
 
 # %% tags=["ledger"]
@@ -2110,19 +2118,19 @@ for eps in (0.01, 0.1, 1.0, 10.0):
     )
 
 # %% [markdown]
-# **The quadratic term in the generator.** The article is right to keep it out, and for its reason: nothing but the distance would be left, the critic would drop out altogether, {eq}`gan-qp:kirchhoff-fake`.
+# **The quadratic term in the generator.** The article is right to keep it out, and for its reason: only the distance would be left, {eq}`gan-qp:kirchhoff-fake`.
 #
 # **Per sample or per batch.** {eq}`gan-qp:batch`: not a detail.
 #
-# **Metric or not.** The article lets $d$ be any distance. It need not even be one: the derivation needs $d(x, y) = d(y, x) > 0$ for $x \ne y$ and nothing more; the checks above draw such tables at random, without a triangle inequality.
+# **Metric or not.** The article lets $d$ be any distance. The derivation needs only $d(x, y) = d(y, x) > 0$ for $x \ne y$; the checks above draw such tables at random, without a triangle inequality.
 #
-# **Is the norm in the code a norm?** A reader of the article asked. It is a mean in place of a sum, so another unit, {eq}`gan-qp:unit`; the author answered the same.
+# **Is the norm in the code a norm?** A reader asked. It is a mean in place of a sum, so another unit, {eq}`gan-qp:unit`, as the author answered.
 #
 # **GAN-QP and WGAN-GP.** Both penalise a slope around a target from both sides, by {eq}`gan-qp:square`. In GAN-QP it is the finite difference of a pair, so a critic may wind as it likes in between, {eq}`gan-qp:free-slope`; in WGAN-GP the derivative on the segment, where pairs are only the way to choose the points. And the optimum of WGAN-GP never has slope below 1, {eq}`wasserstein:penalty-slope`, not even for $p = q$. That of GAN-QP is flat for $p = q$, by {eq}`gan-qp:unary-critic`: as the *masses* on fixed points become equal, all $T_i - T_j$ go to zero. As two separate *points* approach each other, the slope does not, {eq}`gan-qp:point-slope`.
 #
 # ## Exercises
 #
-# ```{exercise} The picture by hand
+# ```{exercise} The picture by hand (★)
 # :label: gan-qp-ex-hand
 #
 # Use the rules for resistors in series and in parallel to find all scores of the second counterexample: the points $0, 1, 10$, $p = (\frac12, 0, \frac12)$, $q = (0, \frac12, \frac12)$, $\lambda = 1$. What is $V_1$, and what $V_2$?
@@ -2155,7 +2163,7 @@ print(f"one argument {one:.3f}, two arguments {two:.3f}")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} No loop, no loss
+# ```{exercise} No loop, no loss (★★)
 # :label: gan-qp-ex-loop
 #
 # Let $p$ be a single point, and $q$ any law (it may charge the same point). Show that $V_1 = V_2$ and find both. Find laws on four points with a loop, and still $V_1 = V_2$.
@@ -2189,7 +2197,7 @@ print(f"a star: equal; two reals left of two fakes: {one:.4f} and {two:.4f}")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A steepness of one hundred
+# ```{exercise} A steepness of one hundred (★★)
 # :label: gan-qp-ex-steep
 #
 # Find three points on a line and two laws for which the best one-argument critic has $|T_i - T_j| > 100\, \lambda d_{ij}$, and check {eq}`gan-qp:mean-square` there.
@@ -2226,7 +2234,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Who notices the unit?
+# ```{exercise} Who notices the unit? (★)
 # :label: gan-qp-ex-unit
 #
 # Two generators get the same gradients, one of them multiplied by $\lambda = 50$. How do their first steps differ with plain gradient descent, and with Adam? And when would Adam notice?
@@ -2271,7 +2279,7 @@ for size in (1.0, 1e-8):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Downhill on the divergence
+# ```{exercise} Downhill on the divergence (★★)
 # :label: gan-qp-ex-downhill
 #
 # Let the data be $\pm 1$ with probability $\frac12$ each, and let all fakes sit at one point $y$ of the line, $d = |x - y|$. Compute $V_2$ as a function of $y$. Where does a generator go that descends it? Where does one go that follows the slope of the critic?

@@ -14,15 +14,23 @@
 # (prefix-lm)=
 # # Prefix-LM: one Transformer, four masks
 #
-# A Transformer does not know what order is. It becomes a language model, a bidirectional encoder or a translator by one table of zeros and ones: who may look at whom. The *prefix-LM* mask (前缀语言模型) turns a single network without any decoder into a sequence-to-sequence model: all of the source sees all of the source, and the target is read from left to right. UniLM {cite:p}`dong2019prefixlm` made it known; Su Jianlin (苏剑林) put the idea in one line: 从语言模型到 Seq2Seq：Transformer 如戏，全靠 Mask {cite:p}`su2019onlymask`, the play is a Transformer's, but all of the acting is the mask's.
+# One table of zeros and ones, who may look at whom, makes a Transformer a language model, a bidirectional encoder or a translator. The *prefix-LM* mask (前缀语言模型), under which all of the source sees all of the source and the target is read from left to right, turns a single network without any decoder into a sequence-to-sequence model. And **it needs no masked kernel at all**: two calls of ordinary attention compute it, and no result has to be merged.
 #
-# This chapter derives what that table does. A mask is an order relation, and four of its properties decide everything: how many pairs it admits, what a row can learn after many layers, what may be cached, and what it costs. The last one has a pleasant answer: **the prefix-LM mask needs no masked kernel at all**. Two calls of ordinary attention do it, and no result has to be merged.
+# Su Jianlin (苏剑林) asks why so many kinds of pre-training appeared just when the Transformer did, and answers in a title: 从语言模型到 Seq2Seq：Transformer 如戏，全靠 Mask {cite:p}`su2019onlymask`, the play is a Transformer's, but all of the acting is the mask's. Attention fills a table of all pairs, and whatever is known beforehand can be written into it; a recurrent network has no such table. He had found the single-network translator for himself when he saw that UniLM {cite:p}`dong2019prefixlm` had it.
 #
-# Rows and columns are counted from 1 here; programs count from 0. Every numbered equation carries a mark that opens its check.
+# **Three points**
+#
+# - **The idea.** A mask is an order: each token becomes known at some time, and a row sees what is known by its own time, {eq}`prefix-lm:cumsum`. Such a mask lets nothing through by hearsay, in however many layers, {eq}`prefix-lm:powers`, and tells what may be cached, {eq}`prefix-lm:cache`.
+# - **The formula.** Behind a source of $s$ tokens row $i$ sees the first $\max(s, i)$, {eq}`prefix-lm:reach`. Hence the two calls, {eq}`prefix-lm:two-call`: the source's queries to the source, unmasked, and the target's queries to everything, under a triangle in the bottom right corner.
+# - **The measurement.** On a small task with docstrings the triangle, a source in random order and the prefix-LM mask answer equally well: their means lie within 0.15 of each other, which a cell [at the end](#does-the-mask-matter) asserts. The bidirectional mask has less than half the prefix-LM's loss, and what it generates is right less than twice as often as a guess.
+#
+# **Before you start**: matrix products and the softmax; no earlier chapter is needed. {doc}`reading-comprehension` and {doc}`conditional-layer-norm` build on this one. Rows and columns are counted from 1 here; programs count from 0. Every numbered equation carries a mark that opens its check.
+#
+# **Short way**: [the picture](#the-result-in-one-picture), [the mask](#a-mask-is-a-set-of-rows-of-keys), [what a row sees after many layers](#what-a-row-sees-after-many-layers), [the two calls](#two-calls-and-no-mask), [the experiment](#does-the-mask-matter). The gradient of attention, floating point and UniLM's own training can wait.
 #
 # ## The result in one picture
 #
-# Ten tokens: a passage, a question, an answer. Choose a mask and a row, with the sliders or by pointing at the grid. The marked cells of the row are what it may look at.
+# Ten tokens: a passage, a question, an answer. Choose a mask and a row, with the sliders or by pointing at the grid; the marked cells are what the row may look at.
 #
 # ```{raw} html
 # <figure id="pl-figure" class="pl-figure">
@@ -105,7 +113,7 @@
 # </figure>
 # ```
 #
-# Move the prefix from 0 to 10 and the language model turns into the bidirectional encoder: both are prefix-LMs. The permuted mask looks like noise, yet it is the language model's triangle with its rows and columns renamed.
+# Move the prefix from 0 to 10 and the language model turns into the bidirectional encoder: both are prefix-LMs. The permuted mask is the language model's triangle with rows and columns renamed.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -244,7 +252,7 @@ assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 # %% [markdown]
 # ## A mask is a set of rows of keys
 #
-# **Intuition.** Attention is a weighted mean. Each row $i$ asks every row $j$ how much it matters, turns the answers into positive weights that sum to one, and takes the mean of the values. A mask strikes some $j$ from the list before the weights are normalised; what is left is an ordinary weighted mean over fewer rows.
+# **Intuition.** Attention is a weighted mean. Each row $i$ asks every row $j$ how much it matters, turns the answers into positive weights that sum to one, and averages the values. A mask strikes some $j$ from the list before that; what is left is a weighted mean over fewer rows.
 #
 # With queries $Q$, keys $K$ and values $V$ of $n$ rows and $d$ columns (one head) and $M_{ij} = 1$ where row $i$ may see row $j$, else $0$,
 #
@@ -252,7 +260,7 @@ assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 # S_{ij} = \frac{1}{\sqrt{d}} \sum_{c=1}^{d} Q_{ic} K_{jc}, \qquad A_{ij} = \frac{M_{ij} e^{S_{ij}}}{\sum_{k=1}^{n} M_{ik} e^{S_{ik}}}, \qquad O_{ic} = \sum_{j=1}^{n} A_{ij} V_{jc}
 # $$ (prefix-lm:attention)
 #
-# The mask multiplies; there is no $-\infty$ in the formula. (Programs add $-\infty$ to the scores, which is the same, or a large negative number, which is not: see the section on floating point.)
+# The mask multiplies. (Programs add $-\infty$ to the scores, which is the same, or a large negative number, which is not: see the section on [floating point](#in-floating-point).)
 #
 # For prefix-LM masks the reference of the package is this formula:
 
@@ -373,15 +381,15 @@ ledger.exact(
 # %% [markdown]
 # ### The running sum of the segment ids
 #
-# BERT marks every token with a *segment id*, $g_j = 0$ on the source and $1$ on the target. Su's library bert4keras {cite:p}`su2019bert4kerasmask` gets the mask from those marks alone, by one running sum and one comparison:
+# BERT, the bidirectional encoder whose weights we shall use, marks every token with a *segment id*, $g_j = 0$ on the source and $1$ on the target. Su's library bert4keras {cite:p}`su2019bert4kerasmask` gets the mask from those marks by one running sum and one comparison:
 #
 # $$
 # a_i = \sum_{k=1}^{i} g_k, \qquad M_{ij} = \operatorname{step}(a_i - a_j)
 # $$ (prefix-lm:cumsum)
 #
-# Why is it the same? On the source the sum stays at 0, in the target it counts $1, 2, \dots, t$: $a_i = \max(0, i - s)$. A source row has $a_i = 0$ and sees the keys with $a_j \le 0$: the source. A target row sees the keys with $j - s \le i - s$, and the source.
+# On the source the sum stays at 0, in the target it counts $1, 2, \dots, t$: $a_i = \max(0, i - s)$. A source row has $a_i = 0$ and sees the keys with $a_j \le 0$: the source. A target row sees the keys with $j - s \le i - s$, and the source.
 #
-# The form deserves a second look. It says: *there is a time $a_i$ at which token $i$ becomes known, and a row sees what is known by its own time*. All tokens of the source become known at once. All four masks are of this kind, with times $1, \dots, n$ for the language model, their permutation, and one time for all in the bidirectional case.
+# In words: *there is a time $a_i$ at which token $i$ becomes known, and a row sees what is known by its own time*. All four masks are of this kind, with times $1, \dots, n$ for the language model, their permutation, and one time for all in the bidirectional case; the prefix-LM gives all of the source one time.
 
 # %% tags=["ledger"]
 def segments(draw):
@@ -409,15 +417,15 @@ ledger.exact(
 # %% [markdown]
 # ### Where padding breaks it
 #
-# Sequences in a batch differ in length, and the shorter ones are filled up with padding (填充), whose segment id is usually 0 as well. Then the running sum *stops* after the last target token: the padding has the same time $a = t$ as that token. With $p$ tokens of padding the rule admits
+# Shorter sequences of a batch are filled up with padding (填充), whose segment id is usually 0 as well. So the running sum *stops* after the last target token, and the padding has the time $a = t$ of that token. With $p$ tokens of padding the rule admits
 #
 # $$
 # \sum_{i=1}^{n} \sum_{j=n+1}^{n+p} \operatorname{step}(a_i - a_j) = p \qquad \text{for } t \ge 1
 # $$ (prefix-lm:padding)
 #
-# pairs of a real row and a padded key, and they are all in *one* row: the last token of the target sees all of the padding. Does it hurt? In training by next-token prediction it does not, by luck: the last row belongs to the final separator, and nothing has to be predicted from it. In decoding it does: there the last row is the newest token, and it is precisely the row from which the next one is predicted.
+# pairs of a real row and a padded key, and they are all in *one* row: the last token of the target sees all of the padding. In training by next-token prediction that does no harm, by luck: nothing has to be predicted from the last row, the final separator's. In decoding it does: there the last row is the newest token, from which the next one is predicted.
 #
-# The predicate {eq}`prefix-lm:predicate` has no such trouble. With padding on the right the reach of a real row, $\max(s, i) \le n$, ends before the padding by itself. **Right padding needs no mask.** Nor would the running sum need one if padding had the segment id 1: it would then count on, and padding would be "known" after everything real.
+# With {eq}`prefix-lm:predicate` and padding on the right the reach of a real row, $\max(s, i) \le n$, ends before the padding by itself. **Right padding needs no mask.** Nor would the running sum need one if padding had the segment id 1: it would be "known" after everything real.
 
 # %% tags=["ledger"]
 def padded(draw):
@@ -465,9 +473,9 @@ print(
 # %% [markdown]
 # ## What a row sees after many layers
 #
-# **Intuition.** A mask is applied in every layer. In the second layer row $i$ looks at row $k$, which in the first has looked at row $j$. So news travels along chains, and a row might learn, by hearsay, about tokens that it is not allowed to look at. For a language model that would be fatal. Why does it not happen?
+# **Intuition.** In the second layer row $i$ looks at row $k$, which in the first has looked at row $j$. News travels along chains, and a row might learn, by hearsay, about tokens at which it may not look. For a language model that would be fatal. Why does it not happen?
 #
-# The number of chains of $L$ steps from $i$ to $j$, each step admitted by the mask, is the entry $i, j$ of the matrix power $M^L$. A row of a network of $L$ layers depends on the input $j$ only if that number is not zero. Now let the mask come from times, as in {eq}`prefix-lm:cumsum`. If $i$ may see $k$, then $a_k \le a_i$; if $k$ may see $j$, then $a_j \le a_k$. So $a_j \le a_i$, and $i$ may see $j$ anyway: there is no chain of two steps where a single step is forbidden,
+# The number of chains of $L$ admitted steps from $i$ to $j$ is the entry $i, j$ of the matrix power $M^L$, and in $L$ layers row $i$ depends on input $j$ only if it is not zero. Let the mask come from times, as in {eq}`prefix-lm:cumsum`. If $i$ may see $k$ and $k$ may see $j$, then $a_j \le a_k \le a_i$, and $i$ may see $j$ anyway: there is no chain of two steps where a single step is forbidden,
 #
 # $$
 # M_{ik} M_{kj} (1 - M_{ij}) = 0
@@ -479,7 +487,7 @@ print(
 # N = M^{L}, \qquad \operatorname{step}(N_{ij} - 1) = M_{ij}
 # $$ (prefix-lm:powers)
 #
-# **Depth does not change what a row sees**, exactly if the mask is transitive. This is the first use of the times $a_i$: *any* assignment of times gives a mask without hearsay. The converse is a warning: draw a mask by hand, and it may leak.
+# **Depth does not change what a row sees**, exactly if the mask is transitive. *Any* assignment of times gives a mask without hearsay; a mask drawn by hand may leak.
 
 # %% tags=["ledger"]
 def known_at(draw, n):
@@ -536,7 +544,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# The check counts chains one by one. Does a real network obey? Take random layers of the package's {class}`gantext.seq2seq.transformer.Transformer`, and ask automatic differentiation which inputs move which outputs.
+# Does a network obey? Take random layers of the package's {class}`gantext.seq2seq.transformer.Transformer`, and ask automatic differentiation which inputs move which outputs.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Tables of eight rows and columns for one, two and three layers, under three masks. With the prefix-LM mask the table of what a row depends on stays the same. With a sliding window of two tokens the band becomes one wider with every layer. With the careless mask, where source rows may see the target, the triangle of the target is full from the second layer on."}}
 n, s = 8, 4
@@ -610,21 +618,19 @@ for name, M in drawn.items():
 
 
 # %% [markdown]
-# Orange marks hearsay. The sliding window is not transitive: it gains one token per layer, and that is what it is for. The careless mask is a real mistake: one forgets that the *source* must not see the target. Each target row is then shielded from its future in the first layer and gets it from the source in the second; such a model trains beautifully and cannot generate. The smallest case has one source and two target tokens.
+# Orange marks hearsay. The sliding window gains one token per layer, and that is what it is for. The careless mask forgets that the *source* must not see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. Such a model trains beautifully and cannot generate. The smallest case has one source and two target tokens.
 #
 # ## Why the prefix may be cached
 #
-# **Intuition.** A translator who has read the source does not read it again for every word that he writes. May a network keep what it has computed for the source? Yes, if nothing in it would change when the target grows.
+# **Intuition.** A translator does not read the source again for every word that he writes. A network may keep what it has computed for the source if nothing in it would change when the target grows.
 #
-# In a transitive mask take the first $m$ rows. If none of them sees beyond $m$, they are a network of their own: in every layer their new states are computed from their own old states, whatever comes later. Call such a set *closed*. Reaches never decrease, so the first $m$ rows are closed exactly if the last of them is content, $r_m = m$. Then keys and values of these rows can be kept, layer by layer, and be used for every continuation and every beam. For the prefix-LM, $r_m = \max(s, m)$, so the condition is $m \ge s$, and there are
+# Call the first $m$ rows *closed* if none of them sees beyond $m$: they are a network of their own, whatever comes later. Reaches never decrease, so they are closed exactly if $r_m = m$. Then their keys and values can be kept, layer by layer, for every continuation and every beam (one of several beginnings that a search pursues). For the prefix-LM, $r_m = \max(s, m)$, so the condition is $m \ge s$, and there are
 #
 # $$
 # \sum_{m=1}^{n} \operatorname{step}\bigl( m - \max(s, m) \bigr) = t + 1 \qquad \text{for } s \ge 1
 # $$ (prefix-lm:cache)
 #
 # closed prefixes: the whole source, and the source with $1, 2, \dots, t$ tokens of the target. For the language model, $s = 1$, every prefix is closed. For the bidirectional encoder, $t = 0$, only the whole is: **no cache at all**. A permuted model has closed sets too, those of the tokens read first.
-#
-# In matrix form: the prefix-LM mask is block lower triangular, with a full square, a zero block above the diagonal, and a triangle. Products of such matrices are of the same form; that is {eq}`prefix-lm:powers` once more.
 #
 # What does it save? Without a cache the $r$-th token of the target needs a pass over $s + r - 1$ rows, together
 #
@@ -661,7 +667,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# Now in a network, layer by layer: the states of the source computed alone, against those computed together with a target.
+# In a network, layer by layer: the states of the source computed alone, against those computed with a target.
 
 # %%
 n, s, L = 12, 7, 3
@@ -728,7 +734,7 @@ for name, (rows, M) in cases.items():
 
 
 # %% [markdown]
-# And a cache in full: the source goes through the network once, its keys and values stay; the target is then computed from them alone. This is how {mod}`gantext.seq2seq.decoding` works.
+# And a cache in full: the source goes through the network once, and the target is computed from the keys and values that stay. This is how {mod}`gantext.seq2seq.decoding` works.
 
 # %%
 @torch.no_grad()
@@ -783,7 +789,7 @@ print("cached and uncached states differ by less than 1e-13")
 # %% [markdown]
 # ## A permuted language model is a renaming
 #
-# **Intuition.** Nothing forces us to read from left to right. A *permutation language model* (乱序语言模型), as in XLNet {cite:p}`yang2019xlnet`, reads the tokens of a sentence in some other order, and learns to predict each from those read before. Attention has no idea of order, so only the mask need change; or, instead, the order in which the rows are handed over.
+# **Intuition.** A *permutation language model* (乱序语言模型), as in XLNet {cite:p}`yang2019xlnet`, reads the tokens of a sentence in some other order, and learns to predict each from those read before. Attention has no idea of order, so only the mask need change; or, instead, the order in which rows are handed over.
 #
 # Let token $i$ be read as the $z_i$-th. Its mask compares these times: $\tilde{M}_{ij} = \operatorname{step}(z_i - z_j)$. Let $P$ be the permutation matrix that sorts the tokens by their time, $P_{ki} = 1$ for $k = z_i$, and $M$ the triangle $M_{kl} = \operatorname{step}(k - l)$. Then
 #
@@ -791,13 +797,13 @@ print("cached and uncached states differ by less than 1e-13")
 # \tilde{M} = P^{\top} M P
 # $$ (prefix-lm:permuted)
 #
-# because $(P^{\top} M P)_{ij}$ picks $M_{kl}$ at $k = z_i$, $l = z_j$. Attention commutes with renaming: a weighted mean over keys does not care in what order they stand. For $f(X, M)$, attention of the rows $X$ to themselves under the mask $M$,
+# because $(P^{\top} M P)_{ij}$ picks $M_{kl}$ at $k = z_i$, $l = z_j$. A weighted mean over keys does not care in what order they stand: for $f(X, M)$, attention of the rows $X$ to themselves under the mask $M$,
 #
 # $$
 # f(P X, M) = P f(X, P^{\top} M P)
 # $$ (prefix-lm:equivariance)
 #
-# Everything else in a Transformer acts on each row by itself, so the law holds for the whole network. **Permute the mask, or permute the tokens together with their positions and keep the triangle: the same states come out.** The second way needs no other mask than the triangle.
+# Everything else in a Transformer acts on each row by itself, so the law holds for the whole network. **Permute the mask, or permute the tokens together with their positions and keep the triangle: the same states come out.** The second way needs only the triangle; that is the article's advice.
 
 # %% tags=["ledger"]
 def renamed(draw):
@@ -890,18 +896,18 @@ print(
 )
 
 # %% [markdown]
-# The last lines show what the mask leaves open. The row that has just been read must predict the token read *next*, but it is not told *where that token stands*: two orders that go on at different positions get the same distribution. Left to right there is no question; for a permuted model one must say it, and that is why XLNet has a second stream of attention with queries that know the position only. (Another way is a `[MASK]` token at the position to be predicted: see the next section.)
+# The last lines show what the mask leaves open. The row just read must predict the token read *next*, but is not told *where that token stands*: two orders that go on at different positions get the same distribution. That is why XLNet has a second stream of attention, with queries that know the position only. (Another way is a `[MASK]` token at the position to be predicted: see the next section.)
 # ## Training on the answer
 #
-# **Intuition.** A sequence-to-sequence model is asked for $p(y \mid x)$, the target given the source. The chain rule splits it into next-token predictions, and one pass through the network makes all of them at once, because no target row sees its own future.
+# **Intuition.** A sequence-to-sequence model is asked for $p(y \mid x)$, the target given the source. The chain rule splits it into next-token predictions, and one pass makes all of them at once, because no target row sees its future.
 #
-# With the source $x$ and the target $y_1, \dots, y_t$ we have $\log p(y \mid x) = \sum_r \log p(y_r \mid x, y_1, \dots, y_{r-1})$. The row that has seen exactly the source and $y_1, \dots, y_{r-1}$ is the row of $y_{r-1}$, or for $r = 1$ the last row of the source. So **the row $i - 1$ predicts the token $i$**: outputs are shifted by one against inputs. It counts if the token $i$ belongs to the target, $g_i = 1$. For a batch of $B$ sequences let $p_{bi}$ be the probability that row $i - 1$ of sequence $b$ gives to its token $i$:
+# With the source $x$ and the target $y_1, \dots, y_t$ we have $\log p(y \mid x) = \sum_r \log p(y_r \mid x, y_1, \dots, y_{r-1})$. The row that has seen exactly the source and $y_1, \dots, y_{r-1}$ is the row of $y_{r-1}$, or for $r = 1$ the last row of the source. So **the row $i - 1$ predicts the token $i$**: outputs are shifted by one against inputs. It counts if $g_i = 1$, in the target. For a batch of $B$ sequences let $p_{bi}$ be the probability that row $i - 1$ of sequence $b$ gives to its token $i$:
 #
 # $$
 # \ell = -\frac{\sum_{b=1}^{B} \sum_{i=2}^{n} g_{bi} \log p_{bi}}{\sum_{b=1}^{B} \sum_{i=2}^{n} g_{bi}}
 # $$ (prefix-lm:likelihood)
 #
-# Padding has $g_{bi} = 0$ here. Source tokens do not count, and with the prefix-LM mask they *cannot*: the row before a source token has already seen that token. Nor need their logits be computed. In reading comprehension four to thirty of 352 rows have a loss, and a vocabulary is wide: {meth}`gantext.seq2seq.transformer.Transformer.loss` picks the rows first and multiplies by the vocabulary afterwards.
+# Padding has $g_{bi} = 0$ here. Source tokens *cannot* count: with the prefix-LM mask the row before one has already seen it. Nor need their logits (the scores before the softmax) be computed. In reading comprehension four to thirty of 352 rows have a loss: {meth}`gantext.seq2seq.transformer.Transformer.loss` picks the rows first and multiplies by the vocabulary afterwards.
 #
 # The mean is over *tokens*. Let $\ell^{(b)}$ be the mean over the $t_b$ target tokens of sequence $b$; then
 #
@@ -909,7 +915,7 @@ print(
 # \ell = \frac{\sum_{b=1}^{B} t_b\, \ell^{(b)}}{\sum_{b=1}^{B} t_b}
 # $$ (prefix-lm:token-mean)
 #
-# so a long answer weighs as much as it is long. A question without an answer, whose target is the separator alone, weighs one token.
+# so an answer weighs as much as it is long; a question without one, whose target is the separator alone, weighs one token.
 
 # %% tags=["ledger"]
 torch.manual_seed(0)
@@ -980,7 +986,7 @@ ledger.implementation(
 #
 # The mask is UniLM's, but this objective is not. UniLM's own fine-tuning keeps BERT's game {cite:p}`dong2019prefixlm`: *hide* some tokens of the target and let each be predicted **from its own row**. Its program {cite:p}`microsoft2019unilmcode` takes a share $\rho = 0.7$ of the target tokens; of these, 80 % are replaced by `[MASK]`, 10 % by a random token, 10 % stay. The final separator may be among them. When it decodes, it appends a `[MASK]`, reads the prediction from that row, replaces it by the token, and goes on. (The same program has an option for the shift by one; bert4keras and this book always shift.)
 #
-# Three differences. A step of training uses 70 % of the target tokens, not all. A step of decoding needs two new rows, the token just chosen and the next `[MASK]`, not one. And the context is damaged: while row $r$ is being trained, each of the $r - 1$ tokens before it may be hidden or replaced as well, but in decoding all of them are there. If $m$ of $t$ tokens are chosen, row $r$ among them, the chance $\eta_r$ that its whole context is intact is
+# So a step of training uses 70 % of the target tokens, not all. A step of decoding needs two new rows, the token just chosen and the next `[MASK]`, not one. And the context is damaged: while row $r$ is being trained, tokens before it may be hidden or replaced as well; in decoding all of them are there. If $m$ of $t$ tokens are chosen, row $r$ among them, the chance $\eta_r$ that its whole context is intact is
 #
 # $$
 # \eta_r = \sum_{k=0}^{r-1} \frac{\binom{m-1}{k} \binom{t-m}{r-1-k}}{\binom{t-1}{r-1}} \Bigl( \frac{1}{10} \Bigr)^{k}
@@ -1039,11 +1045,11 @@ assert shown[1] == 1 and shown[5] < 0.03 and shown[17] < 1e-5
 
 
 # %% [markdown]
-# From the ninth token on a training context like those of decoding practically never occurs. That need not be fatal (a model that copes with a damaged context copes with an intact one), but it is another task. Shift by one trains on precisely what decoding will ask.
+# From the ninth token on a training context like those of decoding practically never occurs. That need not be fatal (a model that copes with a damaged context copes with an intact one), but it is another task; shift by one trains on what decoding will ask.
 #
 # ## The gradient of attention
 #
-# **Intuition.** Weights that sum to one compete. To raise one of them is to lower the others, so the gradient of a weight's score is not "how good is this value" but "how much better is it than what we have on average".
+# **Intuition.** Weights that sum to one compete. So the gradient of a weight's score is not "how good is this value" but "how much better than the average".
 #
 # One row: scores $S$, weights $a = \operatorname{softmax}(S)$. From $a_j = e^{S_j} / \sum_k e^{S_k}$,
 #
@@ -1057,7 +1063,7 @@ assert shown[1] == 1 and shown[5] < 0.03 and shown[17] < 1e-5
 # \bar{S} = \bigl( \operatorname{diag}(a) - a a^{\top} \bigr) \bar{a}
 # $$ (prefix-lm:softmax-backward)
 #
-# or $\bar{S}_j = a_j (\bar{a}_j - \sum_k a_k \bar{a}_k)$: the surplus over the mean, times the weight. A masked pair has $a_j = 0$, so its score gets no gradient: **the mask of the forward pass is the mask of the backward pass**, and nothing else has to be done about it.
+# or $\bar{S}_j = a_j (\bar{a}_j - \sum_k a_k \bar{a}_k)$: the surplus over the mean, times the weight. A masked pair has $a_j = 0$, so its score gets no gradient: **the mask of the forward pass is the mask of the backward pass**.
 #
 # Now the whole head, {eq}`prefix-lm:attention`, with the incoming gradient $\bar{O}$. From $O = A V$ follow $\bar{A} = \bar{O} V^{\top}$ and
 #
@@ -1185,7 +1191,7 @@ ledger.numeric(
 # %% [markdown]
 # ## Two calls and no mask
 #
-# **Intuition.** Fast attention kernels know two patterns by heart, "everything" and "the triangle"; an arbitrary mask slows them down or is refused. But look at the picture of the prefix-LM mask again. Cut it with *one horizontal line* below the source. Above the line the rows see the source, all of it, and nothing else. Below it they see everything up to themselves. Both halves are patterns that every kernel knows.
+# **Intuition.** Fast attention kernels know two patterns by heart, "everything" and "the triangle"; an arbitrary mask slows them down or is refused. But cut the picture of the prefix-LM mask with *one horizontal line* below the source. Above it the rows see all of the source and nothing else, below it everything up to themselves: two patterns that every kernel knows.
 #
 # ```{prf:theorem} Two calls
 # :label: prefix-lm-theorem
@@ -1201,7 +1207,7 @@ ledger.numeric(
 #
 # *Proof.* In {eq}`prefix-lm:attention` put $M_{ij} = \operatorname{step}(\max(s, i) - j)$, {eq}`prefix-lm:reach`: both sums end at the reach. For $i \le s$ the reach is $s$ and no key beyond $s$ occurs. For $i = s + r$ with $r = 1, \dots, t$ the reach is $s + r = r + (n - t)$: the $r$-th of these rows sees $n - t$ keys more than the $r$-th row of a triangle that starts at the top left, so that the last one, $r = t$, sees all $n$. $\square$
 #
-# Each row belongs to exactly one call, and a softmax is normalised within its row. So the two results are *put one below the other*; there is nothing to merge. It would be otherwise if we had cut vertically, by *keys*: two partial outputs $O_1$, $O_2$ of the same row, with the sums of exponentials $Z_1$, $Z_2$, must be weighted,
+# Each row belongs to exactly one call, and a softmax is normalised within its row. So the two results are *put one below the other*. Had we cut vertically, by *keys*, two partial outputs $O_1$, $O_2$ of the same row, with the sums of exponentials $Z_1$, $Z_2$, would have to be weighted,
 #
 # $$
 # O = \frac{Z_1 O_1 + Z_2 O_2}{Z_1 + Z_2}
@@ -1209,7 +1215,7 @@ ledger.numeric(
 #
 # which needs the $Z$'s (kernels return their logarithms, if at all). Decoding with a shared prefix does that: the keys of the source stand in one place for all beams and the few keys of the target in another.
 #
-# The backward pass splits in the same way. Queries belong to one call each. Keys and values of the source occur in both; their gradients {eq}`prefix-lm:values` and {eq}`prefix-lm:queries-keys` are sums over the rows that see them, so the two calls' contributions add up, and that is what automatic differentiation does by itself.
+# The backward pass splits in the same way. Queries belong to one call each; keys and values of the source occur in both, and their gradients {eq}`prefix-lm:values` and {eq}`prefix-lm:queries-keys`, sums over the rows that see them, add up, as automatic differentiation does by itself.
 
 # %% tags=["ledger"]
 def prefixed(draw):
@@ -1269,7 +1275,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# In the package this is short. A GPU has a fused kernel aligned at the bottom right, so there the second call is one call (that line has not been run for this page); on a CPU there is none, and the package works through the target in blocks of rows, each over the keys up to its end:
+# A GPU has a fused kernel (all of attention in one program) aligned at the bottom right, so there the second call is one call (that line has not been run for this page); on a CPU there is none, and the package works through the target in blocks of rows, each over the keys up to its end:
 
 # %%
 for name in ("_two_call", "_targets_flash", "_targets_blocks"):
@@ -1311,7 +1317,7 @@ print(
 # %% [markdown]
 # ### The classic mistake
 #
-# PyTorch's function has a flag `is_causal=True`. For as many queries as keys it is the triangle. For the second call there are fewer queries than keys, and the flag then puts the triangle at the *top left*: the first target row sees one key, the last one $t$. Nothing fails, no shape is wrong, and for $t = 1$, the case of decoding with a cache, the newest token sees *only the very first*. FlashAttention's own flag of the same name is aligned at the bottom right since its version 2.1 {cite:p}`dao2023flashcode`.
+# PyTorch's flag `is_causal=True` is the triangle for as many queries as keys. For fewer queries, as in the second call, it puts the triangle at the *top left*: the first target row sees one key, the last one $t$. No shape is wrong, and for $t = 1$, the case of decoding with a cache, the newest token sees *only the very first*. FlashAttention's own flag of the same name is aligned at the bottom right since its version 2.1 {cite:p}`dao2023flashcode`.
 #
 # The smallest case: one query at the end, two keys with equal scores, the values $0$ and $1$. The right answer is their mean.
 
@@ -1328,13 +1334,13 @@ print(f"is_causal=True: {flag}; causal_lower_right: {aligned}")
 # %% [markdown]
 # ### Each sequence with its own prefix, and padding
 #
-# In a batch the prefix length $s_b$ and the length $n_b$ differ. Padding on the right costs nothing, as we saw: no real row reaches it. Different prefixes are another matter, since a call has one shape. The package sorts the sequences by prefix length and makes the two calls once for each length that occurs; when it is free to choose, it does so if all prefixes are equal or, on a CPU, if the sequences are long, and takes the dense mask otherwise, because many small calls are slower than one. In training one therefore puts sequences with equal prefixes into one batch, or pads *within*: UniLM's decoder lays out source, padding, target, hides the padding by the mask and lets the position numbers of the target continue those of the source. GPUs with packed ("varlen") kernels know a third way, both calls over a concatenation of all sequences.
+# In a batch the prefix length $s_b$ and the length $n_b$ differ. Padding on the right costs nothing, but a call has one shape, hence one prefix length. The package makes the two calls once for each prefix length that occurs; when it is free to choose, it does so if all prefixes are equal or, on a CPU, if the sequences are long, and takes the dense mask otherwise, because many small calls are slower than one. In training one therefore puts sequences with equal prefixes into one batch, or pads *within*: UniLM's decoder lays out source, padding, target, hides the padding by the mask and lets the position numbers of the target continue those of the source. GPUs with packed ("varlen") kernels know a third way, both calls over a concatenation of all sequences.
 #
 # ## In floating point
 #
-# **Intuition.** On paper the mask multiplies by zero. In programs it is usually *added* to the scores: $-\infty$, or "a very large negative number". The two are the same until a row is empty.
+# **Intuition.** On paper the mask multiplies by zero. Programs *add* $-\infty$ to the scores, or "a very large negative number". The two are the same until a row is empty.
 #
-# For a row with at least one visible key, adding $-C$ to the masked scores leaves them the weights $w_j = e^{S_j - C(1 - M_j)} / \sum_k e^{S_k - C (1 - M_k)}$. Let the scores of the row spread over $\Delta = \max S - \min S$. The masked keys get most if there is a single visible key, with the lowest score, and all others have the highest. Number it first; then $w_j = e^{\Delta - C} w_1$ for the others, and together they get
+# For a row with at least one visible key, adding $-C$ to the masked scores leaves them the weights $w_j = e^{S_j - C(1 - M_j)} / \sum_k e^{S_k - C (1 - M_k)}$. Let the scores of the row spread over $\Delta = \max S - \min S$. The masked keys get most if the only visible key has the lowest score and all others the highest. Number it first; then $w_j = e^{\Delta - C} w_1$ for the others, and together they get
 #
 # $$
 # \sum_{j=2}^{n} w_j = \frac{(n - 1) e^{\Delta - C}}{1 + (n - 1) e^{\Delta - C}}
@@ -1440,7 +1446,7 @@ for dtype, cells in table.items():
     print(f"{str(dtype)[6:]:14}{cells[0]:17}{cells[1]:13}{cells[2]}")
 
 # %% [markdown]
-# Float64 keeps four digits of the scores beside $10^{12}$ and therefore sees everything nearly as if unmasked; float32 and bfloat16 lose the scores and see everything evenly; float16 cannot hold $10^{12}$ and divides zero by zero. PyTorch's fused function defines the empty row as zero. bert4keras changed from $-10^{12}$ to $-\infty$ in 2023; then an empty row is NaN, and one NaN in a padded row spreads to all gradients. A prefix-LM has no empty row: every row sees itself. {func}`gantext.seq2seq.prefixlm.attention` returns zeros for rows of padding.
+# Float64 keeps four digits of the scores beside $10^{12}$ and therefore sees everything nearly as if unmasked; float32 and bfloat16 lose the scores and see everything evenly; float16 cannot hold $10^{12}$ and divides zero by zero. PyTorch's fused function defines the empty row as zero. bert4keras changed from $-10^{12}$ to $-\infty$ in 2023; then an empty row is NaN, which spreads to all gradients. In a prefix-LM every row sees itself. {func}`gantext.seq2seq.prefixlm.attention` returns zeros for rows of padding.
 #
 # ## What it costs
 #
@@ -1540,9 +1546,9 @@ axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
-# So for questions and short answers the mask's gaps are worth next to nothing; for summaries and translations of long texts, something. What two calls buy is another thing: no mask has to be stored or read (with 16-bit numbers, $n = 352$ and $D = 768$, the mask of one sequence has $n^2 = 124$ thousand bytes, against $8 n D = 2.2$ million for $Q$, $K$, $V$ and $O$), and the calls are of the kind for which the fastest kernels are made. The speed is measured in [the results](../book/results.md).
+# So for questions and short answers the mask's gaps are worth next to nothing; for summaries and translations of long texts, something. But two calls also save the mask: none has to be stored or read (with 16-bit numbers, $n = 352$ and $D = 768$, the mask of one sequence has $n^2 = 124$ thousand bytes, against $8 n D = 2.2$ million for $Q$, $K$, $V$ and $O$), and the calls are of the kind for which the fastest kernels are made. The speed is measured in [the results](../book/results.md).
 #
-# Two larger savings are often overlooked. In the *last* layer only the rows with a loss are needed, so the source rows have to supply keys and values there, but no queries and no feed-forward part. And logits are needed for target rows alone. For BERT-base and a vocabulary of 21,128 words, the gaps of the mask are 0.5 % of all work, the source rows of the last layer 5.4 %, their logits 13.7 %. ({meth}`gantext.seq2seq.transformer.Transformer.loss` computes no logits for the source; {meth}`gantext.seq2seq.transformer.Transformer.run` cuts the last layer down to the `rows` that are asked for.)
+# Two larger savings are often overlooked. In the *last* layer the source rows have to supply keys and values, but no queries and no feed-forward part. And logits are needed for target rows alone. For BERT-base and a vocabulary of 21,128 words, the gaps of the mask are 0.5 % of all work, the source rows of the last layer 5.4 %, their logits 13.7 %. ({meth}`gantext.seq2seq.transformer.Transformer.loss` computes no logits for the source; {meth}`gantext.seq2seq.transformer.Transformer.run` cuts the last layer down to the `rows` that are asked for.)
 
 # %%
 (s, t), D, depth, vocabulary = (
@@ -1566,7 +1572,7 @@ for name, share in zip(saved, shares, strict=True):
 # %% [markdown]
 # ## BERT's weights in a prefix-LM
 #
-# The point of UniLM's mask is that a network trained as a bidirectional encoder can be *fine-tuned* into a generator: the weights do not know which mask they were trained with. {meth}`gantext.seq2seq.transformer.Transformer.from_bert` takes the weights of any BERT from the Hugging Face library {cite:p}`wolf2020hf`. Whether it puts every weight in its place can be seen on a tiny BERT with random weights, so nothing has to be downloaded: the hidden states must be the same, under the bidirectional mask and also when the library is handed the prefix-LM mask as a table.
+# A network trained as a bidirectional encoder can be *fine-tuned* into a generator: the weights do not know which mask they were trained with. That is the point of UniLM's mask, and the article's second promise. {meth}`gantext.seq2seq.transformer.Transformer.from_bert` takes the weights of any BERT from the Hugging Face library {cite:p}`wolf2020hf`. A tiny BERT with random weights shows, without a download, whether every weight is in its place: the hidden states must be the same, under the bidirectional mask and when the library is handed the prefix-LM mask as a table.
 
 # %%
 with warnings.catch_warnings():
@@ -1612,7 +1618,7 @@ for s in (0, 6, n):
 #
 # ## Does the mask matter?
 #
-# A small experiment with real text. A docstring's first words are the source (16 words and a separator), and the target says where it comes from, in two tokens and a separator: "scipy stats", "sympy stats", "torch optim". There are six places. One and the same network, of two layers, is trained from the same start on the same batches, five times, with only the mask or the counted rows changed:
+# A docstring's first words are the source (16 words and a separator), and the target says where it comes from, in two tokens and a separator: "scipy stats", "sympy stats", "torch optim". There are six places. One network of two layers is trained from the same start on the same batches, five times, with only the mask or the counted rows changed:
 #
 # - the language model's triangle, with the loss on *all* tokens;
 # - the triangle, with the loss on the answer only, as in all that follow;
@@ -1826,13 +1832,13 @@ assert right["triangle, loss on all"].mean() < min(
 )
 
 # %% [markdown]
-# **The bidirectional mask cheats.** Its row $i - 1$ sees the token $i$ that it has to predict, so its training loss is by far the best, and what it generates is worth no more than a guess. A low training loss says nothing if the mask leaks.
+# **The bidirectional mask cheats.** Its row $i - 1$ sees the token $i$ that it has to predict, so its training loss is by far the best, and what it generates is worth no more than a guess.
 #
-# **Triangle, permuted source and prefix-LM do the same work.** The differences are a few documents in a hundred, as large as those between seeds, and the prefix-LM is not ahead. The rows of the answer have the same mask in all three: they see the whole source. What differs is whether the *source* rows see each other, and here they have nothing to tell each other. One should not promise that the prefix-LM mask by itself makes a model better. What it offers is that weights of a bidirectional encoder keep the view of the source that they were trained with.
+# **Triangle, permuted source and prefix-LM do the same work.** The differences are a few documents in a hundred, as large as those between seeds, and the prefix-LM is not ahead. The answer's rows see the whole source in all three; what differs is whether the *source* rows see each other, and here they have nothing to tell each other. The prefix-LM mask does not by itself make a model better. It lets the weights of a bidirectional encoder keep the view of the source that they were trained with.
 #
 # **The loss on all tokens** spends most of each step on predicting docstrings, and at this number of steps the answer has not caught up. With the triangle one can choose; with the prefix-LM mask only the answer can be counted.
 #
-# How little the source's mask may matter shows in the extreme: a network of *one* layer gives the same answers, to the last digit but rounding, with the triangle as with the prefix-LM mask. Its answer rows take keys and values straight from the embeddings, and those know no mask. The difference begins in the second layer.
+# In the extreme, a network of *one* layer gives the same answers, to the last digit but rounding, with the triangle as with the prefix-LM mask. Its answer rows take keys and values straight from the embeddings, which know no mask.
 
 # %%
 tokens = sequences(range(8))
@@ -1937,11 +1943,11 @@ HTML(
 # %% [markdown]
 # ## Where articles and programs disagree
 #
-# **Which triangle.** The flags named "causal" of two well-known libraries mean different corners, {eq}`prefix-lm:two-call` needs the lower right one, and the two lines above show what the other one does. (PyTorch's documentation says "upper left"; it is the name alone that misleads.)
+# **Which triangle.** The flags named "causal" of two well-known libraries mean different corners, and {eq}`prefix-lm:two-call` needs the lower right one. (PyTorch's documentation says "upper left"; it is the name alone that misleads.)
 #
 # **Whether to hide or to shift.** Article and paper share a mask and not an objective, {eq}`prefix-lm:intact`.
 #
-# **Segment ids of padding.** Harmless in training by shift, harmful in decoding, {eq}`prefix-lm:padding`. UniLM's own program writes its masks out token by token and hides the padding explicitly; bert4keras hides it by a second mask. Trouble comes to those who copy the running sum alone.
+# **Segment ids of padding.** Harmless in training by shift, harmful in decoding, {eq}`prefix-lm:padding`. UniLM's own program hides the padding explicitly, bert4keras by a second mask; trouble comes to those who copy the running sum alone.
 #
 # **What a permuted mask is.** "Permute the triangle" is right, {eq}`prefix-lm:permuted`; that this alone makes a model which can be trained by shifting outputs is not, as the example above shows.
 #
@@ -1999,7 +2005,7 @@ print("every name of the right column is there")
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise} How many chains
+# ```{exercise} How many chains (★★)
 # :label: prefix-lm-ex-chains
 #
 # For the language model's triangle $M$, how many chains of $L$ steps lead from token $i$ back to token $j$? And in how many layers does a sliding window, where a row sees itself and the $w - 1$ tokens before it, reach from $i$ to $j$?
@@ -2049,7 +2055,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Three passages and a question
+# ```{exercise} Three passages and a question (★★)
 # :label: prefix-lm-ex-times
 #
 # Three passages shall each be read without knowledge of the others, then a question that sees all three, then an answer from left to right. No token may learn anything of later parts. Is there an assignment of times $a_i$ for it? If not, is there a mask that does not leak, and what may be cached?
@@ -2059,7 +2065,7 @@ print(
 # :class: dropdown
 # ```
 #
-# Times are compared, and of two different times one is earlier: the later passage would see the earlier one. Equal times see each other. So there are none. But a mask need not come from times to be transitive; it must only be an order in which some tokens *cannot be compared*. Passages see themselves, the question sees passages and itself, answers see all that and earlier answers. Each passage is closed by itself, so its keys and values can be computed once and used for every question, and in any combination, if its positions are counted from its own start.
+# Of two different times one is earlier, and the later passage would see the earlier one; equal times see each other. So there are none. But a transitive mask need not come from times; in it some tokens *cannot be compared*. Passages see themselves, the question sees passages and itself, answers see all that and earlier answers. Each passage is closed by itself, so its keys and values can be computed once and used for every question, and in any combination, if its positions are counted from its own start.
 
 # %%
 # three passages, the question, three answer tokens
@@ -2081,7 +2087,7 @@ print("transitive; each passage can be cached by itself")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} One off
+# ```{exercise} One off (★)
 # :label: prefix-lm-ex-off
 #
 # A program for a flexible attention kernel counts from 0 and writes `kv <= prefix` where `kv < prefix` is meant. Which rows see what they should not, and what happens in training?
@@ -2105,7 +2111,7 @@ print("admitted too much (row, key), counted from 0:", extra)
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The gradient that vanishes
+# ```{exercise} The gradient that vanishes (★★★)
 # :label: prefix-lm-ex-saturated
 #
 # By {eq}`prefix-lm:softmax-backward`, how large can the gradient of a score be if one weight is $1 - \varepsilon$? What does the factor $\frac{1}{\sqrt{d}}$ have to do with it?
@@ -2115,7 +2121,7 @@ print("admitted too much (row, key), counted from 0:", extra)
 # :class: dropdown
 # ```
 #
-# $\bar{S}_j = a_j (\bar{a}_j - \sum_k a_k \bar{a}_k)$. For the large weight the bracket is $\sum_{k \ne j} a_k (\bar{a}_j - \bar{a}_k)$, at most $\varepsilon$ times the spread of $\bar{a}$; for the others the factor $a_j \le \varepsilon$ is in front. So all of them are at most $\varepsilon$ times the spread: a softmax that has made up its mind does not learn. Without $\frac{1}{\sqrt{d}}$ the scores of random queries and keys with entries of variance 1 have the standard deviation $\sqrt{d}$, here 8, and the largest weight is nearly one from the start.
+# $\bar{S}_j = a_j (\bar{a}_j - \sum_k a_k \bar{a}_k)$. For the large weight the bracket is $\sum_{k \ne j} a_k (\bar{a}_j - \bar{a}_k)$, at most $\varepsilon$ times the spread of $\bar{a}$; for the others the factor $a_j \le \varepsilon$ is in front. So all are at most $\varepsilon$ times the spread: a softmax that has made up its mind does not learn. Without $\frac{1}{\sqrt{d}}$ the scores of random queries and keys with entries of variance 1 have the standard deviation $\sqrt{d}$, here 8, and the largest weight is nearly one from the start.
 
 # %%
 torch.manual_seed(0)

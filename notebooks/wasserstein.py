@@ -14,17 +14,25 @@
 # (wasserstein)=
 # # Distances between distributions: the Wasserstein distance and its critics
 #
-# A generative adversarial network plays with two distributions: $p$, the law of the data, and $q$, the law of what the generator makes. A second network, the critic (判别器), is trained to tell them apart, and
-# the slope of the critic is the only thing the generator ever hears. So two questions decide everything. *Which distance does the best critic measure? Which slope does it hand down?*
+# A generative adversarial network has two laws, $p$ of the data and $q$ of what the generator makes, and a critic (判别器) that is trained to tell them apart; the slope of the critic is all that the generator ever hears. In the original game that slope starves or explodes when the laws are apart. The Wasserstein
+# distance gives a slope of 1 at every distance; the gradient penalty, its usual approximation, lifts every slope to 1 or more and leaves the game no rest at the data.
 #
-# This chapter is the background of the next three: {doc}`w-divergence`, {doc}`gan-qp`, and {doc}`gan-comparison`. It follows two articles by Su Jianlin (苏剑林), 互怼的艺术：从零直达 WGAN-GP {cite:p}`su2017wgangp` and 从 Wasserstein 距离、对偶理论到 WGAN {cite:p}`su2019wasserstein`, and the papers they
-# explain: the original game {cite:p}`goodfellow2014generative`, the Wasserstein GAN {cite:p}`arjovsky2017wasserstein`, its gradient penalty {cite:p}`gulrajani2017improved`, and the analysis of its dynamics {cite:p}`mescheder2018which`. Every numbered equation carries a mark that opens its check.
+# **Three points**
 #
-# A convention for the whole part: **a large value of the critic means "real"**. Papers and programs differ in this sign; ours is fixed here.
+# - **The idea.** A comparison of densities point by point cannot say *how far* fakes are from data; the cost of carrying one law to the other can, and the prices that prove this cost least are a critic.
+# - **The formula.** $\max \mathbb{E}_p T - \mathbb{E}_q T$ over all $T$ that rise by at most the distance (Lipschitz constant 1) is the least cost of transport $W_1$, {eq}`wasserstein:kantorovich-rubinstein`; with the penalty in its place the best slope is $1 + \frac{|F_p - F_q|}{2 \lambda r} \ge 1$, {eq}`wasserstein:penalty-slope`.
+# - **The measurement.** One fake, one datum at $0$, $\lambda = 10$, both sides moving at once: the fake runs through the data and is within $0.002$ of $-20$ at time 200 ([No calm equilibrium](#no-calm-equilibrium)).
+#
+# **Before you start**: expectation, density and the chain rule. {doc}`det-exp` is not needed. For the whole part, **a large value of the critic means "real"**; papers and programs differ in this sign.
+#
+# **Short way**: [the picture](#the-result-in-one-picture), [why the original generator starves](#why-the-original-generator-starves), [Kantorovich and Rubinstein](#when-the-cost-is-a-distance-kantorovich-and-rubinstein), [the gradient penalty](#the-gradient-penalty), [no calm equilibrium](#no-calm-equilibrium). The proofs of duality and the closed forms can wait; {doc}`w-divergence`, {doc}`gan-qp` and {doc}`gan-comparison` build on the rest.
+#
+# Su Jianlin (苏剑林) wrote about this twice. In 互怼的艺术：从零直达 WGAN-GP {cite:p}`su2017wgangp` he sought a road without heavy mathematics, which had kept him from reading the papers, and concluded that WGAN has little to do with W. 从 Wasserstein 距离、对偶理论到 WGAN {cite:p}`su2019wasserstein` supplies the distance and its duality, and we follow that road, with the papers: the original game
+# {cite:p}`goodfellow2014generative`, the Wasserstein GAN {cite:p}`arjovsky2017wasserstein`, its penalty {cite:p}`gulrajani2017improved`, its dynamics {cite:p}`mescheder2018which`.
 #
 # ## The result in one picture
 #
-# Put all the data on one point, $0$, and all the fakes on another, at distance $a$. No learning problem is smaller, and the objectives already part company. Move the slider: on the left stands the value that each objective assigns to the pair, on the right the slope of its optimal critic at the fake, which is the force with which
+# Put all the data on one point, $0$, and all the fakes on another, at distance $a$. Move the slider: on the left stands the value that each objective assigns to the pair, on the right the slope of its optimal critic at the fake, the force with which
 # the fake is pulled home.
 #
 # ```{raw} html
@@ -117,7 +125,7 @@
 # </figure>
 # ```
 #
-# The Jensen–Shannon divergence (JS 散度) of the original game is flat: it says "different" and nothing else. The Wasserstein distance (W 距离) is $a$ itself. The penalised version adds a parabola. And as $a \to 0$ the pull of the last two does not fade: the fake arrives at full speed.
+# The Jensen–Shannon divergence (JS 散度) of the original game is flat: it says "different" and nothing else. The Wasserstein distance (W 距离) is $a$ itself; the penalised version adds a parabola. As $a \to 0$ the pull of the last two does not fade: the fake arrives at full speed.
 #
 # | objective | value for two points at distance $a$ | slope of the optimal critic | as $a \to 0$ | derived in |
 # | --- | --- | --- | --- | --- |
@@ -126,9 +134,9 @@
 # | WGAN ($W_1$) | $a$ | $1$ | stays 1 | {eq}`wasserstein:point-w` |
 # | WGAN-GP with weight $\lambda$ | $a + \frac{a^2}{4\lambda}$ | $1 + \frac{a}{2\lambda}$ | stays 1 | {eq}`wasserstein:point-gp`, {eq}`wasserstein:point-gp-slope` |
 #
-# This table is the thread of the part. {doc}`w-divergence` and {doc}`gan-qp` add their own lines, {eq}`w-divergence:point-slope` and {eq}`gan-qp:point-slope`: one has a slope that goes to zero together with $a$, the other a slope that one number fixes.
+# This table is the thread of the part. Two more lines follow, {eq}`w-divergence:point-slope` and {eq}`gan-qp:point-slope`: one with a slope that goes to zero together with $a$, the other with a slope that one number fixes.
 #
-# Everything on this page is computed by the page itself. First the set-up; then the picture again for readers on paper, on GitHub or on Colab, this time *measured*: each value comes from an optimiser that does not know the formulas.
+# First the set-up; then the picture again for readers on paper, on GitHub or on Colab, this time *measured*: each value comes from an optimiser that does not know the formulas.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -297,7 +305,7 @@ plt.show()
 # %% [markdown]
 # ## Why the original generator starves
 #
-# **Intuition.** A discriminator that can tell every fake from every real sample has nothing more to say about *how far* they are apart. Its verdict is flat wherever there are fakes, and a flat verdict has no gradient.
+# **Intuition.** A discriminator that can tell every fake from every real sample is flat wherever there are fakes, and a flat verdict has no gradient.
 #
 # The original game {cite:p}`goodfellow2014generative` trains a discriminator $D$ with values in $(0, 1)$ to maximise
 #
@@ -366,7 +374,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# With $m = \frac12(p + q)$, the Jensen–Shannon divergence is the mean of the two Kullback–Leibler divergences to $m$. For laws on $n$ points,
+# With $m = \frac12(p + q)$, the Jensen–Shannon divergence is the mean of the two Kullback–Leibler divergences to $m$ (KL: the mean, under the first law, of the logarithm of the ratio of the two densities). For laws on $n$ points,
 #
 # $$
 # \mathrm{JS}(p, q) = \frac12 \sum_{i=1}^{n} p_i \log \frac{2 p_i}{p_i + q_i} + \frac12 \sum_{i=1}^{n} q_i \log \frac{2 q_i}{p_i + q_i}
@@ -378,13 +386,13 @@ ledger.numeric(
 # \max_D V(D) = 2\, \mathrm{JS}(p, q) - 2 \log 2
 # $$ (wasserstein:game-value)
 #
-# If no point carries both real and fake mass (disjoint supports), every logarithm in {eq}`wasserstein:js` is $\log 2$ or is multiplied by zero, and what remains adds up to
+# If no point carries both real and fake mass (disjoint supports), every logarithm in {eq}`wasserstein:js` is $\log 2$ or is multiplied by zero:
 #
 # $$
 # \mathrm{JS}(p, q) = \log 2 \qquad \text{if the supports are disjoint}
 # $$ (wasserstein:js-disjoint)
 #
-# however near or far the two supports lie. Images fill a thin set in the space of pixels, generated images another one, and two thin sets hardly meet: this is the usual case, not an accident {cite:p}`arjovsky2017towards`.
+# however near or far the two supports lie. Images fill a thin set in the space of pixels, generated images another one, and two thin sets hardly meet: this is the usual case {cite:p}`arjovsky2017towards`.
 
 # %% tags=["ledger"]
 from gantext.gan.distances import jensen_shannon
@@ -456,7 +464,7 @@ ledger.numeric(
 
 
 # %% [markdown]
-# How does the force fade? Blur the two points into Gaussians with the same standard deviation $\sigma$: data around $0$, fakes around $a$. Then $\log (p/q) = \frac{1}{2\sigma^2}((x - a)^2 - x^2)$, and the optimal discriminator is a logistic curve (逻辑函数),
+# Blur the two points into Gaussians with the same standard deviation $\sigma$: data around $0$, fakes around $a$. Then $\log (p/q) = \frac{1}{2\sigma^2}((x - a)^2 - x^2)$, and the optimal discriminator is a logistic curve (逻辑函数),
 #
 # $$
 # D^{*}(x) = \frac{1}{1 + e^{(2ax - a^2)/(2\sigma^2)}}
@@ -474,7 +482,7 @@ ledger.numeric(
 # \frac{d}{dx} \bigl( {-\log D^{*}(x)} \bigr) \Big|_{x = a} = \frac{a}{\sigma^2} \frac{1}{1 + e^{-a^2/(2\sigma^2)}}
 # $$ (wasserstein:slope-non-saturating)
 #
-# Now let $\sigma \to 0$. The first dies like $e^{-a^2/(2\sigma^2)}$: at a distance of ten standard deviations its last factor is below $10^{-21}$. The second grows like $a/\sigma^2$ without bound. Starving or choking: that is the choice in the original game.
+# Now let $\sigma \to 0$. The first dies like $e^{-a^2/(2\sigma^2)}$: at a distance of ten standard deviations its last factor is below $10^{-21}$. The second grows like $a/\sigma^2$ without bound. In the original game one starves or chokes.
 
 # %% tags=["ledger"]
 def two_gaussians(draw):
@@ -532,8 +540,8 @@ ledger.numeric(
 
 
 # %% [markdown]
-# Is there a divergence behind the second loss as well? Write $u = q/p$. With the discriminator frozen at its optimum the loss is $-\log D^{*} = \log(1 + u) = f'(u)$ for $f(u) = (1 + u) \log(1 + u) - u$, so its mean over the fakes changes with the generator exactly as $\int p\, f(q/p)\, dx$ does. Up to a constant this integral is $\int (p + q) \log \frac{p + q}{2p} dx$, twice the Kullback–Leibler divergence of
-# $m$ from $p$. Arjovsky and Bottou {cite:p}`arjovsky2017towards` found the same gradient in another form: that of $\mathrm{KL}(q, p) - 2\, \mathrm{JS}(p, q)$, in which the minus sign looks alarming. The two are one:
+# A divergence stands behind the second loss as well. Write $u = q/p$. With the discriminator frozen at its optimum the loss is $-\log D^{*} = \log(1 + u) = f'(u)$ for $f(u) = (1 + u) \log(1 + u) - u$, so its mean over the fakes changes with the generator exactly as $\int p\, f(q/p)\, dx$ does. Up to a constant this integral is $\int (p + q) \log \frac{p + q}{2p} dx$, twice the Kullback–Leibler divergence of
+# $m$ from $p$. Arjovsky and Bottou {cite:p}`arjovsky2017towards` found the same gradient in a form with an alarming minus sign, that of $\mathrm{KL}(q, p) - 2\, \mathrm{JS}(p, q)$. The two are one:
 #
 # $$
 # \mathrm{KL}(q, p) - 2\, \mathrm{JS}(p, q) = 2\, \mathrm{KL}(m, p)
@@ -558,7 +566,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# That was one fake at a time. Over all fakes the mean force of the saturating loss is the derivative of $2\,\mathrm{JS}$ by $a$ (the discriminator is optimal, so that its own change does not count). It lives off the few fakes that strayed to the middle, dies like $e^{-a^2/(8\sigma^2)}$ and comes to the same. Measured: the discriminator is optimal and frozen, and automatic differentiation gives the mean force on the generator's shift.
+# That was one fake at a time. Over all fakes the mean force of the saturating loss is the derivative of $2\,\mathrm{JS}$ by $a$ (the discriminator is optimal, so that its own change does not count). It lives off the few fakes that strayed to the middle and dies like $e^{-a^2/(8\sigma^2)}$. Measured: the discriminator is optimal and frozen, and automatic differentiation gives the mean force on the generator's shift.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean force on the generator against the distance of two Gaussians, on a logarithmic scale, for standard deviation one quarter. The saturating loss peaks at a distance below one and falls under ten to the minus twelve at distance 4. The non-saturating loss grows in proportion to the distance. The Wasserstein critic exerts force one at every distance."}}
 sigma = 0.25
@@ -628,7 +636,7 @@ print(
 # %% [markdown]
 # ## Optimal transport, from the finite case up
 #
-# **Intuition.** Think of $p$ as heaps of earth and of $q$ as holes. Moving a unit of earth from place $i$ to place $j$ costs $c_{ij}$. What is the cheapest way to fill the holes? Because the answer knows *where* things are, it can do what no comparison of densities at one point can.
+# **Intuition.** Think of $p$ as heaps of earth and of $q$ as holes. Moving a unit of earth from place $i$ to place $j$ costs $c_{ij}$. What is the cheapest way to fill the holes?
 #
 # ### The linear program
 #
@@ -644,21 +652,21 @@ print(
 # W_c(p, q) = \min_{\pi \in \Pi(p, q)} \sum_{i=1}^{m} \sum_{j=1}^{n} c_{ij}\, \pi_{ij}
 # $$ (wasserstein:primal)
 #
-# Every linear program has a second one at its side, its dual (对偶). Here it is the offer of a haulier: "I take your earth at $i$ for a price $f_i$ and deliver it at $j$ for a price $g_j$". As long as $f_i + g_j \le c_{ij}$ the offer beats doing it yourself. Write $f \oplus g$ for the matrix of all $f_i + g_j$ and $I_c$ for the largest income that such prices can bring:
+# Every linear program has a dual (对偶). Here it is the offer of a haulier: "I take your earth at $i$ for a price $f_i$ and deliver it at $j$ for a price $g_j$". As long as $f_i + g_j \le c_{ij}$ you accept. Write $f \oplus g$ for the matrix of all $f_i + g_j$ and $I_c$ for the largest income that such prices can bring:
 #
 # $$
 # I_c(p, q) = \max_{f \oplus g \le c} \Bigl( \sum_{i=1}^{m} p_i f_i + \sum_{j=1}^{n} q_j g_j \Bigr)
 # $$ (wasserstein:dual)
 #
-# That his income can never exceed your cost is one line of algebra. For *any* plan and *any* prices, by {eq}`wasserstein:marginals`,
+# His income never exceeds your cost. For *any* plan and *any* prices, by {eq}`wasserstein:marginals`,
 #
 # $$
 # \sum_{i=1}^{m} \sum_{j=1}^{n} c_{ij}\, \pi_{ij} - \sum_{i=1}^{m} p_i f_i - \sum_{j=1}^{n} q_j g_j = \sum_{i=1}^{m} \sum_{j=1}^{n} (c_{ij} - f_i - g_j)\, \pi_{ij}
 # $$ (wasserstein:weak-duality)
 #
-# and if the prices are admissible no term on the right is negative: this is *weak duality*.
+# and for admissible prices no term on the right is negative: *weak duality*.
 #
-# Here is the program, handed to SciPy. Its solver returns the prices together with the plan.
+# Here is the program in SciPy, whose solver returns the prices together with the plan.
 
 # %%
 def transport(p, q, c):
@@ -864,7 +872,7 @@ ledger.exact(
 # is a plan cheaper than $w$: a contradiction. If $s = 0$, all $\pi_{ij}$ are zero and $0 < 0$: again one. So $w$ is reached, and by weak duality not exceeded. Then the right side of {eq}`wasserstein:weak-duality` is a sum of non-negative terms that is zero, so each of them is.
 # ```
 #
-# With whole-number masses and costs this can be checked in exact arithmetic: the corners of the set of plans are then whole, and so are the prices (the matrix of the program is totally unimodular), so the solver's floating-point answer can be rounded to the true one, and the checks would notice if it could not.
+# With whole-number masses and costs this can be checked in exact arithmetic: the corners of the set of plans are then whole, and so are the prices (the matrix of the program is totally unimodular: each of its square submatrices has determinant $-1$, $0$ or $1$), so the solver's floating-point answer can be rounded to the true one, and the checks would notice if it could not.
 
 # %% tags=["ledger"]
 ledger.exact(
@@ -886,13 +894,13 @@ ledger.exact(
 # %% [markdown]
 # ### When the cost is a distance: Kantorovich and Rubinstein
 #
-# Now let heaps and holes share the same $n$ points and let the cost be a distance $d_{ij}$: zero on the diagonal, symmetric, with the triangle inequality. Then $W_c$ is called $W_1$. Given prices at the holes, the best admissible price at a heap is the largest one allowed, the *c-transform* (c-变换) of $g$:
+# Now let heaps and holes share the same $n$ points and let the cost be a distance $d_{ij}$: zero on the diagonal, symmetric, with the triangle inequality. Then $W_c$ is called $W_1$, the Wasserstein or earth mover's distance (推土机距离). Given prices at the holes, the best admissible price at a heap is the largest one allowed, the *c-transform* (c-变换) of $g$:
 #
 # $$
 # g^{c}_i = \min_{j} \, (d_{ij} - g_j)
 # $$ (wasserstein:c-transform)
 #
-# Two facts make one function of two. First, as a minimum of functions that change by at most $d_{ik}$ between $i$ and $k$, a c-transform changes by at most $d_{ik}$: it is Lipschitz (利普希茨) with constant 1. Second, for a function $T$ that has this property already, $T_j + d_{ij} \ge T_i$ with equality at $j = i$, so
+# First, as a minimum of functions that change by at most $d_{ik}$ between $i$ and $k$, a c-transform changes by at most $d_{ik}$: it is Lipschitz (利普希茨) with constant 1. Second, for a function $T$ that has this property already, $T_j + d_{ij} \ge T_i$ with equality at $j = i$, so
 #
 # $$
 # \min_{j} \, (d_{ij} + T_j) = T_i
@@ -917,7 +925,7 @@ ledger.exact(
 # $\sum_i T_i (p_i - q_i) \ge \sum_i p_i f_i + \sum_i q_i g_i$, which is the cost by {eq}`wasserstein:strong-duality`.
 # ```
 #
-# The function $T$ is called a Kantorovich potential. It is large where there is too much earth, and along every route that is used it falls at the full rate: $T_i - T_j = d_{ij}$ wherever $\pi_{ij} > 0$, by {eq}`wasserstein:slackness`. *This is the critic.* For laws on $\mathbb{R}^n$ with finite mean the theorem is the same with integrals, $W_1(p, q) = \sup \, \mathbb{E}_p T - \mathbb{E}_q T$ over all
+# The function $T$ is called a Kantorovich potential. Along every route that is used it falls at the full rate: $T_i - T_j = d_{ij}$ wherever $\pi_{ij} > 0$, by {eq}`wasserstein:slackness`. *This is the critic.* For laws on $\mathbb{R}^n$ with finite mean the theorem is the same with integrals, $W_1(p, q) = \sup \, \mathbb{E}_p T - \mathbb{E}_q T$ over all
 # $T$ with Lipschitz constant at most 1 {cite:p}`villani2009optimal,peyre2019computational`; we use it below.
 #
 # For the two points of the opening picture there is just one plan, move everything by $a$:
@@ -1061,7 +1069,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# What does a plan look like? On the left, forty heaps and forty holes in the plane. On the right, two laws on a line, with the squared distance as the cost: the plan is a thin curve that only rises, for routes never overtake each other. The next section says which curve it is.
+# On the left, forty heaps and forty holes in the plane. On the right, two laws on a line, with the squared distance as the cost: the plan is a thin curve that only rises, for routes never overtake each other.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left, forty blue points in a cloud and forty orange points on a ring, each blue point joined to one orange point by a line of the optimal plan, and the lines do not cross. Right, a transport plan between a two-peaked law and a one-peaked law on a line, a monotone dark curve in a square, with the two densities drawn along its edges."}}
 rng = np.random.default_rng(3)
@@ -1146,7 +1154,7 @@ plt.show()
 #
 # ### On a line
 #
-# On a line a Lipschitz critic is free to choose its slope in every gap, independently of all others, and the problem falls apart into trivial ones. Let both laws live on the points $x_1 < \dots < x_n$ with gaps $h_k = x_{k+1} - x_k$, and let $F_k = p_1 + \dots + p_k$ and $G_k = q_1 + \dots + q_k$ be the cumulative sums. Summation by parts turns $\sum_i T_i (p_i - q_i)$ into
+# On a line a Lipschitz critic chooses its slope in every gap independently of all others. Let both laws live on the points $x_1 < \dots < x_n$ with gaps $h_k = x_{k+1} - x_k$, and let $F_k = p_1 + \dots + p_k$ and $G_k = q_1 + \dots + q_k$ be the cumulative sums. Summation by parts turns $\sum_i T_i (p_i - q_i)$ into
 # $\sum_{k=1}^{n-1} (T_{k+1} - T_k)(G_k - F_k)$, because $F_n = G_n = 1$. Each difference may be anything between $-h_k$ and $h_k$. The best choice is $\pm h_k$ with the sign of $G_k - F_k$:
 #
 # $$
@@ -1159,15 +1167,15 @@ plt.show()
 # W_1(p, q) = \int_{-\infty}^{\infty} |F_p(x) - F_q(x)|\, dx = \int_{0}^{1} |Q_p(u) - Q_q(u)|\, du
 # $$ (wasserstein:line)
 #
-# for both integrals measure the area between the graphs of $F_p$ and $F_q$, one by vertical and one by horizontal slices. The second says what the best plan does: it sends the $u$-quantile of $p$ to the $u$-quantile of $q$. The critic's side of the same computation is integration by parts,
+# for both integrals measure the area between the graphs of $F_p$ and $F_q$, by vertical and by horizontal slices. The best plan sends the $u$-quantile of $p$ to the $u$-quantile of $q$. The critic's side of the same computation is integration by parts,
 #
 # $$
 # \int_{-\infty}^{\infty} T(x)\, (p(x) - q(x))\, dx = \int_{-\infty}^{\infty} T'(x)\, (F_q(x) - F_p(x))\, dx
 # $$ (wasserstein:by-parts)
 #
-# We shall use it again and again: on a line *the slope of the critic is paid with the difference of the distribution functions*. The optimal critic of $W_1$ has slope $\pm 1$ wherever these differ.
+# On a line *the slope of the critic is paid with the difference of the distribution functions*. The optimal critic of $W_1$ has slope $\pm 1$ wherever these differ.
 #
-# The checks run on logistic laws of random centre and width, and on an example with tidy formulas that will return: $p$ is the logistic law, $F_p(x) = 1/(1 + e^{-x})$, and $q$ the law of the larger of two independent draws from it, $F_q = F_p^2$. Since $\int F_p (1 - F_p)\, dx = \int F_p'\, dx = 1$, they are at distance exactly $1$.
+# The checks run on logistic laws of random centre and width, and on an example that will return: $p$ is the logistic law, $F_p(x) = 1/(1 + e^{-x})$, and $q$ the law of the larger of two independent draws from it, $F_q = F_p^2$. Since $\int F_p (1 - F_p)\, dx = \int F_p'\, dx = 1$, they are at distance exactly $1$.
 
 # %% tags=["ledger"]
 def cheapest(p, q, x):
@@ -1271,7 +1279,7 @@ ledger.numeric(
 # W_1 = \mu\, \bigl( 1 - 2 \Phi(-\mu / s) \bigr) + s \sqrt{\frac{2}{\pi}}\, e^{-\mu^2/(2s^2)}
 # $$ (wasserstein:folded)
 #
-# with the normal distribution function $\Phi$. If $s = 0$ it is $\mu$ alone: two bells of equal width are as far apart as their centres, *whatever the width*.
+# with the normal distribution function $\Phi$. If $s = 0$ it is $\mu$ alone, *whatever the width* of the two bells.
 
 # %% tags=["ledger"]
 ledger.numeric(
@@ -1293,14 +1301,14 @@ ledger.numeric(
 # %% [markdown]
 # ### Gaussians in any dimension
 #
-# With the squared distance as the cost, write $W_2^2$ for the optimal value. For two Gaussians with means $m_1, m_2$ and covariance matrices $A, B$ it has a closed form, due to Bures in another field. Let $R$ be the positive root of $A$, $R^2 = A$, and let $K$ be the positive root of $RBR$. Then
+# With the squared distance as the cost, the optimal value is called $W_2^2$. For two Gaussians with means $m_1, m_2$ and covariance matrices $A, B$ it has a closed form, due to Bures in another field. Let $R$ be the positive root of $A$, $R^2 = A$, and let $K$ be the positive root of $RBR$. Then
 #
 # $$
 # W_2^2 = \| m_1 - m_2 \|^2 + \operatorname{Tr}(A + B - 2K)
 # $$ (wasserstein:bures)
 #
 # ```{prf:proof}
-# For any coupling, $\mathbb{E} \|x - y\|^2 = \|m_1 - m_2\|^2 + \operatorname{Tr}(A + B) - 2 \operatorname{Tr} C$ with the cross-covariance $C$; only $\operatorname{Tr} C$ can be chosen. A matrix $C$ is a possible cross-covariance exactly if $C = R U S$ with $S^2 = B$ and a contraction $U$ ($\|U\|_2 \le 1$): this says that the joint covariance matrix is positive semidefinite. The largest $\operatorname{Tr}(RUS) = \operatorname{Tr}(U S R)$ over contractions is
+# For any coupling (a joint law with these two marginals), $\mathbb{E} \|x - y\|^2 = \|m_1 - m_2\|^2 + \operatorname{Tr}(A + B) - 2 \operatorname{Tr} C$ with the cross-covariance $C$; only $\operatorname{Tr} C$ can be chosen. A matrix $C$ is a possible cross-covariance exactly if $C = R U S$ with $S^2 = B$ and a contraction $U$ ($\|U\|_2 \le 1$): this says that the joint covariance matrix is positive semidefinite. The largest $\operatorname{Tr}(RUS) = \operatorname{Tr}(U S R)$ over contractions is
 # the sum of the singular values of $SR$. These are the roots of the eigenvalues of $(SR)^{\top} SR = RBR$, and their sum is $\operatorname{Tr} K$.
 # ```
 #
@@ -1451,15 +1459,15 @@ print(f"W1 of N(0, 1) and N(2, 4): {folded:.6f}")
 #
 # ### WGAN and its clipped weights
 #
-# **Intuition.** A WGAN {cite:p}`arjovsky2017wasserstein` trains the Kantorovich potential: a network $T$ that maximises $\mathbb{E}_p T - \mathbb{E}_q T$, while the generator raises $\mathbb{E}_q T$. All would be well, if one knew how to train over the functions with Lipschitz constant 1 and no others.
+# **Intuition.** A WGAN {cite:p}`arjovsky2017wasserstein` trains the Kantorovich potential: a network $T$ that maximises $\mathbb{E}_p T - \mathbb{E}_q T$, while the generator raises $\mathbb{E}_q T$. The difficulty is to train over the functions with Lipschitz constant 1 and no others.
 #
-# The paper's first answer is a clamp: after each step every weight is cut back to $[-c, c]$. Such a critic is Lipschitz indeed, but with which constant? Take a network of the line with two hidden layers of $h$ units and rectifiers (整流器), $T(x) = v^{\top} \operatorname{relu}(W \operatorname{relu}(u x + b) + b')$. By the chain rule its slope is a sum over all $h^2$ paths of a product of three weights, so
+# The paper's first answer is to clip: after each step every weight is cut back to $[-c, c]$. Such a critic is Lipschitz, but with which constant? Take a network of the line with two hidden layers of $h$ units and rectifiers (整流器), $T(x) = v^{\top} \operatorname{relu}(W \operatorname{relu}(u x + b) + b')$. By the chain rule its slope is a sum over all $h^2$ paths of a product of three weights, so
 #
 # $$
 # \max_{T,\, x} |T'(x)| = c^3 h^2
 # $$ (wasserstein:clipping)
 #
-# reached when all weights are $c$ and all units are on. With the paper's $c = 0.01$ and $h = 64$ that is $0.004$; with $c = 0.1$ it is $4.1$. The constant enters as the cube of a parameter nobody can interpret (with $L$ weight layers, as its $L$-th power); the estimate of $W_1$ and the force on the generator are scaled by it.
+# reached when all weights are $c$ and all units are on. With the paper's $c = 0.01$ and $h = 64$ that is $0.004$; with $c = 0.1$ it is $4.1$. The estimate of $W_1$ and the force on the generator are scaled by the cube of a parameter nobody can interpret (with $L$ weight layers, its $L$-th power). (Spectral normalisation, 谱归一化, which divides each weight matrix by its largest singular value, bounds the constant by 1; but like clipping it confines the critic to a small family, layer by layer {cite:p}`su2018wgandiv`.)
 
 # %% tags=["ledger"]
 def boxed(draw):
@@ -1501,7 +1509,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# And it does more than scale. To buy slope inside the box, gradient ascent pushes the weights to its walls, and what is left is a network with hardly any freedom. Two tiny critics, one clipped and one with the penalty of the next section, on a task whose potential is known: $p$ has two bumps at $\pm 2$, $q$ is one bump at $0$. $F_p - F_q$ is positive on the left of $0$ and negative on the right, so the potential is $T(x) = |x|$ (the cell asserts that it attains $W_1$).
+# Clipping does more than scale. To buy slope inside the box, gradient ascent pushes the weights to its walls. Two tiny critics, one clipped and one with the penalty of the next section, on a task whose potential is known: $p$ has two bumps at $\pm 2$, $q$ is one bump at $0$. $F_p - F_q$ is positive on the left of $0$ and negative on the right, so the potential is $T(x) = |x|$ (the cell asserts that it attains $W_1$).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left, critics on the interval from minus 4 to 4, the potential in grey shaped like a V, one critic with gradient penalty that follows it, one with another seed that is a slanted line, and the clipped critic, rescaled to the same gap. Right, histograms of their weights, in units of the clipping bound, where the clipped ones pile up at the two walls."}}
 # NBVAL_IGNORE_OUTPUT
@@ -1645,11 +1653,11 @@ print(
 )
 
 # %% [markdown]
-# About two thirds of the clipped weights sit at the walls. The clipped critic does find the V, but its size is an accident of $c$ and $h$: its gap says nothing about $W_1$ until somebody supplies the unit. (The first paper says that clipping is a poor way; the second shows such histograms.) The critics with the penalty know the unit. But look at both seeds: one has found the V, the other has become a slanted line. (They were chosen to show both; how often either happens they do not say.) We come back to it in {eq}`wasserstein:wrong-way`.
+# About two thirds of the clipped weights sit at the walls. The clipped critic does find the V, but its size, and so its gap, is an accident of $c$ and $h$. (The first paper calls clipping a poor way; the second shows such histograms.) The critics with the penalty know the unit, but one of the two seeds has found the V and the other has become a slanted line, which {eq}`wasserstein:wrong-way` explains. (The seeds were chosen to show both; how often either happens they do not say.)
 #
 # ### The gradient penalty
 #
-# **Intuition.** Instead of cutting weights, charge the critic for every slope that is not 1 {cite:p}`gulrajani2017improved`. It looks like a softened Lipschitz condition. It is not quite that: it also charges slopes *below* 1, and the optimum pays for slopes above.
+# **Intuition.** Instead of cutting weights, charge the critic for every slope that is not 1 {cite:p}`gulrajani2017improved`. That is not quite a softened Lipschitz condition: it also charges slopes *below* 1, and the optimum pays for slopes above. (Su's first article writes $\max(\|\nabla T\|, 1)$ as well, which charges only slopes above 1, and a form with the finite difference of two points in the place of the gradient; in experiments, it says, the first does about as well {cite:p}`su2017wgangp`.)
 #
 # The critic maximises
 #
@@ -1657,14 +1665,14 @@ print(
 # L(T) = \mathbb{E}_{x \sim p} T(x) - \mathbb{E}_{x \sim q} T(x) - \lambda\, \mathbb{E}_{x \sim r} \bigl[ (\|\nabla T(x)\| - 1)^2 \bigr]
 # $$ (wasserstein:gradient-penalty)
 #
-# where $r$ is the law of $t x_p + (1 - t) x_q$ with a real sample $x_p$, a fake $x_q$ and a uniform $t \in (0, 1)$, independent for each pair, and usually $\lambda = 10$. The supremum over all $T$, call it $W_{GP}$, is rarely written down. On a line it can be. Let $g = T'(x)$ and write $\Delta$ for $|F_p(x) - F_q(x)|$. By {eq}`wasserstein:by-parts`, with the better sign of $g$, the point $x$ contributes
+# where $r$ is the law of $t x_p + (1 - t) x_q$ with a real sample $x_p$, a fake $x_q$ and a uniform $t \in (0, 1)$, independent for each pair, and usually $\lambda = 10$. The supremum over all $T$, call it $W_{GP}$, can be written down on a line. Let $g = T'(x)$ and write $\Delta$ for $|F_p(x) - F_q(x)|$. By {eq}`wasserstein:by-parts`, with the better sign of $g$, the point $x$ contributes
 # $g \Delta - \lambda r (g - 1)^2$, and completing the square
 #
 # $$
 # g \Delta - \lambda r (g - 1)^2 = \Delta + \frac{\Delta^2}{4 \lambda r} - \lambda r \Bigl( g - 1 - \frac{\Delta}{2 \lambda r} \Bigr)^2
 # $$ (wasserstein:square)
 #
-# shows at once the best slope and the best value. Add up over $x$:
+# shows the best slope and the best value. Add up over $x$:
 #
 # $$
 # \max_T L(T) = W_1(p, q) + \frac{1}{4 \lambda} \int_{-\infty}^{\infty} \frac{(F_p(x) - F_q(x))^2}{r(x)}\, dx
@@ -1674,7 +1682,7 @@ print(
 # |T'(x)| = 1 + \frac{|F_p(x) - F_q(x)|}{2 \lambda\, r(x)} \ge 1
 # $$ (wasserstein:penalty-slope)
 #
-# So the value is $W_1$ plus a second term, and **the slope of the optimal critic is never below 1**. The penalty does not hold slopes at 1 from above; it lifts them all to 1 and lets them rise where there is something to gain. (For the infinite second integral read: no maximum. It is infinite where mass must travel and $r$ vanishes.)
+# So **the slope of the optimal critic is never below 1**. The penalty does not hold slopes at 1 from above; it lifts them all to 1 and lets them rise where there is something to gain. (For the infinite second integral read: no maximum. It is infinite where mass must travel and $r$ vanishes.)
 #
 # The same square, completed on the other side, explains the slanted line above. For a slope of the *wrong* sign, $g < 0$, the contribution is
 #
@@ -1682,7 +1690,7 @@ print(
 # g \Delta - \lambda r (g + 1)^2 = -\Delta + \frac{\Delta^2}{4 \lambda r} - \lambda r \Bigl( g + 1 - \frac{\Delta}{2 \lambda r} \Bigr)^2
 # $$ (wasserstein:wrong-way)
 #
-# Wherever $\Delta < 2 \lambda r$ its best slope $g = -1 + \frac{\Delta}{2 \lambda r}$ is negative: a second summit of the landscape, on the wrong side, separated from the right one by the charge for $g = 0$. Before the critic can turn round at $x$ it must pass slope zero there, uphill against the penalty. A critic that begins with the wrong slope can be trapped in it, and the larger $\lambda$, the more so.
+# Wherever $\Delta < 2 \lambda r$ its best slope $g = -1 + \frac{\Delta}{2 \lambda r}$ is negative: a second summit of the landscape, on the wrong side, separated from the right one by the charge for $g = 0$. To turn round at $x$ the critic must pass slope zero there, uphill against the penalty. One that begins with the wrong slope can be trapped, and the larger $\lambda$, the more so.
 #
 # For our logistic pair and the mixture $r = \frac12 (p + q)$ everything can be integrated. With $r = \frac12 F_p' (1 + 2 F_p)$ and the substitution $s = F_p(x)$ the second integral becomes $\int_0^1 \frac{2}{1 + 2s} ds = \log 3$, hence
 #
@@ -1690,7 +1698,7 @@ print(
 # \max_T L(T) = 1 + \frac{\log 3}{4 \lambda}
 # $$ (wasserstein:penalty-logistic)
 #
-# and {eq}`wasserstein:penalty-slope` integrates to the critic $T(x) = -x - \frac{1}{\lambda} \bigl( x - \frac23 \log(1 + 3 e^{x}) \bigr)$. The checks use this critic: they evaluate {eq}`wasserstein:gradient-penalty` at it, by quadrature, and see that every other critic they try, near and far, earns less.
+# and {eq}`wasserstein:penalty-slope` integrates to the critic $T(x) = -x - \frac{1}{\lambda} \bigl( x - \frac23 \log(1 + 3 e^{x}) \bigr)$. The checks evaluate {eq}`wasserstein:gradient-penalty` at it, by quadrature, and see that every other critic they try, near and far, earns less.
 
 # %% tags=["ledger"]
 from gantext.gan.objectives import gradient_penalty, interpolate
@@ -1870,7 +1878,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# Numbers for Gaussians, with $\lambda = 10$ and the true law $r$ of the points in between, and a network that has to find them:
+# For Gaussians, with $\lambda = 10$ and the true law $r$ of the points in between, and a network that has to find the numbers:
 
 # %%
 from scipy.stats import norm
@@ -1938,7 +1946,7 @@ print(f"largest deviation on [-1, 3]: {gp_error:.1%}")
 # %% [markdown]
 # ### In which sense it is a divergence
 #
-# A divergence should be zero for $p = q$ and positive otherwise. If $p = q$, the first two terms of {eq}`wasserstein:gradient-penalty` cancel and the third is at most zero: $W_{GP} = 0$, attained by every $T$ with slope 1. On a line {eq}`wasserstein:penalty-value` says the rest. In $n$ dimensions there is no such formula, and the potential of $W_1$ need not have slope 1 where $r$ looks. Yet:
+# A divergence should be zero for $p = q$ and positive otherwise. If $p = q$, the first two terms of {eq}`wasserstein:gradient-penalty` cancel and the third is at most zero: $W_{GP} = 0$, attained by every $T$ with slope 1. On a line {eq}`wasserstein:penalty-value` says the rest. In $n$ dimensions the potential of $W_1$ need not have slope 1 where $r$ looks. Yet:
 #
 # ```{prf:theorem} The penalised value is at least $W_1$
 # :label: wasserstein-gp-lower
@@ -2019,20 +2027,20 @@ ledger.numeric(
 
 
 # %% [markdown]
-# So the penalised objective *is* a divergence, up to the word's fine print (it is not a distance, and its value depends on $r$). What one reads against it holds for relatives: with an odd power, $\lambda\, \mathbb{E}_r (\|\nabla T\| - 1)^3$, the constant critic $T = 0$ earns $+\lambda$ at $p = q$. The same proof also shows what is odd about it: the value cannot
-# tell a smooth potential from a landscape of thousands of cones. And what is really wrong is not the value at all.
+# So the penalised objective *is* a divergence, up to the word's fine print (it is not a distance, and its value depends on $r$). What one reads against it holds for relatives: with the power 3, $\lambda\, \mathbb{E}_r (\|\nabla T\| - 1)^3$, the constant critic $T = 0$ earns $+\lambda$ at $p = q$. The proof also shows what is odd about it: the value cannot
+# tell a smooth potential from a landscape of thousands of cones. What is really wrong is not the value at all.
 #
 # ### No calm equilibrium
 #
-# **Intuition.** When the fakes have arrived at the data, a good critic should fall silent. This one may not: a slope of zero is charged with $\lambda$. It must go on pulling with force 1 in *some* direction.
+# **Intuition.** When the fakes have arrived, a good critic should fall silent. This one may not: slope zero is charged with $\lambda$.
 #
-# The smallest model {cite:p}`mescheder2018which`: all data on $0$, all fakes on $\theta$, and the critic is a ramp $T(x) = \psi x$. Both move by their gradients, all the time. Without a penalty $L = -\psi \theta$; the critic climbs, $\dot\psi = -\theta$, and the generator raises $T(\theta)$, $\dot\theta = \psi$. That is a rotation:
+# The smallest model, the Dirac-GAN {cite:p}`mescheder2018which`: all data on $0$, all fakes on $\theta$, and the critic is a ramp $T(x) = \psi x$. Both move by their gradients, all the time. Without a penalty $L = -\psi \theta$; the critic climbs, $\dot\psi = -\theta$, and the generator raises $T(\theta)$, $\dot\theta = \psi$. That is a rotation:
 #
 # $$
 # \frac{d}{dt} \bigl( \theta(t)^2 + \psi(t)^2 \bigr) = 0
 # $$ (wasserstein:rotation)
 #
-# The pair circles around the solution for ever. Simultaneous steps of size $\eta$ even spiral away from it, for
+# The pair circles around the solution for ever, and simultaneous steps of size $\eta$ spiral away, for
 #
 # $$
 # (\theta + \eta \psi)^2 + (\psi - \eta \theta)^2 = (1 + \eta^2)(\theta^2 + \psi^2)
@@ -2044,7 +2052,7 @@ ledger.numeric(
 # \frac{\partial L}{\partial \psi} = -\theta - 2 \lambda\, (|\psi| - 1) \operatorname{sign} \psi
 # $$ (wasserstein:dirac-penalty)
 #
-# At the solution, $\theta = 0$ and $\psi \to 0$, this is $\pm 2\lambda$ with the sign of $\psi$: the critic is thrown off zero, to whichever side it leans. **There is no equilibrium at the solution.** Where is there one? On the side $\psi < 0$ the velocity is $-\theta - 2\lambda(\psi + 1)$, and the system $\dot\theta = \psi$, $\dot\psi = -\theta - 2\lambda(\psi + 1)$ is linear. It comes to rest only at $\psi = 0$, $\theta = -2\lambda$: far *behind* the data,
+# At the solution, $\theta = 0$ and $\psi \to 0$, this is $\pm 2\lambda$ with the sign of $\psi$: the critic is thrown off zero, to whichever side it leans. **There is no equilibrium at the solution.** On the side $\psi < 0$ the velocity is $-\theta - 2\lambda(\psi + 1)$, and the system $\dot\theta = \psi$, $\dot\psi = -\theta - 2\lambda(\psi + 1)$ is linear. It comes to rest only at $\psi = 0$, $\theta = -2\lambda$: far *behind* the data,
 # at a distance set by the weight of the penalty. (A start with $\psi > 0$ is the mirror image, with $\theta = +2\lambda$.) Around that spurious rest point (伪平衡点) deviations behave like $e^{\mu t}$ with
 #
 # $$
@@ -2057,7 +2065,7 @@ ledger.numeric(
 # \lim_{\lambda \to \infty} 2 \lambda \bigl( \lambda - \sqrt{\lambda^2 - 1} \bigr) = 1
 # $$ (wasserstein:slow-mode)
 #
-# so it takes a time of about $2\lambda$ to come nearer by a factor $e$: the fake runs through the data and creeps off to $-2\lambda$.
+# a time of about $2\lambda$ for a factor $e$: the fake runs through the data and creeps off to $-2\lambda$.
 
 # %% tags=["ledger"]
 def circling(draw):
@@ -2234,7 +2242,7 @@ print(
 )
 
 # %% [markdown]
-# In practice gradients are noisy. Near $\psi = 0$ a kick carries the critic to the other side, where the rest point is $+2\lambda$: the fake then swings between two places where no data are (the green curve). With larger networks and noisy batches the picture is milder, and WGAN-GP is widely and successfully used; but it has to be calmed from outside, by several critic steps for each generator step and small learning rates. The Wasserstein divergence changes the penalty instead.
+# With noisy gradients a kick near $\psi = 0$ carries the critic to the other side, where the rest point is $+2\lambda$: the fake then swings between two places where no data are (the green curve). With larger networks and batches the picture is milder, and WGAN-GP is widely and successfully used; but it has to be calmed from outside, by several critic steps for each generator step and small learning rates. {doc}`w-divergence` changes the penalty instead.
 #
 # ## Claims and measurements
 
@@ -2295,18 +2303,18 @@ HTML(
 # %% [markdown]
 # ## Where articles and papers disagree
 #
-# **"Slope 1."** That the potential of $W_1$ has slope 1 along the routes of an optimal plan is a theorem, {eq}`wasserstein:slackness`. It motivates the penalty {cite:p}`gulrajani2017improved`. But the maximiser of the *penalised* objective is another function: by {eq}`wasserstein:penalty-slope` its slope is above 1 wherever there is anything to transport, and what a training program prints as "W distance", the
+# **"Slope 1."** That the potential of $W_1$ has slope 1 along the routes of an optimal plan is a theorem, {eq}`wasserstein:slackness`. It motivates the penalty {cite:p}`gulrajani2017improved`. But the *penalised* maximiser is another function: by {eq}`wasserstein:penalty-slope` its slope is above 1 wherever there is anything to transport, and what a training program prints as "W distance", the
 # gap $\mathbb{E}_p T - \mathbb{E}_q T$, is $W_1 + \frac{1}{2\lambda} \int \frac{(F_p - F_q)^2}{r} dx$ at the optimum: too large by twice the second term of {eq}`wasserstein:penalty-value`.
 #
-# **"Not a divergence."** The paper on the Wasserstein divergence {cite:p}`wu2018wasserstein` is reported to say that the objective of WGAN-GP need not be one. For the power 2 that everybody uses it is, [by the theorem above](#in-which-sense-it-is-a-divergence), as soon as $r$ has a density. For the power 3 it is not. The objection that stands is about the dynamics.
+# **"Not a divergence."** The paper on the Wasserstein divergence {cite:p}`wu2018wasserstein` is reported to say that the objective of WGAN-GP need not be one. For the power 2 it is, [as soon as $r$ has a density](#in-which-sense-it-is-a-divergence); for the power 3 it is not. The objection that stands is about the dynamics.
 #
-# **"Minus a divergence."** That the non-saturating loss contains $-2\,\mathrm{JS}$ and so pushes the distributions apart is a reading of its gradient {cite:p}`arjovsky2017towards` that {eq}`wasserstein:non-saturating-value` takes back: the sum is $2\,\mathrm{KL}(m, p)$, which pulls. What remains of the criticism is its size: without bound.
+# **"Minus a divergence."** That the non-saturating loss contains $-2\,\mathrm{JS}$ and so pushes the laws apart is a reading of its gradient {cite:p}`arjovsky2017towards` that {eq}`wasserstein:non-saturating-value` takes back: the sum is $2\,\mathrm{KL}(m, p)$, which pulls. What remains is its size, without bound.
 #
-# **"The generator's gradient is that of the distance."** Only if the critic is optimal. For the original game the mean force was compared above with the derivative of JS computed apart; they agree to five digits because there the critic is known. A trapped critic, as in {eq}`wasserstein:wrong-way`, hands down a slope of size one in the wrong direction.
+# **"The generator's gradient is that of the distance."** Only if the critic is optimal. For the original game, where the critic is known, mean force and derivative of JS agreed above to five digits. A trapped critic, as in {eq}`wasserstein:wrong-way`, hands down a slope of size one in the wrong direction.
 #
 # ## Exercises
 #
-# ```{exercise} The largest of many
+# ```{exercise} The largest of many (★★)
 # :label: wasserstein-ex-largest
 #
 # Let $p$ be the logistic law and $q$ the law of the largest of $n$ independent draws from it. Show that $W_1(p, q) = 1 + \frac12 + \dots + \frac{1}{n-1}$.
@@ -2334,7 +2342,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Shelving books
+# ```{exercise} Shelving books (★)
 # :label: wasserstein-ex-books
 #
 # A shelf has books at places $1, \dots, n$; they should stand at places $2, \dots, n + 1$. One may shift each book by one place or carry the first book to the end. Compare the two plans for the costs $|x - y|$ and $|x - y|^2$. Find a Kantorovich potential that proves the first comparison.
@@ -2371,7 +2379,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The right size of a clip
+# ```{exercise} The right size of a clip (★)
 # :label: wasserstein-ex-clip
 #
 # For which $c$ does {eq}`wasserstein:clipping` allow slope exactly 1? And with $L$ layers of weights of width $h$? What happens to the force on the generator if $c$ is twice too large?
@@ -2408,7 +2416,7 @@ for h, layers in ((8, 3), (16, 4)):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A landscape of cones
+# ```{exercise} A landscape of cones (★★★)
 # :label: wasserstein-ex-cones
 #
 # Take $p$ and $q$ to be the uniform laws on the unit squares around $(0, 0)$ and $(2, 0)$. Build {eq}`wasserstein:cones` for the potential $f(x) = -x_1$ slowed down to half its slope, $f(x) = -\frac12 x_1$, and measure: its slope, its gap, and how far the gap is from that of $f$.
@@ -2445,7 +2453,7 @@ print(f"slope 1 at all 2000 points; gap {cone_gap:.2f} instead of W1 = 2")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A penalty that lets the critic rest
+# ```{exercise} A penalty that lets the critic rest (★★)
 # :label: wasserstein-ex-rest
 #
 # Replace the penalty in the Dirac-GAN by $k \psi^2$. Find the eigenvalues of the system and its rest points. For which $k > 0$ does it settle at the solution?
