@@ -14,15 +14,21 @@
 # (gan-comparison)=
 # # Ten ways to train one GAN: a fair comparison
 #
-# Three chapters have derived what each critic measures and which slope it hands down. The natural next question is the practical one. *Which of them should I train?* Papers answer it with a table that has one number per method. One number has no spread, and networks, optimisers and budgets differ from row to row, so nobody can say
-# how much of a difference is the method and how much is luck {cite:p}`lucic2018are`.
+# Which GAN should one train? With one loop, one pair of networks and one budget for all ten games, each of three data sets has another winner by modes found or Fréchet distance, and 57 of 135 pairwise differences drown in the spread of eight seeds.
 #
-# This chapter is the experiment we would have liked to read: one loop, one pair of networks, one budget, three laws, ten games, eight seeds for each, and the protocol written down before the first run. Every seed that was run is shown. First come the instruments, because a difference between two generators means nothing below the error of the ruler; each
-# formula carries a check. Then come the games, live at a small scale, and the complete sweep from its stored record.
+# **Three points**
+#
+# - **A difference needs a ruler.** Papers, and the articles behind this book, compare GANs by one number a method, though networks and budgets differ from row to row; nobody can tell method from luck {cite:p}`lucic2018are`. Here the protocol was written down before the first run.
+# - **Rulers have floors.** Two finite samples of *the same* law have a Fréchet distance above zero, {eq}`gan-comparison:floor`; and eight seeds find a difference four times out of five only if it is one and a half standard deviations between seeds, {eq}`gan-comparison:detectable`.
+# - **Measured**, 240 runs in the stored record: WGAN-div and GAN-QP find all eight modes of the ring with all eight seeds, and no other game does; on the grid the two classical games and the hinge are sharpest, with fewer than half of their samples good; on digits the four gradient penalties come first once weights are averaged, and GAN-QP has a recall below 0.5 with two seeds of eight. Each is asserted below [the verdicts](#who-beats-whom).
+#
+# **Before you start**: what a critic and its slope are, from {doc}`the Wasserstein distance <wasserstein>`, {doc}`WGAN-div <w-divergence>` and {doc}`GAN-QP <gan-qp>`; mean, variance and the idea of a significance test.
+#
+# **Short way**: [the picture](#the-result-in-one-picture), [the loop](#the-loop) up to its code, [six games](#six-games-live), [who beats whom](#who-beats-whom), [the limits](#what-this-comparison-cannot-say). At first reading skip the derivations of the rulers.
 #
 # ## The result in one picture
 #
-# Each dot is one trained generator, each bar the mean of eight seeds with its 95 % interval. The sweep is a command, `make compare`, that takes about an hour and a half of processor time; its record lies in the repository, and this page draws it.
+# Each dot is one trained generator, each bar the mean of eight seeds with its 95 % interval. The Fréchet distance compares mean and covariance of features of real and generated images; small is good. `make compare` repeats the sweep in about an hour and a half of processor time; this page draws its stored record.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -169,11 +175,11 @@ axes[1].set_xlim(-0.5, 25.5)
 plt.show()
 
 # %% [markdown]
-# Three panels, three different winners. On the ring the penalised critic of WGAN-div and the pairs of GAN-QP find all eight modes with every seed, and nobody else does. On the grid the two old games and the hinge are sharpest, and nobody finds all 25 modes in this budget. On the digits the gradient penalties lead, and GAN-QP loses whole classes with some of its seeds. **No method is best on two of the three**, and about half of the differences that a table of single numbers would show drown in the spread of the seeds.
+# On the ring WGAN-div and GAN-QP find all eight modes with every seed. On the grid the two old games and the hinge are sharpest, and nobody finds more than 16 of the 25 modes in this budget. On the digits the gradient penalties (梯度惩罚) lead, and GAN-QP loses whole classes with some of its seeds. **By modes and by Fréchet distance no method is best on two of the three.** (By sharpness alone the non-saturating game leads on the ring as on the grid, while it drops modes.)
 #
 # ## The loop
 #
-# A game is two losses. Everything else, the alternation, the fresh batches, the frozen critic in the generator's turn, is the same for all of them: it is {func}`gantext.gan.training.fit`. Its loop is printed here from the package, so it is what ran.
+# A game is two losses. Everything else, the alternation, the fresh batches, the frozen critic in the generator's turn, is the same for all: {func}`gantext.gan.training.fit`, printed here from the package.
 
 # %%
 body = inspect.getsource(training)
@@ -185,9 +191,9 @@ print(
 
 
 # %% [markdown]
-# The loop never asks where it runs: `accelerator` (Hugging Face Accelerate) places the networks, scales the losses in mixed precision and averages gradients over processes, so the same call serves a laptop, a GPU and `accelerate launch` on many.
+# The same call serves a laptop, a GPU and `accelerate launch` on many: `accelerator` (Hugging Face Accelerate) places the networks, scales the losses in mixed precision and averages gradients over processes.
 #
-# One detail deserves a formula. The generator's weights $\theta$ swing around their goal, and a *running average* of them often draws better samples {cite:p}`yazici2019unusual`. With a fixed decay a short run averages its own beginning: at 0.999 the initial weights still count for 5 % after 3000 steps. So the decay warms up. The first step is copied, and in step $n$ the average moves by
+# The generator's weights $\theta$ swing around their goal, and a *running average* of them often draws better samples {cite:p}`yazici2019unusual`. With a fixed decay a short run averages its own beginning: at 0.999 the initial weights still count for 5 % after 3000 steps. So the decay warms up: the first step is copied, and in step $n$ the average moves by
 #
 # $$
 # \bar{\theta}_n = \bar{\theta}_{n-1} + w_n (\theta_n - \bar{\theta}_{n-1}), \qquad w_n = \max\Bigl( 1 - \beta, \frac{9}{9 + n} \Bigr)
@@ -199,8 +205,7 @@ print(
 # \prod_{j=2}^{n} \frac{j}{9 + j} = \frac{10!\, n!}{(n + 9)!}
 # $$ (gan-comparison:forgetting)
 #
-# It falls like $n^{-9}$. And the average looks back over a tenth of the run: if $L_n$ is its mean lag, then the new iterate has lag 0 and all the others grow older by one, $L_n = (1 - w_n)(L_{n-1} + 1)$ with $L_1 = 0$. Since $1 - w_n = \frac{n}{9 + n}$, the guess $L_n = \frac{n}{10}$ solves the recursion. The difference of two solutions is multiplied by $1 - w_n$ in each step, and at $n = 1$ the guess is too large by
-# $\frac{1}{10}$, so
+# It falls like $n^{-9}$. The average looks back over a tenth of the run: if $L_n$ is its mean lag, the new iterate has lag 0 and all the others grow older by one, $L_n = (1 - w_n)(L_{n-1} + 1)$ with $L_1 = 0$. Since $1 - w_n = \frac{n}{9 + n}$, the guess $L_n = \frac{n}{10}$ solves the recursion. Two solutions differ by a multiple of $\prod (1 - w_j)$, and at $n = 1$ the guess is too large by $\frac{1}{10}$, so
 #
 # $$
 # L_n = \frac{n}{10} - \frac{1}{10} \prod_{j=2}^{n} \frac{j}{9 + j}
@@ -297,7 +302,7 @@ ledger.exact(
 
 
 # %% [markdown]
-# The package does the same: a network whose only weight is the number of the step, averaged over 40 steps, lags by $L_{40}$.
+# In the package a network whose only weight is the number of the step, averaged over 40 steps, lags by $L_{40}$.
 
 # %%
 class Counter(torch.nn.Module):
@@ -341,7 +346,7 @@ print(f"after 40 steps the average is {behind:.3f} steps behind")
 #
 # ### Modes of a mixture
 #
-# On the ring (8 Gaussians) and the grid (25) we know the law, so nothing has to be guessed. Following {cite:t}`srivastava2017veegan`, a sample is *good* if it lies within three standard deviations of the nearest mean, and a mode is *covered* if it gets at least a fifth of its fair share of the samples. Not even the law itself has only good samples. In the plane the squared distance from the mean, in units
+# On the ring (8 Gaussians) and the grid (25) we know the law. Following {cite:t}`srivastava2017veegan`, a sample is *good* if it lies within three standard deviations of the nearest mean, and a mode is *covered* if it gets at least a fifth of its fair share of the samples. The law itself has bad samples, too: in the plane the squared distance from the mean, in units
 # of $\sigma^2$, is exponential with mean 2, so
 #
 # $$
@@ -397,23 +402,23 @@ print(f"the laws themselves: all modes, {found.good:.3f} good")
 # %% [markdown]
 # ### A Fréchet distance of our own, and its floor
 #
-# For images there is no list of modes. The usual way out maps real and generated images to features, fits a Gaussian to each set and takes the squared Wasserstein distance {eq}`wasserstein:bures` of the two Gaussians {cite:p}`heusel2017gans`:
+# For images there is no list of modes. One maps real and generated images to features, fits a Gaussian to each set and takes the squared Wasserstein distance of order two {eq}`wasserstein:bures` of the two Gaussians {cite:p}`heusel2017gans`:
 #
 # $$
 # F = \|\hat{m} - \hat{m}'\|^2 + B^2(\hat{C}, \hat{C}'), \qquad B^2(C, C') = \operatorname{Tr}\bigl( C + C' - 2 (C^{1/2} C' C^{1/2})^{1/2} \bigr)
 # $$ (gan-comparison:frechet)
 #
-# With the features of Inception, a network for photographs, this is the score FID. Our images are 8 × 8 digits and our features the 32 penultimate ones of a small classifier whose weights come with the package, so **our numbers compare with no paper's**; they rank the generators on this page.
+# With features of Inception, a network for photographs, this is FID, the Fréchet inception distance. Our images are 8 × 8 digits, our features the 32 penultimate ones of a small classifier whose weights come with the package, so **our numbers compare with no paper's**.
 #
-# The ruler has a floor. Give it two *finite samples of the same law*, $n$ and $m$ of them, and it does not say 0. For the means that is the textbook variance of a mean, for any law with covariance $C$:
+# The ruler has a floor: for two *finite samples of the same law*, $n$ and $m$ of them, it does not say 0. For the means that is the textbook variance of a mean, for any law with covariance $C$:
 #
 # $$
 # \mathbb{E} \|\hat{m} - \hat{m}'\|^2 = \Bigl( \frac1n + \frac1m \Bigr) \operatorname{Tr} C
 # $$ (gan-comparison:floor-mean)
 #
-# For the covariances we need $B$ between near neighbours. Let $C$ be diagonal with entries $\lambda_i$ (turn the axes), and let the other covariance be $C + \varepsilon S$. Write $X = (C^2 + \varepsilon M)^{1/2}$ with $M = C^{1/2} S C^{1/2}$ as $X = C + \varepsilon X_1 + \varepsilon^2 X_2 + \dots$ and compare powers of $\varepsilon$ in $X^2 = C^2 + \varepsilon M$:
+# For the covariances we need $B$ between neighbours. Let $C$ be diagonal with entries $\lambda_i$ (turn the axes), and let the other covariance be $C + \varepsilon S$. Write $X = (C^2 + \varepsilon M)^{1/2}$ with $M = C^{1/2} S C^{1/2}$ as $X = C + \varepsilon X_1 + \varepsilon^2 X_2 + \dots$ and compare powers of $\varepsilon$ in $X^2 = C^2 + \varepsilon M$:
 #
-# 1. First order: $C X_1 + X_1 C = M$, so the entries of $X_1$ are $\frac{\sqrt{\lambda_i \lambda_j}}{\lambda_i + \lambda_j} s_{ij}$, and $\operatorname{Tr} X_1 = \frac12 \operatorname{Tr} S$: it cancels the trace of $\varepsilon S$ in $B^2$, as it must at a minimum.
+# 1. First order: $C X_1 + X_1 C = M$, so the entries of $X_1$ are $\frac{\sqrt{\lambda_i \lambda_j}}{\lambda_i + \lambda_j} s_{ij}$, and $\operatorname{Tr} X_1 = \frac12 \operatorname{Tr} S$: it cancels the trace of $\varepsilon S$ in $B^2$.
 # 2. Second order: $C X_2 + X_2 C = -X_1^2$, so $\operatorname{Tr} X_2 = -\sum_{i,j} \frac{1}{2 \lambda_i} \frac{\lambda_i \lambda_j}{(\lambda_i + \lambda_j)^2} s_{ij}^2$. Exchange $i$ and $j$ and take the mean of both forms: $\frac{1}{2\lambda_i}$ becomes $\frac{\lambda_i + \lambda_j}{4 \lambda_i \lambda_j}$, and $\operatorname{Tr} X_2 = -\frac14 \sum_{i,j} \frac{s_{ij}^2}{\lambda_i + \lambda_j}$.
 # 3. What remains of $B^2$ is $-2 \varepsilon^2 \operatorname{Tr} X_2$:
 #
@@ -587,7 +592,7 @@ ledger.statistical(
 )
 
 # %% [markdown]
-# How good is {eq}`gan-comparison:floor` for real features, which are not Gaussian at all (a ReLU cuts them off at zero)? The 1200 training images against the 597 test images, and draws of 5000 from the training images against themselves:
+# How good is {eq}`gan-comparison:floor` for real features, cut off at zero by a ReLU and so not Gaussian? The 1200 training images against the 597 test images, and draws of 5000 from the training images against themselves:
 
 # %%
 ruler = metrics.Features()
@@ -627,11 +632,11 @@ print(
 
 
 # %% [markdown]
-# The book's fixed split lies farther apart than random ones do; it was drawn once and stays, for a split chosen by its score would be worse. A generator that *is* the law of digits, not of these 1200, would score like the second line with its own $n$; one that knows the training set by heart scores like the last. No number below the last can mean anything.
+# The book's fixed split lies farther apart than random ones; it was drawn once and stays, for a split chosen by its score would be worse. A generator that *is* the law of digits would score like the second line with its own $n$; one that knows the training set by heart scores like the last, and no number below that means anything.
 #
 # ### A kernel distance without a floor
 #
-# One can get rid of the floor, at the price of negative values. With a kernel $k$, the squared *maximum mean discrepancy* of two laws is $\mathbb{E} k(x, x') + \mathbb{E} k(y, y') - 2\, \mathbb{E} k(x, y)$ with independent copies. Replace the expectations by means over the sample that leave out the pairs $(i, i)$, and the estimate $\widehat{K}$ has no bias {cite:p}`binkowski2018demystifying`: for laws on $n$
+# Without a floor, at the price of negative values: with a kernel $k$, a function that says how alike two points are, the squared *maximum mean discrepancy* of two laws is $\mathbb{E} k(x, x') + \mathbb{E} k(y, y') - 2\, \mathbb{E} k(x, y)$ with independent copies. Replace the expectations by means over the sample that leave out the pairs $(i, i)$, and the estimate $\widehat{K}$ has no bias {cite:p}`binkowski2018demystifying`: for laws on $n$
 # points
 #
 # $$
@@ -679,17 +684,17 @@ ledger.numeric(
 
 
 # %% [markdown]
-# The kernel is $(\frac{1}{d} x \cdot y + 1)^3$: it compares moments up to the third and is blind to all others ({ref}`gan-comparison-ex-blind`). Two more numbers split "good" into its halves: *precision*, the share of generated images near a real one, and *recall*, the share of real images near a generated one {cite:p}`kynkaanniemi2019improved`.
+# The kernel is $(\frac{1}{d} x \cdot y + 1)^3$: it compares moments up to the third and is blind to others ({ref}`gan-comparison-ex-blind`). Two more numbers split "good" into its halves: *precision*, the share of generated images near a real one, and *recall*, the share of real images near a generated one {cite:p}`kynkaanniemi2019improved`.
 #
 # ### How many seeds
 #
-# With $n$ seeds we quote the mean $\bar{x}$ and Student's interval. It does what it says if the scores are roughly normal:
+# With $n$ seeds we quote the mean $\bar{x}$ and Student's interval, whose quantile $t$ allows for a deviation $s$ that is itself estimated. If the scores are normal,
 #
 # $$
 # \Pr\Bigl( |\bar{x} - \mu| \le t_{0.975}\, \frac{s}{\sqrt{n}} \Bigr) = 0.95
 # $$ (gan-comparison:interval)
 #
-# With eight seeds the quantile is 2.36; whoever takes 1.96 gets an interval that holds the truth in 91 % of the cases. And how large must a difference $\delta$ between two methods be, so that $n$ seeds of each find it four times out of five? If $\sigma$ is the spread between seeds, the difference of two means has standard deviation $\sigma \sqrt{2/n}$; it must clear 1.960 of these to be
+# With eight seeds the quantile is 2.36; with 1.96 the interval holds the truth in 91 % of the cases. How large must a difference $\delta$ between two methods be, so that $n$ seeds of each find it four times out of five? If $\sigma$ is the spread between seeds, the difference of two means has standard deviation $\sigma \sqrt{2/n}$; it must clear 1.960 of these to be
 # significant and another 0.842 to do so with probability 0.8:
 #
 # $$
@@ -774,11 +779,11 @@ print(
 )
 
 # %% [markdown]
-# So **eight seeds see differences of one and a half standard deviations between seeds, and no finer**. Where the intervals of two methods overlap below, the honest verdict is "not told apart".
+# So **eight seeds see differences of one and a half standard deviations between seeds four times out of five, smaller ones less often**; where the test finds nothing, the verdict is "not told apart".
 #
 # ## Six games, live
 #
-# Now the games themselves, for a moment: the ring of eight Gaussians, seed 0, two critic steps (five for the clipped critic, as its authors train it), the first steps of each run. Watch *how* they move, not who is ahead.
+# The ring of eight Gaussians, seed 0, two critic steps (five for the clipped critic, as its authors train it), the first steps of each run. Press *Play* and watch *how* they move. (The *hinge* game stops charging the critic for a score beyond $\pm 1$.)
 
 # %%
 LIVE = {
@@ -905,9 +910,9 @@ HTML(f"""<div id="gc-film" class="gc-film"><style>
 }})();</script></div>""")
 
 # %% [markdown]
-# Press *Play*. The two classical games and WGAN-div open into a ring and then gather at the modes. The clipped critic, a nearly straight ramp, pushes the whole cloud gently to and fro. WGAN-GP at two critic steps does the same with more force: this is the circling that the Dirac-GAN of {doc}`wasserstein` predicts, {eq}`wasserstein:dirac-penalty`, in the plane.
+# The two classical games and WGAN-div open into a ring and then gather at the modes. The clipped critic, a nearly straight ramp, pushes the whole cloud gently to and fro. WGAN-GP at two critic steps does so with more force: the circling that the Dirac-GAN (one real point, one fake) of {doc}`wasserstein` predicts, {eq}`wasserstein:dirac-penalty`.
 #
-# What do the fakes feel? The next figure shows the critics at the end of these runs: the colours are the critic's score (each on its own scale, large is real), the arrows the direction in which each fake is sent by its gradient.
+# The critics at the end of these runs: colours are scores (each on its own scale, large is real), arrows the direction in which its gradient sends each fake.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six landscapes of trained critics over the plane with the eight modes of the ring as circles, the fakes as dots and arrows that show where the gradient sends them. The scores of the penalised critics are smooth hills around the ring; those of the original game are plateaus with cliffs; the clipped critic is nearly a plane or a cone."}}
 # NBVAL_IGNORE_OUTPUT
@@ -954,14 +959,14 @@ assert steep["WGAN-div"].median() < 0.75 * steep["WGAN-GP"].median()
 
 
 # %% [markdown]
-# The pictures are the theory of the three chapters. The clipped critic is a ramp: its slopes are bounded by a product of tiny weights {eq}`wasserstein:clipping`. That of WGAN-GP must have slope near 1 everywhere on the segments, even where the clouds already overlap, so it is a ramp as well, and the cloud follows it past the data. WGAN-div may lie flatter between the modes.
+# The clipped critic is a ramp: its slopes are bounded by a product of tiny weights {eq}`wasserstein:clipping`. That of WGAN-GP must have slope near 1 on the segments, even where the clouds overlap, so it is a ramp as well, and the cloud follows it past the data. WGAN-div may lie flatter between the modes.
 #
 # ## The sweep
 #
 # ### Protocol
 #
-# Fixed before the first run, and the same for all ten: generators and critics of {mod}`gantext.gan.networks` (dense; 2-96-96-1 for points, 64-128-64-1 for digits), Adam with $\beta = (0.5, 0.9)$, the same learning rate, the same number of generator steps, two critic steps to each of them, the last generator (not the best) scored, on 5000 samples (precision and recall on 1200 of them). Eight seeds, 0 to 7, each of which fixes weights, data and
-# codes. Two methods get besides what their authors ask for: the clipped WGAN five critic steps, and WGAN-GP, in an extra row, five critic steps and no momentum. No method was tuned, including those of this book's articles. Seven runs of WGAN-div on real and fake samples were made a second time, because the loop had meanwhile changed to an equal but faster form of their gradient; the second ones count.
+# Fixed before the first run, the same for all ten: generators and critics of {mod}`gantext.gan.networks` (dense; 2-96-96-1 for points, 64-128-64-1 for digits), Adam with $\beta = (0.5, 0.9)$, the same learning rate, the same number of generator steps, two critic steps to each of them, the last generator (not the best) scored, on 5000 samples (precision and recall on 1200 of them). Eight seeds, 0 to 7, each of which fixes weights, data and
+# codes. Two methods also get what their authors ask for: the clipped WGAN five critic steps, and WGAN-GP, in an extra row, five critic steps and no momentum. No method was tuned. Seven runs of WGAN-div on real and fake samples were made a second time, because the loop had meanwhile changed to an equal but faster form of their gradient; the second ones count.
 
 # %% tags=["hide-input"]
 def table(head, rows):
@@ -1026,7 +1031,7 @@ table(
 )
 
 # %% [markdown]
-# And with the running average of the weights in the place of the last ones:
+# With the running average of the weights in place of the last ones:
 
 # %% tags=["hide-input"]
 table(
@@ -1063,7 +1068,7 @@ table(
 # %% [markdown]
 # ### Who beats whom
 #
-# Means and intervals invite the eye to see more than there is. So each pair of methods is compared by a permutation test, exactly: of the $\binom{16}{8} = 12870$ ways to deal the sixteen scores out to two methods, how many give a difference of the means as large as the true one? With 45 pairs some would look different by chance; Holm's correction (1979) keeps the probability of even one false verdict below 5 %. Blue: the method of the row is better than that of the column; red: worse; white: eight seeds do not tell.
+# Each pair of methods is compared by an exact permutation test: of the $\binom{16}{8} = 12870$ ways to deal the sixteen scores out to two methods, how many give a difference of the means as large as the true one? With 45 pairs some would look different by chance; Holm's correction, which compares the smallest $p$ with 0.05/45, the next with 0.05/44 and so on, keeps the probability of even one false verdict below 5 % {cite:p}`holm1979simple`. Blue: the method of the row is better than that of the column; red: worse; white: eight seeds do not tell.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three square tables, one for each law, in which the cell in a row and a column is blue if the method of the row is better than that of the column with a significant difference, red if it is worse, and white if eight seeds do not tell the two apart."}}
 deals = np.array(
@@ -1127,13 +1132,13 @@ for task, outcome in matrices.items():
     )
 
 # %% [markdown]
-# What the tables and the tests say together, each sentence asserted:
+# What tables and tests say together; the next cell asserts the numbers, the reasons are ours:
 #
-# 1. **On the ring**, both forms of WGAN-div and both of GAN-QP cover all eight modes with all eight seeds. The non-saturating game and the hinge lose modes with most seeds, while their samples are as sharp as any: mode collapse in its textbook form.
-# 2. **WGAN-GP is not robust to the budget.** With two critic steps and momentum, settings under which all others run, it fails on both mixtures. With five critic steps and no momentum, as its authors ask, it works on the ring. The [chapter on the Wasserstein distance](wasserstein.md) says why: its critic never rests, so it has to be kept far ahead of the generator. WGAN-div, whose critic rests, does not need it.
-# 3. **On the grid nobody is good.** The best have fewer than two good samples in five. Here the games without a penalty are ahead. A likely reason: their discriminators may be as steep as the narrow gaps between 25 modes ask for, while a penalised critic pays for every slope.
-# 4. **On the digits the gradient penalties win**, all of them, as soon as the weights are averaged: their Fréchet distances fall by a factor of two or more. The generators keep circling close to the solution, and the average takes the circling out. Where the last weights are far from good, averaging does not save them.
-# 5. **GAN-QP is unreliable on the digits.** With seeds 1 and 3 the generator loses most of the classes, under both norms: a recall below one half, which averaging does not mend. No other method has a recall below 0.8 with any seed. On faces at 128 × 128 its author found it level with the best, one run each. Its theory promises a force that does not vanish, and delivers it on the ring; it promises nothing on rest: the slope stays at $\lambda$ as the fakes arrive,
+# 1. **On the ring**, both forms of WGAN-div and both of GAN-QP cover all eight modes with all eight seeds. The non-saturating game and the hinge lose modes with most seeds, while their samples are as sharp as any: mode collapse.
+# 2. **WGAN-GP is not robust to the budget.** With two critic steps and momentum it fails on both mixtures. With five critic steps and no momentum, as its authors ask, it works on the ring. {doc}`wasserstein` says why: its critic never rests, so it has to be kept far ahead of the generator. WGAN-div's rests.
+# 3. **On the grid nobody is good.** The best have fewer than two good samples in five. The two old games and the hinge are ahead, which charge no slope and bound none. A likely reason: their discriminators may be as steep as the narrow gaps between 25 modes ask for, while a penalised critic pays for every slope.
+# 4. **On the digits the gradient penalties win**, all of them, as soon as the weights are averaged: their Fréchet distances fall by a factor of two or more. The generators circle close to the solution, and the average takes the circling out. Where the last weights are far from good, averaging does not save them.
+# 5. **GAN-QP is unreliable on the digits.** With seeds 1 and 3 the generator loses most of the classes, under both norms: a recall below one half, which averaging does not mend. No other method has a recall below 0.8 with any seed. On faces at 128 × 128 its author found it level with the best, one run each. Its theory promises a force that does not vanish, not rest: the slope stays at $\lambda$ as the fakes arrive,
 #    {eq}`gan-qp:point-slope`, where that of WGAN-div goes to zero.
 
 # %%
@@ -1187,7 +1192,7 @@ print("five sentences, each asserted on the stored runs")
 # %% [markdown]
 # ### What a step costs
 #
-# Relative to the non-saturating game, medians measured side by side in one process; a step is one of the generator with its critic steps.
+# Relative to the non-saturating game, medians of one process; a step is one of the generator with its critic steps.
 
 # %% tags=["hide-input"]
 times = record["times"]
@@ -1200,7 +1205,7 @@ table(
 )
 
 # %% [markdown]
-# A gradient penalty on segments makes a step of this loop about half as long again, because it differentiates a gradient. On the samples it costs less, since scores and penalty come from one pass without double backward ({doc}`w-divergence`). GAN-QP needs neither and costs what the plain games do, as its author claims. Five critic steps cost what five critic steps cost.
+# A gradient penalty on segments makes a step of this loop about half as long again, because it differentiates a gradient. On the samples it costs less, since scores and penalty come from one pass without double backward ({doc}`w-divergence`). GAN-QP needs neither and costs what the plain games do, as its author claims.
 #
 # ## Claims and measurements
 
@@ -1260,12 +1265,11 @@ table(
 # %% [markdown]
 # ## What this comparison cannot say
 #
-# The networks are tiny, the images have 64 pixels, the budget is minutes, and no method was tuned. A ranking at this scale is not a ranking at 128 × 128: the penalties' advantage, for one, may depend on dense critics. What carries over is the *method*: a fixed protocol, all seeds, intervals, a floor for the ruler. On a GPU set `SCALE` and the live part takes its full length; the sweep itself is `make compare`, and its tasks are a
-# table of three lines in `benchmarks/compare_gans.py` that is easily extended.
+# The networks are tiny, the images have 64 pixels, the budget is minutes, and no method was tuned. A ranking here is none at 128 × 128: the penalties' advantage, for one, may depend on dense critics. What carries over is the *method*: a fixed protocol, all seeds, intervals, a floor for the ruler. On a GPU set `SCALE` and the live part takes its full length; the sweep's tasks are a table of three lines in `benchmarks/compare_gans.py`, easily extended.
 #
 # ## Exercises
 #
-# ```{exercise} What the rulers cannot see
+# ```{exercise} What the rulers cannot see (★★)
 # :label: gan-comparison-ex-memory
 #
 # Score a "generator" that simply draws from the training images, one that draws only from the digits 0 to 4, and one that adds noise of standard deviation 0.3 to the training images. Which of Fréchet distance, precision and recall notice what? Which fault does none of them see?
@@ -1275,8 +1279,7 @@ table(
 # :class: dropdown
 # ```
 #
-# Nobody notices that the first one has learnt nothing: it is at the floor, with precision 1. (Its recall is not quite 1 only because 1200 draws with replacement leave out a third of the images.) Half of the classes missing shows in the Fréchet distance and in the recall, not in the precision. Noise that every eye sees lowers the precision; the Fréchet distance finds it no farther off than unseen clean images, because
-# our features were trained with a little noise and have learnt to look through it. A ruler measures what its features keep.
+# No score notices that the first one has learnt nothing: it is at the floor, with precision 1. (Its recall is not quite 1 only because 1200 draws with replacement leave out a third of the images.) Half of the classes missing shows in the Fréchet distance and in the recall, not in the precision. Noise that every eye sees lowers the precision; the Fréchet distance finds it little farther off than unseen clean images, because our features were trained with a little noise. A ruler measures what its features keep.
 
 # %%
 train = laws.digits()
@@ -1318,7 +1321,7 @@ assert seen["noise"][0] < 1.3 * split and seen["noise"][1] < 0.92
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Two laws that the kernel cannot tell apart
+# ```{exercise} Two laws that the kernel cannot tell apart (★★★)
 # :label: gan-comparison-ex-blind
 #
 # Find two different laws on $\{0, 1, 2, 3, 4\}$ whose squared discrepancy {eq}`gan-comparison:kernel` under the kernel $(xy + 1)^3$ is exactly zero.
@@ -1343,7 +1346,7 @@ print(f"power 3: {discrepancy(3)}, power 4: {discrepancy(4)}")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The luckiest seed
+# ```{exercise} The luckiest seed (★)
 # :label: gan-comparison-ex-luck
 #
 # Two methods are equally good: their scores are normal with the same mean and standard deviation 1. One is reported as the best of eight seeds, the other as the mean of eight. By how much does the first seem to win?

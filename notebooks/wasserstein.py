@@ -1467,7 +1467,7 @@ print(f"W1 of N(0, 1) and N(2, 4): {folded:.6f}")
 # \max_{T,\, x} |T'(x)| = c^3 h^2
 # $$ (wasserstein:clipping)
 #
-# reached when all weights are $c$ and all units are on. With the paper's $c = 0.01$ and $h = 64$ that is $0.004$; with $c = 0.1$ it is $4.1$. The estimate of $W_1$ and the force on the generator are scaled by the cube of a parameter nobody can interpret (with $L$ weight layers, its $L$-th power). (Spectral normalisation, 谱归一化, which divides each weight matrix by its largest singular value, bounds the constant by 1; but like clipping it confines the critic to a small family, layer by layer {cite:p}`su2018wgandiv`.)
+# reached when all weights are $c$ and all units are on. With the paper's $c = 0.01$ and $h = 64$ that is $0.004$; with $c = 0.1$ it is $4.1$. The estimate of $W_1$ and the force on the generator are scaled by the cube of a parameter nobody can interpret (with $L$ weight layers, its $L$-th power). (Spectral normalisation, 谱归一化, which divides each weight matrix by its largest singular value, bounds the constant by 1; but like clipping it confines the critic to a small family, layer by layer: so the article behind {doc}`w-divergence`.)
 
 # %% tags=["ledger"]
 def boxed(draw):

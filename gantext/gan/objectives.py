@@ -225,14 +225,14 @@ def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tens
 
 
 def squared_norms(gradients: Tensor) -> Tensor:
-    """|g_i|^2 of each sample, (N,), in float32 or better."""
+    """The squared norm `|g_i|^2` of each sample, (N,), in float32 or better."""
     return wide(gradients).reshape(len(gradients), -1).square().sum(1)
 
 
 def scaled_squares(gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """(|g_i| / unit_i)^2 of each sample, (N,), float32 or better, and the unit: a power of two near the largest |g_ij|.
+    """`(|g_i| / unit_i)^2` of each sample, (N,), float32 or better, and the unit, a power of two near max `|g_ij|`.
 
-    Division by it rounds nothing, while |g_i|^2 itself is 0 in float32 for a norm of 1e-25, and infinite for 1e25.
+    Division by it rounds nothing, while `|g_i|^2` itself is 0 in float32 for a norm of 1e-25, and infinite for 1e25.
 
     >>> squares, unit = scaled_squares(torch.tensor([[3e-25, 4e-25]]))
     >>> squares.sqrt() * unit

@@ -48,7 +48,9 @@ def load(
         semicolons and commas are all commas, in the passages blanks too, as in the original, so that the parts of an
         answer can stand there in one piece; in `answers` blanks still separate the parts.
     Raises:
-        FileNotFoundError: no such file. IsADirectoryError: a folder. TypeError: skipped is not a list, path no path.
+        FileNotFoundError: no such file.
+        IsADirectoryError: a folder.
+        TypeError: skipped is not a list, path no path.
         ValueError: what is malformed, with file and line; no such encoding. What is not JSON, or not in the encoding,
             cannot be skipped, but for a line of JSON Lines.
         ModuleNotFoundError: ijson is not installed.

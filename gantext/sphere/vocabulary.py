@@ -60,8 +60,9 @@ def read(name: str, corpus: Corpus, min_count: int) -> tuple[list[str], NDArray[
         Words, their counts (V,), and the documents. Words of equal count stand in alphabetical order.
 
     Raises:
-        TypeError: a document is a string (give a list of words), or none; a word is none. ValueError: a line is not
-        UTF-8; a pipe. IsADirectoryError: a folder.
+        TypeError: a document is a string (give a list of words), or none; a word is none.
+        ValueError: a line is not UTF-8; a pipe.
+        IsADirectoryError: a folder.
 
     Memory: 16 bytes a document, about 150 bytes a different word (before rare ones are dropped), one document, and
     a constant 16 MB. On disk, in `tempfile.gettempdir()`: 4 bytes a word of text, twice that while rare ones go.
