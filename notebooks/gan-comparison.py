@@ -1068,7 +1068,7 @@ table(
 # %% [markdown]
 # ### Who beats whom
 #
-# Each pair of methods is compared by an exact permutation test: of the $\binom{16}{8} = 12870$ ways to deal the sixteen scores out to two methods, how many give a difference of the means as large as the true one? With 45 pairs some would look different by chance; Holm's correction, which compares the smallest $p$ with 0.05/45, the next with 0.05/44 and so on, keeps the probability of even one false verdict below 5 % {cite:p}`holm1979simple`. Blue: the method of the row is better than that of the column; red: worse; white: eight seeds do not tell.
+# Each pair of methods is compared by an exact permutation test: of the $\binom{16}{8} = 12870$ ways to deal the sixteen scores out to two methods, how many give a difference of the means as large as the true one? With 45 pairs some would look different by chance; Holm's correction, which compares the smallest $p$ with 0.05/45, the next with 0.05/44 and so on, keeps the probability of even one false verdict below 5 %. Blue: the method of the row is better than that of the column; red: worse; white: eight seeds do not tell.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three square tables, one for each law, in which the cell in a row and a column is blue if the method of the row is better than that of the column with a significant difference, red if it is worse, and white if eight seeds do not tell the two apart."}}
 deals = np.array(

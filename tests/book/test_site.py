@@ -563,8 +563,15 @@ def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -
 # --- Weight ------------------------------------------------------------------------------------------------------
 
 BYTES, PACKED, NODES = 600_000, 300_000, 12_000  # of a page with everything that it loads, and of its document
-HEAVY: dict[str, int] = {}  # pages that are above the goal, with what they may weigh
-MANY: dict[str, int] = {}
+# What is above the goal, with what it may weigh: the text and code of a long chapter alone are 250 to 300 kB.
+HEAVY = {
+    "book/api": 950_000, "notebooks/det-exp": 880_000, "notebooks/jose": 900_000, "notebooks/w-divergence": 830_000,
+    "notebooks/wasserstein": 790_000, "notebooks/gan-comparison": 770_000, "notebooks/gan-qp": 700_000,
+    "notebooks/conditional-layer-norm": 670_000, "notebooks/cascading-rejection": 660_000, "notebooks/o-gan": 660_000,
+    "notebooks/prefix-lm": 620_000,
+}  # fmt: skip
+LARGE = {"notebooks/det-exp": 320_000, "notebooks/jose": 390_000, "notebooks/gan-comparison": 360_000}  # compressed
+MANY = {"book/api": 20_500, "notebooks/det-exp": 13_800}
 
 
 @every_page
@@ -601,4 +608,6 @@ def test_no_code_is_cut(look: Look, name: str, width: int) -> None:
 def test_pages_are_light(look: Look, site: Path, name: str) -> None:
     visit = look(name, LAPTOP)
     weight, packed = weigh(site / f"{name}.html", visit.loaded)
-    assert weight <= HEAVY.get(name, BYTES) and packed <= PACKED and visit.nodes <= MANY.get(name, NODES)
+    assert weight <= HEAVY.get(name, BYTES)
+    assert packed <= LARGE.get(name, PACKED)
+    assert visit.nodes <= MANY.get(name, NODES)
