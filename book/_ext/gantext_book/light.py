@@ -147,6 +147,7 @@ def _pictures(out: Path, pages: dict[Path, str]) -> None:
             renamed[png.name] = webp.name
     for path, text in pages.items():
         new = re.sub(r"(_images/)([\w.-]+\.png)", lambda m: m[1] + renamed.get(m[2], m[2]), text)
+        new = re.sub(r"<summary>(?=<span class=.toctree-toggle)", '<summary aria-label="Pages below">', new)
         if new != text:
             path.write_text(new, encoding="utf-8")
             pages[path] = new
