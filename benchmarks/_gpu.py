@@ -96,6 +96,8 @@ def item(
 
     def put(work: Callable[[Bench], object]) -> Callable[[Bench], object]:
         called = name or getattr(work, "__name__", "item").replace("_", "-")
+        same = lambda each: (each.name, each.group, each.title) == (called, group, title)
+        ITEMS[:] = [each for each in ITEMS if not same(each)]  # its module is imported anew
         if called in {each.name for each in ITEMS} or group not in GROUPS:
             raise ValueError(f"item: {called!r} in group {group!r}: the name is taken, or the group none of {GROUPS}.")
         ITEMS.append(Item(called, group, title, seconds, tiny, tuple(needs), gpu, apart, work))

@@ -459,7 +459,7 @@ def test_a_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
     ("chapter", "cells"),
     [
         ("cascading-rejection", r"sweep\.train\("),
-        ("gan-comparison", r"training\.fit\(generator"),
+        ("gan-comparison", r"training\.fit\(\s*generator"),
         ("w-divergence", r"trained = fit\("),
         ("o-gan", r"(?m)^def train\("),
     ],

@@ -186,10 +186,12 @@ def test_equation_check_and_function_lead_to_each_other(site: Path, name: str) -
         assert fold.select(f"a[href='{back}']"), f"{back}: its check does not lead back"
     for stored in entries(name):
         for function in (f for f in stored.entry.functions if f.startswith("gantext.")):
-            target = f"../book/api.html#{function}"
+            target, documented = f"../book/api.html#{function}", api.find(id=function)
+            if documented is None:  # a part of a module that only its tests and its check know is named without a link
+                assert "._" in function or function.startswith("gantext.kernels."), f"{function} is not on the API page"
+                continue
             assert page.select(f"details.check a[href='{target}']"), f"{stored.entry.label}: no link to {function}"
-            documented = api.find(id=function)
-            assert isinstance(documented, Tag), f"{function} is not on the API page"
+            assert isinstance(documented, Tag)
             anchor = "equation-" + re.sub("[^a-z0-9]+", "-", stored.entry.label.lower())
             described = documented.find_parent("dl") or documented
             if stored.entry.tex:  # a refutation in words has no equation to lead to
@@ -586,6 +588,7 @@ def test_every_sign_of_a_formula_is_in_the_font(site: Path, name: str) -> None:
         low, _, high = part.strip().removeprefix("U+").partition("-")
         signs |= set(range(int(low, 16), int(high or low, 16) + 1))
     text = {ord(c) for math in html(site / f"{name}.html").select("math") for c in math.get_text()}
+    text -= {0xFE0E}  # asks for a sign as text, not as a picture
     none([f"U+{c:04X} {chr(c)}" for c in sorted(text - signs) if not chr(c).isspace()])
 
 

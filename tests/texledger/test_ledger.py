@@ -20,6 +20,7 @@ from texledger import (
     Law,
     Ledger,
     LedgerError,
+    Optimum,
     Over,
     Samples,
     Superscript,
@@ -618,3 +619,10 @@ def test_a_damaged_sum_of_matrices_of_two_shapes_has_no_value(ledger: Ledger) ->
     outer = lambda A, w, u: A - w * u.T
     entry = ledger.numeric("demo:shapes", r"P = A - w u^{\top}", where, computed={"P": outer})
     assert "are added" in entry.ill_formed["without the factor w"]
+
+
+def test_no_address_of_this_machines_memory_is_stored(ledger: Ledger) -> None:
+    where = lambda draw: {"T": Optimum(lambda x: x, [lambda x: x / 2]), "x": draw.real(1, 2), "c": draw.real(1, 2)}
+    entry = ledger.numeric("demo:address", r"\max_T (c T(x)) = c x", where)
+    assert any("a function" in why for why in entry.ill_formed.values())
+    assert "0x" not in repr(entry.as_json())

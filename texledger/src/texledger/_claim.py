@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -301,7 +302,7 @@ class Structural(ValueError):
 
 def structural(error: Exception) -> str | None:
     """Why a formula has no value, if the reason lies in the formula; ``None`` if the code that ran went wrong."""
-    says = str(error)
+    says = re.sub(r"<function .*? at 0x[0-9a-f]+>", "a function", str(error))  # an address differs in every run
     if isinstance(error, Structural):
         return says
     if isinstance(error, ZeroDivisionError):
