@@ -1818,7 +1818,8 @@ for name in derived:
 for name in derived:
     ratio = measured[name] / derived[name]
     print(
-        f"{name:9s} derived {derived[name]:6.1f}, measured / derived = {ratio:.2f}"
+        f"{name:9s} derived {derived[name]:6.1f}, measured / derived = "
+        f"{ratio:.2f}"
     )
 
 
@@ -2187,10 +2188,12 @@ assert (
 from_exp = torch.linalg.slogdet(expm(balanced.float())).logabsdet.item()
 trace = logdet_expm(balanced.float())
 print(
-    f"diag(100, -100) in float32: log det of exp A = {from_exp}, trace = {trace}"
+    f"diag(100, -100) in float32: log det of exp A = {from_exp}, trace = "
+    f"{trace}"
 )
 print(
-    f"3 I, order 40, in float32: det of exp A = {torch.linalg.det(E)}, trace = {logdet_expm(many)}"
+    f"3 I, order 40, in float32: det of exp A = {torch.linalg.det(E)}, trace "
+    f"= {logdet_expm(many)}"
 )
 
 # %% [markdown]
@@ -2329,7 +2332,8 @@ ledger.numeric(
 
 # %%
 lines = [
-    "float32, b = 1e8            diagonal of exp A  (true)        log det  trace"
+    "float32, b = 1e8            diagonal of exp A  (true)        log det  "
+    "trace"
 ]
 for other, true in ((-1.0, (math.e, 1 / math.e)), (2.0, (math.e, math.e**2))):
     A = torch.tensor([[1.0, 1e8], [0.0, other]], dtype=torch.float32)
@@ -2647,7 +2651,8 @@ J = J.reshape(c * h * w, c * h * w)
 logdet = h * w * logdet_expm(A)
 assert torch.allclose(torch.linalg.slogdet(J).logabsdet, logdet, rtol=1e-12)
 print(
-    f"Jacobian matrix of order {c * h * w}: log det = {h * w} Tr A = {logdet:.4f}"
+    f"Jacobian matrix of order {c * h * w}: log det = {h * w} Tr A = "
+    f"{logdet:.4f}"
 )
 
 # %% [markdown]
@@ -2684,7 +2689,8 @@ A = np.array([[0.7, 2.0], [-3.0, -0.7]])
 for step in (0.01, 0.1, 1.0):
     assert abs(np.linalg.det(cayley(A, step)) - 1) < 1e-13
 print(
-    f"error / prediction = {error / predicted:.2f}; traceless, order 2: no error at all"
+    f"error / prediction = {error / predicted:.2f}; traceless, order 2: no "
+    "error at all"
 )
 
 # %% [markdown]
@@ -2746,7 +2752,8 @@ assert abs(estimates.mean() - exact) < 4 * error
 # a fixed cut is biased, and we would see it
 assert abs(terms[:3].sum() - exact) > 10 * error
 print(
-    f"log det(I + X) = {exact:.3f}; the mean of {len(estimates):,} draws: {estimates.mean():.3f}"
+    f"log det(I + X) = {exact:.3f}; the mean of {len(estimates):,} draws: "
+    f"{estimates.mean():.3f}"
 )
 
 

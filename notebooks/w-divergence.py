@@ -867,7 +867,9 @@ def bell(x, mean=0.0, sd=1.0):
 
 
 def laws(mu, sd=1.0, at="samples", width=1.0, points=40_001):
-    """Densities of N(0, width²), N(mu, (width·sd)²) and r, and a grid that reaches nine standard deviations out."""
+    """Densities of N(0, width²), N(mu, (width·sd)²) and r, and a grid that
+    reaches nine standard deviations out.
+    """
     x = torch.linspace(
         -9 * width * max(1, sd),
         mu + 9 * width * max(1, sd),
@@ -977,7 +979,9 @@ ledger.numeric(
 
 # %%
 def trained_generator(scale, steps=50):
-    """Fifty steps of Adam for a small generator against a frozen critic that is multiplied by a number."""
+    """Fifty steps of Adam for a small generator against a frozen critic that
+    is multiplied by a number.
+    """
     torch.manual_seed(0)
     G, T = (
         mlp([2, 16, 2], torch.nn.Tanh).double(),
@@ -1763,7 +1767,9 @@ ledger.exact(
 
 # %%
 def apart(a, k=2.0, alpha=6.0, sd=0.1):
-    """log10 of the exact value for N(0, sd²) and N(a, sd²) with r = (p + q)/2, in logarithms: r underflows."""
+    """log10 of the exact value for N(0, sd²) and N(a, sd²) with r = (p +
+    q)/2, in logarithms: r underflows.
+    """
     x = np.linspace(-8 * sd, a + 8 * sd, 200_001)
     below = scipy.special.log_ndtr(x / sd)  # log F_p
     log_D = below + np.log1p(
@@ -1792,7 +1798,8 @@ print(
 )
 for a_ in (0.5, 1.0, 2.0, 4.0):
     print(
-        f"{a_:5.1f}      {point_value(a_, 2, 6):6.3f}       {10 ** apart(a_):.2g}"
+        f"{a_:5.1f}      {point_value(a_, 2, 6):6.3f}       "
+        f"{10 ** apart(a_):.2g}"
     )
 
 
@@ -2244,7 +2251,9 @@ def disc(radius):
 
 
 def on_fakes(k, alpha):
-    """WGAN-div with its penalty on the fakes only: on the discs, these cover all the ground."""
+    """WGAN-div with its penalty on the fakes only: on the discs, these cover
+    all the ground.
+    """
 
     def loss(T, batch):
         return WASSERSTEIN.critic_loss(
@@ -2320,7 +2329,8 @@ for name, real, fake, k, alpha, at, value in tasks:
     found.append((name, k, alpha, value, got, ratio))
     assert abs(got / value - 1) < 0.02 and abs(ratio / alpha - 1) < 0.05
     print(
-        f"{name:32s} k = {k:3}, power {alpha:.0f}: {got:.3f}, exact {value:.3f} ({got / value - 1:+.1%}); gap / penalty {ratio:.2f}"
+        f"{name:32s} k = {k:3}, power {alpha:.0f}: {got:.3f}, exact "
+        f"{value:.3f} ({got / value - 1:+.1%}); gap / penalty {ratio:.2f}"
     )
 
 # %% [markdown]
@@ -2690,7 +2700,8 @@ for way in ("double backward", "tangents"):
 error = ((gradients[0] - gradients[1]).norm() / gradients[0].norm()).item()
 assert error < 1e-12
 print(
-    "one convolution, two dense layers: the gradients of both forms agree to 12 digits"
+    "one convolution, two dense layers: the gradients of both forms agree to "
+    "12 digits"
 )
 
 # %% [markdown]
@@ -2912,7 +2923,8 @@ off = lambda x: (x[:, 0] - x[:, 1]).abs().mean().item()
 assert off(per_sample_u) < 1e-6 and off(per_pixel_u) > 1
 print(f"norm over channels only: {per_pixel / right:.4f} of the penalty")
 print(
-    f"distance from the segment: one weight a sample {off(per_sample_u):.1f}, one a coordinate {off(per_pixel_u):.1f}"
+    "distance from the segment: one weight a sample "
+    f"{off(per_sample_u):.1f}, one a coordinate {off(per_pixel_u):.1f}"
 )
 
 
@@ -3004,7 +3016,8 @@ assert torch.allclose(*gradients, rtol=1e-5, atol=1e-7) and wasted == [
     True,
 ]
 print(
-    "the critic's gradients are the same; without detach the generator is differentiated for nothing"
+    "the critic's gradients are the same; without detach the generator is "
+    "differentiated for nothing"
 )
 
 # %% [markdown]
@@ -3032,7 +3045,8 @@ naive = torch.zeros(2, requires_grad=True)
 naive.square().sum().pow(0.75).backward()
 assert weights.grad.isfinite().all() and naive.grad.isnan().all()
 print(
-    "slope 10, power 6: 1e6 in float32, inf in half precision; power 1.5 at slope 0: naive gradient nan"
+    "slope 10, power 6: 1e6 in float32, inf in half precision; power 1.5 at "
+    "slope 0: naive gradient nan"
 )
 
 # %% [markdown]
@@ -3103,7 +3117,8 @@ near = [
 ]
 assert near[1] < 0.5 * near[0]
 print(
-    f"bells in a box: largest slope {near[0]:.2f} at distance 1, {near[1]:.2f} at distance 0.01"
+    f"bells in a box: largest slope {near[0]:.2f} at distance 1, "
+    f"{near[1]:.2f} at distance 0.01"
 )
 
 # %% [markdown]

@@ -670,7 +670,9 @@ print(
 
 # %%
 def transport(p, q, c):
-    """Optimal plan, heap prices f and hole prices g of the linear program; p, q, c are NumPy arrays."""
+    """Optimal plan, heap prices f and hole prices g of the linear program; p,
+    q, c are NumPy arrays.
+    """
     m, n = c.shape
     rows = np.kron(np.eye(m), np.ones(n))  # sums over j
     columns = np.kron(np.ones(m), np.eye(n))  # sums over i
@@ -1889,7 +1891,9 @@ t, weight = (t + 1) / 2, weight / 2
 
 
 def between(mu):
-    """Density of t X + (1 - t) Y for X from N(0, 1), Y from N(mu, 1): for fixed t a Gaussian."""
+    """Density of t X + (1 - t) Y for X from N(0, 1), Y from N(mu, 1): for
+    fixed t a Gaussian.
+    """
     return sum(
         w * norm.pdf(x, (1 - s) * mu, math.hypot(s, 1 - s))
         for s, w in zip(t, weight, strict=True)
@@ -2335,7 +2339,8 @@ draws = rng.logistic(size=(200_000, 3))
 measured = ot.wasserstein_1d(draws[:, 0], draws.max(1))
 assert abs(measured - 1.5) < 0.03
 print(
-    f"largest of 3: exact {mp.nstr(mp.harmonic(2), 3)}, from 200,000 draws {measured:.1f}"
+    f"largest of 3: exact {mp.nstr(mp.harmonic(2), 3)}, from 200,000 draws "
+    f"{measured:.1f}"
 )
 
 # %% [markdown]
@@ -2372,7 +2377,8 @@ for power, costs in ((1, (1, 1)), (2, (1, n))):
         abs(ot.emd2(equal, equal, (apart**power).astype(float)) - 1) < 1e-12
     )
 print(
-    f"shifting and carrying: 1 and 1 for the distance, 1 and {n} for its square"
+    f"shifting and carrying: 1 and 1 for the distance, 1 and {n} for its "
+    "square"
 )
 
 # %% [markdown]
@@ -2409,7 +2415,8 @@ for h, layers in ((8, 3), (16, 4)):
         steep = slopes(T, torch.ones(1, 1)).item()
         assert abs(steep - factor**layers) < 1e-9
         print(
-            f"h = {h:2d}, L = {layers}, c = {factor} h^(-(L-1)/L): slope {steep:.0f}"
+            f"h = {h:2d}, L = {layers}, c = {factor} h^(-(L-1)/L): slope "
+            f"{steep:.0f}"
         )
 
 # %% [markdown]

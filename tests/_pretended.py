@@ -211,6 +211,12 @@ class _Event:
         return 1.0
 
 
+def _forget_device() -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @contextlib.contextmanager
 def gpu() -> Iterator[None]:
     """While it is on, there is one GPU, by all that PyTorch says."""
@@ -265,6 +271,8 @@ def gpu() -> Iterator[None]:
     }
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     with contextlib.ExitStack() as stack:
+        _forget_device()  # Accelerate keeps for all accelerators what the first one of the process found
+        stack.callback(_forget_device)
         for name, value in told.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
