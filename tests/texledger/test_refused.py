@@ -185,7 +185,7 @@ def test_statements_and_conditions(tex: str, reading: str | None) -> None:
     assert read_.relations or read_.expressions
 
 
-def test_signs_that_claim_nothing_are_told_from_those_that_do() -> None:
+def test_each_sign_is_told_from_the_others() -> None:
     found = statements(r"x := y, \qquad x \equiv y, \qquad x \approx y, \qquad x \propto y, \qquad x = y").relations
     assert [r.sign for r in found] == [":=", "≡", "≈", "∝", "="]
     both = statements(r"x^2 > 0 \iff x \ne 0").relations[0]
