@@ -291,6 +291,7 @@ class Visit:
     allowed: set[int] = field(default_factory=set)  # items of the allow-list that were met
 
 
+UNFOLD = "document.querySelectorAll('details.folded').forEach(fold => fold.open = true)"  # sections
 OPEN = """async () => {
   document.querySelectorAll("details").forEach(d => d.open = true);
   const folded = document.querySelectorAll("article button.toggle-button");
@@ -339,7 +340,8 @@ CUT = """() => {
 PARTED = """() => {
   const parted = [];
   for (const formula of document.querySelectorAll("article span.math")) {
-    const text = formula.nextSibling, sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
+    const text = formula.nextSibling;
+    const sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
     if (sign < 0 || !formula.getClientRects().length) continue;
     const range = document.createRange();
     range.setStart(text, sign);
@@ -538,7 +540,9 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     page.emulate_media(media="print")
     page.goto((site / f"{name}.html").as_uri())
     page.evaluate("document.fonts.ready.then(() => 0)")
-    cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # folds stay folded
+    cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # checks stay folded
+    sections = page.locator("details.folded")
+    assert all(sections.nth(i).locator("> :last-child").is_visible() for i in range(sections.count()))
     pdf = tmp_path / "page.pdf"
     page.pdf(path=pdf, format="A4")
     page.close()
@@ -573,6 +577,7 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
     page.keyboard.press("Enter")
     assert page.url.endswith("#main-content")
+    page.evaluate(UNFOLD)
     fold = page.locator("details.check").first
     fold.locator("> summary").focus()
     page.keyboard.press("Enter")
@@ -588,6 +593,7 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
 def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page()
     page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(UNFOLD)
     assert page.locator("details.check[open]").count() == 0
     mark = page.locator(".eq-mark:visible").last  # a folded solution may hold one more
     mark.click()
