@@ -339,7 +339,8 @@ CUT = """() => {
 PARTED = """() => {
   const parted = [];
   for (const formula of document.querySelectorAll("article span.math")) {
-    const text = formula.nextSibling, sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
+    const text = formula.nextSibling;
+    const sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
     if (sign < 0 || !formula.getClientRects().length) continue;
     const range = document.createRange();
     range.setStart(text, sign);
