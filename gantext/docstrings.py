@@ -71,9 +71,10 @@ def documents(
     for label, folder in folders.items():
         read, damaged = _read(label, folder)
         found += read
-        if damaged and skipped is None:
+        if skipped is not None:
+            skipped += damaged
+        elif damaged:
             raise ValueError(f"documents: {damaged[0]}, must be. Repair it, or collect such reports with skipped=[].")
-        (skipped if skipped is not None else []).extend(damaged)
     for document in sorted(found):
         if len(document.text) >= shortest:
             seen.setdefault(document.text, document)
@@ -144,12 +145,7 @@ def _read(label: str, folder: Path) -> tuple[list[Document], list[str]]:
     for file in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
         try:
             found += [Document(name, label, text) for name, text in _file(label, folder, file)]
-        except (
-            SyntaxError,
-            ValueError,
-            RecursionError,
-            MemoryError,
-        ) as error:  # also zeros, as in UTF-16; deep nesting
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # zeros, as in UTF-16; deep nesting
             where = f"{file}, line {error.lineno}" if isinstance(error, SyntaxError) else str(file)
             what = error.msg if isinstance(error, SyntaxError) else str(error)
             damaged.append(f"{where}: not Python {sys.version_info.major}.{sys.version_info.minor} ({what})")

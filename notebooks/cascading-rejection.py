@@ -1298,7 +1298,8 @@ nn.init.normal_(head.embedding)
 literal = cascade_ref(v, head.weight + head.embedding[y]) + head.bias
 assert torch.allclose(head(v, y), literal, rtol=1e-10, atol=1e-10)
 print(
-    "conditional cascade: equal to the loop with the heads of each sample's class"
+    "conditional cascade: equal to the loop with the heads of each sample's "
+    "class"
 )
 
 
@@ -1358,7 +1359,8 @@ for name, head in forms.items():
         backward.bytes / floor,
     )
     print(
-        f"{name:19s} forward: {counted[name][0]:3d} launches, {counted[name][1]:5.1f} times the floor;"
+        f"{name:19s} forward: {counted[name][0]:3d} launches, "
+        f"{counted[name][1]:5.1f} times the floor;"
         f" backward: {counted[name][2]:3d} launches, {counted[name][3]:5.1f}"
     )
 # one pass over V against 3 or more a head
@@ -1452,7 +1454,9 @@ table(
 
 # %%
 def alone(setting, head, k, size, steps):
-    """Seed k of a block, trained by itself on its own share of the block's data and codes."""
+    """Seed k of a block, trained by itself on its own share of the block's
+    data and codes.
+    """
     real, codes = sweep.samplers(setting, size)
     mine = lambda sampler: lambda n, rng: sampler(n, rng)[:, k]
     run = training.fit(
@@ -1775,7 +1779,8 @@ holm = np.maximum.accumulate([(12 - k) * c[0] for k, c in enumerate(twelve)])
 seen = [(*c, h) for c, h in zip(twelve, holm, strict=True) if c[0] < 0.05]
 for p, name, mean, half, corrected in seen:
     print(
-        f"{name}: {mean:+.3f} ± {half:.3f}, p = {p:.3f}, corrected {corrected:.2f}"
+        f"{name}: {mean:+.3f} ± {half:.3f}, p = {p:.3f}, corrected "
+        f"{corrected:.2f}"
     )
 # the text below
 assert [name for _, name, *_ in seen] == [
@@ -1881,7 +1886,8 @@ for a, b in (("cascade", "one"), ("cascade", "plain")):
     mean, half = compared(a, b, 2)
     gap, wide = compared(a, b, 3)
     print(
-        f"{a} minus {b}: test accuracy {mean:+.3f} ± {half:.3f}, test loss {gap:+.2f} ± {wide:.2f}"
+        f"{a} minus {b}: test accuracy {mean:+.3f} ± {half:.3f}, test loss "
+        f"{gap:+.2f} ± {wide:.2f}"
     )
 assert (
     min(r[0].min() for r in results.values()) > 0.97
@@ -2046,7 +2052,8 @@ assert (P[1] @ P[0] @ w[0]).norm() < 1e-12
 swapped = (P[0] @ P[1] @ w[0]).norm().item()
 assert abs(swapped - abs(math.sin(theta) * math.cos(theta))) < 1e-12
 print(
-    f"left of w1: 0 in one order, {swapped:.3f} in the other; on average {3 + math.cos(theta) ** 2:.3f} of 5 in both"
+    f"left of w1: 0 in one order, {swapped:.3f} in the other; on average "
+    f"{3 + math.cos(theta) ** 2:.3f} of 5 in both"
 )
 
 # %% [markdown]

@@ -306,7 +306,9 @@ ledger.exact(
 
 # %%
 class Counter(torch.nn.Module):
-    """A generator whose weight is the number of the step: its gradient is -1, and its optimiser takes unit steps."""
+    """A generator whose weight is the number of the step: its gradient is -1,
+    and its optimiser takes unit steps.
+    """
 
     def __init__(self):
         super().__init__()
@@ -611,7 +613,8 @@ assert (
     and 0.5 < floor.mean / gaussian(5000) < 2
 )
 print(
-    f"training against test images: {split:.2f}, Gaussian floor {gaussian(1200, 597):.2f}"
+    f"training against test images: {split:.2f}, Gaussian floor "
+    f"{gaussian(1200, 597):.2f}"
 )
 everything, splits = torch.cat([real, unseen]), []
 for seed in range(20):
@@ -624,10 +627,12 @@ for seed in range(20):
         )
     )
 print(
-    f"twenty random splits of the same sizes: {np.mean(splits):.1f} ± {np.std(splits, ddof=1):.1f}"
+    f"twenty random splits of the same sizes: {np.mean(splits):.1f} ± "
+    f"{np.std(splits, ddof=1):.1f}"
 )
 print(
-    f"5000 draws of training images: {floor.mean:.2f} ± {floor.std:.2f}, Gaussian floor {gaussian(5000):.2f}"
+    f"5000 draws of training images: {floor.mean:.2f} ± {floor.std:.2f}, "
+    f"Gaussian floor {gaussian(5000):.2f}"
 )
 
 
@@ -775,7 +780,8 @@ share = (
 ).mean()
 assert abs(share - 0.8) < 5 * math.sqrt(0.16 / 20_000)
 print(
-    f"eight seeds each, t-test: differences from {least:.2f} standard deviations on are found in 80 % of the cases"
+    f"eight seeds each, t-test: differences from {least:.2f} standard "
+    "deviations on are found in 80 % of the cases"
 )
 
 # %% [markdown]
@@ -802,7 +808,9 @@ law, eye = (
 
 
 def watch(played, film):
-    """Train one game from seed 0; keep what the generator makes of the same 400 codes at each frame."""
+    """Train one game from seed 0; keep what the generator makes of the same
+    400 codes at each frame.
+    """
     torch.manual_seed(0)
     generator, critic = (
         networks.generator(law.shape),
@@ -845,7 +853,8 @@ for name, run in runs.items():
             max(p.abs().max().item() for p in run.critic.parameters()) <= 0.01
         )
 print(
-    f"{len(runs)} games of {STEPS} steps from the same weights, the same data and the same codes"
+    f"{len(runs)} games of {STEPS} steps from the same weights, the same "
+    "data and the same codes"
 )
 
 
@@ -1307,7 +1316,8 @@ for name, images in (
         *metrics.precision_recall(real, x),
     )
     print(
-        f"{name:12s} Fréchet {seen[name][0]:6.1f}, precision {seen[name][1]:.2f}, recall {seen[name][2]:.2f}"
+        f"{name:12s} Fréchet {seen[name][0]:6.1f}, precision "
+        f"{seen[name][1]:.2f}, recall {seen[name][2]:.2f}"
     )
 assert seen["memory"][0] < 1 and seen["memory"][1] == 1
 assert (

@@ -1037,7 +1037,8 @@ for mu in (0.5, 1, 2, 4):
     assert mu**2 / (2 * m) < one < two < m / 2
     exact[mu] = one
     print(
-        f"{mu:4}  {two:13.4f}  {one:12.4f}  {mu**2 / (2 * m):11.4f}  {m / 2:11.4f}"
+        f"{mu:4}  {two:13.4f}  {one:12.4f}  {mu**2 / (2 * m):11.4f}  "
+        f"{m / 2:11.4f}"
     )
 
 a, b = bell(0), bell(0.5)
@@ -1063,7 +1064,9 @@ def scorer(seed):
 
 
 def worth(T, mu):
-    """The objective of a critic under the laws themselves, on the grid: no sampling error."""
+    """The objective of a critic under the laws themselves, on the grid: no
+    sampling error.
+    """
     a, b, d = bell(0), bell(mu), apart(grid) + torch.eye(len(grid))
     with torch.no_grad():
         scores = T(grid.float()[:, None]).double()
@@ -1450,7 +1453,8 @@ assert torch.allclose(
 )
 for side in (128, 256):
     print(
-        f"{side} x {side} x 3: lambda = {10 / (3 * side**2):.1e} for L1, {10 / (3 * side**2) ** 0.5:.1e} for L2"
+        f"{side} x {side} x 3: lambda = {10 / (3 * side**2):.1e} for L1, "
+        f"{10 / (3 * side**2) ** 0.5:.1e} for L2"
     )
 
 
@@ -1476,7 +1480,9 @@ for side in (128, 256):
 
 # %%
 def exact_scores(x, p, q):
-    """Best scores of points on a line for lambda = 1 with the last one at 0, in fractions: Gauss's elimination."""
+    """Best scores of points on a line for lambda = 1 with the last one at 0,
+    in fractions: Gauss's elimination.
+    """
     n = len(x)
     w = [
         [
@@ -1612,10 +1618,12 @@ for _ in range(3000):
 assert broken / 3000 > 0.97 and max(mean_squares) <= 1 + 1e-9
 print(f"broken on some pair: {broken / 3000:.1%} of the problems")
 print(
-    f"probability of drawing a broken pair: {np.mean(weight_of_broken):.2f} on average"
+    f"probability of drawing a broken pair: {np.mean(weight_of_broken):.2f} "
+    "on average"
 )
 print(
-    f"weighted mean square of the slope: {np.mean(mean_squares):.2f} on average, {max(mean_squares):.2f} at most"
+    f"weighted mean square of the slope: {np.mean(mean_squares):.2f} on "
+    f"average, {max(mean_squares):.2f} at most"
 )
 
 
@@ -1830,7 +1838,8 @@ for name, d in (
     T = gan_qp_unary(p, q, d, 1.0).critic
     slopes = ((T[0] - T[1:]) / x[1:]).tolist()
     print(
-        f"{name:10}  scores {np.round((T - T[0]).numpy(), 3) + 0}  slopes {np.round(slopes, 3)}"
+        f"{name:10}  scores {np.round((T - T[0]).numpy(), 3) + 0}  slopes "
+        f"{np.round(slopes, 3)}"
     )
     assert np.allclose(
         slopes, [1, 1, 1] if name == "per sample" else [3, 1.5, 0.5]
@@ -2114,7 +2123,8 @@ for eps in (0.01, 0.1, 1.0, 10.0):
     )
     assert 0 < admissible <= 1 + 1e-6  # W1 = 1
     print(
-        f"eps = {eps:5}: {earned:.4f}, divided by the Lipschitz constant {admissible:.4f}"
+        f"eps = {eps:5}: {earned:.4f}, divided by the Lipschitz constant "
+        f"{admissible:.4f}"
     )
 
 # %% [markdown]
@@ -2226,7 +2236,8 @@ sums = [
 ]
 assert sums[1] == sums[2] <= sums[0]
 print(
-    f"slope {float(T[0] - T[1]):.1f}; weighted mean square {float(sums[2] / sums[0]):.3f}"
+    f"slope {float(T[0] - T[1]):.1f}; weighted mean square "
+    f"{float(sums[2] / sums[0]):.3f}"
 )
 
 
@@ -2269,7 +2280,8 @@ for size in (1.0, 1e-8):
         .item()
     )
     print(
-        f"gradients of size {size:g}: plain descent {plain:.1f} times as far, Adam {adam:.1f} times"
+        f"gradients of size {size:g}: plain descent {plain:.1f} times as "
+        f"far, Adam {adam:.1f} times"
     )
     assert abs(plain - 50) < 1e-6 and (
         abs(adam - 1) < 1e-5 or size < 1e-6 < adam - 1

@@ -1843,10 +1843,12 @@ assert (
     abs(one.float().mean() - normal.cdf(torch.tensor(0.15 * 50**0.5))) < 0.01
 )
 print(
-    f"open at the start: joint hinge {joint.float().mean():.2f}, each of the two {one.float().mean():.2f}"
+    f"open at the start: joint hinge {joint.float().mean():.2f}, each of the "
+    f"two {one.float().mean():.2f}"
 )
 print(
-    f"joint hinge closed, one of the two still open: {((one | two) & ~joint).float().mean():.2f} of the tuples"
+    "joint hinge closed, one of the two still open: "
+    f"{((one | two) & ~joint).float().mean():.2f} of the tuples"
 )
 
 
@@ -2108,7 +2110,8 @@ kept = share * np.minimum(1, (np.sqrt(share / 1e-3) + 1) * 1e-3 / share)
 positive, negative = kept / kept.sum(), counts**0.75 / (counts**0.75).sum()
 assert 0.0005 < (positive * negative).sum() < 0.01
 print(
-    f"{len(counts):,} words; u' = u for about one negative in {1 / (positive * negative).sum():.0f}"
+    f"{len(counts):,} words; u' = u for about one negative in "
+    f"{1 / (positive * negative).sum():.0f}"
 )
 
 
@@ -2240,7 +2243,9 @@ body(update_ref)
 
 # %%
 def outcomes(mode):
-    """Lists of updates (word at the cursor, neighbour, negative); neighbour None is the document's own hinge."""
+    """Lists of updates (word at the cursor, neighbour, negative); neighbour
+    None is the document's own hinge.
+    """
     order = [(0, 1), (0, None), (1, 0), (1, 2), (1, None), (2, 1), (2, None)]
     order = (
         order
@@ -2321,7 +2326,8 @@ for mode in ("paper", "plain", "reference"):
         updates += errors[0][1]
     assert updates >= 4
     print(
-        f"{mode:9}: in 4 runs one of {len(errors)} outcomes each, {updates} updates in all, gives the trainer's tables"
+        f"{mode:9}: in 4 runs one of {len(errors)} outcomes each, {updates} "
+        "updates in all, gives the trainer's tables"
     )
 
 # %% [markdown]
@@ -2336,7 +2342,8 @@ without = (1 - positive[:frequent].sum()) ** 2 * (
 )
 assert without < 0.25
 print(
-    f"tuples with one of the {frequent} most frequent of {len(counts):,} words: {1 - without:.0%}"
+    f"tuples with one of the {frequent} most frequent of {len(counts):,} "
+    f"words: {1 - without:.0%}"
 )
 
 
@@ -2730,7 +2737,8 @@ for mode, name in MODES.items():
     size = np.sqrt(2) * normaliser.std()
     assert SCALE != "reduced" or 0.02 < size < 0.15
     print(
-        f"{name:24}: log(Z/Z') of two random words, standard deviation {'about a third' if size < 0.055 else 'about half'} of the margin"
+        f"{name:24}: log(Z/Z') of two random words, standard deviation "
+        f"{'about a third' if size < 0.055 else 'about half'} of the margin"
     )
 
 # %% [markdown]
@@ -2984,7 +2992,9 @@ for weight in (0.5, 2.0):
     for _ in range(200):
         x = step(x, weight * x - v, 0.1)
     print(
-        f"lambda = {weight}: angle {'below 1e-12' if dist(x, v) < 1e-12 else f'{dist(x, v):.2f}'} after 200 steps"
+        f"lambda = {weight}: angle "
+        f"{'below 1e-12' if dist(x, v) < 1e-12 else f'{dist(x, v):.2f}'} "
+        "after 200 steps"
     )
     assert (dist(x, v) < 1e-12) == (weight > 1)
 at = torch.tensor([0.5, 0.75**0.5], dtype=torch.float64)

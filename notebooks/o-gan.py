@@ -438,7 +438,8 @@ for offset in (0.0, 1e2, 1e4):
         lost > 0.5 if offset == 1e4 else lost == 0
     )
     print(
-        f"mean {offset:7.0f}: one-pass formula wrong by more than 0.1 or NaN in {lost:4.0%} of the rows; pearson in none"
+        f"mean {offset:7.0f}: one-pass formula wrong by more than 0.1 or NaN "
+        f"in {lost:4.0%} of the rows; pearson in none"
     )
 assert (truth - pearson(x, y)).abs().max() < 1e-14
 
@@ -1323,7 +1324,8 @@ for name, layer in (
     )
     assert (size < 1e-6) == (name == "batch norm")
     print(
-        f"{name:10}: gradient of the 'zero' in the encoder {'vanishes' if size < 1e-6 else 'does not vanish'}"
+        f"{name:10}: gradient of the 'zero' in the encoder "
+        f"{'vanishes' if size < 1e-6 else 'does not vanish'}"
     )
 
 # %% [markdown]
@@ -1564,7 +1566,8 @@ assert (
 )
 assert of(plain, "agreement").max() < 0.2
 print(
-    "price of the term, Fréchet distance to that of the plain GAN of the same seed:"
+    "price of the term, Fréchet distance to that of the plain GAN of the "
+    "same seed:"
 )
 for method in (half, one, ten, quarter_sq, half_sq):
     print(f"  {method:20} {difference(method, plain, 'frechet')}")
@@ -1578,7 +1581,8 @@ for a, b in ((half, quarter_sq), (one, half_sq)):
         )
     )
 print(
-    f"  weights 10 and 5: Fréchet distance {of(ten, 'frechet').mean():.0f} against {of(five_sq, 'frechet').mean():.0f}"
+    f"  weights 10 and 5: Fréchet distance {of(ten, 'frechet').mean():.0f} "
+    f"against {of(five_sq, 'frechet').mean():.0f}"
 )
 assert (
     of(five_sq, "frechet").mean() > 5 * of(ten, "frechet").mean()
@@ -1586,7 +1590,8 @@ assert (
 )
 assert of(five_sq, "gap").mean() > 2 * of(half_sq, "gap").mean()
 print(
-    f"information in the code at weight 1/2: at least {information(of(half, 'correlation').mean(), WIDTH):.1f} nats"
+    "information in the code at weight 1/2: at least "
+    f"{information(of(half, 'correlation').mean(), WIDTH):.1f} nats"
 )
 
 # %% [markdown]
@@ -1620,7 +1625,8 @@ rng = torch.Generator().manual_seed(0)
 z = torch.randn(500, WIDTH, generator=rng)
 code = z * torch.linspace(0.05, 4, WIDTH) + torch.linspace(-5, 5, WIDTH)
 print(
-    f"over the batch {pearson(z, code, dim=0).mean():.2f}, along the code {pearson(z, code).mean():.2f}"
+    f"over the batch {pearson(z, code, dim=0).mean():.2f}, along the code "
+    f"{pearson(z, code).mean():.2f}"
 )
 assert (
     pearson(z, code, dim=0).min() > 1 - 1e-4
@@ -1780,7 +1786,8 @@ ledger.numeric(
 
 # %%
 class Calls(TorchDispatchMode):
-    """Counts operations that compute something: neither views nor metadata."""
+    """Counts operations that compute something: neither views nor metadata.
+    """
 
     def __init__(self):
         super().__init__()
@@ -1822,7 +1829,8 @@ step = calls(lambda: o_gan_ref(critic, batch()).backward())
 size = 12 * z.numel()
 assert 10 < loss < 120 and loss < step
 print(
-    f"correlation of 64 codes of width 128: {size / 1024:.0f} KiB, {size / 4.8e12 * 1e6:.2f} µs at 4.8 TB/s"
+    f"correlation of 64 codes of width 128: {size / 1024:.0f} KiB, "
+    f"{size / 4.8e12 * 1e6:.2f} µs at 4.8 TB/s"
 )
 
 # %% [markdown]

@@ -1,9 +1,9 @@
-"""What tests of tensors share: random ones, and comparisons that say where and how badly two batches differ."""
+"""What tests of tensors share: random ones and weights, and comparisons that say where and how badly batches differ."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -51,3 +51,9 @@ def assert_not_worse(out: Tensor, rival: Tensor, ref: Tensor) -> None:
     ours, theirs = (errors(X, ref).mean().item() for X in (out, rival))
     limit = 2 * theirs + 4 * torch.finfo(rival.dtype).eps
     assert ours <= limit, f"mean relative error {ours:.3e} > {limit:.3e} (rival {theirs:.3e}); {report(out, ref)}"
+
+
+def enlarge(model: nn.Module, std: float) -> None:
+    """Weights far from their start, so that nothing hides behind 0 or 1."""
+    for name, weight in model.named_parameters():
+        nn.init.normal_(weight, "norm" in name.lower() and "weight" in name, std)

@@ -128,7 +128,7 @@ def test_labels_are_names_of_submodules(monkeypatch: pytest.MonkeyPatch, tmp_pat
                 function(labels=cast(Any, labels))
     with pytest.raises(TypeError, match="labels has 3"):
         documents(cast(Any, ["numpy.ma", 3]))
-    assert documents(iter(["numpy.ma"])) == documents(["numpy.ma"])  # pyright: ignore[reportArgumentType]
+    assert documents(iter(["numpy.ma"])) == documents(["numpy.ma"])  # pyright: ignore[reportArgumentType]  # it does as well
     (tmp_path / "part.py").write_text('"""Not of the package sys."""')
     monkeypatch.chdir(tmp_path)
     for label in ("sys.part", "zipimport.part", "numpy.ma/core", "numpy.../part"):

@@ -22,6 +22,12 @@ document.addEventListener("copy", (event) => {
   event.preventDefault();
 });
 
+// Paper is white: code, figures and all are printed as by day.
+const root = document.documentElement.dataset;
+let shown;
+addEventListener("beforeprint", () => ([shown, root.theme] = [root.theme, "light"]));
+addEventListener("afterprint", () => (root.theme = shown));
+
 // The two menus of the header, and no tooltips: all that the theme asks of Bootstrap's 81 kB, which are left out.
 window.bootstrap = { Tooltip: class { dispose() {} hide() {} show() {} } };
 const close = (except) => {

@@ -90,10 +90,8 @@ def parameters(
         >>> [bool(p.answer) for p in sorted(test[0].passages, key=lambda p: not p.answer)]
         [True, True, False, False]
     """
-    length, passages = (
-        check_count("parameters", "length", length, 20),
-        check_count("parameters", "passages", passages, 2),
-    )
+    length = check_count("parameters", "length", length, 20)
+    passages = check_count("parameters", "passages", passages, 2)
     longest = check_count("parameters", "longest", longest)
     seed = check_count("parameters", "seed", seed, 0)
     if longest > length - 5:

@@ -135,7 +135,9 @@ def _source(
             f"source: tokenizer has cls_token_id {start} and sep_token_id {end}, must have both. Take that of a BERT."
         )
     if not getattr(tokenizer, "is_fast", True):
-        raise ValueError("source: tokenizer is a slow one, which knows no places, must be a fast one. Use_fast=True.")
+        raise ValueError(
+            "source: tokenizer is a slow one, which knows no places, must be a fast one. Load it with use_fast=True."
+        )
     read = []
     for argument, text in (("passage", passage), ("question", question)):
         if not isinstance(text, str):

@@ -5,17 +5,13 @@ The chapter is `prefix-lm`; `gantext.seq2seq.decoding` decodes with it.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from gantext._checks import check_count
 from gantext.seq2seq.prefixlm import Layout
 from gantext.seq2seq.transformer import Transformer
 
@@ -118,98 +114,3 @@ class Cache:
         self.lengths, self.hide, self.recent = self.lengths[rows], self.hide[rows], self.recent[:, rows]
         self.sources = [(k[rows], v[rows]) for k, v in self.sources]
         self.made = [(k[rows], v[rows]) for k, v in self.made]
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module as it was after the last of those who need it, in whatever thread."""
-    modules = list(model.modules())
-    with _LOCK:
-        for module in modules:
-            users, training = _EVALUATED.get(module, (0, module.training))
-            _EVALUATED[module] = users + 1, training
-        model.eval()
-    try:
-        yield
-    finally:
-        with _LOCK:
-            for module in modules:
-                users, training = _EVALUATED.pop(module)
-                if users > 1:
-                    _EVALUATED[module] = users - 1, training
-                else:
-                    module.training = training
-
-
-_LOCK = threading.Lock()
-_EVALUATED: weakref.WeakKeyDictionary[nn.Module, tuple[int, bool]] = weakref.WeakKeyDictionary()  # users, mode before
-
-
-def opened(
-    name: str,
-    model: Transformer,
-    sources: Tensor,
-    lengths: Tensor | None,
-    separator: int,
-    steps: int,
-    valid: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What a decoder is given, checked: tokens (Q, N, L), lengths (Q, N), at least 1, and valid (Q, N)."""
-    if not isinstance(model, Transformer):
-        raise TypeError(
-            f"{name}: model is {type(model).__name__}, must be a gantext.seq2seq.transformer.Transformer. "
-            "Convert it, for example with Transformer.from_bert."
-        )
-    steps = check_count(name, "steps", steps)
-    separator = check_count(name, "separator", separator, 0)
-    V = model.config.vocabulary
-    if separator >= V:
-        raise ValueError(
-            f"{name}: separator is {separator}, must be a token of the model's vocabulary, below {V}. Add it."
-        )
-    if not isinstance(sources, Tensor) or sources.dtype != torch.int64:
-        got = sources.dtype if isinstance(sources, Tensor) else type(sources).__name__
-        raise TypeError(f"{name}: sources is {got}, must be torch.int64. Convert it with .long().")
-    if sources.dim() not in (2, 3) or sources.numel() == 0:
-        raise ValueError(
-            f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, N, L) or (Q, L), not empty. Give at least "
-            "one token."
-        )
-    tokens = sources if sources.dim() == 3 else sources[:, None]
-    Q, N, L = tokens.shape
-    n = torch.full((Q, N), L, device=tokens.device)
-    for argument, t, kinds in (("lengths", lengths, (torch.int64, torch.int32)), ("valid", valid, (torch.bool,))):
-        if t is None:
-            continue
-        if not isinstance(t, Tensor) or t.dtype not in kinds:
-            raise TypeError(f"{name}: {argument} is {getattr(t, 'dtype', type(t))}, must be {kinds[0]}. Convert it.")
-        if t.shape != sources.shape[:-1]:
-            want = tuple(sources.shape[:-1])
-            raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be {want}. Give one a source.")
-    valid = torch.ones(Q, N, dtype=torch.bool, device=n.device) if valid is None else valid.reshape(Q, N)
-    if lengths is not None:
-        n = lengths.reshape(Q, N).long()
-        if (n > L).any() or (n[valid] < 1).any():
-            found = f"{n.min().item()} to {n.max().item()}"
-            raise ValueError(
-                f"{name}: lengths is from {found}, must be from 1 to {L} where valid. A source has at least its first "
-                "token; mark missing ones in valid."
-            )
-    n = n.where(valid, 1)
-    longest = int(n.max())
-    tokens = tokens[..., :longest].where(torch.arange(longest, device=n.device) < n[..., None], separator)
-    model.check(tokens.flatten(0, 1), steps - 1)  # the last one is never read
-    return tokens, n, valid
-
-
-def allowed(name: str, allow: Tensor | None, V: int, device: torch.device) -> Tensor:
-    """The tokens that may be generated, (V,) bool."""
-    if allow is None:
-        return torch.ones(V, dtype=torch.bool, device=device)
-    if not isinstance(allow, Tensor) or allow.dtype != torch.bool:
-        raise TypeError(f"{name}: allow is {getattr(allow, 'dtype', type(allow))}, must be a bool tensor. Use .bool().")
-    if allow.shape != (V,):
-        raise ValueError(
-            f"{name}: allow has shape {tuple(allow.shape)}, must be ({V},). Mark every token of the vocabulary."
-        )
-    return allow.to(device)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gantext._checks import check_count, check_number, wide
-from gantext.seq2seq.cache import Cache, allowed, evaluating, opened
+from gantext.seq2seq.cache import Cache
+from gantext.seq2seq.inputs import allowed, evaluating, opened
 from gantext.seq2seq.transformer import Transformer
 
 __all__ = ["Answers", "beam_search", "beam_search_ref", "greedy", "largest", "mean", "sample", "squares"]
@@ -161,7 +162,7 @@ def beam_search(
     check_count(name, "min_tokens", min_tokens, 0)
     if min_tokens > steps:
         raise ValueError(f"{name}: min_tokens is {min_tokens}, must be at most steps, {steps}. Allow more steps.")
-    separator, K, T = int(separator), int(beams), int(steps)  # of NumPy's kinds too
+    separator, K, T = int(separator), beams, int(steps)  # of NumPy's kinds too
     (Q, N, L), V = tokens.shape, model.config.vocabulary
     start = valid[..., None] & (torch.arange(L, device=n.device) < n[..., None]) & (tokens != separator)  # (Q, N, L)
     if spans is not None:
@@ -322,7 +323,7 @@ def sample(
     if isinstance(sources, Tensor) and sources.dim() != 2:
         raise ValueError(f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, L). Flatten the sources.")
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, None)
-    separator, steps, K = int(separator), int(steps), int(samples)  # of NumPy's kinds too
+    separator, steps, K = int(separator), int(steps), samples  # of NumPy's kinds too
     Q, V, temperature = len(tokens), model.config.vocabulary, max(temperature, torch.finfo(torch.float32).tiny)
     allow = allowed(name, allow, V, tokens.device)
     out = tokens.new_full((Q, K, steps), separator)

@@ -368,7 +368,7 @@ def _flex(name: str, prefix: list[int], batch: int, length: int, device: torch.d
                 "backward there. Use 'two-call' or 'mask', or torch.no_grad()."
             )
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+            warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")  # as was asked
             return flex_attention(q.detach(), k.detach(), v.detach(), block_mask=blocks)  # refuses even under no_grad
 
     return attend

@@ -1,6 +1,7 @@
 """A small Transformer that is a prefix-LM, and BERT when given its weights.
 
-The chapter is `prefix-lm`; attention is `gantext.seq2seq.prefixlm.attention`, decoding is `gantext.seq2seq.decoding`.
+The chapter is `prefix-lm`; attention is `gantext.seq2seq.prefixlm.attention`, decoding is `gantext.seq2seq.decoding`,
+BERT is read by `gantext.seq2seq.pretrained`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from gantext._checks import check_count, check_number
 from gantext.seq2seq.prefixlm import Attend, Layout, Lengths
+from gantext.seq2seq.pretrained import read_bert
 
 __all__ = ["Block", "Config", "Transformer"]
 
@@ -23,7 +25,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
 }
-_NAMES = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}  # of transformers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,9 +313,9 @@ class Transformer(nn.Module):
         Returns:
             The model, in training mode, weights copied.
         Raises:
-            TypeError: not such a model.
+            TypeError: not such a model; keep is no int64 tensor.
             ValueError: an activation, position embedding, shape or output layer that this Transformer does not have, or
-                weights besides.
+                weights besides; a token to keep that there is not.
 
         The commonest surprise: BERT's own output is that of prefix = n, everything seen. A prefix-LM needs fine-tuning.
         RoBERTa counts positions from its padding token's number + 1; the rows before are left out, so that ours begin
@@ -323,34 +324,17 @@ class Transformer(nn.Module):
         Example:
             `Transformer.from_bert(transformers.BertForMaskedLM.from_pretrained("bert-base-uncased"))`
         """
-        core: Any = getattr(bert, "bert", getattr(bert, "roberta", bert))
-        head: Any = getattr(getattr(bert, "cls", None), "predictions", getattr(bert, "lm_head", None))
-        try:
-            sizes, parts, unread = _bert_parts(core, head)
-        except AttributeError as error:
-            raise TypeError(
-                f"from_bert: bert is {type(bert).__name__}, must be a BERT or RoBERTa of transformers ({error}). Load "
-                "it with transformers.BertForMaskedLM.from_pretrained."
-            ) from error
-        source, where = core.config, getattr(core.config, "position_embedding_type", "absolute")
-        known = ("gelu",) if hasattr(bert, "lm_head") else tuple(_NAMES)  # RoBERTa's head has gelu, whatever the layers
-        if source.hidden_act not in known or where != "absolute":
-            raise ValueError(
-                f"from_bert: bert has activation {source.hidden_act!r} and positions {where!r}, must be one of "
-                f"{known} and 'absolute'. Take another checkpoint."
-            )
-        if unread:
-            raise ValueError(
-                f"from_bert: bert has {unread[0]} and {len(unread) - 1} more weights beside BERT's, must have none. "
-                "Take another checkpoint, of an encoder-decoder pair the encoder."
-            )
-        if head is not None and not torch.equal(head.decoder.weight, core.embeddings.word_embeddings.weight):
-            raise ValueError(
-                "from_bert: bert has an output layer of its own, must use its token embedding (tie_word_embeddings). "
-                "Pass the part without the head, bert.bert or bert.roberta."
-            )
-        sizes |= {"activation": _NAMES[source.hidden_act], "eps": source.layer_norm_eps, "norm": "post"}
+        sizes, parts = read_bert(bert)
         if keep is not None:
+            most = sizes["vocabulary"] - 1
+            if not isinstance(keep, Tensor) or keep.dtype != torch.int64:
+                got = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
+                raise TypeError(f"from_bert: keep is {got}, must be a torch.int64 tensor. Use torch.tensor([...]).")
+            if keep.dim() != 1 or ((keep < 0) | (keep > most)).any():
+                raise ValueError(
+                    f"from_bert: keep of shape {tuple(keep.shape)} must be (V',), of tokens from 0 to {most}. Look "
+                    "them up in the checkpoint's tokenizer."
+                )
             sizes["vocabulary"] = len(keep)
             for name in {"tokens.weight", "bias"} & parts.keys():
                 parts[name] = parts[name][keep]
@@ -365,47 +349,6 @@ class Transformer(nn.Module):
                 )
         model.load_state_dict({"bias": own["bias"], **parts})
         return model
-
-
-def _bert_parts(core: Any, head: Any) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
-    """Sizes, weights by their names here, and the names of other weights; AttributeError for another kind of model."""
-    layers, embed = list(core.encoder.layer), core.embeddings
-    modules = {"tokens": embed.word_embeddings, "segments": embed.token_type_embeddings, "norm": embed.LayerNorm}
-    # RoBERTa's embeddings, and only they, know the number of the padding token: real tokens are counted from behind it.
-    parts: dict[str, Tensor] = {
-        "positions.weight": embed.position_embeddings.weight[getattr(embed, "padding_idx", -1) + 1 :]
-    }
-    others: list[nn.Module] = [embed.position_embeddings]
-    for i, layer in enumerate(layers):
-        own, after = layer.attention.self, layer.attention.output
-        others += (joined := [own.query, own.key, own.value])
-        for kind in ("weight", "bias"):
-            parts[f"blocks.{i}.qkv.{kind}"] = torch.cat([getattr(m, kind) for m in joined])
-        modules |= {
-            f"blocks.{i}.out": after.dense,
-            f"blocks.{i}.norm1": after.LayerNorm,
-            f"blocks.{i}.up": layer.intermediate.dense,
-            f"blocks.{i}.down": layer.output.dense,
-            f"blocks.{i}.norm2": layer.output.LayerNorm,
-        }
-    if head is not None:
-        inner = getattr(head, "transform", head)  # RoBERTa's has the layers themselves
-        modules |= {"transform": inner.dense, "transform_norm": getattr(inner, "LayerNorm", None) or inner.layer_norm}
-        parts["bias"] = head.bias
-    parts |= {f"{name}.{kind}": w for name, module in modules.items() for kind, w in module.named_parameters()}
-    sizes = {
-        "vocabulary": len(embed.word_embeddings.weight),
-        "width": core.config.hidden_size,
-        "layers": len(layers),
-        "heads": core.config.num_attention_heads,
-        "inner": core.config.intermediate_size,
-        "positions": len(parts["positions.weight"]),
-        "segments": len(embed.token_type_embeddings.weight),
-        "transform": head is not None,
-    }
-    read = {id(w) for module in (*modules.values(), *others) for w in module.parameters()}
-    unread = [n for n, w in core.named_parameters() if id(w) not in read and not n.startswith("pooler.")]
-    return sizes, parts, unread
 
 
 def _start(module: nn.Module) -> None:

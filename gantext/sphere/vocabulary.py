@@ -61,7 +61,7 @@ def read(name: str, corpus: Corpus, min_count: int) -> tuple[list[str], NDArray[
 
     Raises:
         TypeError: a document is a string (give a list of words), or none; a word is none.
-        ValueError: a line is not UTF-8; a pipe.
+        ValueError: a line is not UTF-8; a pipe, or gzip that is damaged.
         IsADirectoryError: a folder.
 
     Memory: 16 bytes a document, about 150 bytes a different word (before rare ones are dropped), one document, and

@@ -221,6 +221,13 @@ def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
     ]
 
 
+@every_chapter
+def test_set_up_is_folded_and_says_what_runs(site: Path, name: str) -> None:
+    (cell,) = html(site / f"{name}.html").select("div.cell.tag_setup")
+    assert cell.select("details.hide div.cell_input") and not cell.select("details.hide div.cell_output")
+    assert "torch" in cell.select("div.cell_output")[0].get_text()
+
+
 @every_page
 def test_images_say_what_they_show(site: Path, name: str) -> None:
     for image in html(site / f"{name}.html").select("img"):
@@ -271,6 +278,7 @@ class Visit:
     nodes: int = 0
     copied: tuple[str, str] = ("", "")  # the first formula: what the clipboard gets, and its TeX
     wide: list[str] = field(default_factory=list)  # display formulas that scroll
+    parted: list[str] = field(default_factory=list)  # inline formulas whose comma begins the next line
     cut_code: int = 0  # blocks that scroll
     errors: list[str] = field(default_factory=list)
     sideways: int = 0  # pixels by which the page scrolls
@@ -326,6 +334,20 @@ CUT = """() => {
       cut.push("under its number: " + number.textContent);
   }
   return cut;
+}"""
+
+PARTED = """() => {
+  const parted = [];
+  for (const formula of document.querySelectorAll("article span.math")) {
+    const text = formula.nextSibling, sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
+    if (sign < 0 || !formula.getClientRects().length) continue;
+    const range = document.createRange();
+    range.setStart(text, sign);
+    range.setEnd(text, sign + 1);
+    const [end, mark] = [[...formula.querySelectorAll("math")].at(-1), range].map(e => e.getBoundingClientRect());
+    if (mark.top >= end.bottom) parted.push(formula.dataset.tex + text.data.slice(0, 20));
+  }
+  return parted;
 }"""
 
 FAINT = """() => {
@@ -424,6 +446,7 @@ def look(site: Path, browser: Any) -> Look:
         visit.nodes = page.evaluate("document.querySelectorAll('*').length")
         page.evaluate(OPEN)
         visit.wide = page.evaluate(WIDE)
+        visit.parted = page.evaluate(PARTED)
         visit.cut_code = page.evaluate(CODE)
         if page.locator("article div.math .formula").count():
             visit.copied = page.evaluate(COPY)
@@ -531,6 +554,17 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
         assert "Back to top" not in text
 
 
+def test_by_night_paper_is_printed_as_by_day(site: Path, browser: Any, tmp_path: Path) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto((site / f"{CHAPTERS[0]}.html").as_uri())
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "dark"
+    page.evaluate(f"addEventListener('beforeprint', () => window.printed = {theme})")
+    page.pdf(path=tmp_path / "page.pdf", format="A4")
+    assert (page.evaluate("window.printed"), page.evaluate(theme)) == ("light", "dark")
+    page.close()
+
+
 @every_chapter
 def test_keyboard(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page()
@@ -601,6 +635,12 @@ def test_a_formula_is_copied_as_its_tex_and_once(look: Look, name: str) -> None:
 @every_chapter
 def test_no_formula_scrolls_on_a_phone(look: Look, name: str) -> None:
     none(look(name, PHONE).wide)
+
+
+@every_page
+@both_widths
+def test_a_comma_stays_on_its_formulas_line(look: Look, name: str, width: int) -> None:
+    none(look(name, width).parted)
 
 
 @every_chapter

@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import pytest
 
-from gantext.qa import files
+from gantext.qa import streaming
 from gantext.qa.files import load
 from gantext.qa.questions import Passage, Record
+from gantext.qa.streaming import File, elements
 
 GOOD = {"id": "good", "question": "谁?", "passages": [{"passage": "北京 b", "answer": "北京"}]}
 RECORD = Record("good", "谁?", (Passage("北京,b", "北京"),), ("北京",))
@@ -210,19 +211,20 @@ def test_documents_are_read_as_json_reads_them(piece: int, tmp_path: Path, monke
         if kind == 4:
             return [a for a, _ in inner], [b for _, b in inner]
         keys = ["".join(rng.choices(bits[:9], k=3)) + str(k) for k in range(len(inner))]
-        return {k: a for k, (a, _) in zip(keys, inner)}, {k: b for k, (_, b) in zip(keys, inner)}  # noqa: B905
+        named = list(zip(keys, inner, strict=True))
+        return {k: a for k, (a, _) in named}, {k: b for k, (_, b) in named}
 
     def plain(x: Any) -> Any:
         if isinstance(x, dict):
             return {key: plain(y) for key, y in x.items()}
         return [plain(y) for y in x] if isinstance(x, list) else float(x) if isinstance(x, Decimal) else x
 
-    monkeypatch.setattr(files, "_PIECE", piece)
+    monkeypatch.setattr(streaming, "_PIECE", piece)
     for indent in (None, 1) * 20:
         pairs = [({}, {}), *(value() for _ in range(4))]
         text = json.dumps([a for a, _ in pairs], indent=indent, ensure_ascii=rng.random() < 0.5)
         (tmp_path / "f.json").write_text(text, "utf-8")
-        found = list(files._document(files._File(tmp_path / "f.json", None, None)))
+        found = list(elements(File(tmp_path / "f.json", None, None)))
         assert [plain(x) for _, x in found] == [b for _, b in pairs]
         if indent:  # elements are those lines that are indented by one
             starts = [k for k, line in enumerate(text.split("\n"), 1) if line[:1] == " " and line[1] not in " }]"]

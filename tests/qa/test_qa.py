@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gantext.qa import files
+from gantext.qa import streaming
 from gantext.qa.files import load
 from gantext.qa.questions import TOKEN, Passage, Record, exact, f1, normalise, parameters, score
 from gantext.qa.reader import Words, answer, batch, fit, muon, sample, source
@@ -217,7 +217,7 @@ VALUES: dict[str, Any] = {"squad": SQUAD, "cmrc": CMRC, "sogou": SOGOU}
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("kind", VALUES)
 def test_every_layout_in_pieces(kind: str, indent: int | None, chunk: int, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(files, "_PIECE", chunk)
+    monkeypatch.setattr(streaming, "_PIECE", chunk)
     file = tmp_path / "file.json"
     file.write_text("\ufeff \n" + json.dumps(VALUES[kind], indent=indent, ensure_ascii=indent is None) + "\n", "utf-8")
     assert list(load(file)) == RECORDS[kind]
@@ -250,13 +250,13 @@ def test_lines_are_counted_where_records_take_several(tmp_path: Path, monkeypatc
     file.write_text(text := json.dumps([SOGOU[0], SOGOU[1], {"id": "9"}], indent=1), "utf-8")
     line = text[: text.index('"9"')].count("\n")
     for chunk in (5, 1 << 16):
-        monkeypatch.setattr(files, "_PIECE", chunk)
+        monkeypatch.setattr(streaming, "_PIECE", chunk)
         with pytest.raises(ValueError, match=rf"line {line}: no 'paragraphs'"):
             list(load(file))
 
 
 def test_a_number_at_the_end_of_a_piece_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_PIECE", 1)
+    monkeypatch.setattr(streaming, "_PIECE", 1)
     file = tmp_path / "file.json"
     file.write_text("[12]", "utf-8")
     with pytest.raises(ValueError, match="int in place of an object"):

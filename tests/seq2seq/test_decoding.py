@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gantext.seq2seq.cache import Cache, evaluating
+from gantext.seq2seq.cache import Cache
 from gantext.seq2seq.decoding import Answers, beam_search, beam_search_ref, greedy, largest, mean, sample, squares
+from gantext.seq2seq.inputs import evaluating
 from gantext.seq2seq.transformer import Config, Transformer
 
 SEP, V = 3, 12

@@ -215,6 +215,9 @@ def test_a_limit_from_two_sides_must_agree_and_settle() -> None:
         assert value(r"\lim_{h \to 0^-} \frac{|h|}{h}", {}, Numeric()) == -1
         with pytest.raises(ValueError, match="does not settle"):
             value(r"\lim_{n \to \infty} \sin n", {}, Numeric())
+        with pytest.raises(ValueError, match="does not settle"):
+            value(r"\lim_{n \to \infty} (-1)^n", {}, Numeric())  # constant along the even numbers
+        assert abs(value(r"\lim_{n \to -\infty} \frac{(-1)^n}{n}", {}, Numeric())) < 1e-4
 
 
 def test_comparisons_hold_for_small_numbers_and_forgive_rounding() -> None:

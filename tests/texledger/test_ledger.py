@@ -444,6 +444,20 @@ class TestChecksThatCannotFailAreRefused:
                 "demo:r", "a = b", {"a": 1, "b": 1}, source="s", counterexample="c", holds=r"a = b"
             )  # fmt: skip
 
+    def test_a_counterexample_meets_the_printed_condition(self, ledger: Ledger) -> None:
+        said = {"source": "s", "counterexample": "c", "holds": r"2 x = x + x"}
+        with pytest.raises(LedgerError, match="demo:r: the counterexample breaks the condition"):
+            ledger.refutation("demo:r", r"|x| = x \qquad (x > 0)", {"x": -3}, **said)
+        assert ledger.refutation("demo:r", r"|x| = x \qquad (x < 1)", {"x": -3}, **said).strength == "both sides"
+
+    def test_words_excused_leave_the_strength_as_in_every_check(self, ledger: Ledger) -> None:
+        words = r"\text{for all } x"
+        entry = ledger.refutation(
+            "demo:r", rf"|x| = x \qquad {words}", {"x": -3}, source="s", counterexample="c", holds=r"2 x = x + x",
+            unread={words: "x is one of them"},
+        )  # fmt: skip
+        assert (entry.strength, list(entry.unread)) == ("both sides", [words])
+
     def test_what_holds_instead_must_hold(self, ledger: Ledger) -> None:
         with pytest.raises(CheckFailed, match="does not hold between them"):
             ledger.refutation("demo:r", "a = b", {"a": 1, "b": 2}, source="s", counterexample="c", holds=r"a = 3 b")
@@ -464,6 +478,27 @@ def test_cases_of_which_a_damaged_copy_has_none() -> None:
     entry = Ledger("demo").numeric("demo:cases", tex, where, draws=6)
     assert entry.strength == "both sides"
     assert "no case" in " ".join(entry.ill_formed.values())
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        (r"(i \ge N)", "the number i is compared with a matrix"),
+        (r"\text{for } N < i", "the number i is compared with a matrix"),
+        (r"(v > N)", "a 2×1 matrix is compared with a 3×3 one"),
+        (r"i = 1, \ldots, N", "an end of it is a matrix"),
+        (r"(N \ge -9)", None),  # every entry
+        (r"(N \ne 0)", None),
+    ],
+)
+def test_a_condition_compares_what_can_be_compared(ledger: Ledger, condition: str, says: str | None) -> None:
+    where = lambda draw: {"x": draw.real(1, 2), "i": 1, "N": draw.matrix(3) + mp.eye(3), "v": draw.matrix(2, 1)}
+    check = lambda: ledger.numeric("demo:a", rf"2 x = x + x \qquad {condition}", where)
+    if says is None:
+        assert check().strength == "both sides"
+        return
+    with pytest.raises(LedgerError, match=rf"demo:a: the condition .* has no value \(.*{says}"):
+        check()
 
 
 class TestMisuse:

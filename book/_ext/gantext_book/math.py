@@ -9,6 +9,7 @@ and browsers do not translate symbols.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -102,15 +103,7 @@ def _math(items: list[ElementTree.Element], display: bool) -> str:
 
 def _is_big(item: ElementTree.Element) -> bool:
     first = next(iter(item.itertext()), "")
-    return item.tag in {"mo", "munderover", "munder", "msubsup"} and first in {
-        "∑",
-        "∏",
-        "∫",
-        "min",
-        "max",
-        "sup",
-        "inf",
-    }
+    return item.tag in {"mo", "munderover", "munder", "msubsup"} and first in BIG
 
 
 def _is_open(item: ElementTree.Element) -> bool:
@@ -145,11 +138,8 @@ def _node() -> str:
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
     """Write an inline formula."""
     tex = escape(node.astext(), quote=True)
-    following = node.next_node(descend=False, siblings=True)
-    # A word joiner keeps a comma or a bracket on the formula's line: browsers may break after any inline <math>.
-    joined = "\u2060" if isinstance(following, nodes.Text) and following.astext()[:1] in tuple(",.;:)]’”'") else ""
     formula = render(node.astext(), False)
-    self.body.append(f'<span class="math notranslate" translate="no" data-tex="{tex}">{formula}</span>{joined}')
+    self.body.append(f'<span class="math notranslate" translate="no" data-tex="{tex}">{formula}</span>')
     raise nodes.SkipNode
 
 
@@ -172,8 +162,25 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """``doctree-resolved``: hold a comma or a bracket on its formula's line; browsers may break after any ``<math>``.
+
+    A word joiner (U+2060) between them does not: Chromium takes no notice of it.
+    """
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        closing = re.match(r"[,.;:)\]’”']+", after.astext()) if isinstance(after, nodes.Text) else None
+        if closing and after is not None:
+            rest = nodes.Text(after.astext()[closing.end() :])
+            after.parent.replace(after, rest)
+            kept = nodes.inline("", "", classes=["kept"])
+            formula.replace_self(kept)
+            kept += [formula, nodes.Text(closing[0])]
+
+
 def setup(app: Sphinx) -> None:
     """Register the renderer and its style sheet."""
     app.add_html_math_renderer("gantext", inline_renderers=(visit_inline, None), block_renderers=(visit_display, None))
+    app.connect("doctree-resolved", keep_together)
     app.connect("build-finished", close)
     app.add_css_file("../math/math.css", priority=200)

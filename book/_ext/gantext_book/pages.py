@@ -57,6 +57,14 @@ def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         title.parent.insert(title.parent.index(title) + 1, raw(view.stamp()))
 
 
+def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
+    """``doctree-read``: fold the code of set-up cells, as the notebooks on Colab do; its line of versions stays."""
+    for cell in doctree.findall(nodes.container):
+        if "tag_setup" in cell["classes"]:
+            prompts = {"prompt_show": app.config.nb_code_prompt_show, "prompt_hide": app.config.nb_code_prompt_hide}
+            cell.attributes |= {"hide_mode": "input", **prompts}
+
+
 class BookView(View):
     """The records as a page of this book shows them: formulas are rendered in place."""
 
@@ -110,5 +118,6 @@ def setup(app: Sphinx) -> None:
     app.config.ledger_templates = [TEMPLATES]
     for name in ("errata", "results"):
         app.add_directive(name, Made)
+    app.connect("doctree-read", fold_set_ups)
     app.connect("doctree-resolved", fill_pages)
     app.connect("build-finished", copy_notebooks)

@@ -42,7 +42,6 @@ class Arithmetic(ABC):
             what was added. What is added inside a limit or a derivative, which are computed with more digits, does not
             count; exact values that are no numbers do not either.
         errors: ``(mean, standard error)`` of every expectation over :class:`Samples` since :meth:`reset`.
-        estimates: estimated errors of numeric limits since :meth:`reset`.
     """
 
     i: Any
@@ -63,7 +62,6 @@ class Arithmetic(ABC):
         """Forget the magnitudes and errors of earlier evaluations."""
         self.largest: Any = 0
         self.errors: list[tuple[Any, Any]] = []
-        self.estimates: list[Any] = []
         self._silent = 0
 
     @contextmanager
@@ -321,15 +319,23 @@ class Arithmetic(ABC):
         left, sign, right = condition.args
         if sign in {"∈", "∉"}:
             return self.member(self.evaluate(left, env), right, env) == (sign == "∈")
-        return self.compare(self.evaluate(left, env), sign, self.evaluate(right, env))
+        a, b = self.evaluate(left, env), self.evaluate(right, env)
+        for node, x, other in ((left, a, b), (right, b, a)):
+            named = any(n.op == "sym" and n.args != ("infty",) for n in nodes(node))
+            if named and is_matrix(other) and not is_matrix(x):  # A >= 0 is meant for every entry, i >= A is a slip
+                raise ValueError(f"the number {show(node)} is compared with a matrix: print an entry of it, or a norm")
+        return self.compare(a, sign, b)
 
     def compare(self, a: Any, sign: str, b: Any) -> bool:
         """``a sign b`` for numbers, and entry by entry where one is a matrix; equality up to rounding."""
         if is_matrix(a) or is_matrix(b):
-            shape = a if is_matrix(a) else b
-            each = lambda x: list(x) if is_matrix(x) else [x] * (shape.rows * shape.cols)
-            if len(each(a)) != len(each(b)):
-                return sign == "!="
+            matrix = a if is_matrix(a) else b
+            rows, columns = matrix.rows, matrix.cols
+            each = lambda x: list(x) if is_matrix(x) else [x] * (rows * columns)
+            if is_matrix(a) and is_matrix(b) and (b.rows, b.cols) != (rows, columns):
+                if sign in {"=", "!="}:
+                    return sign == "!="
+                raise ValueError(f"a {rows}×{columns} matrix is compared with a {b.rows}×{b.cols} one")
             holds = [self.compare(x, "=" if sign == "!=" else sign, y) for x, y in zip(each(a), each(b), strict=True)]
             return not all(holds) if sign == "!=" else all(holds)
         if a in (self.infinity, -self.infinity) or b in (self.infinity, -self.infinity):
@@ -363,6 +369,8 @@ class Arithmetic(ABC):
             return self.is_kind(x, domain.args[0])
         if domain.op == "range":
             low, high = (self.evaluate(e, env) for e in domain.args)
+            if is_matrix(low) or is_matrix(high):
+                raise ValueError(f"{show(domain)} is compared with a number, but an end of it is a matrix")
             return is_whole(x) and self.compare(low, "<=", x) and self.compare(x, "<=", high)
         return any(self.same_value(x, y) for y in self.elements(domain, env))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from texledger._arithmetic import Arithmetic, is_matrix, magnitude
 from texledger._draw import shape
 from texledger._entry import LedgerError
 from texledger._size import size
-from texledger._tree import Node, Unreadable, show
+from texledger._tree import Node, Relation, Unreadable, show
 from texledger._watch import Watch
 
 Side = Callable[..., Any] | Any
@@ -63,7 +63,7 @@ class Claim:
     strength: str | None
     read: str = ""
     unread: dict[str, str] = field(default_factory=dict)
-    guards: list[Any] = field(default_factory=list)
+    guards: Sequence[Relation] = field(default_factory=list)
 
     def parts(self) -> list[Part]:
         """Every part once, in the order of the page."""

@@ -38,7 +38,7 @@ from texledger._exact import Exact
 from texledger._hold import Outcome, Trial
 from texledger._numeric import Numeric
 from texledger._reading import Reader
-from texledger._tex import key_of, statements
+from texledger._tex import key_of, read
 from texledger._tree import Node, Relation, Unreadable
 from texledger._watch import Watch
 from texledger._weak import names, same_value, weaknesses
@@ -385,12 +385,14 @@ class Ledger:
             envs, draws = self._draws(label, where, 1, False, watch, None)
             env, arithmetic = envs[0], Numeric()
             test = Near(tol, options.get("scale", 0))
-            shown, unread = "", {}
+            shown, unread, strength = "", {}, "quoted"
             if published:
                 compared = [("=", *(self._value(label, side, arithmetic, env) for side in published))]
             else:
                 stated = Reader(label, tex or "", self.macros, env, options.get("unread", {}), test, test).claim()
-                shown, unread = stated.read, stated.unread
+                if not all(self._condition(label, c, env) for c in stated.guards):
+                    raise LedgerError(f"{label}: the counterexample breaks the condition that the statement prints.")
+                shown, unread, strength = stated.read, stated.unread, stated.strength
                 compared = [
                     (c.sign, *(self._value(label, p.what, arithmetic, env) for p in (c.left, c.right)))
                     for c in stated.comparisons
@@ -417,7 +419,6 @@ class Ledger:
         }
         how = f"the published sides differ there, the corrected ones agree to {tol:.0e} of their size"
         functions, see_also = self._functions(watch, options.get("code", ()))
-        strength = "quoted" if published else "one side" if unread else "both sides"
         return self._store(
             Entry(
                 label, "refutation", tex, strength, True, how, read=shown, unread=unread,
@@ -585,12 +586,9 @@ class Ledger:
     def _expression(self, label: str, tex: str, env: Values) -> Node:
         """A damaged right side that is given as TeX."""
         try:
-            found = statements(f"0 = {tex}", env, self.macros).relations
+            return read(tex, env, self.macros)
         except Unreadable as error:
-            raise LedgerError(f"{label}: the mutant {tex!r}: {error}") from error
-        if len(found) != 1:
-            raise LedgerError(f"{label}: the mutant {tex!r} must be one formula, without a relation sign.")
-        return found[0].right
+            raise LedgerError(f"{label}: the mutant {tex!r} must be one formula without a relation: {error}") from error
 
     @staticmethod
     def _weak(label: str, found: Sequence[str], weak: str | None) -> None:

@@ -143,7 +143,7 @@ class Numeric(Arithmetic):
         return mp.matrix([[entry(i, j) for j in range(first.cols)] for i in range(first.rows)])
 
     def limit(self, f: Callable[[Any], Any], target: Any, side: str = "") -> Any:
-        """Richardson extrapolation in 1/n (n -> infinity) or h (h -> target), doubling sixteen times.
+        """Richardson extrapolation in 1/n (n -> infinity, even and odd) or h (h -> target), doubling sixteen times.
 
         A limit at a number is taken from above, and from below too where f has values there; both must agree.
 
@@ -170,16 +170,16 @@ class Numeric(Arithmetic):
         with mp.workdps(2 * mp.mp.dps):
             row: list[Any] = []
             estimate = mp.inf
-            for level in range(17):
-                fresh = [f(at(mp.mpf(8 * 2**level)))]
+            places = [mp.mpf(8 * 2**level + level % 2) for level in range(17)]  # even and odd: (-1)^n has no limit
+            for level, n in enumerate(places):
+                fresh = [f(at(n))]
                 for j, old in enumerate(row, start=1):
-                    fresh.append(fresh[-1] + (fresh[-1] - old) / (2**j - 1))
+                    fresh.append(fresh[-1] + (fresh[-1] - old) / (n / places[level - j] - 1))
                 if row:
                     estimate = magnitude(fresh[-1] - row[-1])
                 row = fresh
             if not estimate <= mp.mpf("1e-3") * (1 + magnitude(row[-1])):
                 raise ValueError(f"a limit does not settle: the last two estimates differ by {mp.nstr(estimate, 3)}")
-            self.estimates.append(estimate)
             return row[-1]
 
     def fn_exp(self, x: Any) -> Any:

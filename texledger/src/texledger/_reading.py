@@ -173,7 +173,8 @@ class Reader:
         dropped = any(self._is_statement(part) for part in self.reasons)
         strength = "quoted" if excused_all else "both sides" if whole and not dropped else "one side"
         shown = plain_reading(_renamed(reading, placeholders))
-        return Claim(compared, strength, shown, dict(self.reasons), list(reading.conditions))
+        guards = [c for c in reading.conditions if isinstance(c, Relation)]
+        return Claim(compared, strength, shown, dict(self.reasons), guards)
 
     def _is_statement(self, part: str) -> bool:
         key = _stripped(tokens(part, self.macros))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,12 +74,12 @@ OTHERWISE = {"otherwise", "else", "if otherwise", "or else", "elsewhere", "in al
 class _Page:
     """What is known while one equation is read: declarations, bound names, spellings."""
 
-    def __init__(self, declared: Mapping[str, Any] | None, functions: Iterable[str], source: str) -> None:
+    def __init__(self, declared: Mapping[str, Any] | None, source: str) -> None:
         self.strict = declared is not None
         self.declared: dict[str, Any] = {}
         for key, value in (declared or {}).items():
             self.declared[key_of(key)] = value
-        self.functions = set(functions) | {k for k, v in self.declared.items() if is_function(v)}
+        self.functions = {k for k, v in self.declared.items() if is_function(v)}
         self.functions |= {k.partition("(")[0] for k in self.declared if "(" in k and "^" not in k.partition("(")[0]}
         self.indexed = {k for k, v in self.declared.items() if isinstance(v, Indexed)}
         self.source = source
@@ -140,7 +140,7 @@ def key_of(key: str) -> str:
         return key  # the command of an operator
     if key in {r"\langle\rangle", r"\{\}"}:
         return key
-    page = _Page(None, (), key)
+    page = _Page(None, key)
     reader = _Reader(tokens(key), page)
     name = reader.raw_name()
     if reader.peek() == "^":
@@ -181,7 +181,7 @@ def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapp
     Raises:
         Unreadable: some part lies outside the subset, or has a meaning only if it is declared.
     """
-    page = _Page(declared, (), tex)
+    page = _Page(declared, tex)
     try:
         reading = _Statements(page).read(tokens(tex, macros))
     except RecursionError as error:
@@ -191,40 +191,9 @@ def statements(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapp
     return reading
 
 
-def relations(tex: str, functions: Iterable[str] = (), macros: dict[str, str] | None = None) -> list[Relation]:
-    r"""Every relation that ``tex`` states; a letter in ``functions`` is applied to a parenthesis that follows.
-
-    Raises:
-        Unreadable: some part lies outside the subset.
-    """
-    reading = _Statements(_Page(None, functions, tex)).read(tokens(tex, macros))
-    if reading.expressions:
-        raise Unreadable(f"{tex!r}: '{reading.expressions[0]}' states no relation. Give `lhs=` and `rhs=` instead.")
-    return reading.relations
-
-
-def sides(tex: str, macros: dict[str, str] | None = None) -> tuple[str, str]:
-    """The raw TeX before the first relation sign and after the last (for checks that read one side only)."""
-    statement = split(tokens(tex, macros), {r"\quad", r"\qquad"})[0]
-    parts = split(statement, {"="})
-    if len(parts) < 2:
-        raise Unreadable(f"{tex!r} has no '=': give `rhs=` instead.")
-    last = parts[-1][:-1] if parts[-1] and parts[-1][-1] in {",", ".", ";"} else parts[-1]
-    return _raw(parts[0]), _raw(last)
-
-
-def _raw(items: list[str]) -> str:
-    return " ".join(r"\text{" + t[1:] + "}" if t[0] == '"' else t for t in items)
-
-
-def read(
-    tex: str,
-    functions: Iterable[str] = (),
-    macros: Mapping[str, str] | None = None,
-    declared: Mapping[str, Any] | None = None,
-) -> Node:
-    """Read one expression (no relation sign)."""
-    return _Reader(tokens(tex, macros), _Page(declared, functions, tex)).whole()
+def read(tex: str, declared: Mapping[str, Any] | None = None, macros: Mapping[str, str] | None = None) -> Node:
+    """One expression (no relation sign), read as :func:`statements` reads a side."""
+    return _Reader(tokens(tex, macros), _Page(declared, tex)).whole()
 
 
 class _Statements:
@@ -585,7 +554,7 @@ def _unify(a: Any, b: Any, pairs: set[tuple[Node, Node]], page: _Page) -> Any:
         if stem != other or not low or not high:
             return None
         try:
-            first, last = (_Reader(tokens(_unspelled(x)), _Page(None, (), x)).whole() for x in (low, high))
+            first, last = (_Reader(tokens(_unspelled(x)), _Page(None, x)).whole() for x in (low, high))
         except Unreadable:
             return None
         place = _unify(first, last, pairs, page)
@@ -1374,7 +1343,7 @@ class _Reader:
             if any(t in {"+", "-", r"\cdot", "=", r"\frac"} for t in inside):
                 self.at -= 1
                 raise self.refuse(f"ends {token} over more than a name, which")
-            reader = _Reader(inside, _Page(None, (), self.page.source))
+            reader = _Reader(inside, _Page(None, self.page.source))
             name = accent + " " + reader.raw_name()
             if reader.peek() is not None:
                 name = accent + " " + spelled(inside)
@@ -1394,7 +1363,7 @@ class _Reader:
     def styled(self, inside: list[str]) -> str:
         """``\\mathbf{x}`` is spelled x; an accent within the style stays."""
         if inside and inside[0][0] == "\\" and inside[0][1:] in ACCENTS | STYLES:
-            reader = _Reader(inside, _Page(None, (), self.page.source))
+            reader = _Reader(inside, _Page(None, self.page.source))
             name = reader.stem()
             if reader.peek() is None:
                 return name
@@ -2207,7 +2176,7 @@ class _Reader:
             raise self.refuse("follows a gradient or derivative, which")
         if self.peek() == r"\frac":
             return self.term(operand=True)
-        ahead = _Reader(self.items[self.at :], _Page(None, (), self.page.source))
+        ahead = _Reader(self.items[self.at :], _Page(None, self.page.source))
         token = self.peek() or ""
         if token.isalpha() or token[1:] in GREEK:
             name_ahead = ahead.raw_name()

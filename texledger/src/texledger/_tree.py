@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-COMPARISONS = frozenset({"=", "<", "<=", ">", ">=", "!="})
-DECLARING = frozenset({":=", "≡", "≈", "∼", "∝", "∈", "∉", "⊂", "→", "≪", "≫", "⟺"})
-
 
 class Unreadable(ValueError):
     """The TeX lies outside the subset that the ledger reads; the message says where and what to do.
@@ -35,18 +32,13 @@ class Node:
 class Relation:
     """Two neighbouring sides of a chain such as ``a = b <= c``.
 
-    ``sign`` is one of :data:`COMPARISONS`, which a check can decide, or of :data:`DECLARING`: a definition, an
-    approximation, a law, a membership. Those are read, so that an edit shows, but nothing is compared.
+    ``sign`` is a comparison (``= < <= > >= !=``), or one of ``:= ≡ ≈ ∼ ∝ ∈ ∉ ⊂ → ≪ ≫ ⟺``. Those are read, so that an
+    edit shows; a check compares only definitions, identities and, if told how closely, approximations.
     """
 
     left: Node
     sign: str
     right: Node
-
-    @property
-    def decidable(self) -> bool:
-        """True for an equality or inequality, which the values of both sides decide."""
-        return self.sign in COMPARISONS
 
     def __str__(self) -> str:
         return f"{show(self.left)} {self.sign} {show(self.right)}"
