@@ -48,7 +48,7 @@ def recognise(caller: str, norm: nn.Module) -> tuple[Kind, Form | None]:
         rule = "be without hooks, parametrizations and a forward function set on it, which would be lost"
         raise fail(ValueError, rule, "Condition the norms first, then add them.")
     if type(norm) in (nn.LayerNorm, nn.RMSNorm):
-        if len(norm.normalized_shape) != 1:  # pyright: ignore[reportArgumentType]
+        if len(norm.normalized_shape) != 1:  # pyright: ignore[reportArgumentType]  # a tuple by now
             raise fail(ValueError, "be over one dimension", by_hand)
         return ("layer" if isinstance(norm, nn.LayerNorm) else "rms"), None
     parameters = dict(norm.named_parameters())

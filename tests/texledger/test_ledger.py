@@ -445,7 +445,7 @@ class TestChecksThatCannotFailAreRefused:
             )  # fmt: skip
 
     def test_a_counterexample_meets_the_printed_condition(self, ledger: Ledger) -> None:
-        said = {"source": "s", "counterexample": "c", "holds": r"2 x = x + x"}
+        said: dict[str, Any] = {"source": "s", "counterexample": "c", "holds": r"2 x = x + x"}
         with pytest.raises(LedgerError, match="demo:r: the counterexample breaks the condition"):
             ledger.refutation("demo:r", r"|x| = x \qquad (x > 0)", {"x": -3}, **said)
         assert ledger.refutation("demo:r", r"|x| = x \qquad (x < 1)", {"x": -3}, **said).strength == "both sides"
