@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup, Tag
+from gantext_book.measure import CORE
 from gantext_book.source import ROOT
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
@@ -246,3 +247,15 @@ def test_without_scripts_it_opens_and_prints(browser: Any, page: Path, tmp_path:
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True)
         assert "umbrella" in text.stdout and "zeppelin" in text.stdout
+
+
+@pytest.mark.parametrize(("fold", "core"), [("<details class='folded'><summary>x</summary>y</details>", 2.5), ("", 4)])
+def test_the_core_ends_where_the_first_folded_section_begins(browser: Any, fold: str, core: float) -> None:
+    tab = browser.new_page(viewport={"width": 800, "height": 400})
+    figure = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='9' height='600'/>"
+    lazy = f'<img loading="lazy" style="display: block" src="{figure}">'
+    style = "<style>article { display: flow-root } details { height: 100px }</style><div style='height: 99px'></div>"
+    rest = f"<div style='height: {500 if fold else 600}px'></div>"
+    tab.set_content(f"{style}<article><div style='height: 400px'></div>{lazy}{fold}{rest}</article>")
+    assert tab.evaluate(CORE) == pytest.approx([core, 4])
+    tab.close()
