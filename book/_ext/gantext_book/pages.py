@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
+import statistics
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -174,8 +176,9 @@ class BookView(View):
         return self.fill("card-minutes", minutes=minutes(text))
 
     def results(self) -> str:
-        """Every stored measurement and claim."""
-        files: list[dict[str, Any]] = [json.loads(f.read_text(encoding="utf-8")) for f in results(self.app.srcdir)]
+        """Every stored measurement and claim: speeds in a table of a few lines and one by one, then experiments."""
+        paths = results(self.app.srcdir)
+        files: list[dict[str, Any]] = [{"id": f.stem, **json.loads(f.read_text(encoding="utf-8"))} for f in paths]
         for file in files:
             file.setdefault("claims", [])
             file.setdefault("tables", [])  # of numbers that are not times against rivals: a title, a head, rows
@@ -183,16 +186,51 @@ class BookView(View):
             file.setdefault("gpu", "nvidia" in file["device"].lower())  # a T4 calls itself Tesla
             for row in file["rows"]:
                 row["results"] = {name: row["results"].get(name) for name in ["ours", *file["rivals"]]}
+                row["ratios"] = {
+                    name: row["results"][name]["median_ms"] / row["results"]["ours"]["median_ms"]
+                    for name in file["rivals"]
+                    if row["results"][name]
+                }
+                row["places"] = {name: place(ratio) for name, ratio in row["ratios"].items()}
         files.sort(key=lambda file: not file["gpu"])
-        return self.fill("results", files=files, gpu=any(file["gpu"] for file in files))
+        on_gpu = {file["chapter"] for file in files if file["gpu"]}
+        speeds = [file for file in files if file["rows"]]
+        return self.fill(
+            "results",
+            speeds=speeds,
+            experiments=[file for file in files if not file["rows"]],
+            lines=[line for file in speeds for line in summary(file)],
+            on_gpu=on_gpu,
+            ticks=[(ratio, place(ratio)) for ratio in (0.25, 1, 4, 16)],
+        )
+
+
+TRACK = (0.2, 32.0)  # ratios at the two ends of a track, which is logarithmic
+
+
+def place(ratio: float) -> float:
+    """Where a ratio of times stands on its track, in percent; what is beyond an end stands at it."""
+    low, high = TRACK
+    return round(100 * math.log(min(max(ratio, low), high) / low) / math.log(high / low), 1)
+
+
+def summary(file: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each rival of a benchmark: the least, the median and the largest ratio of times over all sizes.
+
+    What computes less than ours does, and so has no error to compare, is a floor and no rival; unless none has one.
+    """
+    lines = []
+    for rival in file["rivals"]:
+        rows = [row for row in file["rows"] if rival in row["ratios"]]
+        ratios = sorted(row["ratios"][rival] for row in rows)
+        compared = any(row["results"][rival]["error"] is not None for row in rows)
+        lines.append({"file": file, "rival": rival, "least": ratios[0], "median": statistics.median(ratios),
+                      "most": ratios[-1], "sizes": len(rows), "compared": compared})  # fmt: skip
+    return [line for line in lines if line["compared"]] or lines
 
 
 def minutes(text: str) -> tuple[int, int]:
-    """Minutes for the core of a chapter and for the whole; what it does not say is estimated by its words.
-
-    >>> minutes("# A\\n\\n**Ten minutes** for this.\\n\\n## B\\n\\n```{folded} 3 minutes: a proof\\n```\\n")
-    (10, 13)
-    """
+    """Minutes for the core of a chapter and for the whole; what it does not say is estimated by its words."""
     opening = text.split("\n## ")[0]
     number = lambda word: int(word) if word.isdigit() else NUMBERS.index(word.lower()) + 1
     prose = re.sub(r"^```\{(?:code-cell|raw)\}.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
