@@ -32,9 +32,18 @@ DIRECTIVES = (
     *(f"prf:{kind}" for kind in (*PROOFS, "proof")),
     *("exercise", "exercise-start", "exercise-end", "solution", "solution-start", "solution-end"),
     *(*NOTES, "admonition", "dropdown", "margin", "figure", "image", "math", "bibliography", "raw"),
+    "folded",
 )
 ROLES = ("eq", "math", "prf:ref", "ref", "numref", "doc", "cite:p", "cite:t", *API, *(f"py:{role}" for role in API))
-LEAVES = ("math", "raw", "bibliography", "image", "exercise-end", "solution-end")  # what they hold is not Markdown
+LEAVES = (
+    "math",
+    "raw",
+    "bibliography",
+    "image",
+    "exercise-end",
+    "solution-end",
+    "folded",
+)  # what they hold is not Markdown
 
 OPEN = re.compile(r"^(?P<prefix>\s*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}(?=[^`]*$)|~{3,}|:{3,})(?P<info>.*)$")
 MATH = re.compile(r"^(?P<prefix>\s*)\$\$(?P<rest>.*)$")
@@ -83,6 +92,7 @@ class Context:
     labels: dict[str, Label]
     bibliography: dict[str, Entry]
     cited: frozenset[str]
+    modules: dict[str, str]  # for each module or function, the page that documents it
 
     @property
     def page(self) -> str:
@@ -276,6 +286,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
     facts = site(root)
     labels: dict[str, Label] = {}
     cited: dict[Path, set[str]] = {}
+    modules: dict[str, str] = {}
     numbers = {path: number for number, path in enumerate(chapters(root), start=1)}
     for path in pages(root):
         if path in numbers:
@@ -285,6 +296,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
             found = re.findall(r"^\(([^()\n]+)\)=\n+(?:#+ +(.*))?", text, re.MULTILINE)
             name = path.relative_to(root).with_suffix("").as_posix()
             own = {label: Label("section", name, make_id(label), title=title) for label, title in found}
+            modules |= dict.fromkeys(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", text, re.MULTILINE), name)
         if twice := sorted(labels.keys() & own.keys()):
             raise MarkupError(
                 f"{path}: the label `{twice[0]}` is already defined in {labels[twice[0]].page}; rename it"
@@ -293,7 +305,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
     references = root / "book" / "references.bib"
     entries = dict(parse_file(str(references), "bibtex").entries.items()) if references.exists() else {}
     return {
-        path: Context(path, number, facts, root, labels, entries, frozenset(cited[path]))
+        path: Context(path, number, facts, root, labels, entries, frozenset(cited[path]), modules)
         for path, number in numbers.items()
     }
 
@@ -310,12 +322,36 @@ class _Renderer:
         raise MarkupError(f"{self.context.path}:{self.line + line}: {construct}: {rule}")
 
     def cell(self, source: str) -> str:
-        text = self.blocks(parse(source.splitlines()), boxed=False)
+        blocks = parse(source.splitlines())
+        self.folds(blocks)
+        text = self.blocks(blocks, boxed=False)
         if found := leftovers(text):
             self.fail(
                 0, found[0], "not readable outside the book in this place; move it out of the quotation or rewrite"
             )
         return text
+
+    def folds(self, blocks: Sequence[Block]) -> None:
+        """Hold each `folded` to its place: the first thing under the heading of the section that it closes."""
+        above = ""
+        for block in blocks:
+            if block.name == "folded":
+                heading = re.match(r"(#+)\s", above)
+                rule = ""
+                if not block.argument or block.text or block.options or block.prefix:
+                    rule = "it is empty, with one line behind its name that says what the section holds"
+                elif heading is None:
+                    rule = "it must be the first thing under a heading, in the same text cell"
+                elif len(heading[1]) == 1:
+                    rule = "the opening of a chapter stays open; put it under a heading of a section"
+                elif "*" in INLINE.sub("", block.argument):
+                    rule = "write its line without emphasis: notebooks print the whole of it in italics"
+                if rule:
+                    self.fail(block.line, "`folded`", rule)
+            elif inner := next((b for b in walk(block.children) if b.name == "folded"), None):
+                self.fail(inner.line, "`folded`", "it must stand by itself, not inside of something")
+            if block.kind not in ("target", "comment"):
+                above = block.text.splitlines()[-1] if block.kind == "text" else ""
 
     def blocks(self, blocks: Sequence[Block], boxed: bool) -> str:
         result = ""
@@ -365,6 +401,8 @@ class _Renderer:
             return self.works()
         if name in ("figure", "image"):
             return self.figure(block)
+        if name == "folded":
+            return f"*{self.inline(block.argument, block.line)}*"
         if name == "exercise-end":
             return ""
         if name == "solution-end":
@@ -456,7 +494,11 @@ class _Renderer:
             if not path.startswith("gantext"):
                 return f"`{words}`"
             anchor = f"module-{path}" if role.endswith("mod") else path
-            return f"[`{words}`]({self.context.site.page('book/api', anchor)})"
+            modules = self.context.modules
+            page = next((modules[m] for m in sorted(modules, reverse=True) if f"{path}.".startswith(f"{m}.")), None)
+            if page is None:
+                self.fail(line, f"{{{role}}}`{target}`", "no page of _toc.yml documents its module; correct the name")
+            return f"[`{words}`]({self.context.site.page(page, anchor)})"
         label = self.label(target, line)
         allowed = {
             "eq": ("equation",),
