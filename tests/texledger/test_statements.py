@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -137,6 +138,17 @@ two = lambda draw: {"a": draw.real(), "b": draw.real()}
     path.write_text(path.read_text().replace("(a - b) = a^2 - b^2 <own>", "(a - b) = a^2 + b^2 <own>"))
     (fault,) = check([path], ["own"]).faults
     assert f"{path}:3: the mark {{checked}}`own` does not print what its entry quotes" in str(fault)
+
+
+def test_the_example_of_the_readme(tmp_path: Path, entries: list[Made]) -> None:
+    text = (Path(__file__).parents[2] / "texledger" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```md\n(.*?)```", text, re.DOTALL)
+    ledger = Ledger()
+    ledger.numeric("difference", OWN, two)
+    ledger.numeric("cube", r"(a + b)^3 = a^3 + 3 a^2 b + 3 a b^2 + b^3", two)
+    more = [Made(entry, "page.md") for entry in ledger.entries.values()]
+    assert says(tmp_path, example, entries + more, "difference", "cube") == []
+    assert len(says(tmp_path, example.replace("3 a^2 b", "2 a^2 b"), entries + more, "difference", "cube")) == 1
 
 
 MARKED = (
