@@ -139,8 +139,7 @@ class BookView(View):
         notebook = notebook_of(self.app.env, self.docname)
         stored = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gantext", {}).get("verified", {})
         verified = {"date": None, "device": None, "versions": {}} | stored
-        entries = [m.entry for m in self.book.entries.get(self.docname, [])]
-        return self.fill("stamp", verified=verified, notebook=notebook.name, **self.tally(entries))
+        return self.fill("stamp", verified=verified, notebook=notebook.name, **self.tally([self.docname]))
 
     def errata(self) -> str:
         """Every refuted statement with its counterexample and correction."""
