@@ -178,6 +178,7 @@ REFUSED = {
     "open equation": ("$$\nx", "never closed"),
     "unknown label": ("{eq}`eq-none`", "`eq-none`.*defines it"),
     "wrong role": ("{ref}`eq-two`", "kind equation"),
+    "undocumented module": ("{func}`gantext.shape.area`", "documents its module"),
     "unknown work": ("{cite:t}`nobody`", "references.bib"),
     "unknown link": ("[x](#nowhere)", "neither a label"),
     "unknown heading": ("[x](first.md#first)", "no such heading"),

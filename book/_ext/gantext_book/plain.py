@@ -92,6 +92,7 @@ class Context:
     labels: dict[str, Label]
     bibliography: dict[str, Entry]
     cited: frozenset[str]
+    modules: dict[str, str]  # for each module or function, the page that documents it
 
     @property
     def page(self) -> str:
@@ -285,6 +286,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
     facts = site(root)
     labels: dict[str, Label] = {}
     cited: dict[Path, set[str]] = {}
+    modules: dict[str, str] = {}
     numbers = {path: number for number, path in enumerate(chapters(root), start=1)}
     for path in pages(root):
         if path in numbers:
@@ -294,6 +296,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
             found = re.findall(r"^\(([^()\n]+)\)=\n+(?:#+ +(.*))?", text, re.MULTILINE)
             name = path.relative_to(root).with_suffix("").as_posix()
             own = {label: Label("section", name, make_id(label), title=title) for label, title in found}
+            modules |= dict.fromkeys(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", text, re.MULTILINE), name)
         if twice := sorted(labels.keys() & own.keys()):
             raise MarkupError(
                 f"{path}: the label `{twice[0]}` is already defined in {labels[twice[0]].page}; rename it"
@@ -302,7 +305,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
     references = root / "book" / "references.bib"
     entries = dict(parse_file(str(references), "bibtex").entries.items()) if references.exists() else {}
     return {
-        path: Context(path, number, facts, root, labels, entries, frozenset(cited[path]))
+        path: Context(path, number, facts, root, labels, entries, frozenset(cited[path]), modules)
         for path, number in numbers.items()
     }
 
@@ -491,7 +494,11 @@ class _Renderer:
             if not path.startswith("gantext"):
                 return f"`{words}`"
             anchor = f"module-{path}" if role.endswith("mod") else path
-            return f"[`{words}`]({self.context.site.page('book/api', anchor)})"
+            modules = self.context.modules
+            page = next((modules[m] for m in sorted(modules, reverse=True) if f"{path}.".startswith(f"{m}.")), None)
+            if page is None:
+                self.fail(line, f"{{{role}}}`{target}`", "no page of _toc.yml documents its module; correct the name")
+            return f"[`{words}`]({self.context.site.page(page, anchor)})"
         label = self.label(target, line)
         allowed = {
             "eq": ("equation",),
