@@ -169,13 +169,13 @@ def _read(items: Iterator[_Item], count: int, size: int | None, crop: int | None
         if wanted == 1 and channels is None and image.mode not in _GREY:
             raise ValueError(f"images: {where} is in colours, must be grey as {first} is. Pass channels=3, or 1.")
         image = image.convert("L" if wanted == 1 else "RGB")
-        if crop:
-            if min(image.size) < crop:
+        if crop or size:
+            side = crop or min(image.size)
+            if min(image.size) < side:
                 raise ValueError(f"images: crop is {crop}, must be <= {min(image.size)}, a side of {where}. Lower it.")
-            left, top = ((side - crop) // 2 for side in image.size)
-            image = image.crop((left, top, left + crop, top + crop))
-        if size:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+            left, top = ((length - side) // 2 for length in image.size)
+            image = image.crop((left, top, left + side, top + side))
+            image = image.resize((size, size), Image.Resampling.BICUBIC) if size else image
         array = np.asarray(image).reshape(image.height, image.width, wanted)
         if not k:
             pixels, first = np.empty((count, *array.shape), np.uint8), where
@@ -248,7 +248,7 @@ def _path(path: Path) -> tuple[int, Iterator[_Item]]:
     below = [file.relative_to(path).parts for file in found]
     classes = sorted({parts[0] for parts in below}) if all(len(parts) > 1 for parts in below) else []
     label = lambda parts: classes.index(parts[0]) if classes else None
-    opening = lambda file: lambda: Image.open(file)
+    opening = lambda file: lambda: Image.open(io.BytesIO(file.read_bytes()))  # no file stays open
     return len(found), ((str(f), opening(f), label(parts)) for f, parts in zip(found, below, strict=True))
 
 
