@@ -59,13 +59,11 @@ class Images:
     def __post_init__(self) -> None:
         x, y = self.pixels, self.labels
         if not isinstance(x, Tensor) or x.dtype != torch.uint8:
-            raise TypeError(
-                f"Images: pixels is {getattr(x, 'dtype', type(x).__name__)}, must be a uint8 tensor. Round."
-            )
+            raise TypeError(f"Images: pixels is {getattr(x, 'dtype', type(x))}, must be a uint8 tensor. Round it.")
         if x.dim() != 4 or not x.numel():
             raise ValueError(f"Images: pixels has shape {tuple(x.shape)}, must be (N, C, H, W) with N >= 1. Unsqueeze.")
-        if y is not None and (y.shape != x.shape[:1] or y.dtype != torch.int64):
-            found = f"{y.dtype} of shape {tuple(y.shape)}"
+        if y is not None and (not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.dtype != torch.int64):
+            found = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"{type(y)}"
             raise ValueError(f"Images: labels is {found}, must be torch.int64 of shape ({len(x)},). One an image.")
 
     def __len__(self) -> int:
@@ -235,6 +233,8 @@ def _path(path: Path) -> tuple[int, Iterator[_Item]]:
         hint = f"Do you mean {near[0]!r}?" if near else f"The named sets are {list(_SOURCES)}."
         raise FileNotFoundError(f"images: {path} is not there, must be a folder, a file or a named set. {hint}")
     if path.is_file():
+        if path.suffix != ".parquet":
+            raise ValueError(f"images: {path} is a file, must be a folder or end in .parquet. Unpack archives first.")
         return _parquet([path])
     files = sorted(file for file in path.rglob("*") if file.is_file())
     kinds = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}

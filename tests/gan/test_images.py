@@ -206,6 +206,13 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
         images(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.png", "parquet"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"{name} is a file, must be a folder or end in .parquet. Unpack archives"):
+        images(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("source", "hint"),
     [("CIFAR-10", "'CIFAR10'"), ("cifar10", "named sets"), ("celeba", "'CelebA'"), ("nothing/there", "named sets")],
@@ -237,6 +244,7 @@ def test_bad_arguments_are_refused_before_anything_is_read(arguments: dict[str, 
         (torch.zeros(0, 1, 3, 3, dtype=torch.uint8), None, "pixels has shape"),
         (torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3).long(), "labels is"),
         (torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(2), "labels is"),
+        (torch.zeros(2, 1, 3, 3, dtype=torch.uint8), [0, 1], "labels is"),
     ],
 )  # fmt: skip
 def test_a_law_of_other_tensors_is_refused(pixels: Any, labels: Any, message: str) -> None:
