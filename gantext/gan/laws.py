@@ -67,7 +67,7 @@ class Mixture:
         return (self.means.shape[1],)
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        n = _check_draw("Mixture.sample", n, rng)
+        n = check_draw("Mixture.sample", n, rng)
         modes = torch.randint(len(self.means), (n,), generator=rng, device=rng.device)
         noise = torch.randn(n, *self.shape, generator=rng, device=rng.device, dtype=torch.float32)
         return self.means.to(rng.device)[modes] + self.std * noise  # (n, d)
@@ -149,7 +149,7 @@ class Digits:
         return (self.images.shape[1],)
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        n = _check_draw("Digits.sample", n, rng)
+        n = check_draw("Digits.sample", n, rng)
         rows = torch.randint(len(self.images), (n,), generator=rng, device=rng.device)
         return self.images.to(rng.device)[rows]  # (n, 64)
 
@@ -195,7 +195,7 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _check_draw(name: str, n: int, rng: torch.Generator) -> int:
+def check_draw(name: str, n: int, rng: torch.Generator) -> int:
     if not isinstance(rng, torch.Generator):
         raise TypeError(
             f"{name}: rng is {type(rng).__name__}, must be a torch.Generator. Use torch.Generator().manual_seed(0)."

@@ -2,7 +2,7 @@
 
 The published scores FID and KID are the same two formulas in the features of Inception, a network for photographs, on
 tens of thousands of images. Here the features are those of a classifier of 8 x 8 digits and the sets are small: the
-numbers rank generators **within this book** and compare with no paper.
+numbers rank generators **within this book** and compare with no paper. Images have a `Ruler`, which says its name.
 
 All is computed on the CPU in float64, without a graph, and returned as Python numbers. An argument of the wrong kind
 raises TypeError, one outside its stated range ValueError, before anything is computed; so do samples that are not
@@ -14,7 +14,8 @@ finite, as those of a diverged generator: count such a run as failed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +30,9 @@ from gantext.gan.laws import Mixture, digits
 from gantext.gan.networks import mlp
 
 __all__ = [
-    "Features", "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "frechet_distance", "frechet_floor",
-    "half_width", "kernel_distance", "mode_coverage", "precision_recall", "train_features",
+    "Features", "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "Ruler", "classifier_ruler",
+    "frechet_distance", "frechet_floor", "half_width", "inception_ruler", "kernel_distance", "mode_coverage",
+    "precision_recall", "train_features",
 ]  # fmt: skip
 
 _WEIGHTS = "digits_features.npz"
@@ -355,6 +357,107 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 def _parts(x: Tensor, width: int) -> tuple[Tensor, ...]:
     return x.split(max(1, _CHUNK // width))
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """A feature network for images, with the name that belongs to every distance in it.
+
+    Args:
+        name: what the numbers may be compared with: those of the same ruler only.
+        features: maps images (n, C, H, W) in [-1, 1] to features (n, d).
+    """
+
+    name: str
+    features: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features, 256 images at a time, on the CPU."""
+        return torch.cat([self.features(part).cpu() for part in floating("Ruler", "images", images).split(256)])
+
+    def scores(self, fakes: Tensor, seen: Tensor, held_out: Tensor) -> dict[str, Any]:
+        """How well fakes imitate images that were trained on, and images that were not.
+
+        Args:
+            fakes, seen, held_out: images (n, C, H, W) in [-1, 1]; of each as many are used as the smallest set has.
+        Returns:
+            The ruler's name; Fréchet distances to both; kernel distance, precision and recall held out.
+
+        The commonest surprise: near what was seen and far from the rest is a generator that has learnt by heart.
+        """
+        n = min(map(len, (fakes, seen, held_out)))
+        x, near, far = (self(images[:n]) for images in (fakes, seen, held_out))
+        found = {"frechet, seen": frechet_distance(near, x), "frechet, held out": frechet_distance(far, x)}
+        found["kernel, held out"] = kernel_distance(far, x).value
+        return {"ruler": self.name, "images": n, **found, **precision_recall(far, x)._asdict()}
+
+
+def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: int = 0) -> Ruler:
+    """The book's own ruler for images, without a download: 64 features of a classifier trained on them, float32.
+
+    A `gantext.gan.convolutional.dcgan_critic` of width 32 with 64 outputs, then ReLU, which gives the features, and a
+    dense layer; trained by Adam (0.001) on cross entropy, 64 images a step with noise of standard deviation 0.1.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1]; the ruler is trained and lies on their device.
+        labels: (N,), int64, 0 to classes - 1.
+        steps: >= 1.
+        seed: of weights, batches and noise. PyTorch's global generators are left as they were.
+    Returns:
+        A `Ruler` with a name of its own; its `features` are a network, whose state can be kept.
+
+    The commonest surprise: trained on another machine it is another ruler, by rounding: keep the network's file.
+    """
+    from gantext.gan.convolutional import dcgan_critic
+
+    steps, seed = check_count("classifier_ruler", "steps", steps), check_count("classifier_ruler", "seed", seed, 0)
+    channels, height, width = floating("classifier_ruler", "images", images).shape[1:]
+    device, rng = images.device, torch.Generator(images.device).manual_seed(seed)
+    labels = labels.to(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        body = dcgan_critic((channels, height, width), 32, outputs=64).append(nn.ReLU())
+        net = nn.Sequential(body, nn.Linear(64, int(labels.max()) + 1)).to(device)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    with torch.enable_grad():
+        for _ in range(steps):
+            rows = torch.randint(len(images), (64,), generator=rng, device=device)
+            noise = 0.1 * torch.randn(64, channels, height, width, generator=rng, device=device)
+            loss = nn.functional.cross_entropy(net(images[rows] + noise), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    net.eval().requires_grad_(False)
+    name = f"classifier of {len(images)} images {channels} x {height} x {width}, {steps} steps, seed {seed}"
+    return Ruler(name, net[0])
+
+
+def inception_ruler(device: str = "cpu") -> Ruler:
+    """The ruler of the papers' FID and KID: 2048 features of Inception, as torchmetrics and torch-fidelity give them.
+
+    Grey images are repeated in three channels; levels are rounded to bytes; torchmetrics scales to 299 x 299.
+
+    Raises:
+        ModuleNotFoundError: torchmetrics or torch-fidelity is missing.
+        FileNotFoundError: the weights could not be fetched; says where to put them.
+
+    The commonest surprise: FID is quoted for 10,000 or 50,000 images, and falls as they grow.
+    Source: Heusel et al., arXiv 1706.08500; the network is that of torch-fidelity.
+    """
+    try:
+        from torchmetrics.image.fid import NoTrainInceptionV3  # pyright: ignore[reportMissingImports]
+
+        net = NoTrainInceptionV3("inception-v3-compat", ["2048"]).to(device)
+    except ImportError as error:
+        remedy = "Install them with `pip install torchmetrics torch-fidelity`, or use classifier_ruler."
+        raise ModuleNotFoundError(f"inception_ruler: {error}; torchmetrics must be there. {remedy}") from error
+    except OSError as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints"
+        remedy = f"Put weights-inception-2015-12-05-6726825d.pth into {place}, or use classifier_ruler."
+        raise FileNotFoundError(f"inception_ruler: no weights ({error}), must be there. {remedy}") from error
+    to_bytes = lambda x: ((x.clamp(-1, 1) + 1) * 127.5).round().to(device, torch.uint8)
+    return Ruler("Inception", lambda x: net(to_bytes(x).expand(-1, 3, -1, -1)))
 
 
 def _samples(name: str, argument: str, x: Tensor, least: int, width: int | None = None) -> Tensor:

@@ -114,8 +114,9 @@ def set_equations(doctree: nodes.document, view: BookView) -> None:
     places = {place["href"]: place for m in view.book.all_entries() if (place := view.equation(m.entry.label))}
     for paragraph in list(doctree.findall(nodes.paragraph)):
         if "ledger-code" in paragraph["classes"] and paragraph.astext().startswith("Computes"):
-            computed = [places[link["refuri"]] for link in paragraph.findall(nodes.reference)]
-            paragraph.replace_self(raw(view.fill("computes", equations=computed)))
+            links = [link["refuri"] for link in paragraph.findall(nodes.reference)]
+            if all(link in places for link in links):
+                paragraph.replace_self(raw(view.fill("computes", equations=[places[link] for link in links])))
 
 
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:

@@ -67,7 +67,7 @@ const context = (text, words) => {
   if (start) start = text.indexOf(" ", start) + 1 || start;
   if (start > at) start = at;
   if (end < text.length) end = Math.max(text.lastIndexOf(" ", end), start + 120);
-  const all = new RegExp(words.map((word) => word.source).join("|") || "(?!)", "giu");
+  const all = new RegExp(`(?:${words.map((word) => word.source).join("|") || "(?!)"})\\p{Script=Latin}*`, "giu");
   let line = "", last = start;
   for (const match of text.slice(start, end).matchAll(all)) {
     line += escapeHTML(text.slice(last, start + match.index)) + `<mark>${escapeHTML(match[0])}</mark>`;
