@@ -47,7 +47,7 @@ from gantext.seq2seq.transformer import Config, Transformer
 RUNS = _common.ROOT / "_build" / "sentiment"
 SEEDS = range(3)
 VOCABULARY, WIDTH, LAYERS, HEADS, CONDITION, LENGTH = 2500, 128, 2, 2, 32, 64
-BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 150, 30, 20
+BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 120, 30, 20
 BASE_RATE, RATES = 3e-3, (5e-4, 1.5e-3, 5e-3)
 CLASSIFIED = 4000  # training reviews for the classifier, hidden from the language models
 POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0: bad, 1: good
