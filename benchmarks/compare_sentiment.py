@@ -7,8 +7,11 @@ validation part is tested on; that leaves 1,370 of 2,111.
 As in the article one language model that was trained without labels is trained on with them, and every way starts as
 that very model: told nothing; through all its norms, or the last one alone (maps zero); by a code in the slot before
 the start (the slot's own embedding); by a vector added to every character (zero). The same characters, batches and
-steps for all; the rate of each from one grid, by validation text. A seed draws the batches of this second training, the
-vectors of the labels and the reviews written; the first training is one, as a pre-trained model is.
+steps for all; the rates by validation text: one for the model's weights, found with the model told nothing and used by
+all, and one for what a way adds, each from the same grid. (In a first trial one rate served both. The smallest of its
+grid won the short search, for the model's weights were trained already, and at it nothing new is learned. No model that
+is told anything had been tested by then.) A seed draws the batches of this second training, the vectors of the labels
+and the reviews written; the first training is one, as a pre-trained model is.
 
 Judged on reviews and by their first 64 characters: perplexity told the right label, the wrong one and none (the two
 likelihoods mixed, which is exact); the label that the likelihoods tell; and, in what the model writes, how often the
@@ -47,8 +50,9 @@ from gantext.seq2seq.transformer import Config, Transformer
 RUNS = _common.ROOT / "_build" / "sentiment"
 SEEDS = range(3)
 VOCABULARY, WIDTH, LAYERS, HEADS, CONDITION, LENGTH = 2500, 128, 2, 2, 32, 64
-BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 120, 30, 20
+BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 120, 40, 20
 BASE_RATE, RATES = 3e-3, (5e-4, 1.5e-3, 5e-3)
+OWN_RATES = (2e-3, 1e-2, 5e-2)  # of what a way adds: maps, vectors, labels' embeddings
 CLASSIFIED = 4000  # training reviews for the classifier, hidden from the language models
 POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0: bad, 1: good
 DRAWN, BETWEEN, SHOWN, TEMPERATURE = 120, 40, 5, 0.8  # reviews written for a wish, for one between, and printed
@@ -229,10 +233,14 @@ class Told(nn.Module):
         return F.cross_entropy(self.net.logits(h[real]).float(), targets[real], reduction="none"), real.nonzero()[:, 0]
 
 
-def fit(told: Told, train: Reviews, steps: int, rate: float, seed: int) -> None:
+def fit(told: Told, train: Reviews, steps: int, rate: float, own: float, seed: int) -> None:
     """AdamW, fifty steps of warm-up, then linear decay; products in bfloat16, everything else in float32."""
-    learned = [p for name, p in told.named_parameters() if told.method != NONE or name != "classes.weight"]
-    optimizer, rng = torch.optim.AdamW(learned, rate), torch.Generator().manual_seed(seed)
+    new = {name: p for name, p in told.named_parameters() if ".W_" in name or name == "classes.weight"}
+    old = [p for name, p in told.named_parameters() if name not in new]
+    added = [] if told.method == NONE else list(new.values())
+    groups = [{"params": old, "lr": rate}, {"params": added, "lr": own}]
+    learned, optimizer = [*old, *added], torch.optim.AdamW([group for group in groups if group["params"]])
+    rng = torch.Generator().manual_seed(seed)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / WARM) * (1 - k / steps))
     for _ in range(steps):
         i = torch.randint(len(train.tokens), (BATCH,), generator=rng)
@@ -294,8 +302,13 @@ def model_of(method: str, seed: int) -> Told:
     return Told(method, net)
 
 
+def grid(method: str) -> tuple[float, ...]:
+    return RATES if method == NONE else OWN_RATES
+
+
 def rate_of(method: str) -> float:
-    return min(RATES, key=lambda rate: torch.load(path("search", method, rate))["nats"])
+    """The best rate of what a way adds; that of the model's own weights for "told nothing", and it is everybody's."""
+    return min(grid(method), key=lambda rate: torch.load(path("search", method, rate))["nats"])
 
 
 def per_character(sums: Tensor, reviews: Reviews) -> float:
@@ -313,18 +326,18 @@ def keep(archive: Path, kind: str, *which: Any) -> None:
         counts = torch.bincount(parts.train.tokens[:, 2:].flatten(), minlength=VOCABULARY) + 1.0
         counts[BLANK] = 1.0  # the padding
         told.net.bias.data = (counts / counts.sum()).log()
-        fit(told, parts.train, BASE_STEPS, BASE_RATE, 0)
+        fit(told, parts.train, BASE_STEPS, BASE_RATE, 0.0, 0)
         valid = per_character(nats(told.eval(), parts.valid, parts.valid.labels.float()), parts.valid)
         kept = {"state": told.net.state_dict(), "nats": valid}
     elif kind == "search":
         method, rate = which
         told = model_of(method, 0)
-        fit(told, parts.train, SEARCH_STEPS, rate, 1000)
+        fit(told, parts.train, SEARCH_STEPS, rate if method == NONE else rate_of(NONE), rate, 1000)
         kept = {"nats": per_character(nats(told.eval(), parts.valid, parts.valid.labels.float()), parts.valid)}
     else:
         method, seed = which
         told = model_of(method, seed)
-        fit(told, parts.train, STEPS, rate_of(method), 100 + seed)
+        fit(told, parts.train, STEPS, rate_of(NONE), rate_of(method), 100 + seed)
         kept = judged(told.eval(), archive, seed)
     stamp = {key: value for key, value in _common.environment().items() if key in ("date", "device")}
     _common.store(path(kind, *which), {**kept, "seconds": time.process_time() - begin, **stamp})
@@ -449,10 +462,10 @@ def report(archive: Path, seeds: list[int]) -> None:
     searched = [
         {"method": method, "rate": rate, "nats": torch.load(path("search", method, rate))["nats"]}
         for method in METHODS
-        for rate in RATES
+        for rate in grid(method)
     ]
     files = [path("base"), *(path("told", *which) for which in kept)]
-    files += [path("search", method, rate) for method in METHODS for rate in RATES]
+    files += [path("search", method, rate) for method in METHODS for rate in grid(method)]
     _common.write_json(
         "sentiment",
         {
@@ -505,7 +518,7 @@ def main(folder: Path, seeds: list[int], jobs: int) -> None:
         return
     call = functools.partial(keep, archive)
     _common.sweep(call, [("base",)], path, jobs)
-    _common.sweep(call, [("search", method, rate) for method in METHODS for rate in RATES], path, jobs)
+    _common.sweep(call, [("search", method, rate) for method in METHODS for rate in grid(method)], path, jobs)
     for seed in seeds:
         _common.sweep(call, [("told", method, seed) for method in METHODS], path, jobs)
         report(archive, [s for s in seeds if s <= seed])
