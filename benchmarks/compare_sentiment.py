@@ -50,7 +50,7 @@ from gantext.seq2seq.transformer import Config, Transformer
 RUNS = _common.ROOT / "_build" / "sentiment"
 SEEDS = range(3)
 VOCABULARY, WIDTH, LAYERS, HEADS, CONDITION, LENGTH = 2500, 128, 2, 2, 32, 64
-BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 120, 40, 20
+BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 250, 40, 20
 BASE_RATE, RATES = 3e-3, (5e-4, 1.5e-3, 5e-3)
 OWN_RATES = (2e-3, 1e-2, 5e-2)  # of what a way adds: maps, vectors, labels' embeddings
 CLASSIFIED = 4000  # training reviews for the classifier, hidden from the language models
