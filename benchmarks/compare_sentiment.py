@@ -10,7 +10,8 @@ the start (the slot's own embedding); by a vector added to every character (zero
 steps for all; the rates by validation text: one for the model's weights, found with the model told nothing and used by
 all, and one for what a way adds, each from the same grid. (In a first trial one rate served both. The smallest of its
 grid won the short search, for the model's weights were trained already, and at it nothing new is learned. No model that
-is told anything had been tested by then.) A seed draws the batches of this second training, the vectors of the labels
+is told anything had been tested by then. Then 250 steps: seed 0 of all norms obeyed in 63 % and of the last norm in
+70 % of texts, and the steps were doubled, for all ways, before any other was run.) A seed draws the batches of this second training, the vectors of the labels
 and the reviews written; the first training is one, as a pre-trained model is.
 
 Judged on reviews and by their first 64 characters: perplexity told the right label, the wrong one and none (the two
@@ -50,7 +51,7 @@ from gantext.seq2seq.transformer import Config, Transformer
 RUNS = _common.ROOT / "_build" / "sentiment"
 SEEDS = range(3)
 VOCABULARY, WIDTH, LAYERS, HEADS, CONDITION, LENGTH = 2500, 128, 2, 2, 32, 64
-BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 250, 40, 20
+BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 500, 40, 20
 BASE_RATE, RATES = 3e-3, (5e-4, 1.5e-3, 5e-3)
 OWN_RATES = (2e-3, 1e-2, 5e-2)  # of what a way adds: maps, vectors, labels' embeddings
 CLASSIFIED = 4000  # training reviews for the classifier, hidden from the language models
