@@ -8,11 +8,13 @@ As in the article one language model that was trained without labels is trained 
 that very model: told nothing; through all its norms, or the last one alone (maps zero); by a code in the slot before
 the start (the slot's own embedding); by a vector added to every character (zero). The same characters, batches and
 steps for all; the rates by validation text: one for the model's weights, found with the model told nothing and used by
-all, and one for what a way adds, each from the same grid. (In a first trial one rate served both. The smallest of its
-grid won the short search, for the model's weights were trained already, and at it nothing new is learned. No model that
-is told anything had been tested by then. Then 250 steps: seed 0 of all norms obeyed in 63 % and of the last norm in
-70 % of texts, and the steps were doubled, for all ways, before any other was run.) A seed draws the batches of this second training, the vectors of the labels
-and the reviews written; the first training is one, as a pre-trained model is.
+all, and one for what a way adds, each from the same grid. A seed draws the batches of this second training, the vectors
+of the labels and the reviews written; the first training is one, as a pre-trained model is.
+
+Two things were changed on the way. At first one rate served both; the smallest of its grid won the short search, for
+the model's weights were trained already, and at it nothing new is learned: no model that is told anything had been
+tested by then. Then 250 steps: with seed 0 the texts of all norms obeyed in 63 %, of the last norm in 70 %; the steps
+were doubled, for all ways, before anything else was run.
 
 Judged on reviews and by their first 64 characters: perplexity told the right label, the wrong one and none (the two
 likelihoods mixed, which is exact); the label that the likelihoods tell; and, in what the model writes, how often the
