@@ -9,7 +9,8 @@ that very model: told nothing; through all its norms, or the last one alone (map
 the start (the slot's own embedding); by a vector added to every character (zero). The same characters, batches and
 steps for all; the rates by validation text: one for the model's weights, found with the model told nothing and used by
 all, and one for what a way adds, each from the same grid. A seed draws the batches of this second training, the vectors
-of the labels and the reviews written; the first training is one, as a pre-trained model is.
+of the labels and the reviews written; the first training is one, as a pre-trained model is. One run more, all norms
+with eight times the steps, is compared with nothing: it shows what is written after longer training.
 
 One thing was changed on the way. At first one rate served both; the smallest of its grid won the short search, for the
 model's weights were trained already, and at it nothing new is learned. No model that is told anything had been tested
@@ -58,6 +59,7 @@ OWN_RATES = (2e-3, 1e-2, 5e-2)  # of what a way adds: maps, vectors, labels' emb
 CLASSIFIED = 4000  # training reviews for the classifier, hidden from the language models
 POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0: bad, 1: good
 DRAWN, BETWEEN, SHOWN, TEMPERATURE = 120, 40, 5, 0.8  # reviews written for a wish, for one between, and printed
+LATE_STEPS, COOL = 2000, 0.5  # of one run more of all norms, and the temperature of what is shown of it
 VALID = 400  # validation reviews that judge a rate
 BLANK, START, AGAIN, END, UNKNOWN = range(5)  # AGAIN: a piece that goes on
 NONE, ALL, HEAD, CODE, ADDED = METHODS = (
@@ -270,7 +272,9 @@ def lengths(reviews: Reviews) -> Tensor:
 
 
 @torch.no_grad()
-def written(told: Told, characters: list[str], wish: float, count: int, seed: int) -> list[str]:
+def written(
+    told: Told, characters: list[str], wish: float, count: int, seed: int, temperature: float = TEMPERATURE
+) -> list[str]:
     """Reviews drawn from the model."""
     allow = torch.ones(VOCABULARY, dtype=torch.bool)
     allow[[BLANK, START, AGAIN, UNKNOWN]] = False
@@ -281,7 +285,7 @@ def written(told: Told, characters: list[str], wish: float, count: int, seed: in
         separator=END,
         samples=count,
         steps=LENGTH,
-        temperature=TEMPERATURE,
+        temperature=temperature,
         allow=allow,
         generator=rng,
     )
@@ -339,8 +343,11 @@ def keep(archive: Path, kind: str, *which: Any) -> None:
     else:
         method, seed = which
         told = model_of(method, seed)
-        fit(told, parts.train, STEPS, rate_of(NONE), rate_of(method), 100 + seed)
+        fit(told, parts.train, LATE_STEPS if kind == "late" else STEPS, rate_of(NONE), rate_of(method), 100 + seed)
         kept = judged(told.eval(), archive, seed)
+        if kind == "late":
+            write = lambda wish: written(told, parts.characters, wish, SHOWN, seed, COOL)
+            kept["samples"] = {name: write(float(wish)) for wish, name in enumerate(WISHES)}
     stamp = {key: value for key, value in _common.environment().items() if key in ("date", "device")}
     _common.store(path(kind, *which), {**kept, "seconds": time.process_time() - begin, **stamp})
 
@@ -449,11 +456,14 @@ def report(archive: Path, seeds: list[int]) -> None:
     texts = {which: run["texts"] for which, run in kept.items()}
     n = lengths(parts.test)
     hidden = ("texts", "lengths", "seconds")
-    runs = [
+    public = lambda method, seed, run: (
         {"method": method, "seed": seed, "rate": rate_of(method)} | {k: v for k, v in run.items() if k not in hidden}
-        for (method, seed), run in kept.items()
-    ]
-    for run in runs:  # JSON's keys are strings
+    )
+    runs = [public(*which, run) for which, run in kept.items()]
+    late = public(ALL, seeds[0], torch.load(path("late", ALL, seeds[0])))
+    for run in [*runs, late]:  # JSON's keys are strings
+        shown = {wish: judged_good(archive, drawn).tolist() for wish, drawn in run["samples"].items()}
+        run["seen"] = {wish: [WISHES[good] for good in seen] for wish, seen in shown.items()}
         run["good"], run["drawn"] = ({str(t): c for t, c in run[key].items()} for key in ("good", "drawn"))
     compared = _common.rounded(comparisons(runs, texts, float(n.sum())))  # of all digits
     runs = _common.rounded(runs)  # before the tables: whoever computes them from the record gets the same digits
@@ -466,7 +476,7 @@ def report(archive: Path, seeds: list[int]) -> None:
         for method in METHODS
         for rate in grid(method)
     ]
-    files = [path("base"), *(path("told", *which) for which in kept)]
+    files = [path("base"), path("late", ALL, seeds[0]), *(path("told", *which) for which in kept)]
     files += [path("search", method, rate) for method in METHODS for rate in grid(method)]
     _common.write_json(
         "sentiment",
@@ -503,6 +513,7 @@ def report(archive: Path, seeds: list[int]) -> None:
             "before": torch.load(path("base"))["nats"],
             "search": searched,
             "runs": runs,
+            "late": late | {"steps": LATE_STEPS, "temperature of samples": COOL},
             "comparisons": compared,
             "processor seconds": sum(torch.load(file)["seconds"] for file in files),
         },
@@ -521,6 +532,7 @@ def main(folder: Path, seeds: list[int], jobs: int) -> None:
     call = functools.partial(keep, archive)
     _common.sweep(call, [("base",)], path, jobs)
     _common.sweep(call, [("search", method, rate) for method in METHODS for rate in grid(method)], path, jobs)
+    _common.sweep(call, [("late", ALL, seeds[0])], path, jobs)
     for seed in seeds:
         _common.sweep(call, [("told", method, seed) for method in METHODS], path, jobs)
         report(archive, [s for s in seeds if s <= seed])
