@@ -4,10 +4,12 @@ import copy
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from gantext_book.plain import MarkupError, contexts, leftovers, render
 from gantext_book.source import read_notebook
 from nbformat import NotebookNode
+from texledger._pages import read_page
 
 BOOK = "https://example.org/sample"
 SAMPLE = Path(__file__).parent / "sample"
@@ -63,6 +65,7 @@ EXPECTED = {
     "numbers by type": "> **Definition 2.1 (D).** D.\n\n> **Example 2.1.** E.\n\n> **Proposition 2.1.** P.\n\n> **Coro",
     "html": '<div class="x">raw</div>',
     "raw": f"*(interactive figure: see [the page in the book]({SECOND}))*",
+    "folded": "## Later\n\n*3 minutes: why $x$ is so*\n\nFolded.\n\n## Ref",
     "bibliography": "- A. Schön and B. Grün. Two authors. *J*, 2001.\n- Jianlin Su. Quadratic potentials. 2018. Blog.",
 }
 
@@ -88,6 +91,10 @@ AWKWARD = {
     "code in a quotation": ("> ```sh\n> x\n> ```\n> y", "> ```sh\n> x\n> ```\n> y"),
     "colons within colons": ("::::{note}\na\n:::{tip}\nb\n:::\n::::", "> **Note.** a\n>\n> > **Tip.** b"),
     "myst shown as code": ("````md\n```{note}\n$$\n```\n````", "````md\n```{note}\n$$\n```\n````"),
+    "folded, with a role": (
+        "### A\n% note\n:::{folded} {eq}`eq-two` and `x`\n:::\nB",
+        f"### A\n\n*[(2.1)]({SECOND}#equation-eq-two) and `x`*\n\nB",
+    ),
     "link with a title": ('[a](first.md "t")', f"[a]({BOOK}/notebooks/first.html)"),
     "math in a link": ("[$a_{[1]}$](#eq-two)", f"[$a_{{[1]}}$]({SECOND}#equation-eq-two)"),
     "address with brackets": ("[a](https://x.org/b_(c))", "[a](https://x.org/b_(c))"),
@@ -101,6 +108,34 @@ def test_awkward_places(root: Path, case: str) -> None:
     path = root / "notebooks" / "second.md"
     path.write_text(path.read_text().replace("## References", f"{markup}\n\n## References"))
     assert f"\n\n{expected}\n\n## References" in texts(rendered(root))
+
+
+CHECKS = """```{code-cell} ipython3
+ledger.numeric("second:one", r"x < y", two)
+```
+
+```{code-cell} ipython3
+ledger.refutation(
+    "second:wrong", "x = y", two
+)
+```
+"""
+
+
+def test_marks_of_checks_are_links_that_texledger_reads(root: Path) -> None:
+    path = root / "notebooks" / "second.md"
+    marks = "By {checked}`x < y <second:one>`, and {checked}`second:wrong`."
+    path.write_text(path.read_text().replace("## References", f"{marks}\n\n{CHECKS}\n## References"))
+    expected = f'By $x < y$ [✓]({SECOND}#check-second-one "checked as printed: second:one"), and '
+    expected += f'[✗]({SECOND}#check-second-wrong "checked: second:wrong").'
+    nb = rendered(root)
+    assert expected in texts(nb)
+    twin = root / "second.ipynb"
+    nbformat.write(nb, twin)
+    assert [(s.label, s.tex) for s in read_page(twin).statements] == [("second:one", "x < y"), ("second:wrong", None)]
+    path.write_text(path.read_text().replace("`second:wrong`", "`second:wong`"))
+    with pytest.raises(MarkupError, match="no chapter has a check of that label"):
+        rendered(root)
 
 
 def test_nothing_is_left_over_and_code_is_as_it_was(root: Path) -> None:
@@ -173,6 +208,7 @@ REFUSED = {
     "open equation": ("$$\nx", "never closed"),
     "unknown label": ("{eq}`eq-none`", "`eq-none`.*defines it"),
     "wrong role": ("{ref}`eq-two`", "kind equation"),
+    "undocumented module": ("{func}`gantext.shape.area`", "documents its module"),
     "unknown work": ("{cite:t}`nobody`", "references.bib"),
     "unknown link": ("[x](#nowhere)", "neither a label"),
     "unknown heading": ("[x](first.md#first)", "no such heading"),
@@ -185,6 +221,17 @@ REFUSED = {
     "definition list": ("Term\n: definition", "house subset"),
     "substitution": ("{{ other }}", "house subset"),
     "attribute": ("[x](dot.svg){.wide}", "house subset"),
+    "folded without a line": ("## A\n\n```{folded}\n```", "one line behind its name"),
+    "folded with content": ("## A\n\n```{folded} x\ny\n```", "it is empty"),
+    "folded with an option": ("## A\n\n```{folded} x\n:name: y\n```", "it is empty"),
+    "folded after text": ("## A\n\nText.\n\n```{folded} x\n```", "first thing under a heading"),
+    "folded after an equation": ("## A\n\n$$ x $$ (eq-new)\n\n```{folded} x\n```", "first thing under a heading"),
+    "folded twice": ("## A\n\n```{folded} x\n```\n\n```{folded} y\n```", "first thing under a heading"),
+    "folded code's section": ("## A\n\n```{code-cell}\n1\n```\n\n```{folded} x\n```", "first thing under a heading"),
+    "folded opening": ("# A\n\n```{folded} x\n```", "the opening of a chapter stays open"),
+    "folded in a box": ("## A\n\n````{note}\n```{folded} x\n```\n````", "not inside of something"),
+    "folded in a list": ("## A\n\n- ```{folded} x\n  ```", "it is empty, with"),
+    "folded with emphasis": ("## A\n\n```{folded} the *idea*\n```", "without emphasis"),
     "directive in a quotation": ("> ```{note}\n> x\n> ```", "quotation"),
 }
 

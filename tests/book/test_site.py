@@ -14,12 +14,12 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
-from gantext_book.measure import CODE, WIDE, weigh
+from gantext_book.measure import CODE, CORE, WIDE, weigh
 from gantext_book.source import ROOT, chapters, fill, pages
 from gantext_book.source import site as facts_of_site
 from markdown_it import MarkdownIt
@@ -119,7 +119,7 @@ def test_every_link_leads_somewhere(site: Path) -> None:
 def test_formulas_are_those_of_the_source(site: Path, name: str) -> None:
     page = html(site / f"{name}.html")
     assert not page.select(".temml-error, merror, [style*='#b22222']")
-    if name == "book/api":
+    if name.startswith("book/api/"):
         return  # its formulas come from docstrings
     text = fill((ROOT / f"{name}.md").read_text(encoding="utf-8"), facts_of_site(ROOT))
     expected = formulas(text)
@@ -148,6 +148,7 @@ def formulas(text: str) -> Counter[str]:
         for inline in token.children or []:
             found["inline"] += inline.type == "math_inline"
             found["inline"] += inline.type == "myst_role" and inline.meta["name"] == "math"
+            found["inline"] += inline.type == "myst_role" and inline.meta["name"] == "checked" and "<" in inline.content
         box = re.match(r"\{([\w:-]+)\}(.*)", token.info.strip()) if token.type in ("fence", "colon_fence") else None
         if box and box[1] == "math":
             found["display"] += 1
@@ -172,7 +173,8 @@ def test_notebook_numbers_its_equations_as_the_page_does(site: Path, name: str) 
 @every_chapter
 def test_equation_check_and_function_lead_to_each_other(site: Path, name: str) -> None:
     path = site / f"{name}.html"
-    page, api = html(path), html(site / "book" / "api.html")
+    page = html(path)
+    rooms = {room.stem: html(room) for room in (site / "book" / "api").glob("*.html")}
     assert page.select("article div.math")
     for equation in page.select("article div.math"):
         back, mark = f"#{attribute(equation, 'id')}", equation.select_one(".eqno .eq-mark")
@@ -186,7 +188,9 @@ def test_equation_check_and_function_lead_to_each_other(site: Path, name: str) -
         assert fold.select(f"a[href='{back}']"), f"{back}: its check does not lead back"
     for stored in entries(name):
         for function in (f for f in stored.entry.functions if f.startswith("gantext.")):
-            target, documented = f"../book/api.html#{function}", api.find(id=function)
+            found = [(room, api.find(id=function)) for room, api in rooms.items() if api.find(id=function)]
+            room, documented = found[0] if found else ("", None)
+            target = f"../book/api/{room}.html#{function}"
             if documented is None:  # a part of a module that only its tests and its check know is named without a link
                 assert "._" in function or function.startswith("gantext.kernels."), f"{function} is not on the API page"
                 continue
@@ -195,12 +199,15 @@ def test_equation_check_and_function_lead_to_each_other(site: Path, name: str) -
             anchor = "equation-" + re.sub("[^a-z0-9]+", "-", stored.entry.label.lower())
             described = documented.find_parent("dl") or documented
             if stored.entry.tex:  # a refutation in words has no equation to lead to
-                back = f"../{name}.html#{anchor}"
+                back = f"../../{name}.html#{anchor}"
                 assert described.select(f"a[href='{back}']"), f"{function} does not lead to {anchor}"
 
 
 def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
-    numbered = [s.entry for name in CHAPTERS for s in entries(name) if s.entry.tex is not None]
+    sources = [(ROOT / f"{name}.md").read_text(encoding="utf-8") for name in CHAPTERS]
+    shown = {label for text in sources for label in re.findall(r"^\$\$ \(([\w:-]+)\)$", text, re.MULTILINE)}
+    numbered = [s.entry for name in CHAPTERS for s in entries(name) if s.entry.label in shown]
+    every = [s.entry for name in CHAPTERS for s in entries(name) if s.entry.tex is not None]  # those of text as well
     refuted = [s for name in CHAPTERS for s in entries(name) if s.entry.refutes]
     for name in CHAPTERS:
         page = site / "book" / "ledger" / f"{Path(name).name}.html"
@@ -217,7 +224,7 @@ def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
     assert [strong.get_text() for strong in front.select("strong")] == [
         f"{len(checked)} of {len(checked)}",
         f"{sum(entry.strength == 'both sides' for entry in checked)}",
-        f"{sum(e.killed for e in numbered)} of {sum(len(e.mutants) for e in numbered)}",
+        f"{sum(e.killed for e in every)} of {sum(len(e.mutants) for e in every)}",
     ]
 
 
@@ -276,6 +283,7 @@ class Visit:
     outside: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)  # addresses
     nodes: int = 0
+    core: float = 0.0  # screens down to the first folded section
     copied: tuple[str, str] = ("", "")  # the first formula: what the clipboard gets, and its TeX
     wide: list[str] = field(default_factory=list)  # display formulas that scroll
     parted: list[str] = field(default_factory=list)  # inline formulas whose comma begins the next line
@@ -291,6 +299,7 @@ class Visit:
     allowed: set[int] = field(default_factory=set)  # items of the allow-list that were met
 
 
+UNFOLD = "document.querySelectorAll('details.folded').forEach(fold => fold.open = true)"  # sections
 OPEN = """async () => {
   document.querySelectorAll("details").forEach(d => d.open = true);
   const folded = document.querySelectorAll("article button.toggle-button");
@@ -339,7 +348,8 @@ CUT = """() => {
 PARTED = """() => {
   const parted = [];
   for (const formula of document.querySelectorAll("article span.math")) {
-    const text = formula.nextSibling, sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
+    const text = formula.nextSibling;
+    const sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
     if (sign < 0 || !formula.getClientRects().length) continue;
     const range = document.createRange();
     range.setStart(text, sign);
@@ -444,6 +454,7 @@ def look(site: Path, browser: Any) -> Look:
         visit.searches = fields.filter(visible=True).count()
         visit.uncopied = page.locator("article .cell_input .highlight:not(:has(.copybtn))").count()
         visit.nodes = page.evaluate("document.querySelectorAll('*').length")
+        visit.core = page.evaluate(CORE)[0]
         page.evaluate(OPEN)
         visit.wide = page.evaluate(WIDE)
         visit.parted = page.evaluate(PARTED)
@@ -515,21 +526,86 @@ def test_code_can_be_copied(look: Look, name: str) -> None:
     assert look(name, LAPTOP).uncopied == 0
 
 
-@pytest.mark.parametrize("word", ["derivation", "苏剑林"])
-def test_search_finds(site: Path, browser: Any, word: str) -> None:
-    page = browser.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{(site / 'search.html').as_uri()}?q={word}")
-    page.wait_for_selector("#search-results li a", timeout=5000)
-    page.wait_for_selector("#search-results .search-summary:has-text('finished')", timeout=5000)
-    found = [
-        leads_to(site / "search.html", link.get_attribute("href"))[0]
-        for link in page.query_selector_all("#search-results li a")
-    ]
-    page.close()
-    assert site / "book" / "index.html" in found
-    none(errors)
+@dataclass
+class Hit:
+    """A result of the search: where it leads, its words, the line below them and what is marked in it."""
+
+    page: str
+    anchor: str
+    title: str
+    line: str
+    marked: list[str]
+
+
+HITS = """() => [...document.querySelectorAll("#search-results li")].map(li => [li.querySelector("a").href,
+  li.querySelector("a").textContent, li.querySelector(".context").textContent,
+  [...li.querySelectorAll("mark")].map(mark => mark.textContent)])"""
+
+
+@pytest.fixture(scope="module")
+def find(site: Path, browser: Any) -> Callable[[str], list[Hit]]:
+    """Asks the search page, and remembers its answers."""
+
+    @cache
+    def find(query: str) -> list[Hit]:
+        page = browser.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{(site / 'search.html').as_uri()}?q={quote(query)}")
+        page.wait_for_selector("#search-results .search-summary", timeout=20_000)
+        found = page.evaluate(HITS)
+        page.close()
+        none(errors)
+        hits = []
+        for address, *words in found:
+            file, anchor = leads_to(site / "search.html", address)
+            hits.append(Hit(file.relative_to(site).with_suffix("").as_posix(), anchor, *words))
+        return hits
+
+    return find
+
+
+FIRST = {
+    "O-GAN": "o-gan", "OGAN": "o-gan", "JoSE": "jose", "梯度惩罚": "wasserstein", "注意力": "prefix-lm",
+    "掩码": "prefix-lm",
+    "负采样": "jose", "球面": "jose", "W散度": "w-divergence", "W 散度": "w-divergence", "行列式": "det-exp",
+    "级联抑制": "cascading-rejection", "阅读理解": "reading-comprehension", "条件层归一化": "conditional-layer-norm",
+    "determinants": "det-exp", "GAN-QP": "gan-qp", "ten ways": "gan-comparison", "prefix lm": "prefix-lm",
+    "wgan-div": "w-divergence", "von Mises": "jose", "det-exp:main": "det-exp",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("query", FIRST)
+def test_the_search_finds_the_chapter_first(site: Path, find: Callable[[str], list[Hit]], query: str) -> None:
+    hits = find(query)
+    assert hits[0].page == f"notebooks/{FIRST[query]}"
+    for hit in hits[:5]:  # each leads to a section, a line of which is shown
+        assert hit.line and ids(site / f"{hit.page}.html")[hit.anchor] == 1 if hit.anchor else hit.line
+        if hit.title.split(" ")[0] != "Equation":
+            assert hit.marked or re.search(r"\w", hit.title)
+    last = max(i for i, hit in enumerate(hits) if hit.page in CHAPTERS)
+    assert not [hit for hit in hits[:last] if hit.page.startswith("book/api")], "the package crowds out a chapter"
+
+
+@every_chapter
+def test_the_search_finds_an_equation_by_its_number_and_its_label(
+    site: Path, find: Callable[[str], list[Hit]], name: str
+) -> None:
+    formulas = html(site / f"{name}.html").select("article div.math:has(.eqno-link)")
+    for formula in (formulas[0], formulas[-1]):
+        number = formula.select_one(".eqno-link")
+        assert number is not None
+        for query in (number.get_text(), number.get_text().strip("()")):
+            first = find(query)[0]
+            assert (first.page, first.anchor, first.title) == (name, formula["id"], f"Equation {number.get_text()}")
+
+
+def test_the_search_marks_what_it_found_and_finds_functions(find: Callable[[str], list[Hit]]) -> None:
+    hits = find("gradient penalties")
+    assert sum(bool(hit.marked) for hit in hits) > 10
+    assert not [word for hit in hits for word in hit.marked if not re.match("gradient|penalt", word, re.IGNORECASE)]
+    assert any(hit.page == "book/api/matexp" and hit.anchor == "gantext.matexp.expm" for hit in find("expm"))
+    assert find("zzyzx") == []
 
 
 @every_chapter
@@ -538,7 +614,9 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     page.emulate_media(media="print")
     page.goto((site / f"{name}.html").as_uri())
     page.evaluate("document.fonts.ready.then(() => 0)")
-    cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # folds stay folded
+    cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # checks stay folded
+    sections = page.locator("details.folded")
+    assert all(sections.nth(i).locator("> :last-child").is_visible() for i in range(sections.count()))
     pdf = tmp_path / "page.pdf"
     page.pdf(path=pdf, format="A4")
     page.close()
@@ -573,6 +651,7 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
     page.keyboard.press("Enter")
     assert page.url.endswith("#main-content")
+    page.evaluate(UNFOLD)
     fold = page.locator("details.check").first
     fold.locator("> summary").focus()
     page.keyboard.press("Enter")
@@ -588,6 +667,7 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
 def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page()
     page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(UNFOLD)
     assert page.locator("details.check[open]").count() == 0
     mark = page.locator(".eq-mark:visible").last  # a folded solution may hold one more
     mark.click()
@@ -610,6 +690,12 @@ HEAVY = {
 }  # fmt: skip
 LARGE = {"notebooks/det-exp": 320_000, "notebooks/jose": 390_000, "notebooks/gan-comparison": 360_000}  # compressed
 MANY = {"book/api": 20_500, "notebooks/det-exp": 13_800}
+CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the first folded section
+LONG = {
+    "notebooks/det-exp": 50.5, "notebooks/wasserstein": 37.5, "notebooks/w-divergence": 50.5, "notebooks/gan-qp": 42,
+    "notebooks/gan-comparison": 30, "notebooks/o-gan": 43, "notebooks/cascading-rejection": 45, "notebooks/jose": 44.5,
+    "notebooks/prefix-lm": 47.5, "notebooks/reading-comprehension": 33, "notebooks/conditional-layer-norm": 52.5,
+}  # fmt: skip
 
 
 @every_page
@@ -656,3 +742,14 @@ def test_pages_are_light(look: Look, site: Path, name: str) -> None:
     assert weight <= HEAVY.get(name, BYTES)
     assert packed <= LARGE.get(name, PACKED)
     assert visit.nodes <= MANY.get(name, NODES)
+
+
+@every_chapter
+def test_the_core_of_a_chapter_is_short(look: Look, name: str) -> None:
+    assert look(name, LAPTOP).core <= LONG.get(name, CORE_SCREENS)
+
+
+@every_page
+def test_nothing_moves_when_a_figure_comes(site: Path, name: str) -> None:
+    figures = html(site / f"{name}.html").select("article img[src*='_images/']")
+    none([attribute(f, "src") for f in figures if not (f.get("width") and f.get("height")) and ".svg" not in str(f)])
