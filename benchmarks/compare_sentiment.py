@@ -398,7 +398,7 @@ def comparisons(runs: list[dict[str, Any]], texts: dict[tuple[str, int], Tensor]
     ]
     found: list[dict[str, Any]] = []
     pairs = [("right", m, NONE) for m in METHODS[1:]] + [("right", ALL, m) for m in METHODS[2:]]
-    pairs += [("obeyed", ALL, m) for m in METHODS[2:]]
+    pairs += [(score, ALL, m) for score in ("guessed", "obeyed") for m in METHODS[2:]]
     for score, a, b in pairs:
         gaps = [x - y for x, y in zip(of(a, score), of(b, score), strict=True)]
         one: dict[str, Any] = {"score": score, "of": a, "minus": b, "mean": statistics.fmean(gaps), "n": len(gaps)}
@@ -413,12 +413,18 @@ def comparisons(runs: list[dict[str, Any]], texts: dict[tuple[str, int], Tensor]
             each = torch.stack([texts[a, seed] - texts[b, seed] for seed in seeds]).mean(0)
             one["half width, texts"] = 1.96 * (each.std() * len(each) ** 0.5 / total).item()
         found.append(one)
-    for score in ("right", "obeyed"):
+    for score in ("right", "guessed", "obeyed"):
         family = sorted((one for one in found if one["score"] == score and "p" in one), key=lambda one: one["p"])
         largest = 0.0
         for rank, one in enumerate(family):
             largest = one["holm"] = max(largest, min(1.0, (len(family) - rank) * one["p"]))
     return found
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and 95 % interval over seeds, with so many digits after the point."""
+    half = half_width(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.{digits}f} ± {half:.{digits}f}"
 
 
 def tables(runs: list[dict[str, Any]], compared: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -429,17 +435,19 @@ def tables(runs: list[dict[str, Any]], compared: list[dict[str, Any]]) -> list[d
         columns = [[math.exp(run[score]) for run in mine if score in run] for score in ("right", "wrong", "none")]
         columns += [[100 * run[score] for run in mine if score in run] for score in ("guessed", "obeyed")]
         columns[-1] = [] if method == NONE else columns[-1]
-        body.append([method, *(_common.spread(column) if column else "–" for column in columns)])
+        digits = (2, 2, 2, 1, 1)
+        cells = [spread(column, k) if column else "–" for column, k in zip(columns, digits, strict=True)]
+        body.append([method, *cells])
     seeds = len({run["seed"] for run in runs})
     head = ["the wish enters by", "perplexity, right label", "wrong label", "no label"]
     head += ["label guessed, %", "wish obeyed, %"]
     first = {"title": f"Reviews, {seeds} seeds: mean ± 95 % interval over seeds", "head": head, "rows": body}
     body = []
     for one in compared:
-        unit = 100 if one["score"] == "obeyed" else 1
+        unit = 1 if one["score"] == "right" else 100
         cell = lambda name, one=one, unit=unit: f"{unit * one[name]:.2g}" if name in one else "–"
-        mean = f"{unit * one['mean']:+.3f}" if unit == 1 else f"{unit * one['mean']:+.1f}"
-        score = "nats a character" if unit == 1 else "obeyed, points"
+        mean = f"{unit * one['mean']:+.4f}" if unit == 1 else f"{unit * one['mean']:+.1f}"
+        score = "nats a character" if unit == 1 else f"{one['score']}, points"
         row = [score, one["of"], one["minus"], mean]
         row += [cell("half width"), cell("half width, texts")]
         row += [f"{one[name]:.2g}" if name in one else "–" for name in ("p", "holm")]
