@@ -111,7 +111,7 @@ def split(archive: Path) -> tuple[dict[str, list[tuple[str, int]]], dict[str, in
     for part, texts in raw.items():
         fresh = [text for text in dict.fromkeys(texts) if text not in taken]
         taken |= set(fresh)
-        parts[part] = [(text, *labels[text]) for text in fresh]
+        parts[part] = [(text, min(labels[text])) for text in fresh]
     return parts, sizes
 
 
