@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from gantext_book.pages import minutes, place, summary
 from gantext_book.source import ROOT, chapters
 from scipy.linalg import expm
@@ -28,6 +28,17 @@ SIDES = {
     "Tr of −(A)": (lambda a: np.linalg.det(expm(a)), lambda a: np.exp(np.trace(-a))),
 }
 TIMES = [i / 20 - 1 for i in range(41)]  # every place of the slider
+
+
+def page_of(site: Path, name: str) -> BeautifulSoup:
+    return BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+def one(tag: Tag, selector: str) -> Tag:
+    """The first such element, which must be there."""
+    found = tag.select_one(selector)
+    assert found is not None, selector
+    return found
 
 
 @pytest.fixture
@@ -73,17 +84,17 @@ def test_the_read_out_follows_the_controls(tab: Any) -> None:
 
 
 def test_each_chapter_has_a_card(site: Path) -> None:
-    page = BeautifulSoup((site / "book" / "index.html").read_text(encoding="utf-8"), "html.parser")
+    page = page_of(site, "book/index")
     cards = page.select(".chapter-card")
-    assert [card.select_one(".card-title a")["href"] for card in cards] == [
+    assert [one(card, ".card-title a")["href"] for card in cards] == [
         f"../notebooks/{path.stem}.html" for path in chapters(ROOT)
     ]
     for card, path in zip(cards, chapters(ROOT), strict=True):
-        picture = card.select_one("img.card-picture")
-        assert (site / "book" / picture["src"]).stat().st_size < 40_000 and len(picture["alt"]) > 30
-        assert len(card.select_one("p:not([class])").get_text().split()) > 10
+        picture = one(card, "img.card-picture")
+        assert (site / "book" / str(picture["src"])).stat().st_size < 40_000 and len(picture["alt"]) > 30
+        assert len(one(card, "p:not([class])").get_text().split()) > 10
         core, whole = minutes(path.read_text(encoding="utf-8"))
-        assert 0 < core <= whole and str(core) in card.select_one(".card-minutes").get_text()
+        assert 0 < core <= whole and str(core) in one(card, ".card-minutes").get_text()
 
 
 @pytest.mark.parametrize(
@@ -109,12 +120,12 @@ RECORDS = {
 
 
 def test_results_say_how_fast_against_what_and_where(site: Path) -> None:
-    page = BeautifulSoup((site / "book" / "results.html").read_text(encoding="utf-8"), "html.parser")
+    page = page_of(site, "book/results")
     speeds = {name for name, record in RECORDS.items() if record["rows"]}
     lines = page.select("table.speeds tbody tr")
-    assert {line.select_one("a")["href"] for line in lines} == {f"#speed-{name}" for name in speeds}
+    assert {str(one(line, "a")["href"]) for line in lines} == {f"#speed-{name}" for name in speeds}
     for line in lines:
-        record = RECORDS[str(line.select_one("a")["href"]).removeprefix("#speed-")]
+        record = RECORDS[str(one(line, "a")["href"]).removeprefix("#speed-")]
         _, rival, ratio, sizes, device, gpu = (cell.get_text().strip() for cell in line.select("td"))
         rows = [row["results"] for row in record["rows"] if rival in row["results"]]
         median = statistics.median(row[rival]["median_ms"] / row["ours"]["median_ms"] for row in rows)
@@ -123,9 +134,9 @@ def test_results_say_how_fast_against_what_and_where(site: Path) -> None:
         if record["chapter"] not in {other["chapter"] for other in RECORDS.values() if other.get("gpu")}:
             assert gpu == "not run" or "nvidia" in device.lower()
     for name in speeds:
-        section = page.find(id=f"speed-{name}")
+        section = one(page, f"#speed-{name}")
         assert len(section.select(".dots-row:has(.one)")) == len(RECORDS[name]["rows"])
-    experiments = {section["id"] for section in page.select("#experiments section")}
+    experiments = {str(section["id"]) for section in page.select("#experiments section")}
     assert experiments == {f"experiment-{name}" for name in RECORDS.keys() - speeds}
 
 
@@ -145,9 +156,10 @@ def test_a_floor_is_no_rival_unless_there_is_no_other() -> None:
 
 
 def test_the_package_shows_what_a_function_computes(site: Path) -> None:
-    page = BeautifulSoup((site / "book" / "api" / "gan.html").read_text(encoding="utf-8"), "html.parser")
-    described = page.find(id="gantext.gan.objectives.gan_qp").find_parent("dl")
+    page = page_of(site, "book/api/gan")
+    described = one(page, "[id='gantext.gan.objectives.gan_qp']").find_parent("dl")
+    assert described is not None
     computed = described.select("ul.computes li")
     assert computed and all(item.select("math") and item.select("a[href*='#equation-']") for item in computed)
-    text = page.select_one("article").get_text()
+    text = one(page, "article").get_text()
     assert "wasserstein:gradient-penalty" not in text  # a label is a link that shows the equation's number
