@@ -1,14 +1,16 @@
-"""The front page: an equation that can be damaged, and a card for each chapter, both from what is stored."""
+"""Pages made from what is stored: the front page's equation and cards, the results, what the package computes."""
 
 from __future__ import annotations
 
+import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bs4 import BeautifulSoup
-from gantext_book.pages import minutes
+from bs4 import BeautifulSoup, Tag
+from gantext_book.pages import minutes, place, summary
 from gantext_book.source import ROOT, chapters
 from scipy.linalg import expm
 from texledger.sphinx import stored_entries
@@ -26,6 +28,17 @@ SIDES = {
     "Tr of −(A)": (lambda a: np.linalg.det(expm(a)), lambda a: np.exp(np.trace(-a))),
 }
 TIMES = [i / 20 - 1 for i in range(41)]  # every place of the slider
+
+
+def page_of(site: Path, name: str) -> BeautifulSoup:
+    return BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+def one(tag: Tag, selector: str) -> Tag:
+    """The first such element, which must be there."""
+    found = tag.select_one(selector)
+    assert found is not None, selector
+    return found
 
 
 @pytest.fixture
@@ -71,17 +84,17 @@ def test_the_read_out_follows_the_controls(tab: Any) -> None:
 
 
 def test_each_chapter_has_a_card(site: Path) -> None:
-    page = BeautifulSoup((site / "book" / "index.html").read_text(encoding="utf-8"), "html.parser")
+    page = page_of(site, "book/index")
     cards = page.select(".chapter-card")
-    assert [card.select_one(".card-title a")["href"] for card in cards] == [
+    assert [one(card, ".card-title a")["href"] for card in cards] == [
         f"../notebooks/{path.stem}.html" for path in chapters(ROOT)
     ]
     for card, path in zip(cards, chapters(ROOT), strict=True):
-        picture = card.select_one("img.card-picture")
-        assert (site / "book" / picture["src"]).stat().st_size < 40_000 and len(picture["alt"]) > 30
-        assert len(card.select_one("p:not([class])").get_text().split()) > 10
+        picture = one(card, "img.card-picture")
+        assert (site / "book" / str(picture["src"])).stat().st_size < 40_000 and len(picture["alt"]) > 30
+        assert len(one(card, "p:not([class])").get_text().split()) > 10
         core, whole = minutes(path.read_text(encoding="utf-8"))
-        assert 0 < core <= whole and str(core) in card.select_one(".card-minutes").get_text()
+        assert 0 < core <= whole and str(core) in one(card, ".card-minutes").get_text()
 
 
 @pytest.mark.parametrize(
@@ -98,3 +111,55 @@ def test_each_chapter_has_a_card(site: Path) -> None:
 )
 def test_minutes_are_those_that_the_chapter_names_else_its_words(text: str, expected: tuple[int, int]) -> None:
     assert minutes(text) == expected
+
+
+RECORDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+}
+
+
+def test_results_say_how_fast_against_what_and_where(site: Path) -> None:
+    page = page_of(site, "book/results")
+    speeds = {name for name, record in RECORDS.items() if record["rows"]}
+    lines = page.select("table.speeds tbody tr")
+    assert {str(one(line, "a")["href"]) for line in lines} == {f"#speed-{name}" for name in speeds}
+    for line in lines:
+        record = RECORDS[str(one(line, "a")["href"]).removeprefix("#speed-")]
+        _, rival, ratio, sizes, device, gpu = (cell.get_text().strip() for cell in line.select("td"))
+        rows = [row["results"] for row in record["rows"] if rival in row["results"]]
+        median = statistics.median(row[rival]["median_ms"] / row["ours"]["median_ms"] for row in rows)
+        assert float(ratio.split(" ")[0]) == pytest.approx(median, abs=0.5 if median >= 10 else 0.005)
+        assert (sizes, device) == (str(len(rows)), record["device"])
+        if record["chapter"] not in {other["chapter"] for other in RECORDS.values() if other.get("gpu")}:
+            assert gpu == "not run" or "nvidia" in device.lower()
+    for name in speeds:
+        section = one(page, f"#speed-{name}")
+        assert len(section.select(".dots-row:has(.one)")) == len(RECORDS[name]["rows"])
+    experiments = {str(section["id"]) for section in page.select("#experiments section")}
+    assert experiments == {f"experiment-{name}" for name in RECORDS.keys() - speeds}
+
+
+def test_a_dot_stands_where_its_ratio_is() -> None:
+    assert place(0.01) == 0 and place(1e6) == 100 and 0 < place(0.5) < place(1) < place(2) < 100
+    assert place(4) - place(2) == pytest.approx(place(2) - place(1), abs=0.2)  # logarithmic
+
+
+def test_a_floor_is_no_rival_unless_there_is_no_other() -> None:
+    row = lambda **errors: {
+        "ratios": dict.fromkeys(errors, 2.0),
+        "results": {name: {"error": error} for name, error in errors.items()},
+    }
+    lines = summary({"rivals": ["floor", "textbook"], "rows": [row(floor=None, textbook=1e-7), row(textbook=1e-7)]})
+    assert [(line["rival"], line["sizes"], line["median"]) for line in lines] == [("textbook", 2, 2.0)]
+    assert [line["rival"] for line in summary({"rivals": ["other"], "rows": [row(other=None)]})] == ["other"]
+
+
+def test_the_package_shows_what_a_function_computes(site: Path) -> None:
+    page = page_of(site, "book/api/gan")
+    described = one(page, "[id='gantext.gan.objectives.gan_qp']").find_parent("dl")
+    assert described is not None
+    computed = described.select("ul.computes li")
+    assert computed and all(item.select("math") and item.select("a[href*='#equation-']") for item in computed)
+    text = one(page, "article").get_text()
+    assert "wasserstein:gradient-penalty" not in text  # a label is a link that shows the equation's number

@@ -24,7 +24,9 @@ OPEN = """async () => {
 }"""
 # Figures come when they are scrolled to; a page is as long as it is with them.
 CORE = """async () => {
-  const article = document.querySelector("article"), figures = [...article.querySelectorAll("img")];
+  const article = document.querySelector("article");
+  if (!article) return [0, 0];  // the search page
+  const figures = [...article.querySelectorAll("img")];
   for (const figure of figures) figure.loading = "eager";
   await Promise.all(figures.map(figure => figure.decode().catch(() => 0)));
   const {top, bottom} = article.getBoundingClientRect(), first = article.querySelector("details.folded");
