@@ -1,17 +1,18 @@
 r"""``texledger damage FILE...``: misprint equations in ways that no check tries by itself, and see what is accepted.
 
 Page and quote are edited alike: the check of an entry runs with the damaged TeX in place of its own, and so do the
-excuses that quote it. What is accepted is for a person to judge: a hole, a weaker statement that is true as well, or the
-same statement in other words.
+excuses that quote it. What is accepted is for a person to judge: a hole, a weaker statement that is true as well, or
+the same statement in other words.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import subprocess
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +23,14 @@ from typing import Any
 from texledger._entry import CheckFailed, LedgerError
 from texledger._gate import one_line
 from texledger._ledger import Ledger
-from texledger._needs import KINDS, analyse
+from texledger._needs import KINDS
 from texledger._pages import read_page
 from texledger._run import run
 
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]|\d+|\s+|.", re.DOTALL)
 GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi varphi chi psi "
-    "omega Delta Lambda Sigma Phi Omega ell"
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi varphi chi "
+    "psi omega Delta Lambda Sigma Phi Omega ell"
 )
 SYMBOLS = {"\\" + name for name in GREEK.split()}
 OTHERS = {
@@ -126,11 +127,10 @@ def _places(items: list[str]) -> Iterator[tuple[str, int, int, str]]:
             and (inside := _group(items, i))
         ):
             yield from _bracket(items, i, inside[1])
-        if item in ("|", r"\|") and items[i - 1 : i] != [r"\left"]:
-            if close := next((k for k in range(i + 2, len(items)) if items[k] == item), 0):
-                after = items[close + 1 : close + 2]
-                if after not in (["_"], ["^"]) and item == "|" and r"\Big" not in text(i - 1, i):
-                    yield "bars dropped", i, close + 1, f"({text(i + 1, close)})"
+        if item == "|" and not items[i - 1].lower().startswith((r"\big", r"\left")):
+            close = next((k for k in range(i + 2, len(items)) if items[k] == item), 0)
+            if close and items[close + 1 : close + 2] not in (["_"], ["^"]):
+                yield "bars dropped", i, close + 1, f"({text(i + 1, close)})"
         if item in ("=", r"\le", r"\ge", "<", ">") and not _depth(items, i):
             yield "a factor near one", i, i + 1, rf"{item} \frac{{21}}{{20}} "
         if item in (r"\qquad", r"\quad") and (i + 1 < len(items)):
@@ -163,7 +163,7 @@ def _bracket(items: list[str], start: int, end: int) -> Iterator[tuple[str, int,
 def _names(items: list[str]) -> list[str]:
     """The letters that the formula is about, in order."""
     found = [
-        t for i, t in enumerate(items) if (len(t) == 1 and t.isalpha() or t in SYMBOLS) and not _in_words(items, i)
+        t for i, t in enumerate(items) if ((len(t) == 1 and t.isalpha()) or t in SYMBOLS) and not _in_words(items, i)
     ]
     return [t for t in dict.fromkeys(found) if t not in ("d", "e")]
 
@@ -259,26 +259,39 @@ def try_page(path: Path, each: int, seed: int, report: Callable[[Damage], None])
             setattr(Ledger, kind, original)
 
 
+def damage_pages(files: Sequence[Path], each: int, seed: int) -> Iterator[tuple[Path, Damage]]:
+    """Every misprint tried, page by page, each page in a process of its own."""
+    for path in files:
+        command = [sys.executable, "-m", "texledger._damage", str(each), str(seed), str(path.resolve())]
+        environment = {"MPLBACKEND": "Agg", **os.environ}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                yield path, Damage(**json.loads(line))
+        if process.returncode:
+            raise LedgerError(f"{path}: the page's process ended with status {process.returncode}.")
+
+
 def summary(found: Sequence[Damage]) -> str:
-    """Counts by strength and kind of damage."""
+    """How many misprints had which fate, and where both sides are read."""
     fates = Counter(d.fate for d in found)
-    return f"{len(found)} damaged equations: " + ", ".join(f"{fates[f]} {f}" for f in sorted(fates))
+    rejected = len(found) - fates["accepted"]
+    share = f"{100 * rejected / len(found):.1f} %" if found else "none"
+    listed = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
+    return f"{len(found)} misprints: {listed}; {share} not accepted"
 
 
 def main(arguments: Sequence[str]) -> None:
     """``python -m texledger._damage EACH SEED FILE``: a line of JSON for each damaged equation."""
     each, seed, path = int(arguments[0]), int(arguments[1]), Path(arguments[2]).resolve()
-    import os
-
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.chdir(path.parent)
     sys.path.insert(0, "")
     sys.argv = [""]
-    began = time.monotonic()
 
     def report(damage: Damage) -> None:
-        channel.write(json.dumps(asdict(damage) | {"seconds": round(time.monotonic() - began, 1)}) + "\n")
+        channel.write(json.dumps(asdict(damage)) + "\n")
         channel.flush()
 
     with warnings.catch_warnings():
