@@ -452,7 +452,8 @@ class TestChecksThatCannotFailAreRefused:
         assert entry.strength == "both sides"
 
     def test_a_refuted_statement_is_told_from_other_false_ones(self, ledger: Ledger) -> None:
-        def refuted(tex: str, *sides, x=mp.mpf("-0.1")) -> Entry:
+        def refuted(tex: str, *sides) -> Entry:
+            x = mp.mpf("-0.1")
             ledger.entries.clear()
             said = {"source": "s", "counterexample": "c", "holds": r"s = 2 x"}
             return ledger.refutation("demo:r", tex, {"x": x, "s": 2 * x}, **said, **({"sides": sides} if sides else {}))

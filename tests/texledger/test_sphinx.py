@@ -109,6 +109,26 @@ def test_which_equation_uses_which(site: Site) -> None:
     assert "used by" in uses.text
 
 
+def test_the_picture_of_the_graph_is_light_and_says_what_it_shows(site: Site) -> None:
+    site.write()
+    site.build()
+    (picture,) = site.page("index").select("figure.ledger-graph svg")
+    assert len(str(picture)) < 30_000
+    assert picture["role"] == "img"
+    names = str(picture["aria-labelledby"]).split()
+    title, description = (picture.find(id=name) for name in names)
+    assert title is not None
+    assert description is not None
+    assert "4 equations on a line" in description.text
+    assert "2 arcs within a page, 3 between pages" in description.text
+    paths = [picture.select_one(f"path.{kind}") for kind in ("within", "between")]
+    assert [str(p["d"]).count("M") for p in paths if p is not None] == [2, 3]
+    assert [text.text for text in picture.select("text")] == ["1", "2"]
+    caption = site.page("index").select_one("figure.ledger-graph figcaption")
+    assert caption is not None
+    assert [a["href"] for a in caption.select("a")] == ["ledger-graph.json"]
+
+
 def test_excuses_stand_beside_the_entry(site: Site) -> None:
     ledger = Ledger()
     site.made["cube"] = ledger.numeric(

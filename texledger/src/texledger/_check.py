@@ -199,6 +199,22 @@ def _take(data: dict[str, Any], path: Path, result: Result, progress: Progress |
         result.excused |= set(labels)
 
 
+def _damage(files: Sequence[Path], each: int, seed: int) -> int:
+    from texledger._damage import damage_pages, summary
+
+    found = []
+    try:
+        for path, damage in damage_pages(files, each, seed):
+            found.append(damage)
+            if damage.fate == "accepted":
+                print(f"{path}: {damage.label} ({damage.strength}): {damage.kind}: {one_line(damage.damaged)}")
+    except LedgerError as error:
+        print(f"texledger: {error}", file=sys.stderr)
+        return 2
+    print(summary(found))
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns 0 if every equation has a good entry, 1 for faults, 2 for a misuse."""
     parser = argparse.ArgumentParser(prog="texledger", description="Check the equations of books that run.")
@@ -218,7 +234,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sub.add_argument("--all", action="store_true", help="run every statement, not only what the entries need")
     sub.add_argument("--allow-unlabelled", action="store_true", help="display equations without a label are no fault")
     sub.add_argument("--quiet", "-q", action="store_true", help="no progress")
+    other = commands.add_parser(
+        "damage",
+        help="misprint the equations in ways that no check tries by itself, and list what is accepted",
+        description="Run the checks with misprinted equations, page and quote alike, and list those that are accepted. "
+        "A person judges them: some are the same statement in other words.",
+    )
+    other.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    other.add_argument("--each", type=int, default=1, metavar="N", help="misprints of each equation (default: 1)")
+    other.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default: 0)")
     given = parser.parse_args(arguments)
+    if given.command == "damage":
+        return _damage(given.files, given.each, given.seed)
     if given.jobs < 0:
         parser.error(f"--jobs {given.jobs}: a number of pages, or 0 for one for each core")
     began = time.monotonic()

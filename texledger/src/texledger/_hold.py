@@ -31,6 +31,7 @@ from texledger._tree import Unreadable, show
 from texledger._watch import Watch
 
 REVERSED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+STRICT = {"<=": "<", ">=": ">"}
 TIGHTER = mp.mpf("0.01")  # by which share a bound is damaged
 DIFFERENT = mp.mpf("1e-6")  # by which share two sides must differ where the page says that they do
 PRINTED = {"<=": "≤", ">=": "≥", "!=": "≠"}
@@ -180,6 +181,12 @@ class Trial:
         turned = replace(comparison, sign=REVERSED[sign])
         name = f"{PRINTED.get(sign, sign)} turned into {PRINTED.get(turned.sign, turned.sign)}{between}"
         outcome.mutants[name] = any(not holds(turned, values) for values in self.values)
+        if sign in STRICT:  # which says more, and is false where the sides are equal
+            name = f"{PRINTED[sign]} turned into {STRICT[sign]}{between}"
+            if all(holds(replace(comparison, sign=STRICT[sign]), values) for values in self.values):
+                outcome.undecided.append(name)
+            else:
+                outcome.mutants[name] = True
         closest = min(self._slack(comparison, values) for values in self.values)
         name = f"the bound one per cent tighter{between}"
         if closest < TIGHTER:

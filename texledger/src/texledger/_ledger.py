@@ -435,7 +435,7 @@ class Ledger:
         how = f"the published sides differ there, the corrected ones agree to {tol:.0e} of their size"
         if sides is not None:
             listed = " and ".join(str(value) for value in sides)
-            how = f"the published sides are {listed} there, as stated; the corrected ones agree to {tol:.0e} of their size"
+            how = f"the published sides are {listed} there, as stated; the corrected ones agree to {tol:.0e} of them"
         functions, see_also = self._functions(watch, options.get("code", ()))
         return self._store(
             Entry(

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from texledger._declared import Indexed, Means, Operator, Optimum, Over, Superscript, is_declaration
-from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, Glued, spelled, split, tokens, top_level
+from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, Glued, Numbered, spelled, split, tokens, top_level
 from texledger._tree import Node, Reading, Relation, Unreadable, nodes
 
 FUNCTIONS = set(
@@ -63,7 +63,7 @@ MATRICES = set(
 )
 
 GUARDS = (
-    "for for all|for every|for each|for any|for some|if|where|with|when|while|whenever|at|given|subject to|s.t.|st|"
+    "for for all|for every|for each|for any|for some|if|where|with|when|while|whenever|at|given|subject to|s.t|s. t|st|"
     "such that|provided|provided that|as|and where|if and only if|in which|assuming|on|for all|where also|iff"
 ).replace("for for all", "for|for all")
 GUARD_WORDS = set(GUARDS.split("|")) - {"if and only if", "iff"}
@@ -1279,6 +1279,17 @@ class _Reader:
                 break
             end += 1
         run = "".join(self.items[self.at : end])
+        if end < len(self.items) and isinstance(self.items[end], Numbered):
+            name = run + self.items[end]
+            if name in self.page.declared:
+                self.at = end + 1
+                return name
+            if self.page.strict:
+                raise self.undeclared(
+                    f"{name} may be a name or a product",
+                    name,
+                    f"Declare {name!r} for a name; for a product put the number first, for an index write _.",
+                )
         for stop in range(len(run), 1, -1):
             if run[:stop] in self.page.declared:
                 self.at += stop
@@ -1573,7 +1584,8 @@ class _Reader:
     def based(self, name: str, upper: list[str] | None) -> Node:
         """``\\log_2 x``; every other function with a subscript must be declared."""
         stem, _, index = name.partition("_")
-        if stem not in {"log", "lg"} or upper is not None:
+        is_word = index.isalpha() and len(index) > 1 and index not in GREEK  # log_softmax is a name
+        if stem not in {"log", "lg"} or upper is not None or is_word:
             raise self.undeclared(
                 f"the function {name} is not known", name, f"Give it in `where` under {name!r}, as a function."
             )
@@ -2303,6 +2315,8 @@ class _Reader:
             if run := _trimmed(run):
                 found += _conditions(run, self.page)
             run = []
+            if any(c.op in {"num", "sym", "add", "sub", "mul", "div", "neg", "pow"} for c in found):
+                raise self.refuse("comes after a case with a formula where a relation belongs, which")
             if said in OTHERWISE:
                 if found or ways or token is not items[-1]:
                     raise self.refuse("comes after 'otherwise' beside a condition, which")

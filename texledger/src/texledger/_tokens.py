@@ -46,8 +46,17 @@ OPEN = {"{", "(", "[", r"\{", r"\langle", r"\lfloor", r"\lceil", r"\lvert", r"\l
 CLOSE = {"}", ")", "]", r"\}", r"\rangle", r"\rfloor", r"\rceil", r"\rvert", r"\rVert", r"\end", r"\rrbracket"}
 
 
+OPERATORS = {"\\" + name for name in "min max sup inf sum prod lim int argmin argmax arg limsup liminf".split()}
+
+
 class Glued(str):
     """A letter printed without a space after another one: ``AB`` may be a product or a word."""
+
+    __slots__ = ()
+
+
+class Numbered(str):
+    """Digits printed without a space behind a letter: ``A2`` may be a name or a product."""
 
     __slots__ = ()
 
@@ -58,7 +67,37 @@ def tokens(tex: str, macros: Mapping[str, str] | None = None) -> list[str]:
         boundary = r"(?![A-Za-z])" if name[-1].isalpha() else ""
         tex = re.sub(re.escape(name) + boundary, lambda _, body=body: f" {body} ", tex)
     tex = re.sub(r"(?<!\\)%[^\n]*", " ", tex)
-    return list(_delimited(_plain(_verbatim(tex))))
+    tex = re.sub(r"(?<![A-Za-z\\{.])(?<!\{ )s\.\s*t\.(?!\w)", r"\\text{subject to}", tex)
+    return list(_delimited(_close_to_operators(_plain(_verbatim(tex)))))
+
+
+def _close_to_operators(items: list[str]) -> list[str]:
+    """Without the wide spaces between an operator and what it is of, ``\\min_x \\quad f(x)``."""
+    found: list[str] = []
+    for token in items:
+        if token not in {r"\quad", r"\qquad"} or not _ends_with_operator(found):
+            found.append(token)
+    return found
+
+
+def _ends_with_operator(items: list[str]) -> bool:
+    end = len(items)
+    while end:
+        start = end - 1
+        if items[start] == "}":
+            depth = 0
+            while start >= 0:
+                depth += (items[start] == "}") - (items[start] == "{")
+                if depth == 0:
+                    break
+                start -= 1
+        if start > 1 and items[start - 1].startswith(r"\math"):
+            start -= 1
+        if start > 1 and items[start - 1] in {"_", "^"}:
+            end = start - 1
+            continue
+        return bool(set(items[max(start, 0) : end]) & OPERATORS) and end - start <= 5
+    return False
 
 
 def _verbatim(tex: str) -> list[str]:
@@ -76,6 +115,8 @@ def _verbatim(tex: str) -> list[str]:
         if len(token) == 1 and token.isalpha():
             token = Glued(token) if start == letter_ends else token
             letter_ends = at
+        elif token.isdigit() and start == letter_ends:
+            token = Numbered(token)
         if token.isspace() or token == "~":
             continue
         if token in WORDS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from html import escape
@@ -291,8 +292,39 @@ class View:
             if self.book.entries.get(doc)
         ]
         total = self.tally()
-        graph = "../" * self.docname.count("/") + GRAPH
-        return self.fill("chapters", chapters=rows, total=total, graph=graph, kinds=KINDS, strengths=STRENGTHS)
+        picture = Markup(self.picture())
+        return self.fill("chapters", chapters=rows, total=total, picture=picture, kinds=KINDS, strengths=STRENGTHS)
+
+    def picture(self) -> str:
+        """Which equation uses which, as arcs over a line; one path for all of them, so that it is light."""
+        pages = [doc for doc in self.order() if self.book.entries.get(doc)]
+        labels = [e.label for doc in pages for e in self.book.equations.get(doc, []) if e.label]
+        home = {e.label: doc for doc in pages for e in self.book.equations.get(doc, []) if e.label}
+        width, level = 720, 170
+        x = {label: round((i + 0.5) * width / len(labels), 1) for i, label in enumerate(labels)}
+        pairs = sorted({(user, used) for user, used in self._uses if {user, used} <= set(x)})
+
+        def arc(user: str, used: str) -> str:
+            """Over the line if the user comes later, below it if earlier."""
+            half = abs(x[user] - x[used]) / 2
+            return f"M{x[used]} {level}A{half:.1f} {min(half, 60 + half / 4):.1f} 0 0 1 {x[user]} {level}"
+
+        same = {pair: home[pair[0]] == home[pair[1]] for pair in pairs}
+        users = Counter(used for _, used in pairs)
+        most = [{**found, "users": n} for label, n in users.most_common(8) if n > 2 and (found := self.equation(label))]
+        chapters = []
+        for doc in pages:
+            places = [x[e.label] for e in self.book.equations.get(doc, []) if e.label]
+            if places:
+                start, middle = places[0] - width / len(labels) / 2, sum(places) / len(places)
+                chapters.append({"x": round(start, 1), "middle": round(middle, 1)})
+        return self.fill(
+            "graph", width=width, height=2 * level, level=level, count=len(labels), chapters=chapters, most=most,
+            within=sum(same.values()), between=len(pairs) - sum(same.values()),
+            arcs_within="".join(arc(*pair) for pair in pairs if same[pair]),
+            arcs_between="".join(arc(*pair) for pair in pairs if not same[pair]),
+            graph="../" * self.docname.count("/") + GRAPH,
+        )  # fmt: skip
 
     def table(self, chapter: str = "") -> str:
         """Every equation of a page, or of all pages, with its check."""
