@@ -279,7 +279,7 @@ class Bench:
             "budget": {**vars(budget), "rates": list(budget.rates), "latent": LATENT, "samples": SAMPLES},
             "complete": len(runs) == total, "tasks": {"finished": len(runs), "of": total},
             "ruler": self.measured,
-            "claims": claims(runs), "rows": [], "tables": tables(runs), "runs": runs,
+            "claims": claims(runs), "rows": [], "tables": tables(runs, budget.steps), "runs": runs,
         })  # fmt: skip
 
 
@@ -334,8 +334,8 @@ def claims(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One for each group: mean ± 95 % interval over the seeds that are there."""
+def tables(runs: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+    """One for each group that has begun: mean ± 95 % interval over the seeds that are there."""
     made = []
     for group, _ in ORDER:
         arms = [*GUESTS.get(group, []), *(name for name, arm in ARMS.items() if arm.group == group)]
@@ -348,9 +348,11 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             cells = [told([run["scores"][key] for run in good[arm] if key in run["scores"]]) for key in columns]
             average = told([run["average"]["frechet, held out"] for run in good[arm]])
             rows.append([arm, f"{len(good[arm])} of {len(done[arm])}", f"{done[arm][0]['rate']:g}", *cells, average])
-        if rows:
+        if any(ARMS[row[0]].group == group for row in rows):
             head = [group, "runs", "learning rate", *columns, "frechet, held out, running average"]
-            made.append({"title": f"{group}: last generator, mean ± 95 % interval", "head": head, "rows": rows})
+            made.append(
+                {"title": f"{group}: {steps} steps, last generator, mean ± 95 % interval", "head": head, "rows": rows}
+            )
     return made
 
 

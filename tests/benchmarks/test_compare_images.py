@@ -147,7 +147,8 @@ def test_what_there_is_is_reported_and_a_divergence_counted(bench: ModuleType, t
     written = json.loads((tmp_path / "images.json").read_text())
     assert written["complete"] is False and written["tasks"]["finished"] == 6
     assert written["budget"]["steps"] == 4 and written["ruler"]["name"].startswith("classifier of 12 digits")
-    table = written["tables"][0]
+    (table,) = written["tables"]  # of methods and heads there are only guests
+    assert "4 steps" in table["title"]
     assert table["rows"][0][:2] == [bench.GP, "1 of 2"] and len(table["rows"]) == 1
     assert "±" not in "".join(table["rows"][0])  # one run has no interval
     assert {"frechet, held out", "recall"} <= set(table["head"])
