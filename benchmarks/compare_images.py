@@ -350,9 +350,8 @@ def tables(runs: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
             rows.append([arm, f"{len(good[arm])} of {len(done[arm])}", f"{done[arm][0]['rate']:g}", *cells, average])
         if any(ARMS[row[0]].group == group for row in rows):
             head = [group, "runs", "learning rate", *columns, "frechet, held out, running average"]
-            made.append(
-                {"title": f"{group}: {steps} steps, last generator, mean ± 95 % interval", "head": head, "rows": rows}
-            )
+            title = f"{group}: {steps} steps, last generator, mean ± 95 % interval"
+            made.append({"title": title, "head": head, "rows": rows})
     return made
 
 
