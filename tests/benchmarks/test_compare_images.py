@@ -130,7 +130,11 @@ def test_a_stopped_run_goes_on_and_ends_as_the_unbroken_one(
     assert steps == [3, 4]
     a, b = ({key: value for key, value in each.finished()[0].items() if key != "seconds"} for each in (whole, broken))
     assert a == b and {"reconstruction, error", "recall"} <= set(a["scores"])
-    broken.keep(arm, 3e-3, 100)  # another task does not take up the old one's state
+    monkeypatch.setattr(training, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        broken.keep(arm, searched, 101)
+    monkeypatch.setattr(training, "fit", counted)
+    broken.keep(arm, 3e-3, 100)  # another task begins anew, whatever was left unfinished
     assert steps[2:] == [1, 2, 3, 4]
 
 
