@@ -22,11 +22,43 @@ document.addEventListener("copy", (event) => {
   event.preventDefault();
 });
 
-// Paper is white: code, figures and all are printed as by day.
+// Paper is white: code, figures and all are printed as by day. Nobody can open a section on it.
 const root = document.documentElement.dataset;
-let shown;
-addEventListener("beforeprint", () => ([shown, root.theme] = [root.theme, "light"]));
-addEventListener("afterprint", () => (root.theme = shown));
+let shown, unfolded = [];
+addEventListener("beforeprint", () => {
+  [shown, root.theme] = [root.theme, "light"];
+  unfolded = [...document.querySelectorAll("details.folded:not([open])")];
+  for (const fold of unfolded) fold.open = true;
+  for (const image of document.querySelectorAll("article img")) image.loading = "eager";
+});
+addEventListener("afterprint", () => {
+  root.theme = shown;
+  for (const fold of unfolded) fold.open = false;
+});
+
+// A link into a folded section opens it, and all that is folded around its goal.
+const reveal = (hash) => {
+  let goal = null;
+  try {
+    goal = hash.length > 1 ? document.getElementById(decodeURIComponent(hash.slice(1))) : null;
+  } catch {
+    return; // no address of ours
+  }
+  const own = goal?.closest("section")?.querySelector(":scope > details.folded");
+  const folds = own && !own.contains(goal) ? [own] : [];
+  for (let box = goal?.parentElement; box; box = box.parentElement) if (box.matches("details")) folds.push(box);
+  const closed = folds.filter((fold) => !fold.open);
+  for (const fold of closed) fold.open = true;
+  return closed.length ? goal : null;
+};
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href*='#']");
+  if (link && link.pathname === location.pathname && link.host === location.host) reveal(link.hash); // then it is followed
+}, true);
+addEventListener("hashchange", () => reveal(location.hash)?.scrollIntoView());
+reveal(location.hash)?.scrollIntoView();
+// What has measured itself while it was folded measures again.
+document.addEventListener("toggle", (event) => event.target.matches("details.folded[open]") && dispatchEvent(new Event("resize")), true);
 
 // The two menus of the header, and no tooltips: all that the theme asks of Bootstrap's 81 kB, which are left out.
 window.bootstrap = { Tooltip: class { dispose() {} hide() {} show() {} } };

@@ -63,6 +63,7 @@ EXPECTED = {
     "numbers by type": "> **Definition 2.1 (D).** D.\n\n> **Example 2.1.** E.\n\n> **Proposition 2.1.** P.\n\n> **Coro",
     "html": '<div class="x">raw</div>',
     "raw": f"*(interactive figure: see [the page in the book]({SECOND}))*",
+    "folded": "## Later\n\n*3 minutes: why $x$ is so*\n\nFolded.\n\n## Ref",
     "bibliography": "- A. Schön and B. Grün. Two authors. *J*, 2001.\n- Jianlin Su. Quadratic potentials. 2018. Blog.",
 }
 
@@ -88,6 +89,10 @@ AWKWARD = {
     "code in a quotation": ("> ```sh\n> x\n> ```\n> y", "> ```sh\n> x\n> ```\n> y"),
     "colons within colons": ("::::{note}\na\n:::{tip}\nb\n:::\n::::", "> **Note.** a\n>\n> > **Tip.** b"),
     "myst shown as code": ("````md\n```{note}\n$$\n```\n````", "````md\n```{note}\n$$\n```\n````"),
+    "folded, with a role": (
+        "### A\n% note\n:::{folded} {eq}`eq-two` and `x`\n:::\nB",
+        f"### A\n\n*[(2.1)]({SECOND}#equation-eq-two) and `x`*\n\nB",
+    ),
     "link with a title": ('[a](first.md "t")', f"[a]({BOOK}/notebooks/first.html)"),
     "math in a link": ("[$a_{[1]}$](#eq-two)", f"[$a_{{[1]}}$]({SECOND}#equation-eq-two)"),
     "address with brackets": ("[a](https://x.org/b_(c))", "[a](https://x.org/b_(c))"),
@@ -185,6 +190,17 @@ REFUSED = {
     "definition list": ("Term\n: definition", "house subset"),
     "substitution": ("{{ other }}", "house subset"),
     "attribute": ("[x](dot.svg){.wide}", "house subset"),
+    "folded without a line": ("## A\n\n```{folded}\n```", "one line behind its name"),
+    "folded with content": ("## A\n\n```{folded} x\ny\n```", "it is empty"),
+    "folded with an option": ("## A\n\n```{folded} x\n:name: y\n```", "it is empty"),
+    "folded after text": ("## A\n\nText.\n\n```{folded} x\n```", "first thing under a heading"),
+    "folded after an equation": ("## A\n\n$$ x $$ (eq-new)\n\n```{folded} x\n```", "first thing under a heading"),
+    "folded twice": ("## A\n\n```{folded} x\n```\n\n```{folded} y\n```", "first thing under a heading"),
+    "folded code's section": ("## A\n\n```{code-cell}\n1\n```\n\n```{folded} x\n```", "first thing under a heading"),
+    "folded opening": ("# A\n\n```{folded} x\n```", "the opening of a chapter stays open"),
+    "folded in a box": ("## A\n\n````{note}\n```{folded} x\n```\n````", "not inside of something"),
+    "folded in a list": ("## A\n\n- ```{folded} x\n  ```", "it is empty, with"),
+    "folded with emphasis": ("## A\n\n```{folded} the *idea*\n```", "without emphasis"),
     "directive in a quotation": ("> ```{note}\n> x\n> ```", "quotation"),
 }
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
-from gantext_book.measure import CODE, WIDE, weigh
+from gantext_book.measure import CODE, CORE, WIDE, weigh
 from gantext_book.source import ROOT, chapters, fill, pages
 from gantext_book.source import site as facts_of_site
 from markdown_it import MarkdownIt
@@ -276,6 +276,7 @@ class Visit:
     outside: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)  # addresses
     nodes: int = 0
+    core: float = 0.0  # screens down to the first folded section
     copied: tuple[str, str] = ("", "")  # the first formula: what the clipboard gets, and its TeX
     wide: list[str] = field(default_factory=list)  # display formulas that scroll
     parted: list[str] = field(default_factory=list)  # inline formulas whose comma begins the next line
@@ -291,6 +292,7 @@ class Visit:
     allowed: set[int] = field(default_factory=set)  # items of the allow-list that were met
 
 
+UNFOLD = "document.querySelectorAll('details.folded').forEach(fold => fold.open = true)"  # sections
 OPEN = """async () => {
   document.querySelectorAll("details").forEach(d => d.open = true);
   const folded = document.querySelectorAll("article button.toggle-button");
@@ -339,7 +341,8 @@ CUT = """() => {
 PARTED = """() => {
   const parted = [];
   for (const formula of document.querySelectorAll("article span.math")) {
-    const text = formula.nextSibling, sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
+    const text = formula.nextSibling;
+    const sign = text?.nodeType === 3 ? text.data.search(/(?<=^\\u2060*)[,.;:)\\]’”']/) : -1;
     if (sign < 0 || !formula.getClientRects().length) continue;
     const range = document.createRange();
     range.setStart(text, sign);
@@ -444,6 +447,7 @@ def look(site: Path, browser: Any) -> Look:
         visit.searches = fields.filter(visible=True).count()
         visit.uncopied = page.locator("article .cell_input .highlight:not(:has(.copybtn))").count()
         visit.nodes = page.evaluate("document.querySelectorAll('*').length")
+        visit.core = page.evaluate(CORE)[0]
         page.evaluate(OPEN)
         visit.wide = page.evaluate(WIDE)
         visit.parted = page.evaluate(PARTED)
@@ -538,7 +542,9 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     page.emulate_media(media="print")
     page.goto((site / f"{name}.html").as_uri())
     page.evaluate("document.fonts.ready.then(() => 0)")
-    cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # folds stay folded
+    cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # checks stay folded
+    sections = page.locator("details.folded")
+    assert all(sections.nth(i).locator("> :last-child").is_visible() for i in range(sections.count()))
     pdf = tmp_path / "page.pdf"
     page.pdf(path=pdf, format="A4")
     page.close()
@@ -573,6 +579,7 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
     page.keyboard.press("Enter")
     assert page.url.endswith("#main-content")
+    page.evaluate(UNFOLD)
     fold = page.locator("details.check").first
     fold.locator("> summary").focus()
     page.keyboard.press("Enter")
@@ -588,6 +595,7 @@ def test_keyboard(site: Path, browser: Any, name: str) -> None:
 def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page()
     page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(UNFOLD)
     assert page.locator("details.check[open]").count() == 0
     mark = page.locator(".eq-mark:visible").last  # a folded solution may hold one more
     mark.click()
@@ -610,6 +618,12 @@ HEAVY = {
 }  # fmt: skip
 LARGE = {"notebooks/det-exp": 320_000, "notebooks/jose": 390_000, "notebooks/gan-comparison": 360_000}  # compressed
 MANY = {"book/api": 20_500, "notebooks/det-exp": 13_800}
+CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the first folded section
+LONG = {
+    "notebooks/det-exp": 50.5, "notebooks/wasserstein": 37.5, "notebooks/w-divergence": 50.5, "notebooks/gan-qp": 42,
+    "notebooks/gan-comparison": 30, "notebooks/o-gan": 43, "notebooks/cascading-rejection": 45, "notebooks/jose": 44.5,
+    "notebooks/prefix-lm": 47.5, "notebooks/reading-comprehension": 33, "notebooks/conditional-layer-norm": 52.5,
+}  # fmt: skip
 
 
 @every_page
@@ -656,3 +670,14 @@ def test_pages_are_light(look: Look, site: Path, name: str) -> None:
     assert weight <= HEAVY.get(name, BYTES)
     assert packed <= LARGE.get(name, PACKED)
     assert visit.nodes <= MANY.get(name, NODES)
+
+
+@every_chapter
+def test_the_core_of_a_chapter_is_short(look: Look, name: str) -> None:
+    assert look(name, LAPTOP).core <= LONG.get(name, CORE_SCREENS)
+
+
+@every_page
+def test_nothing_moves_when_a_figure_comes(site: Path, name: str) -> None:
+    figures = html(site / f"{name}.html").select("article img[src*='_images/']")
+    none([attribute(f, "src") for f in figures if not (f.get("width") and f.get("height")) and ".svg" not in str(f)])

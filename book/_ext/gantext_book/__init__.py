@@ -21,10 +21,19 @@ def _fingerprint() -> int:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wire the modules to Sphinx's events."""
-    from gantext_book import light, math, pages, stored, theme, wheels  # not at import: `make notebooks` needs none
+    from gantext_book import (  # not at import: `make notebooks` needs none
+        folds,
+        light,
+        math,
+        pages,
+        stored,
+        theme,
+        wheels,
+    )
 
     stored.connect(app)
     math.setup(app)
+    folds.setup(app)
     theme.setup(app)
     light.setup(app)
     pages.setup(app)

@@ -136,17 +136,25 @@ def _matches(selector: str, words: frozenset[str]) -> bool:
 
 
 def _pictures(out: Path, pages: dict[Path, str]) -> None:
-    """Each PNG of the pages as WebP, lossless, where that is smaller."""
-    renamed = {}
+    """Each PNG of the pages as WebP, lossless, where that is smaller; their sizes in the page before they come."""
+    renamed, sizes = {}, {}
     for png in (out / "_images").glob("*.png"):
         webp = png.with_suffix(".webp")
-        if not webp.exists():
-            with Image.open(png) as image:
+        with Image.open(png) as image:
+            sizes[png.name] = image.size
+            if not webp.exists():
                 image.save(webp, lossless=True, method=4)
         if webp.stat().st_size < png.stat().st_size:
             renamed[png.name] = webp.name
+
+    def sized(tag: re.Match[str]) -> str:
+        width, height = sizes.get(tag[2], (0, 0))
+        given = not width or re.search(r"\s(?:width|height|style)=", tag[0])
+        return tag[0] if given else f'{tag[1]} width="{width}" height="{height}"'
+
     for path, text in pages.items():
-        new = re.sub(r"(_images/)([\w.-]+\.png)", lambda m: m[1] + renamed.get(m[2], m[2]), text)
+        new = re.sub(r'(<img [^>]*src="[^"]*_images/([\w.-]+\.png)"[^>]*?)(?=\s*/?>)', sized, text)
+        new = re.sub(r"(_images/)([\w.-]+\.png)", lambda m: m[1] + renamed.get(m[2], m[2]), new)
         new = re.sub(r"<summary>(?=<span class=.toctree-toggle)", '<summary aria-label="Pages below">', new)
         if new != text:
             path.write_text(new, encoding="utf-8")

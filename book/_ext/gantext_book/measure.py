@@ -22,6 +22,14 @@ OPEN = """async () => {
   document.querySelectorAll("article button.toggle-button").forEach(b => b.click());
   await document.fonts.ready;
 }"""
+# Figures come when they are scrolled to; a page is as long as it is with them.
+CORE = """async () => {
+  const article = document.querySelector("article"), figures = [...article.querySelectorAll("img")];
+  for (const figure of figures) figure.loading = "eager";
+  await Promise.all(figures.map(figure => figure.decode().catch(() => 0)));
+  const {top, bottom} = article.getBoundingClientRect(), first = article.querySelector("details.folded");
+  return [(first ? first.getBoundingClientRect().top : bottom) - top, bottom - top].map(length => length / innerHeight);
+}"""
 WIDE = """() => [...document.querySelectorAll("article div.math > .formula")]
   .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.dataset.tex.trim())"""
 CODE = """() => [...document.querySelectorAll("article .highlight pre")].filter(e => e.getClientRects().length)
@@ -40,7 +48,9 @@ class Measure:
     bytes: int
     compressed: int
     nodes: int
-    screens: float  # of a laptop, with everything closed
+    core: float  # screens of a laptop down to the first folded section
+    screens: float  # of the whole page, with everything closed
+    core_phone: float
     screens_phone: float
     wide_formulas: int  # that scroll on a phone
     cut_code: int  # blocks that scroll on a laptop, opened
@@ -70,14 +80,14 @@ def measure(browser: Any, site: Path, name: str) -> Measure:
         page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
         page.on("request", lambda request: loaded.append(request.url))
         page.goto(path.as_uri())
-        screens = page.evaluate("document.querySelector('article').scrollHeight / innerHeight")
+        core, screens = (round(length, 1) for length in page.evaluate(CORE))
         nodes = page.evaluate("document.querySelectorAll('*').length")
         page.evaluate(OPEN)
         if (width, height) == PHONE:
-            found = {"screens_phone": round(screens, 1), "wide_formulas": len(page.evaluate(WIDE))}
+            found = {"core_phone": core, "screens_phone": screens, "wide_formulas": len(page.evaluate(WIDE))}
             found["wide_tables"] = page.evaluate(TABLES)
         else:
-            found |= {"screens": round(screens, 1), "nodes": nodes, "cut_code": page.evaluate(CODE)}
+            found |= {"core": core, "screens": screens, "nodes": nodes, "cut_code": page.evaluate(CODE)}
             found["without_alt"] = page.evaluate(NO_ALT)
         page.close()
     whole, packed = weigh(path, loaded)

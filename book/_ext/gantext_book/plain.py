@@ -32,9 +32,18 @@ DIRECTIVES = (
     *(f"prf:{kind}" for kind in (*PROOFS, "proof")),
     *("exercise", "exercise-start", "exercise-end", "solution", "solution-start", "solution-end"),
     *(*NOTES, "admonition", "dropdown", "margin", "figure", "image", "math", "bibliography", "raw"),
+    "folded",
 )
 ROLES = ("eq", "math", "prf:ref", "ref", "numref", "doc", "cite:p", "cite:t", *API, *(f"py:{role}" for role in API))
-LEAVES = ("math", "raw", "bibliography", "image", "exercise-end", "solution-end")  # what they hold is not Markdown
+LEAVES = (
+    "math",
+    "raw",
+    "bibliography",
+    "image",
+    "exercise-end",
+    "solution-end",
+    "folded",
+)  # what they hold is not Markdown
 
 OPEN = re.compile(r"^(?P<prefix>\s*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}(?=[^`]*$)|~{3,}|:{3,})(?P<info>.*)$")
 MATH = re.compile(r"^(?P<prefix>\s*)\$\$(?P<rest>.*)$")
@@ -310,12 +319,36 @@ class _Renderer:
         raise MarkupError(f"{self.context.path}:{self.line + line}: {construct}: {rule}")
 
     def cell(self, source: str) -> str:
-        text = self.blocks(parse(source.splitlines()), boxed=False)
+        blocks = parse(source.splitlines())
+        self.folds(blocks)
+        text = self.blocks(blocks, boxed=False)
         if found := leftovers(text):
             self.fail(
                 0, found[0], "not readable outside the book in this place; move it out of the quotation or rewrite"
             )
         return text
+
+    def folds(self, blocks: Sequence[Block]) -> None:
+        """Hold each `folded` to its place: the first thing under the heading of the section that it closes."""
+        above = ""
+        for block in blocks:
+            if block.name == "folded":
+                heading = re.match(r"(#+)\s", above)
+                rule = ""
+                if not block.argument or block.text or block.options or block.prefix:
+                    rule = "it is empty, with one line behind its name that says what the section holds"
+                elif heading is None:
+                    rule = "it must be the first thing under a heading, in the same text cell"
+                elif len(heading[1]) == 1:
+                    rule = "the opening of a chapter stays open; put it under a heading of a section"
+                elif "*" in INLINE.sub("", block.argument):
+                    rule = "write its line without emphasis: notebooks print the whole of it in italics"
+                if rule:
+                    self.fail(block.line, "`folded`", rule)
+            elif inner := next((b for b in walk(block.children) if b.name == "folded"), None):
+                self.fail(inner.line, "`folded`", "it must stand by itself, not inside of something")
+            if block.kind not in ("target", "comment"):
+                above = block.text.splitlines()[-1] if block.kind == "text" else ""
 
     def blocks(self, blocks: Sequence[Block], boxed: bool) -> str:
         result = ""
@@ -365,6 +398,8 @@ class _Renderer:
             return self.works()
         if name in ("figure", "image"):
             return self.figure(block)
+        if name == "folded":
+            return f"*{self.inline(block.argument, block.line)}*"
         if name == "exercise-end":
             return ""
         if name == "solution-end":
