@@ -141,7 +141,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> script.Scale:
 
 def test_a_run_depends_on_rule_order_and_seed_alone(small: script.Scale) -> None:
     words, counts, tokens = script.numbered(small)
-    train = lambda rule="paper", order=script.TEN, seed=0: script.sphere(words, counts, tokens, rule, order, seed, 2)
+    train = lambda rule="paper", order=script.TEN, seed=0: script.sphere(
+        words, counts, tokens, rule, 0.04, order, seed, 2
+    )
     one = train()
     assert torch.equal(one.D, train().D)
     assert torch.allclose(one.D.norm(dim=1), torch.ones(60), atol=1e-5) and one.touched.all()
@@ -165,7 +167,9 @@ def test_an_interrupted_sweep_goes_on_and_a_partial_record_says_so(
 ) -> None:
     with pytest.raises(SystemExit, match="No run has ended"):
         script.report(small)
-    all_jobs = script.jobs()
+    one = [script.Job(script.RULES["plain"], script.SHUFFLED, 0), script.Job(script.DOC2VEC[0.1], script.TEN, 0)]
+    all_jobs = [script.Job(script.TFIDF, "–", 0), *one, *script.jobs()[3:12]]
+    monkeypatch.setattr(script, "jobs", lambda: all_jobs)
     keep, made = script.keep, []
 
     def three(job: script.Job, scale: script.Scale) -> None:
@@ -216,9 +220,10 @@ def test_the_tests_find_a_difference_and_no_other() -> None:
     made = script.tests(invented())
     found = [(t["a"], t["b"]) for t in made if t["holm"] < 0.05]
     reference = script.RULES["reference"]
-    best = script.best_rate(invented())
-    assert found == [([reference, script.TEN], [reference, script.SHUFFLED]),
-                     ([reference, script.TEN], [best, script.SHUFFLED])]  # fmt: skip
+    best = script.best(invented(), script.DOC2VEC.values())
+    gained = [reference, script.TEN]
+    rivals = [[reference, script.SHUFFLED], [best, script.SHUFFLED], [best, script.TEN]]
+    assert found == [(gained, rival) for rival in rivals]
     gain = next(t for t in made if t["a"][0] == reference)
     assert gain["mean"] == pytest.approx(0.1, abs=0.003) and gain["n"] == 3
     assert all(t["p"] <= t["holm"] <= 1 for t in made)
@@ -246,7 +251,8 @@ def test_the_stored_record_is_that_of_its_runs() -> None:
     runs, jobs = record["runs"], [list(job) for job in script.jobs()]
     there = [[r["method"], r["order"], r["seed"]] for r in runs]
     assert there == [job for job in jobs if job in there] and record["missing"] == [j for j in jobs if j not in there]
-    assert record["tables"] == script.tables(runs) and record["best Doc2Vec"] == script.best_rate(runs)
+    assert record["tables"] == script.tables(runs)
+    assert record["best"] == {name: script.best(runs, names) for name, names in script.searched().items()}
     assert record["tests"] == script._common.rounded(script.tests(runs))
     assert record["data"]["documents"] == 18_846 and record["data"]["train"] == 11_314
     assert {r["epochs"] for r in runs} == {record["settings"]["epochs"]}
