@@ -920,7 +920,7 @@ def gan_steps(bench: Bench) -> str:
                     value = loss(critic, methods.Batch(real, fake.detach() if training else fake, z, rng))
                     value.backward()
                     adam.step()
-                return value.detach()  # pyright: ignore[reportPossiblyUnboundVariable]
+                return value.detach()  # pyright: ignore[reportPossiblyUnboundVariable]  # the loop runs twice
 
             if bench.gpu:
                 torch.cuda.reset_peak_memory_stats()

@@ -78,14 +78,14 @@ def rounds_products(device: str, index: int | None) -> bool:
         fast = torch.backends.cuda.matmul.fp32_precision == "tf32"
         return fast and torch.cuda.get_device_capability(index) >= (8, 0)
     if device == "cpu":
-        return torch.backends.mkldnn.matmul.fp32_precision in ("tf32", "bf16")  # pyright: ignore[reportAttributeAccessIssue]
+        return torch.backends.mkldnn.matmul.fp32_precision in ("tf32", "bf16")  # pyright: ignore[reportAttributeAccessIssue]  # newer than the stubs
     return False
 
 
 # A read of global switches, evaluated once when a graph is traced. `torch.compiler.assume_constant_result` sets this
 # mark on a function, having imported the whole compiler and SymPy. A release that knew another mark would break the
 # graph here, or refuse `fullgraph=True`, as a test would; no result would change.
-rounds_products._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+rounds_products._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]  # TorchDynamo reads it
 
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -120,7 +120,7 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch: *args
         A, B = ctx.saved_tensors
         left = product(G, B.mH).sum_to_size(A.shape) if ctx.needs_input_grad[0] else None
         right = product(A.mH, G).sum_to_size(B.shape) if ctx.needs_input_grad[1] else None
@@ -143,7 +143,7 @@ class _DifferentiableProduct(_Product):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def jvp(ctx: Any, a: Tensor | None, b: Tensor | None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def jvp(ctx: Any, a: Tensor | None, b: Tensor | None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch: *args
         A, B = ctx.saved_tensors
         parts = [product(X, Y) for X, Y in ((a, B), (A, b)) if X is not None and Y is not None]
         return sum(parts[1:], parts[0]) if parts else None
@@ -171,7 +171,7 @@ class _SolveUnit(torch.autograd.Function):
         ctx.upper = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch: *args
         L, X = ctx.saved_tensors
         right = solve_unit(L.mH, G, not ctx.upper)
         return -_strict(product(right, X.mH), ctx.upper), right, None
@@ -193,7 +193,7 @@ class _DifferentiableSolveUnit(_SolveUnit):
         ctx.upper = inputs[2]
 
     @staticmethod
-    def jvp(ctx: Any, l: Tensor | None, b: Tensor | None, _: None) -> Tensor | None:  # noqa: E741  # pyright: ignore[reportIncompatibleMethodOverride]
+    def jvp(ctx: Any, l: Tensor | None, b: Tensor | None, _: None) -> Tensor | None:  # noqa: E741  # pyright: ignore[reportIncompatibleMethodOverride]  # torch: *args
         L, X = ctx.saved_tensors
         moved = None if l is None else product(_strict(l, ctx.upper), X)
         if moved is None:

@@ -41,6 +41,7 @@ _WORK = {  # input dtype -> dtype of the products
 _DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 _LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `_powers`
 _MEAN = 32.0  # of |mu| / 2^s: e^mu by itself leaves the range long before exp A
+_FEW = 3  # squarings by ||X|| alone that cost less than to look closer, and at most a factor 8 in the error
 _MAX_SQUARINGS = 1024  # log2 of the largest float64 norm over theta, rounded up
 
 
@@ -50,10 +51,10 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
     exp A = (e^(mu/2^s) T18((A - mu I) / 2^s))^(2^s) with one s and one mu per matrix (equations `det-exp:taylor18` and
     `det-exp:scaling-squaring`). T18 is the Taylor polynomial of degree 18, evaluated with five products. mu is the mean
     of the diagonal where that is negative and taking it off makes the 1-norm smaller, so that the terms of T18 cancel
-    less, else 0. s is the smallest >= 0 for which the
-    backward error of T18 stays below the unit roundoff, by bounds on ||A^18||_1 ... ||A^23||_1 from the powers that T18
-    forms anyway; never more than ||A / 2^s||_1 <= theta asks for, theta being 3.01 in float32 and 1.09 in float64, and
-    far less where A is badly scaled or far from normal: one squaring instead of 39 for [[1, 1e12], [0, -1]] in float32.
+    less, else 0. s is the smallest >= 0 for which ||A / 2^s||_1 <= theta, theta being 3.01 in float32 and 1.09 in
+    float64, if that is at most 3. Else it is the smallest for which the backward error of T18 stays below the unit
+    roundoff, by bounds on ||A^18||_1 ... ||A^23||_1 from the powers that T18 forms anyway: never more, and far less
+    where A is badly scaled or far from normal: one squaring instead of 39 for [[1, 1e12], [0, -1]] in float32.
     Gradients of every order go through the products, so the backward pass costs two forward passes, where
     `torch.linalg.matrix_exp` exponentiates a matrix of twice the size, eight times the work. Neither pass sees
     autocast.
@@ -105,30 +106,40 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
     with no_autocast(A.device):
         X, mean, norm = _centred(A.to(work).reshape(-1, n, n))
         bad = ~norm.isfinite()
-        halve = squarings is not None or _any_beyond(norm, mean, theta)
-        powers, s = _scaled_powers(X, mean, norm, theta) if halve else (_powers(X), torch.zeros_like(norm))
+        s = _squarings_by_norm(norm, mean, theta)
+        most = math.inf if squarings is not None else _largest(s)
+        if most > _FEW:
+            powers, s = _scaled_powers(X, mean, norm, theta, s)
+        else:
+            powers = _powers(X * torch.exp2(-s)[:, None, None] if most else X)
         if squarings is not None:
             bad = bad | (s > squarings)
         # A factor NaN spreads over its own matrix in forward and backward, and costs no pass of its own.
         factor = torch.exp(mean * torch.exp2(-s)).masked_fill(bad, math.nan)
         s = s.masked_fill(bad, 0).long()
         X = _taylor18(powers) * factor[:, None, None]
-        if halve:
+        if most:
             X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
         return X.reshape(A.shape).to(A.dtype)
 
 
-def _any_beyond(norm: Tensor, mean: Tensor, theta: float) -> bool:
-    if norm.is_meta:
+def _squarings_by_norm(norm: Tensor, mean: Tensor, theta: float) -> Tensor:
+    """Squarings (B,), as floats, for which ||X||_1 <= 2^s theta, and |mu| <= 2^s 32."""
+    return torch.maximum(norm / theta, mean.abs() / _MEAN).clamp(min=1).log2().ceil()
+
+
+def _largest(s: Tensor) -> float:
+    if s.is_meta:
         raise ValueError("expm: A is on the device meta, must hold numbers, from which s is chosen. Give squarings.")
     try:
-        return bool(((norm > theta) | (mean.abs() > _MEAN)).any())
+        most = s.max().item()
     except RuntimeError as error:
         if "vmap" not in str(error):
             raise
         raise ValueError(
             "expm: squarings is None, must be an int under torch.func.vmap. Give an upper bound."
         ) from error
+    return most if most <= _FEW else math.inf  # NaN is neither
 
 
 def _norm(X: Tensor) -> Tensor:
@@ -153,8 +164,10 @@ def _powers(X: Tensor) -> tuple[Tensor, ...]:
     return X, X2, X3, product(X3, X3)
 
 
-def _scaled_powers(X: Tensor, mean: Tensor, norm: Tensor, theta: float) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The powers 1, 2, 3, 6 of X / 2^s, and the counts s (B,) as floats.
+def _scaled_powers(
+    X: Tensor, mean: Tensor, norm: Tensor, theta: float, by_norm: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The powers 1, 2, 3, 6 of X / 2^s, and the counts s (B,) as floats: `by_norm` where that is small.
 
     The backward error of T18, relative to X / 2^s, is at most sum_(k >= 18) |c_k| ||X^k|| / 2^(sk), which reaches the
     unit roundoff at ||X^k|| = (2^s theta)^k. So ||X^k||^(1/k) <= 2^s theta is asked for k = 18 ... 23. Every higher
@@ -190,8 +203,8 @@ def _scaled_powers(X: Tensor, mean: Tensor, norm: Tensor, theta: float) -> tuple
         need = ((bounds.amax(-1).clamp(min=least).log2() + known) / k).amax(0) - math.log2(theta)
         need = torch.maximum(need, (six + 2 * size) / 6 - math.log2(_LONG)) + down
         need = torch.maximum(need, down - room)  # the powers of the factor below are in range
-        need = torch.minimum(need, norm - math.log2(theta))  # what theta says of ||X|| alone; the powers are rounded
         s = torch.maximum(need, mean.abs().clamp(min=1).log2() - math.log2(_MEAN)).ceil().clamp(min=0)
+        s = torch.minimum(s, by_norm).where(by_norm > _FEW, by_norm)  # the powers are rounded, ||X|| is not
     r = down - s
     factors = r, 2 * r, 3 * r, 2 * size + 6 * r
     return tuple(P * at(torch.exp2(f)) for P, f in zip((X1, X2, X3, X6), factors, strict=True)), s

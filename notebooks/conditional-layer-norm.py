@@ -754,7 +754,8 @@ assert all(
     (w == 0).all() for w in (stuck.W_hidden, stuck.W_gamma, stuck.W_beta)
 )
 print(
-    f"share of the loss left: hidden layer random {random_end / start:.1f}, hidden layer zero {zero_end / start:.1f}"
+    f"share of the loss left: hidden layer random {random_end / start:.1f}, "
+    f"hidden layer zero {zero_end / start:.1f}"
 )
 
 
@@ -1461,7 +1462,8 @@ def windows(chosen):
 
 train, test = windows(lambda k: k not in held), windows(lambda k: k in held)
 print(
-    f"{len(documents)} documents, {len(train[0])} windows to train on, {len(test[0])} held out"
+    f"{len(documents)} documents, {len(train[0])} windows to train on, "
+    f"{len(test[0])} held out"
 )
 
 
@@ -1492,7 +1494,9 @@ def language_model():
 
 
 class Told(nn.Module):
-    """A language model and a table of label embeddings: tokens (N, 1 + S) and labels (N,) to nats (N, S)."""
+    """A language model and a table of label embeddings: tokens (N, 1 + S) and
+    labels (N,) to nats (N, S).
+    """
 
     def __init__(self, model, told=True):
         super().__init__()
@@ -1598,7 +1602,9 @@ live = {
 
 @torch.no_grad()
 def posterior(told, tokens, conditions=None):
-    """Law of the label, (N, 22), by Bayes' rule with the shares in the training text."""
+    """Law of the label, (N, 22), by Bayes' rule with the shares in the
+    training text.
+    """
     share = torch.bincount(train[1], minlength=len(TOPICS)) / len(train[1])
     nats = torch.stack(
         [
@@ -1684,14 +1690,17 @@ added, loud = (
 )
 print(f"share of the last norm: {share.mean():.0%}")
 print(
-    f"windows of 16: gain {total.mean():.2f} nats a word, ceiling {ceiling:.2f}"
+    f"windows of 16: gain {total.mean():.2f} nats a word, ceiling "
+    f"{ceiling:.2f}"
 )
 print(
-    f"windows of 64: gain {long_total.mean():.2f} nats a word, ceiling {record['bounds']['64']:.3f}"
+    f"windows of 64: gain {long_total.mean():.2f} nats a word, ceiling "
+    f"{record['bounds']['64']:.3f}"
 )
 print(f"2000 steps, windows of 16: gain {late_total.mean():.2f} nats a word")
 print(
-    f"vector added to every word: gain {added.mean():.2f} from zero, {loud.mean():.2f} from norm 1"
+    f"vector added to every word: gain {added.mean():.2f} from zero, "
+    f"{loud.mean():.2f} from norm 1"
 )
 
 # %% [markdown]
@@ -1828,7 +1837,9 @@ allow[1] = False  # no <rare>
 
 
 def write(conditions, samples=1, seed=0, top_p=0.9):
-    """Texts (Q, K, 16) for conditions (Q, C); the same random numbers for the same seed."""
+    """Texts (Q, K, 16) for conditions (Q, C); the same random numbers for the
+    same seed.
+    """
     starts = torch.zeros(len(conditions), 1, dtype=torch.long, device=device)
     with torch.no_grad(), conditioned(listening.model, conditions):
         return decoding.sample(
@@ -1867,7 +1878,8 @@ wished = torch.arange(len(TOPICS), device=device)[:, None]
 own = (read(texts) == wished).double().mean().item()
 assert own > 0.4 and human > 0.4
 print(
-    "recognised by naive Bayes: more than four tenths of the written texts, and of the real ones"
+    "recognised by naive Bayes: more than four tenths of the written texts, "
+    "and of the real ones"
 )
 
 # %% [markdown]
@@ -2065,7 +2077,8 @@ for name, model in tiny.items():
             new = model(test[0][:4]).logits
     assert torch.equal(old, new)
     print(
-        f"{name}: {len(replaced)} norms conditional, largest change of the output {(new - old).abs().max().item()}"
+        f"{name}: {len(replaced)} norms conditional, largest change of the "
+        f"output {(new - old).abs().max().item()}"
     )
 with conditioned(tiny["GPT-2"], torch.randn(2, CONDITION)):
     out = tiny["GPT-2"].generate(
@@ -2086,7 +2099,9 @@ assert out.shape[1] <= 6
 
 # %%
 class ToldLlama(transformers.LlamaForCausalLM):
-    """Llama with conditional norms; `config.condition_size` numbers in a wish."""
+    """Llama with conditional norms; `config.condition_size` numbers in a
+    wish.
+    """
 
     def __init__(self, config):
         super().__init__(config)
@@ -2149,7 +2164,9 @@ print("Llama, two steps later, saved and loaded: the same numbers")
 
 # %%
 def adapt(model, tokens, mask, labels, steps, rate, size=32):
-    """Train label embeddings and the maps of the norms; the model keeps its weights. Returns nats of a text given a label."""
+    """Train label embeddings and the maps of the norms; the model keeps its
+    weights. Returns nats of a text given a label.
+    """
     model.requires_grad_(False)
     if not any(isinstance(m, ConditionalLayerNorm) for m in model.modules()):
         condition_all_norms(model, size)
@@ -2262,7 +2279,9 @@ LEXICON = [
 
 
 def measured(images):
-    """Ink, and how far the stroke moves to the right for each line that it rises."""
+    """Ink, and how far the stroke moves to the right for each line that it
+    rises.
+    """
     ink = (images.view(-1, 8, 8) + 1) / 2
     total = ink.sum((1, 2))
     along = torch.arange(8.0) - 3.5
@@ -2390,7 +2409,8 @@ assert (
 assert max(by_chance.values()) < 0.5
 for name, value in scores.items():
     print(
-        f"{name:7} right in {value:.0%} of 597 unseen digits; with another picture's caption {by_chance[name]:.0%}"
+        f"{name:7} right in {value:.0%} of 597 unseen digits; with another "
+        f"picture's caption {by_chance[name]:.0%}"
     )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten handwritten digits that were not used in training, each with the caption that the model writes under it, such as a bold seven leaning right."}}
@@ -2625,7 +2645,8 @@ with torch.no_grad():
     ).item()
 assert rank == 22 and narrow == 5
 print(
-    f"rank of the changes: {rank} of 22 labels; with C = 5 it would be {narrow}"
+    f"rank of the changes: {rank} of 22 labels; with C = 5 it would be "
+    f"{narrow}"
 )
 
 # %% [markdown]

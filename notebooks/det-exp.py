@@ -205,7 +205,7 @@ from gantext import matexp
 from gantext.matexp import expm, expm_ref, logdet_expm
 from texledger import Law, Ledger, Superscript
 
-# "gpu" for a Colab GPU, "paper" for the largest sizes named in the text
+# "gpu" for a Colab GPU; "paper": larger still (the article has no sizes)
 SCALE = "reduced"
 SIZES = {
     "reduced": {
@@ -1864,7 +1864,7 @@ ledger.statistical(
 #
 # The left side of {eq}`det-exp:main` takes $5 + s$ matrix products for the exponential (five for a polynomial and $s$ squarings, explained below) and a factorisation, about $(5 + s)\, 2n^3 + \frac23 n^3$ operations. The right side takes $n - 1$ additions. How many times the two costs lie apart, on the machine at hand, with one thread:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "One curve on doubly logarithmic axes, the time of det of exp A divided by that of exp of the trace, against the order n. It rises from tens for the smallest matrices to thousands for the largest, towards a dashed line that rises with the square of n."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "One curve on doubly logarithmic axes, the time of det of exp A divided by that of exp of the trace, against the order n. It rises from about a hundred for the smallest matrices to more than a thousand for the largest, where it meets a dashed line that rises with the square of n."}}
 # NBVAL_IGNORE_OUTPUT
 # Times differ from run to run; what must hold is asserted.
 def seconds_per_matrix(function, batch):
@@ -2428,7 +2428,7 @@ print("\n".join([f"torch {torch.__version__.split('+')[0]}, CPU", *lines]))
 # %% [markdown]
 # ## Claims and measurements
 #
-# The article has no experiment. The claims are its own and those of the papers and programs used here; the cell computes or asserts each.
+# The article has no experiment. The claims are its own and those of the papers and programs used here; each was computed or asserted on this page.
 
 # %% tags=["hide-input"]
 from torch.utils.flop_counter import FlopCounterMode

@@ -1373,7 +1373,7 @@ print(
 )
 
 # %% [markdown]
-# GAN-QP hands down $\lambda$ at every distance tried, within 15 %. The saturating curve is a snapshot of a decline: the longer the discriminator trains, the nearer it comes to the optimum of {eq}`wasserstein:logistic`, and how far it has come after 1500 steps depends on the optimiser (with $\beta = (0.9, 0.999)$ and a rate that decays to zero it is still at $10^{-4}$). What the *optimal* discriminator would hand down needs no training:
+# GAN-QP hands down $\lambda$ at every distance tried, within 15 %. The saturating curve is a snapshot of a decline: the longer the discriminator trains, the nearer it comes to the optimum of {eq}`wasserstein:logistic`, and how far it has come after 1500 steps depends on the optimiser. What the *optimal* discriminator would hand down needs no training:
 
 # %%
 z = torch.linspace(-30, 30, 60_001, dtype=torch.float64)

@@ -384,7 +384,7 @@ HTML(page)
 # %% [markdown]
 # The document vectors laid flat, so that near ones stay near, coloured by topics that the method was never told.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A map of some thousand documents as points, coloured by package. Most of the 22 topics form islands of their own, with the topic's name written on each. The topics of SymPy lie together on one side, those of PyTorch on another, and those of SciPy and scikit-learn that deal with numbers mingle in the middle."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A map of some three thousand documents as points, coloured by package. Most of the 22 topics form islands of their own, with the topic's name written on each. The topics of SymPy lie together on one side, those of PyTorch, of scikit-learn and of NumPy's masked arrays each on another, and those of SciPy fill the middle, where they mingle."}}
 shown = np.arange(0, len(documents), max(1, len(documents) // 1500))
 flat = TSNE(2, init="pca", max_iter=500, random_state=0).fit_transform(
     model.document_vectors_[shown]
@@ -1179,7 +1179,7 @@ for angle, naive, ours in zip(
     )
     print(f"{angle:5.0e}   {naive.item():7.1e}   {ours.item():7.1e}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, a unit circle with a point x at the top of its right side, a tangent step z leaving the circle, the retraction of its end straight back towards the centre and the exponential map a little further along the circle. Right, the angle turned against the length of the step, a straight line for the exponential map and the arctangent for the retraction, with a mark at the largest step of the program where both agree."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, a unit circle with a point x at its right end, a tangent step z upwards leaving the circle, the retraction of its end straight back towards the centre and the exponential map a little further along the circle. Right, the angle turned against the length of the step, a straight line for the exponential map and the arctangent for the retraction, with a mark at the largest step of the program where both agree."}}
 x, n = torch.tensor([1.0, 0.0], dtype=torch.float64), 1.1
 z = torch.tensor([0.0, n], dtype=torch.float64)
 turned, straight = expmap(x, z), retr(x, z)
@@ -2239,7 +2239,7 @@ body(update_ref)
 
 
 # %% [markdown]
-# The trainer {class}`gantext.sphere.jose.JoSE` does the same a million times a second, compiled, in float32, with the closed forms {eq}`jose:program-centre` to {eq}`jose:program-context` and their counterparts for the joint hinge. To check it, give it a document of three words, "a b c", window 1 and a margin so large that every hinge is open. There are four pairs; each draws one negative and skips it unless it is the third word. The reference goes through *every* possible outcome of the draws, and exactly one has to give the trainer's tables.
+# The trainer {class}`gantext.sphere.jose.JoSE` does the same millions of times a second (the record is on the [page of results](../book/results.md)), compiled, in float32, with the closed forms {eq}`jose:program-centre` to {eq}`jose:program-context` and their counterparts for the joint hinge. To check it, give it a document of three words, "a b c", window 1 and a margin so large that every hinge is open. There are four pairs; each draws one negative and skips it unless it is the third word. The reference goes through *every* possible outcome of the draws, and exactly one has to give the trainer's tables.
 
 # %%
 def outcomes(mode):
@@ -2627,7 +2627,7 @@ HTML(
 )
 
 # %% [markdown]
-# **What wins?** In clustering, JoSE with plain steps comes first, Doc2Vec, with its logistic loss, free lengths and one normalisation at the end, is level with it within what three seeds can show, and the paper's rule follows closely. In the nearest-neighbour vote the plain sum of a document's word vectors comes first, and even counting words does nearly as well as anything that was trained. In clustering JoSE clearly beats counting words and summing word vectors. The article calls it rather ahead in the paper's tables {cite:p}`su2019jose`; an advantage over Doc2Vec these data do not show.
+# **What wins?** In clustering, JoSE with plain steps and Doc2Vec, with its logistic loss, free lengths and one normalisation at the end, are level within what three seeds can show, and the paper's rule follows closely. In the nearest-neighbour vote the plain sum of a document's word vectors comes first, and even counting words does nearly as well as anything that was trained. In clustering JoSE clearly beats counting words and summing word vectors. The article calls it rather ahead in the paper's tables {cite:p}`su2019jose`; an advantage over Doc2Vec these data do not show.
 #
 # **Within JoSE** the factor does not help: the paper's rule is not above plain steps in any score. The joint hinge of the paper is better than the two hinges of the program, by more than the spread, and in the vote by far.
 #

@@ -466,7 +466,8 @@ for s, t in itertools.product(range(8), range(1, 8)):
         # the predicate needs neither
         assert torch.equal(mask(s, n + p)[:n], mask(s, n + p, lengths=n)[:n])
 print(
-    "56 pairs of lengths: equal on real tokens; padding of segment 0 is seen by the last target row alone"
+    "56 pairs of lengths: equal on real tokens; padding of segment 0 is seen "
+    "by the last target row alone"
 )
 
 
@@ -682,7 +683,9 @@ tokens = torch.randint(50, (1, n))
 
 @torch.no_grad()
 def states(rows, M):
-    """Hidden states after each layer when only the tokens of these rows are there."""
+    """Hidden states after each layer when only the tokens of these rows are
+    there.
+    """
     found, M = [], M[rows][:, rows]
     hooks = [
         block.register_forward_hook(
@@ -739,7 +742,9 @@ for name, (rows, M) in cases.items():
 # %%
 @torch.no_grad()
 def with_cache(model, tokens, s):
-    """Source rows, then target rows that see the stored keys and values of the source."""
+    """Source rows, then target rows that see the stored keys and values of
+    the source.
+    """
     n, stored = tokens.shape[1], []
     place, nothing = torch.arange(n)[None], torch.full_like(tokens, -1)
 
@@ -1311,7 +1316,8 @@ for prefix, dtype in itertools.product(cases, (torch.float64, torch.float32)):
     )
 assert worst["float64"] < 1e-13 and worst["float32"] < 1e-5
 print(
-    f"{len(cases)} prefixes: output and gradients agree to 1e-13 in float64, to 1e-5 in float32"
+    f"{len(cases)} prefixes: output and gradients agree to 1e-13 in float64, "
+    "to 1e-5 in float32"
 )
 
 # %% [markdown]
@@ -1677,7 +1683,9 @@ MASKS = {
 
 
 def sequences(chosen, rng=None):
-    """Source and answer of these documents; the source starts at a random word while training, at the first in the test."""
+    """Source and answer of these documents; the source starts at a random
+    word while training, at the first in the test.
+    """
     rows = []
     for k in chosen:
         start = (
@@ -1707,7 +1715,9 @@ def outputs(model, tokens, M, order=None):
 
 
 def train(setting, seed, layers=2, rate=4e-3):
-    """One network: its last training losses, and the share of test documents whose whole answer it generates."""
+    """One network: its last training losses, and the share of test documents
+    whose whole answer it generates.
+    """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(texts))
     test, learn = shuffled[: len(texts) // 5], shuffled[len(texts) // 5 :]
@@ -2143,7 +2153,8 @@ for name, S in (("without", raw), ("with", raw / math.sqrt(d))):
     size[name] = a.amax(-1).median().item()
 assert size["without"] > 0.9 and size["with"] < 0.3
 print(
-    f"median of the largest weight: {size['with']:.1f} with the factor, {size['without']:.1f} without"
+    f"median of the largest weight: {size['with']:.1f} with the factor, "
+    f"{size['without']:.1f} without"
 )
 
 # %% [markdown]

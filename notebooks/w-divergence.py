@@ -204,9 +204,8 @@ from gantext.gan.methods import Game, wgan_div, wgan_gp
 from texledger import By, Density, Derived, Interval, Law, Ledger, Optimum
 from gantext.gan.networks import critic, generator, mlp
 
-SCALE = (
-    "reduced"  # "gpu" or "paper": longer training of the same small networks
-)
+# "gpu" or "paper": longer training of the same small networks
+SCALE = "reduced"
 LONGER = {"reduced": 1, "gpu": 5, "paper": 20}[SCALE]
 
 ledger = Ledger("w-divergence")

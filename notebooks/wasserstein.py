@@ -183,6 +183,7 @@ from html import escape
 import matplotlib.pyplot as plt
 import mpmath as mp
 import numpy as np
+import ot  # POT, Python Optimal Transport
 import scipy.integrate
 import scipy.linalg
 import scipy.optimize
@@ -192,22 +193,6 @@ import torch
 from IPython.display import HTML
 
 from texledger import By, Interval, Law, Ledger, Optimum, Operator, Over
-
-# POT (Python Optimal Transport) is not among Colab's packages
-if "google.colab" in sys.modules:
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "POT",
-        ],
-        check=True,
-    )
-import ot
 
 # "gpu" or "paper": longer training of the small critics, nothing else
 SCALE = "reduced"

@@ -49,10 +49,10 @@ class Pretended(Tensor):
     """
 
     numbers: Tensor
-    device = property(lambda self: CUDA)  # pyright: ignore[reportAssignmentType]
-    is_cuda = property(lambda self: True)  # pyright: ignore[reportAssignmentType]
-    is_meta = property(lambda self: False)  # pyright: ignore[reportAssignmentType]
-    is_cpu = property(lambda self: False)  # pyright: ignore[reportAssignmentType]
+    device = property(lambda self: CUDA)  # pyright: ignore[reportAssignmentType]  # Tensor has getters
+    is_cuda = property(lambda self: True)  # pyright: ignore[reportAssignmentType]  # Tensor has getters
+    is_meta = property(lambda self: False)  # pyright: ignore[reportAssignmentType]  # Tensor has getters
+    is_cpu = property(lambda self: False)  # pyright: ignore[reportAssignmentType]  # Tensor has getters
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Pretended:
@@ -91,7 +91,7 @@ class Pretended(Tensor):
         return self
 
     def tolist(self) -> Any:
-        return self.detach().numbers.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        return self.detach().numbers.tolist()  # pyright: ignore[reportAttributeAccessIssue]  # the subclass's own
 
     def numpy(self, *, force: bool = False) -> Any:
         if force:
@@ -225,7 +225,7 @@ def gpu() -> Iterator[None]:
     plain = torch.Generator
 
     class There(plain):
-        device = property(lambda self: CUDA)  # pyright: ignore[reportAssignmentType]
+        device = property(lambda self: CUDA)  # pyright: ignore[reportAssignmentType]  # Tensor has getters
 
     class Either(type):
         def __instancecheck__(cls, thing: object) -> bool:

@@ -208,7 +208,8 @@ def mp_error(X: Tensor, true: Any) -> float:
 def counts(A: Tensor, dtype: torch.dtype) -> tuple[int, int]:
     """Squarings of one matrix, and how many its norm alone would ask for."""
     X, mean, norm = matexp._centred(A[None])
-    used = int(matexp._scaled_powers(X, mean, norm, THETA18[dtype])[1].item())
+    asked = matexp._squarings_by_norm(norm, mean, THETA18[dtype])
+    used = int(matexp._scaled_powers(X, mean, norm, THETA18[dtype], asked)[1].item())
     return used, max(0, math.ceil(math.log2(max(one_norm(A), 1e-9) / THETA18[dtype])))
 
 
@@ -242,6 +243,22 @@ def test_error_at_most_ten_times_scipys_with_fewer_squarings(dtype: torch.dtype)
         assert used <= by_norm, name
         total = [total[0] + used, total[1] + by_norm]
     assert total[0] < total[1] / 2
+
+
+@pytest.mark.parametrize("dtype", REAL)
+def test_few_squarings_are_counted_by_the_norm_and_need_no_bounds(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, closer = [], matexp._scaled_powers
+    monkeypatch.setattr(matexp, "_scaled_powers", lambda X, *rest: seen.append(len(X)) or closer(X, *rest))
+    A = gaussian(8, 6, 6, dtype=F64)
+    calm = (A * (THETA18[dtype] * 7.9 / one_norm(A))).to(dtype)
+    wild = torch.block_diag(torch.tensor([[1, 1e7], [0, -1]], dtype=dtype), torch.eye(4, dtype=dtype) / 4)
+    alone = expm(calm)
+    assert not seen  # at most three squarings each
+    both = expm(torch.cat([calm, wild[None]]))
+    assert seen == [9] and torch.equal(both[:8], alone)  # and the same three beside a matrix that asks for bounds
+    assert torch.equal(both, expm(torch.cat([calm, wild[None]]), squarings=4))
 
 
 def test_nonnormal_error_is_scipys_on_average() -> None:

@@ -185,7 +185,7 @@ class CascadeHead(nn.Linear):
             nn.init.zeros_(self.embedding)
 
     # The base is nn.Linear, for its weights and their start; a class for each sample is this head's own.
-    def forward(self, v: Tensor, y: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, v: Tensor, y: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # nn.Linear takes no label
         v = wide(floating("CascadeHead", "v", v))
         if v.shape[-1:] != (self.in_features,):
             raise ValueError(

@@ -181,7 +181,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
         return scores, penalties.mean()
 
     @staticmethod  # torch annotates the base with *args: each Function has arguments of its own
-    def backward(ctx: Any, c: Tensor | None, w: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, c: Tensor | None, w: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch: *args
         if torch.is_grad_enabled():  # create_graph=True: what is computed below would count as constant
             raise RuntimeError(f"{ctx.called}: this gradient has no derivative of its own. Use gradient_penalty.")
         x, g, along, *saved = ctx.saved_tensors

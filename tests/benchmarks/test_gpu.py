@@ -416,7 +416,7 @@ def test_what_only_draws_has_a_stand_in() -> None:
     documents = [gensim.TaggedDocument(["a"], [k]) for k in range(4)]
     assert gensim.Doc2Vec(documents, vector_size=7).dv[[0, 1]].shape == (2, 7)
     with pytest.raises(NotHere, match="needs ot"):
-        modules["ot"].emd2  # noqa: B018
+        modules["ot"].emd2  # noqa: B018  # the access is the test
 
 
 @needs_inside

@@ -4,10 +4,12 @@ import copy
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from gantext_book.plain import MarkupError, contexts, leftovers, render
 from gantext_book.source import read_notebook
 from nbformat import NotebookNode
+from texledger._pages import read_page
 
 BOOK = "https://example.org/sample"
 SAMPLE = Path(__file__).parent / "sample"
@@ -108,6 +110,34 @@ def test_awkward_places(root: Path, case: str) -> None:
     assert f"\n\n{expected}\n\n## References" in texts(rendered(root))
 
 
+CHECKS = """```{code-cell} ipython3
+ledger.numeric("second:one", r"x < y", two)
+```
+
+```{code-cell} ipython3
+ledger.refutation(
+    "second:wrong", "x = y", two
+)
+```
+"""
+
+
+def test_marks_of_checks_are_links_that_texledger_reads(root: Path) -> None:
+    path = root / "notebooks" / "second.md"
+    marks = "By {checked}`x < y <second:one>`, and {checked}`second:wrong`."
+    path.write_text(path.read_text().replace("## References", f"{marks}\n\n{CHECKS}\n## References"))
+    expected = f'By $x < y$ [✓]({SECOND}#check-second-one "checked as printed: second:one"), and '
+    expected += f'[✗]({SECOND}#check-second-wrong "checked: second:wrong").'
+    nb = rendered(root)
+    assert expected in texts(nb)
+    twin = root / "second.ipynb"
+    nbformat.write(nb, twin)
+    assert [(s.label, s.tex) for s in read_page(twin).statements] == [("second:one", "x < y"), ("second:wrong", None)]
+    path.write_text(path.read_text().replace("`second:wrong`", "`second:wong`"))
+    with pytest.raises(MarkupError, match="no chapter has a check of that label"):
+        rendered(root)
+
+
 def test_nothing_is_left_over_and_code_is_as_it_was(root: Path) -> None:
     path = root / "notebooks" / "second.md"
     context = contexts(root)[path]
@@ -178,6 +208,7 @@ REFUSED = {
     "open equation": ("$$\nx", "never closed"),
     "unknown label": ("{eq}`eq-none`", "`eq-none`.*defines it"),
     "wrong role": ("{ref}`eq-two`", "kind equation"),
+    "undocumented module": ("{func}`gantext.shape.area`", "documents its module"),
     "unknown work": ("{cite:t}`nobody`", "references.bib"),
     "unknown link": ("[x](#nowhere)", "neither a label"),
     "unknown heading": ("[x](first.md#first)", "no such heading"),

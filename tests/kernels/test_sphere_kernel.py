@@ -369,7 +369,7 @@ def test_tables_that_share_memory_are_refused_and_neighbours_in_one_memory_are_n
         D.copy_(normalize(D, dim=1))
         U, own = torch.eye(V.shape[1]), [V.clone(), D.clone()]
         for k, tables in enumerate(((U.clone(), V, D), (U.clone(), *own))):
-            loss = batch_update(Given(*tables, one, 1 - one, one, one), rate=0.3, margin=3.0)  # pyright: ignore[reportCallIssue]
+            loss = batch_update(Given(*tables, one, 1 - one, one, one), rate=0.3, margin=3.0)  # pyright: ignore[reportCallIssue]  # *tables may be three for all it knows
             assert k == 0 or (torch.equal(V, own[0]) and torch.equal(D, own[1]) and loss > 0)
 
 

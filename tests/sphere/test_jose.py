@@ -795,14 +795,14 @@ class Coded(JoSE):
         X = validate_data(self, X, reset=reset)
         return [[f"{column}:{np.floor(x)}" for column, x in enumerate(row)] for row in X]
 
-    def fit(self, X: Any, y: object = None) -> Coded:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fit(self, X: Any, y: object = None) -> Coded:  # pyright: ignore[reportIncompatibleMethodOverride]  # scikit-learn's signature
         super().fit(self._words(X, True))
         return self
 
-    def fit_transform(self, X: Any, y: object = None) -> NDArray[np.float32]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fit_transform(self, X: Any, y: object = None) -> NDArray[np.float32]:  # pyright: ignore[reportIncompatibleMethodOverride]  # scikit-learn's signature
         return self.fit(X).document_vectors_
 
-    def transform(self, X: Any) -> NDArray[np.float32]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def transform(self, X: Any) -> NDArray[np.float32]:  # pyright: ignore[reportIncompatibleMethodOverride]  # scikit-learn's signature
         check_is_fitted(self, "word_vectors_")
         return super().transform(self._words(X, False))
 

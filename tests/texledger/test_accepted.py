@@ -81,6 +81,10 @@ def x_and_y(draw: Draw) -> dict:
         (r"\sqrt{x^2} = x \qquad \text{for all negative } x", x_and_y, {}, LedgerError, "no check reads"),
         # absolute tolerances
         (r"e^{-100} = 0", {}, {}, CheckFailed, "does not hold"),
+        (r"e^{-x} = 0", {"x": 100}, {}, CheckFailed, "does not hold"),
+        (r"\tanh x = 1", {"x": 50}, {}, LedgerError, "one fixed value of x"),
+        (r"\tanh x = 1", lambda d: {"x": d.real(20, 22)}, {}, CheckFailed, "does not hold"),
+        (r"n!! = 720", {"n": 3}, {}, CheckFailed, "does not hold"),
         (r"e^{-x - 100} = 0", x_and_y, {}, CheckFailed, "does not hold"),
         (r"10^{-30} x = 10^{-30} y", x_and_y, {}, CheckFailed, "does not hold"),
         # matrices that are too special

@@ -44,7 +44,7 @@ def write(folder: Path, text: str, name: str = "page.md") -> Path:
 
 
 def says(path: Path, **options: object) -> list[str]:
-    return [str(fault) for fault in check([path], **options)[0]]  # type: ignore[arg-type]
+    return [str(fault) for fault in check([path], **options).faults]  # type: ignore[arg-type]
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------
@@ -247,9 +247,9 @@ ledger.implementation("half", r"h(a) = \frac{a}{2}", lambda draw: {"a": draw.rea
 ```
 """
     path = write(tmp_path, HEAD + body)
-    found, made = check([path])
-    assert [str(f) for f in found] == []
-    assert [m.entry.functions for m in made] == [("__main__.h",)]
+    verdict = check([path])
+    assert [str(f) for f in verdict.faults] == []
+    assert [m.entry.functions for m in verdict.entries] == [("__main__.h",)]
 
 
 # --- What is refused ---------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from texledger import (
     _ledger,
     _mutants,
     _reading,
+    _refuted,
     _size,
     _watch,
     _weak,
@@ -396,14 +397,59 @@ PROBES: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "a refutation": (
         lambda: fate(
-            lambda L: L.refutation("p:a", r"x = 2 x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x")
+            lambda L: L.refutation(
+                "p:a", r"x = 2 x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x", sides=(3, 6)
+            )
         ),
         BOTH,
+    ),
+    "a refutation that does not say what the sides are": (
+        lambda: fate(
+            lambda L: L.refutation("p:a", r"x = 2 x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x")
+        ),
+        QUOTED,
+    ),
+    "a misprint of what is refuted": (
+        lambda: fate(
+            lambda L: L.refutation(
+                "p:a", r"x = 2 + x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x", sides=(3, 6)
+            )
+        ),
+        FAILED,
+    ),
+    "a refuted side that is rounded otherwise": (
+        lambda: fate(
+            lambda L: L.refutation(
+                "p:a",
+                r"x = \frac{1}{x}",
+                {"x": 3},
+                source="s",
+                counterexample="c",
+                holds="2 x = x + x",
+                sides=(3, "0.34"),
+            )
+        ),
+        FAILED,
+    ),
+    "a slip that the counterexample does not see": (
+        lambda: fate(
+            lambda L: L.refutation(
+                "p:a",
+                r"y = x^2 + y",
+                {"x": 1, "y": 2},
+                source="s",
+                counterexample="c",
+                holds="2 y = y + y",
+                sides=(2, "3"),
+            ),
+            lambda e: [*e.undecided, *(n for n, _ in e.mutants if n.startswith("stated"))][:3],
+        ),
+        ["stated with x^2 with the exponent's sign changed", "stated with 2 → 3", "stated with −(y)"],
     ),
     "a bound is refuted": (
         lambda: fate(
             lambda L: L.refutation(
-                "p:a", r"2 x \le x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x", also_true={}
+                "p:a", r"2 x \le x", {"x": 3}, source="s", counterexample="c", holds="2 x = x + x", sides=(6, 3)
             )
         ),
         BOTH,
@@ -572,6 +618,10 @@ PATCHES: list[tuple[Any, str, str]] = [
     (_ledger.Ledger._functions, "(ran if watch.ran(item) else others)", "ran"),
     (_ledger.Ledger._functions, "(ran if watch.ran(item) else others)", "others"),
     (_ledger.Ledger.refutation, "if not gap > 1e-3:", "if False:"),
+    (_ledger.Ledger.refutation, "if sides is None:", "if False:"),
+    (_refuted.refuse_other_sides, "if not agrees:", "if False:"),
+    (_refuted.misquoted, "if same:", "if False:"),
+    (_refuted._agree, "** exponent / 2", "** (exponent + 2)"),
     (_entry.Entry.problems, "if dead and dead <= set(self.ill_formed):", "if False:"),
     (_claim.failing, 'if sign == "=":', "if True:"),
     (_claim.failing, "max(mp.mpf(0), (low - high)", "abs((low - high)"),

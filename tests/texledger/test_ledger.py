@@ -445,16 +445,58 @@ class TestChecksThatCannotFailAreRefused:
             )  # fmt: skip
 
     def test_a_counterexample_meets_the_printed_condition(self, ledger: Ledger) -> None:
-        said = {"source": "s", "counterexample": "c", "holds": r"2 x = x + x"}
+        said: dict[str, Any] = {"source": "s", "counterexample": "c", "holds": r"2 x = x + x"}
         with pytest.raises(LedgerError, match="demo:r: the counterexample breaks the condition"):
             ledger.refutation("demo:r", r"|x| = x \qquad (x > 0)", {"x": -3}, **said)
-        assert ledger.refutation("demo:r", r"|x| = x \qquad (x < 1)", {"x": -3}, **said).strength == "both sides"
+        entry = ledger.refutation("demo:r", r"|x| = x \qquad (x < 1)", {"x": -3}, sides=(3, -3), **said)
+        assert entry.strength == "both sides"
+
+    def test_a_refuted_statement_is_told_from_other_false_ones(self, ledger: Ledger) -> None:
+        def refuted(tex: str, *sides, x=mp.mpf("-0.1")) -> Entry:
+            ledger.entries.clear()
+            said = {"source": "s", "counterexample": "c", "holds": r"s = 2 x"}
+            return ledger.refutation("demo:r", tex, {"x": x, "s": 2 * x}, **said, **({"sides": sides} if sides else {}))
+
+        entry = refuted("s = 1 + x", mp.mpf("-0.2"), "0.90")
+        assert entry.strength == "both sides"
+        assert "-0.2 and 0.90 there, as stated" in entry.how
+        assert dict(entry.mutants)["stated with sign of x"] is True
+        assert entry.undecided == ()
+        for misprint in ("s = 1 - x", "s = 1 + 2 x", "2 s = 1 + x", "s + 1 = x", "s = 1 + x^2", r"s = 1.01 + x"):
+            assert refuted(misprint).strength == "quoted"  # false as well, and nothing tells
+            with pytest.raises(CheckFailed, match="not the statement that was meant"):
+                refuted(misprint, mp.mpf("-0.2"), "0.90")
+        assert "another false one would fail as well" in next(iter(refuted("s = 1 - x").unread.values()))
+        for sides in ((1,), ("a", 1), ("nan", 1)):
+            with pytest.raises(LedgerError, match="sides="):
+                refuted("s = 1 + x", *sides)
+
+    def test_a_slip_that_the_counterexample_does_not_see_is_named(self, ledger: Ledger) -> None:
+        said = {"source": "s", "counterexample": "c", "holds": r"3 y = y + y + y"}
+        entry = ledger.refutation("demo:q", r"2 x + 1 = x^2", {"x": 2, "y": 3}, sides=(5, 4), **said)
+        assert entry.undecided == ()
+        entry = ledger.refutation("demo:p", r"x + 1 = x^2 + y", {"x": 1, "y": 2}, sides=(2, 3), **said)
+        assert entry.undecided == ("stated with x^2 with the exponent's sign changed", "stated with 2 → 3")
+
+    def test_the_sides_of_a_statement_in_words_and_of_matrices(self, ledger: Ledger) -> None:
+        said = {"source": "s", "counterexample": "c", "statement": "they are equal", "holds": "they are not"}
+        same = {"corrected": (lambda x: 3 * x, lambda x: x + 2 * x), "published": (lambda x: 1 / x, lambda x: x)}
+        entry = ledger.refutation("demo:r", None, {"x": mp.mpf(3)}, sides=("0.333", 3), **said, **same)
+        assert (entry.strength, entry.passed) == ("quoted", True)
+        with pytest.raises(CheckFailed, match=r"a side of the statement is 0\.334"):
+            ledger.refutation("demo:s", None, {"x": mp.mpf(3)}, sides=("0.334", 3), **said, **same)
+        M = mp.matrix([[1, 2], [3, 4]])
+        matrices = {"source": "s", "counterexample": "c", "holds": "M + M = 2 M"}
+        entry = ledger.refutation("demo:t", "M = 2 M", {"M": M}, sides=([[1, 2], [3, 4]], 2 * M), **matrices)
+        assert entry.strength == "both sides"
+        with pytest.raises(CheckFailed, match="not the statement that was meant"):
+            ledger.refutation("demo:u", "M = 3 M", {"M": M}, sides=([[1, 2], [3, 4]], 2 * M), **matrices)
 
     def test_words_excused_leave_the_strength_as_in_every_check(self, ledger: Ledger) -> None:
         words = r"\text{for all } x"
         entry = ledger.refutation(
             "demo:r", rf"|x| = x \qquad {words}", {"x": -3}, source="s", counterexample="c", holds=r"2 x = x + x",
-            unread={words: "x is one of them"},
+            unread={words: "x is one of them"}, sides=(3, -3),
         )  # fmt: skip
         assert (entry.strength, list(entry.unread)) == ("both sides", [words])
 

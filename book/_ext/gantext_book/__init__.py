@@ -26,6 +26,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         light,
         math,
         pages,
+        search,
         stored,
         theme,
         wheels,
@@ -36,6 +37,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     folds.setup(app)
     theme.setup(app)
     light.setup(app)
+    search.setup(app)
     pages.setup(app)
     app.connect("build-finished", wheels.build_wheels)
     return {"version": "1", "env_version": _fingerprint(), "parallel_read_safe": False, "parallel_write_safe": True}

@@ -5,34 +5,75 @@ The HTML itself is in ``templates/``, one file for each piece.
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import re
+import statistics
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from markupsafe import Markup
+from PIL import Image
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from texledger.sphinx import View, book, made, raw
 
 from gantext_book.math import render
 
+PACKAGE_PAGES = "book/api/"
 TEMPLATES = str(Path(__file__).parent / "templates")
 
 
+NUMBERS = ("one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+           "eighteen nineteen twenty").split()  # fmt: skip
+MINUTES = rf"(\d+|{'|'.join(NUMBERS)})\s+minutes"
+WORDS_A_MINUTE = 200
+CARD = 560  # pixels across the picture of a card, twice as many as it is shown with
+
+
 class Made(SphinxDirective):
-    """``{errata}``, ``{results}``: computed from stored records."""
+    """``{errata}``, ``{results}``, ``{taken-apart} LABEL``: computed from stored records."""
 
     has_content = False
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         book(self.env).made.add(self.env.docname)
         if self.name == "results":
             for file in results(self.env.srcdir):
                 self.env.note_dependency(str(file))
-        return [made("", what=self.name, argument="")]
+        return [made("", what=self.name, argument="".join(self.arguments))]
+
+
+class ChapterCard(SphinxDirective):
+    """``{chapter-card} PAGE``: a chapter's picture and title, its finding (the content), the minutes that it takes."""
+
+    has_content = True
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        doc = self.env.relfn2path(f"{self.arguments[0]}.md")[0].removesuffix(".md")
+        if doc not in self.env.found_docs:
+            raise self.error(f"chapter-card: there is no page {self.arguments[0]}")
+        book(self.env).made.add(self.env.docname)
+        for path in (Path(self.env.doc2path(doc)), notebook_of(self.env, doc)):
+            self.env.note_dependency(str(path))
+        title = addnodes.pending_xref(
+            "", nodes.inline(), refdomain="std", reftype="doc", reftarget=self.arguments[0], refexplicit=False,
+            refdoc=self.env.docname, refwarn=True,
+        )  # fmt: skip
+        card = nodes.container(classes=["chapter-card"])
+        card += [made("", what="card-picture", argument=doc), nodes.paragraph("", "", title, classes=["card-title"])]
+        self.state.nested_parse(self.content, self.content_offset, card)
+        card += made("", what="card-minutes", argument=doc)
+        return [card]
 
 
 def results(srcdir: str | Path) -> list[Path]:
@@ -48,13 +89,33 @@ def notebook_of(env: BuildEnvironment, docname: str) -> Path:
 def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """``doctree-resolved``: stamp the chapter, fill the made places."""
     view = BookView(app, docname)
-    writers: dict[str, Callable[[], str]] = {"errata": view.errata, "results": view.results}
+    writers: dict[str, Callable[[str], str]] = {
+        "errata": lambda _: view.errata(),
+        "results": lambda _: view.results(),
+        "taken-apart": view.taken_apart,
+        "card-picture": view.card_picture,
+        "card-minutes": view.card_minutes,
+    }
     for node in list(doctree.findall(made)):
         if node["what"] in writers:
-            node.replace_self(raw(writers[node["what"]]()))
+            node.replace_self(raw(writers[node["what"]](node["argument"])))
+    if docname.startswith(PACKAGE_PAGES):
+        set_equations(doctree, view)
     title = next(iter(doctree.findall(nodes.title)), None)
     if title is not None and notebook_of(app.env, docname).exists():
         title.parent.insert(title.parent.index(title) + 1, raw(view.stamp()))
+
+
+def set_equations(doctree: nodes.document, view: BookView) -> None:
+    """On the package's pages, labels of equations become links, and what a function computes is shown as a formula."""
+    for literal in list(doctree.findall(nodes.literal)):
+        if (place := view.equation(literal.astext())) is not None:
+            literal.replace_self(nodes.reference("", f"({place['number']})", internal=True, refuri=place["href"]))
+    places = {place["href"]: place for m in view.book.all_entries() if (place := view.equation(m.entry.label))}
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if "ledger-code" in paragraph["classes"] and paragraph.astext().startswith("Computes"):
+            computed = [places[link["refuri"]] for link in paragraph.findall(nodes.reference)]
+            paragraph.replace_self(raw(view.fill("computes", equations=computed)))
 
 
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
@@ -78,16 +139,45 @@ class BookView(View):
         notebook = notebook_of(self.app.env, self.docname)
         stored = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gantext", {}).get("verified", {})
         verified = {"date": None, "device": None, "versions": {}} | stored
-        entries = [m.entry for m in self.book.entries.get(self.docname, [])]
-        return self.fill("stamp", verified=verified, notebook=notebook.name, **self.tally(entries))
+        return self.fill("stamp", verified=verified, notebook=notebook.name, **self.tally([self.docname]))
 
     def errata(self) -> str:
         """Every refuted statement with its counterexample and correction."""
         return self.fill("errata", items=[self.item(m) for m in self.book.all_entries() if m.entry.refutes])
 
+    def taken_apart(self, label: str) -> str:
+        """One entry: the damaged forms that were refused, to be tried, and what was computed."""
+        found = self.book.entry(label)
+        if found is None or not found.entry.passed or found.entry.killed != len(found.entry.mutants):
+            raise ExtensionError(f"{self.docname}: taken-apart: the book has no entry {label!r} that passed its check")
+        return self.fill("taken-apart", item=self.item(found))
+
+    def card_picture(self, doc: str) -> str:
+        """The first picture that the chapter stores, small."""
+        cells = json.loads(notebook_of(self.app.env, doc).read_text(encoding="utf-8"))["cells"]
+        for cell in cells:
+            for output in cell.get("outputs", []):
+                if data := output.get("data", {}).get("image/png"):
+                    path = Path(self.app.outdir) / "_images" / f"card-{Path(doc).name}.webp"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with Image.open(BytesIO(base64.b64decode("".join(data)))) as image:
+                        size = (CARD, round(CARD * image.height / image.width))
+                        image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(path, quality=75, method=6)
+                    described = cell["metadata"].get("mystnb", {})
+                    alt = (described.get("image") or described.get("figure") or {}).get("alt", "The chapter's figure")
+                    source = "../" * self.docname.count("/")
+                    return self.fill("card-picture", source=source, file=path.name, size=size, alt=alt)
+        raise ExtensionError(f"{self.docname}: chapter-card: {doc} stores no picture")
+
+    def card_minutes(self, doc: str) -> str:
+        """How long the chapter's core takes, and all of it: as the chapter says, else by its words."""
+        text = Path(self.app.env.doc2path(doc)).read_text(encoding="utf-8")
+        return self.fill("card-minutes", minutes=minutes(text))
+
     def results(self) -> str:
-        """Every stored measurement and claim."""
-        files: list[dict[str, Any]] = [json.loads(f.read_text(encoding="utf-8")) for f in results(self.app.srcdir)]
+        """Every stored measurement and claim: speeds in a table of a few lines and one by one, then experiments."""
+        paths = results(self.app.srcdir)
+        files: list[dict[str, Any]] = [{"id": f.stem, **json.loads(f.read_text(encoding="utf-8"))} for f in paths]
         for file in files:
             file.setdefault("claims", [])
             file.setdefault("tables", [])  # of numbers that are not times against rivals: a title, a head, rows
@@ -95,8 +185,62 @@ class BookView(View):
             file.setdefault("gpu", "nvidia" in file["device"].lower())  # a T4 calls itself Tesla
             for row in file["rows"]:
                 row["results"] = {name: row["results"].get(name) for name in ["ours", *file["rivals"]]}
+                row["ratios"] = {
+                    name: row["results"][name]["median_ms"] / row["results"]["ours"]["median_ms"]
+                    for name in file["rivals"]
+                    if row["results"][name]
+                }
+                row["places"] = {name: place(ratio) for name, ratio in row["ratios"].items()}
         files.sort(key=lambda file: not file["gpu"])
-        return self.fill("results", files=files, gpu=any(file["gpu"] for file in files))
+        on_gpu = {file["chapter"] for file in files if file["gpu"]}
+        speeds = [file for file in files if file["rows"]]
+        return self.fill(
+            "results",
+            speeds=speeds,
+            experiments=[file for file in files if not file["rows"]],
+            lines=[line for file in speeds for line in summary(file)],
+            on_gpu=on_gpu,
+            ticks=[(ratio, place(ratio)) for ratio in (0.25, 1, 4, 16)],
+        )
+
+
+TRACK = (0.2, 32.0)  # ratios at the two ends of a track, which is logarithmic
+
+
+def place(ratio: float) -> float:
+    """Where a ratio of times stands on its track, in percent; what is beyond an end stands at it."""
+    low, high = TRACK
+    return round(100 * math.log(min(max(ratio, low), high) / low) / math.log(high / low), 1)
+
+
+def summary(file: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each rival of a benchmark: the least, the median and the largest ratio of times over all sizes.
+
+    What computes less than ours does, and so has no error to compare, is a floor and no rival; unless none has one.
+    """
+    lines = []
+    for rival in file["rivals"]:
+        rows = [row for row in file["rows"] if rival in row["ratios"]]
+        ratios = sorted(row["ratios"][rival] for row in rows)
+        compared = any(row["results"][rival]["error"] is not None for row in rows)
+        lines.append({"file": file, "rival": rival, "least": ratios[0], "median": statistics.median(ratios),
+                      "most": ratios[-1], "sizes": len(rows), "compared": compared})  # fmt: skip
+    return [line for line in lines if line["compared"]] or lines
+
+
+def minutes(text: str) -> tuple[int, int]:
+    """Minutes for the core of a chapter and for the whole; what it does not say is estimated by its words."""
+    opening = text.split("\n## ")[0]
+    number = lambda word: int(word) if word.isdigit() else NUMBERS.index(word.lower()) + 1
+    prose = re.sub(r"^```\{(?:code-cell|raw)\}.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    core, *folded = re.split(r"^(?:`{3,}|:{3,})\{folded\} ", prose, flags=re.MULTILINE)
+    told = re.search(MINUTES, opening, re.IGNORECASE)
+    first = number(told[1]) if told else max(1, round(len(core.split()) / WORDS_A_MINUTE))
+    rest = 0
+    for section in folded:
+        told = re.match(MINUTES, section, re.IGNORECASE)
+        rest += number(told[1]) if told else max(1, round(len(section.split()) / WORDS_A_MINUTE))
+    return first, first + rest
 
 
 def copy_notebooks(app: Sphinx, exception: Exception | None) -> None:
@@ -116,8 +260,9 @@ def setup(app: Sphinx) -> None:
     app.setup_extension("texledger.sphinx")
     app.config.ledger_stamp = False  # the chapters have one of their own
     app.config.ledger_templates = [TEMPLATES]
-    for name in ("errata", "results"):
+    for name in ("errata", "results", "taken-apart"):
         app.add_directive(name, Made)
+    app.add_directive("chapter-card", ChapterCard)
     app.connect("doctree-read", fold_set_ups)
     app.connect("doctree-resolved", fill_pages)
     app.connect("build-finished", copy_notebooks)

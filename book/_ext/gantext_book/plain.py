@@ -22,6 +22,7 @@ from pybtex.backends.markdown import Backend
 from pybtex.database import Entry, parse_file
 from pybtex.richtext import Text
 from pybtex.style.formatting.unsrt import Style
+from texledger.sphinx import MARKS, marked
 
 from .source import ROOT, Site, chapters, fill, pages, read_notebook, site
 
@@ -34,16 +35,10 @@ DIRECTIVES = (
     *(*NOTES, "admonition", "dropdown", "margin", "figure", "image", "math", "bibliography", "raw"),
     "folded",
 )
-ROLES = ("eq", "math", "prf:ref", "ref", "numref", "doc", "cite:p", "cite:t", *API, *(f"py:{role}" for role in API))
-LEAVES = (
-    "math",
-    "raw",
-    "bibliography",
-    "image",
-    "exercise-end",
-    "solution-end",
-    "folded",
-)  # what they hold is not Markdown
+REFERENCES = ("eq", "prf:ref", "ref", "numref", "doc", "cite:p", "cite:t")
+ROLES = (*REFERENCES, "math", "checked", *API, *(f"py:{role}" for role in API))
+# What they hold is not Markdown.
+LEAVES = ("math", "raw", "bibliography", "image", "exercise-end", "solution-end", "folded")
 
 OPEN = re.compile(r"^(?P<prefix>\s*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}(?=[^`]*$)|~{3,}|:{3,})(?P<info>.*)$")
 MATH = re.compile(r"^(?P<prefix>\s*)\$\$(?P<rest>.*)$")
@@ -63,6 +58,7 @@ INLINE = re.compile(
 )
 
 
+CHECK = re.compile(r"\bledger\.(?P<kind>\w+)\(\s*\"(?P<label>[\w:-]+)\"")  # where an entry is made
 FOLDED = {"ledger", "setup", "hide-input"}
 
 
@@ -92,6 +88,8 @@ class Context:
     labels: dict[str, Label]
     bibliography: dict[str, Entry]
     cited: frozenset[str]
+    modules: dict[str, str]  # for each module or function, the page that documents it
+    checks: dict[str, tuple[str, str]] = field(default_factory=dict)  # of each label's check: its page and its kind
 
     @property
     def page(self) -> str:
@@ -223,10 +221,11 @@ def leftovers(text: str) -> list[str]:
     return found
 
 
-def _collect(path: Path, number: int, nb: NotebookNode) -> tuple[dict[str, Label], set[str]]:
-    """The labels that a chapter defines, numbered as Sphinx numbers them, and the works that it cites."""
+def _collect(path: Path, number: int, nb: NotebookNode) -> tuple[dict[str, Label], set[str], dict[str, str]]:
+    """The labels that a chapter defines, numbered as Sphinx numbers them, the works that it cites, and its checks."""
     labels: dict[str, Label] = {}
     cited: set[str] = set()
+    checks: dict[str, str] = {}
     count: Counter[str] = Counter()
     page = f"{path.parent.name}/{path.stem}"
 
@@ -241,6 +240,7 @@ def _collect(path: Path, number: int, nb: NotebookNode) -> tuple[dict[str, Label
 
     for cell in nb.cells:
         if cell.cell_type == "code":
+            checks |= {m["label"]: m["kind"] for m in CHECK.finditer(cell.source)}
             figure = cell.metadata.get("mystnb", {}).get("figure", {})
             if figure.get("caption") and not {"remove-output", "remove-cell"} & set(cell.metadata.get("tags", [])):
                 printed = next_number("figure")
@@ -277,7 +277,7 @@ def _collect(path: Path, number: int, nb: NotebookNode) -> tuple[dict[str, Label
                 for name in pending:
                     define(name, seen or "section", make_id(name), printed if seen else "", title if seen else "")
                 pending.clear()
-    return labels, cited
+    return labels, cited, checks
 
 
 def contexts(root: Path = ROOT) -> dict[Path, Context]:
@@ -285,15 +285,20 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
     facts = site(root)
     labels: dict[str, Label] = {}
     cited: dict[Path, set[str]] = {}
+    modules: dict[str, str] = {}
+    checks: dict[str, tuple[str, str]] = {}
     numbers = {path: number for number, path in enumerate(chapters(root), start=1)}
     for path in pages(root):
         if path in numbers:
-            own, cited[path] = _collect(path, numbers[path], read_notebook(path, facts))
+            own, cited[path], checked = _collect(path, numbers[path], read_notebook(path, facts))
+            name = path.relative_to(root).with_suffix("").as_posix()
+            checks |= {label: (name, kind) for label, kind in checked.items()}
         else:  # other pages give targets only: they are not numbered and have no notebook
             text = path.read_text(encoding="utf-8") if path.exists() else ""
             found = re.findall(r"^\(([^()\n]+)\)=\n+(?:#+ +(.*))?", text, re.MULTILINE)
             name = path.relative_to(root).with_suffix("").as_posix()
             own = {label: Label("section", name, make_id(label), title=title) for label, title in found}
+            modules |= dict.fromkeys(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", text, re.MULTILINE), name)
         if twice := sorted(labels.keys() & own.keys()):
             raise MarkupError(
                 f"{path}: the label `{twice[0]}` is already defined in {labels[twice[0]].page}; rename it"
@@ -302,7 +307,7 @@ def contexts(root: Path = ROOT) -> dict[Path, Context]:
     references = root / "book" / "references.bib"
     entries = dict(parse_file(str(references), "bibtex").entries.items()) if references.exists() else {}
     return {
-        path: Context(path, number, facts, root, labels, entries, frozenset(cited[path]))
+        path: Context(path, number, facts, root, labels, entries, frozenset(cited[path]), modules, checks)
         for path, number in numbers.items()
     }
 
@@ -481,6 +486,8 @@ class _Renderer:
             return f"${content}$"
         if role.startswith("cite:"):
             return self.citation(role, [key.strip() for key in content.split(",")], line)
+        if role == "checked":
+            return self.checked(content, line)
         explicit = re.fullmatch(r"(.+?)\s*<([^<>]+)>", content)
         words, target = explicit.groups() if explicit else ("", content)
         if role == "doc":
@@ -491,7 +498,11 @@ class _Renderer:
             if not path.startswith("gantext"):
                 return f"`{words}`"
             anchor = f"module-{path}" if role.endswith("mod") else path
-            return f"[`{words}`]({self.context.site.page('book/api', anchor)})"
+            modules = self.context.modules
+            page = next((modules[m] for m in sorted(modules, reverse=True) if f"{path}.".startswith(f"{m}.")), None)
+            if page is None:
+                self.fail(line, f"{{{role}}}`{target}`", "no page of _toc.yml documents its module; correct the name")
+            return f"[`{words}`]({self.context.site.page(page, anchor)})"
         label = self.label(target, line)
         allowed = {
             "eq": ("equation",),
@@ -507,6 +518,16 @@ class _Renderer:
             words = words or label.title
         words = words or self.reference(label, line)
         return f"[{self.inline(words, line)}]({self.context.site.page(label.page, label.anchor)})"
+
+    def checked(self, content: str, line: int) -> str:
+        """A statement's mark as a link to its check; ``texledger check`` reads the link's title."""
+        label, tex = marked(content)
+        if label not in self.context.checks:
+            self.fail(line, f"{{checked}}`{label}`", "no chapter has a check of that label; correct the name")
+        page, kind = self.context.checks[label]
+        place = self.context.site.page(page, make_id(f"check-{label}"))
+        mark = f'[{MARKS.get(kind, "✓")}]({place} "checked{" as printed" if tex else ""}: {label}")'
+        return f"${tex}$ {mark}" if tex else mark
 
     def link(self, words: str, url: str, line: int) -> str:
         context = self.context

@@ -54,11 +54,11 @@ def fill_cache(app: Sphinx) -> None:
         )
     root = Path(app.srcdir)
     facts = site(root)
-    cache = get_cache(app.env.mystnb_config.execution_cache_path)  # pyright: ignore[reportAttributeAccessIssue]
+    cache = get_cache(app.env.mystnb_config.execution_cache_path)  # pyright: ignore[reportAttributeAccessIssue]  # MyST-NB adds it
     cache.clear_cache()
     for path in chapters(root):
         text = fill(path.read_text(encoding="utf-8"), facts)
-        md_config, nb_config = app.env.myst_config, app.env.mystnb_config  # pyright: ignore[reportAttributeAccessIssue]
+        md_config, nb_config = app.env.myst_config, app.env.mystnb_config  # pyright: ignore[reportAttributeAccessIssue]  # MyST-NB adds it
         reader = create_nb_reader(str(path), md_config, nb_config, text)
         if reader is None:
             raise ExtensionError(f"{path.name}: not a MyST notebook; give it the jupytext header of the other chapters")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from texledger._entry import Entry, LedgerError
-from texledger._gate import Fault, Made, faults, one_line
+from texledger._gate import Fault, Made, Statement, faults, one_line
 from texledger._needs import analyse, chosen
 from texledger._pages import read_page
 
@@ -31,6 +31,31 @@ class Result:
     faults: list[Fault] = field(default_factory=list)
     excused: set[str] = field(default_factory=set)  # labels whose statement failed, which is said already
     seconds: float = 0.0
+
+
+@dataclass
+class Verdict:
+    """What a check of pages gave."""
+
+    faults: list[Fault]
+    entries: list[Made]
+    statements: list[Statement]  # the marks in running text
+    displayed: set[str]  # labels of displayed equations
+
+    def __str__(self) -> str:
+        """What was checked, in a line; entries that no page displays are those of statements in text."""
+        shown = [m.entry for m in self.entries if m.entry.label in self.displayed or m.entry.tex is None]
+        checked = [entry for entry in shown if entry.kind != "definition"]
+        strengths = [sum(e.strength == s for e in checked) for s in ("both sides", "one side", "quoted")]
+        killed, total = sum(m.entry.killed for m in self.entries), sum(len(m.entry.mutants) for m in self.entries)
+        text = (
+            f"{len(checked)} equations checked ({strengths[0]} both sides, {strengths[1]} one side, "
+            f"{strengths[2]} quoted), {len(shown) - len(checked)} definitions"
+        )
+        if self.statements:
+            own = len(self.entries) - len(shown)
+            text += f"; {len(self.statements)} statements in text, {own} with an entry of their own"
+        return f"{text}; {killed} of {total} damaged formulas rejected"
 
 
 class Progress:
@@ -65,7 +90,7 @@ def check(
     everything: bool = False,
     unlabelled: bool = True,
     stream: TextIO | None = None,
-) -> tuple[list[Fault], list[Made]]:
+) -> Verdict:
     """Run the entries of ``files`` and hold all their equations against them.
 
     Args:
@@ -78,13 +103,14 @@ def check(
         stream: where progress is written, if anywhere.
 
     Returns:
-        The faults, in the order of the pages, and the entries.
+        The faults, in the order of the pages, the entries, and the marks in running text.
 
     Raises:
         LedgerError: a file cannot be read, or a label stands on no page.
     """
     pages = [read_page(path) for path in files]
     equations = [e for page in pages for e in page.equations]
+    statements = [s for page in pages for s in page.statements]
     programs = {page.path: analyse(page.cells) for page in pages}
     known = {e.label for e in equations if e.label}
     known |= {label for program in programs.values() for s in program.statements for label in s.labels}
@@ -111,9 +137,11 @@ def check(
     if wanted:
         equations = [e for e in equations if e.label in wanted]
         made = [m for m in made if m.entry.label in wanted]
+        statements = [s for s in statements if s.label in wanted]
     order = {str(page.path): i for i, page in enumerate(pages)}
-    found += faults(equations, made, unlabelled, excused)
-    return sorted(found, key=lambda f: _position(f, order)), made
+    found += faults(equations, made, unlabelled, excused, statements)
+    displayed = {e.label for e in equations if e.label}
+    return Verdict(sorted(found, key=lambda f: _position(f, order)), made, statements, displayed)
 
 
 def _position(fault: Fault, order: dict[str, int]) -> tuple[int, int, int]:
@@ -171,17 +199,6 @@ def _take(data: dict[str, Any], path: Path, result: Result, progress: Progress |
         result.excused |= set(labels)
 
 
-def summary(entries: Sequence[Made]) -> str:
-    """What was checked, in a line."""
-    checked = [m.entry for m in entries if m.entry.kind != "definition"]
-    strengths = [sum(e.strength == s for e in checked) for s in ("both sides", "one side", "quoted")]
-    killed, total = sum(m.entry.killed for m in entries), sum(len(m.entry.mutants) for m in entries)
-    return (
-        f"{len(checked)} equations checked ({strengths[0]} both sides, {strengths[1]} one side, {strengths[2]} quoted)"
-        f", {len(entries) - len(checked)} definitions; {killed} of {total} damaged formulas rejected"
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns 0 if every equation has a good entry, 1 for faults, 2 for a misuse."""
     parser = argparse.ArgumentParser(prog="texledger", description="Check the equations of books that run.")
@@ -206,14 +223,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--jobs {given.jobs}: a number of pages, or 0 for one for each core")
     began = time.monotonic()
     try:
-        found, entries = check(
+        verdict = check(
             given.files, given.label, given.matching, given.jobs, given.all, not given.allow_unlabelled,
             None if given.quiet else sys.stderr,
         )  # fmt: skip
     except LedgerError as error:
         print(f"texledger: {error}", file=sys.stderr)
         return 2
-    for fault in found:
+    for fault in verdict.faults:
         print(one_line(str(fault)))
-    print(f"{summary(entries)}; {len(found)} fault{'s' * (len(found) != 1)}; {time.monotonic() - began:.1f} s")
-    return 1 if found else 0
+    count = len(verdict.faults)
+    print(f"{verdict}; {count} fault{'s' * (count != 1)}; {time.monotonic() - began:.1f} s")
+    return 1 if count else 0

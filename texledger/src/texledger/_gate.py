@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,55 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """A mark ``{checked}`` in running text, a theorem box or a table, which ties the words before it to an entry.
+
+    Attributes:
+        label: of the entry.
+        tex: the formula that the mark itself prints, or that it says to stand before it; None if there is none.
+        page: where it is.
+        line: of the page, or None.
+        beside: formulas of the same paragraph or table row.
+        number: how many marks of this label are before it on its page.
+    """
+
+    label: str
+    tex: str | None
+    page: str
+    line: int | None
+    beside: tuple[str, ...] = ()
+    number: int = 0
+
+    @property
+    def place(self) -> str:
+        return Equation(self.label, "", self.page, self.line).place
+
+    @property
+    def anchor(self) -> str:
+        return identifier(f"statement-{self.label}") + (f"-{self.number + 1}" if self.number else "")
+
+    def prints(self, tex: str) -> bool:
+        """True if the statement is printed as ``tex``, in the mark or beside it."""
+        return any(normal(found) == normal(tex) for found in (self.beside if self.tex is None else (self.tex,)))
+
+
+ROLE = re.compile(r"^(?P<tex>.*\S)\s*<(?P<label>[^<>\s]+)>$", re.DOTALL)
+
+
+def marked(content: str) -> tuple[str, str | None]:
+    r"""Label and formula of what stands in a mark ``{checked}``.
+
+    >>> marked(r"a < b <order:main>")
+    ('order:main', 'a < b')
+    >>> marked("order:main")
+    ('order:main', None)
+    """
+    content = " ".join(content.split())
+    found = ROLE.match(content)
+    return (found["label"], found["tex"]) if found else (content, None)
+
+
+@dataclass(frozen=True)
 class Fault:
     """What keeps a book from being published: where, which label, what to do."""
 
@@ -84,7 +134,11 @@ class Fault:
 
 
 def faults(
-    equations: Sequence[Equation], entries: Sequence[Made], unlabelled: bool = True, excused: Iterable[str] = ()
+    equations: Sequence[Equation],
+    entries: Sequence[Made],
+    unlabelled: bool = True,
+    excused: Iterable[str] = (),
+    statements: Sequence[Statement] = (),
 ) -> list[Fault]:
     """Everything in which pages and ledger part; empty if each equation has one good entry that quotes it.
 
@@ -93,6 +147,7 @@ def faults(
         entries: of all pages.
         unlabelled: a display equation without a label is a fault, since nothing can check it.
         excused: labels whose missing entry has been reported already, with its reason.
+        statements: the marks in running text, of all pages.
     """
     found = []
     known: dict[str, Equation] = {}
@@ -122,16 +177,51 @@ def faults(
             found.append(Fault(equation.place, label, says))
     for label, item in made.items():
         found += [Fault(item.place, label, f"the entry of {label} {problem}") for problem in item.entry.problems()]
-        found += _mismatch(item, known.get(label))
+        found += _mismatch(item, known.get(label), any(s.label == label for s in statements))
+    for statement in statements:
+        if statement.label not in silent:
+            found += _unproven(statement, made.get(statement.label), known, made)
     return found
 
 
-def _mismatch(item: Made, equation: Equation | None) -> list[Fault]:
+def _unproven(
+    statement: Statement, item: Made | None, known: dict[str, Equation], made: dict[str, Made]
+) -> list[Fault]:
+    """Why a mark in running text promises what the ledger does not have."""
+    label = statement.label
+    says = f"the mark {{checked}}`{label}`"
+    if item is None:
+        near = difflib.get_close_matches(label, sorted(made), 3, 0.6)
+        hint = f" Is it {', '.join(near)}?" if near else " If its check is on another page, name that page as well."
+        return [Fault(statement.place, label, f"{says}: the ledger has no entry of that label.{hint}")]
+    entry = item.entry
+    if entry.kind == "definition" and not entry.mutants:
+        says += f": its entry is a definition that nothing checks: refer to it by {{eq}}`{label}`, or compare it with "
+        return [Fault(statement.place, label, says + "the function that computes it (`where=` and `code=`)")]
+    if entry.strength == "quoted" or entry.tex is None:
+        says += ": its entry only quotes the TeX: let the check read it (neither `lhs` with `rhs` nor `published`), "
+        return [Fault(statement.place, label, says + f"or refer to it by {{eq}}`{label}`")]
+    if statement.prints(entry.tex):
+        return []
+    if statement.tex is not None:
+        says += " does not print what its entry quotes; look at the check again."
+        pair = f"\n      page:  {normal(statement.tex)}\n      entry: {normal(entry.tex)}"
+        return [Fault(statement.place, label, says + pair)]
+    if label in known:
+        return []
+    says += f": no page displays that equation, so the mark must print it, {{checked}}`{entry.tex} <{label}>`, "
+    return [Fault(statement.place, label, says + "or stand in one paragraph or table row with just this formula")]
+
+
+def _mismatch(item: Made, equation: Equation | None, stated: bool) -> list[Fault]:
     tex, label = item.entry.tex, item.entry.label
     if tex is None:
         return [Fault(equation.place, label, f"equation {label} has an entry that quotes no TeX")] if equation else []
+    if equation is None and stated:  # a statement in running text, held against its marks
+        return []
     if equation is None:
-        says = f"the ledger has an entry for {label}, but no page has an equation of that label"
+        says = f"the ledger has an entry for {label}, but no page has an equation of that label, nor a mark "
+        says += f"{{checked}}`TeX <{label}>` in its text"
         return [Fault(item.place, label, says)]
     page, quote = normal(equation.tex), normal(tex)
     if page == quote:

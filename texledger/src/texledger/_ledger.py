@@ -38,6 +38,7 @@ from texledger._exact import Exact
 from texledger._hold import Outcome, Trial
 from texledger._numeric import Numeric
 from texledger._reading import Reader
+from texledger._refuted import misquoted, refuse_other_sides
 from texledger._tex import key_of, read
 from texledger._tree import Node, Relation, Unreadable
 from texledger._watch import Watch
@@ -356,6 +357,7 @@ class Ledger:
         statement: str | None = None,
         published: tuple[Side, Side] | None = None,
         corrected: tuple[Side, Side] | None = None,
+        sides: Sequence[Any] | None = None,
         digits: int = 50,
         tol: float = 1e-20,
         **options: Unpack[Options],
@@ -372,6 +374,10 @@ class Ledger:
             statement: the published statement in words.
             published: two sides that should be equal by the statement, where its TeX cannot be read.
             corrected: two sides that are equal in truth.
+            sides: the value of each side of the statement at the counterexample, as it follows by hand from what was
+                published: numbers, or strings such as ``"1.71"`` that are rounded to the digits shown. Without them the
+                check sees that the statement is false, not that it is this one: a misprint would be false as well. The
+                entry then only quotes it.
             digits: decimal digits of the computation.
             tol: relative difference up to which the corrected sides count as equal.
             options: as for every check; mutants are those of the corrected statement.
@@ -386,30 +392,39 @@ class Ledger:
             env, arithmetic = envs[0], Numeric()
             test = Near(tol, options.get("scale", 0))
             shown, unread, strength = "", {}, "quoted"
+            parts: Sequence[Part] = ()
             if published:
                 compared = [("=", *(self._value(label, side, arithmetic, env) for side in published))]
+                given = list(compared[0][1:])
             else:
                 stated = Reader(label, tex or "", self.macros, env, options.get("unread", {}), test, test).claim()
                 if not all(self._condition(label, c, env) for c in stated.guards):
                     raise LedgerError(f"{label}: the counterexample breaks the condition that the statement prints.")
                 shown, unread, strength = stated.read, stated.unread, stated.strength
-                compared = [
-                    (c.sign, *(self._value(label, p.what, arithmetic, env) for p in (c.left, c.right)))
-                    for c in stated.comparisons
-                ]
+                parts = stated.parts()
+                values = {part: self._value(label, part.what, arithmetic, env) for part in parts}
+                compared = [(c.sign, values[c.left], values[c.right]) for c in stated.comparisons]
+                given = list(values.values())
+                if sides is None:
+                    strength = "quoted"
+                    unread = {**unread, str(tex): "that it fails is computed, but another false one would fail as well"}
             gap = max(failing(sign, a, b) for sign, a, b in compared)
             if not gap > 1e-3:
                 raise CheckFailed(f"{label}: the statement does not fail here (relative difference {mp.nstr(gap, 3)}).")
+            if sides is not None:
+                refuse_other_sides(label, sides, given)
             if corrected:
-                parts = (
+                pair = (
                     Part(corrected[0], "the first of `corrected`", "left"),
                     Part(corrected[1], "the second", "right"),
                 )
-                right = Claim([Comparison(parts[0], "=", parts[1], test)], "quoted")
+                right = Claim([Comparison(pair[0], "=", pair[1], test)], "quoted")
             else:
                 right = Reader(label, holds, self.macros, env, {}, test, test).claim()
             trial = Trial(label, right, arithmetic, envs, watch, options.get("loose"))
             outcome, also_true = self._try(label, trial, env, options)
+            if sides is not None:
+                misquoted(outcome, parts, sides, arithmetic, env)
         refutes = {
             "stated": tex or str(statement),
             "source": source,
@@ -418,6 +433,9 @@ class Ledger:
             "holds instead, in words" if corrected else "holds instead": holds,
         }
         how = f"the published sides differ there, the corrected ones agree to {tol:.0e} of their size"
+        if sides is not None:
+            listed = " and ".join(str(value) for value in sides)
+            how = f"the published sides are {listed} there, as stated; the corrected ones agree to {tol:.0e} of their size"
         functions, see_also = self._functions(watch, options.get("code", ()))
         return self._store(
             Entry(

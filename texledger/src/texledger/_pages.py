@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from texledger._entry import LedgerError
-from texledger._gate import Equation
+from texledger._gate import Equation, Statement, marked
 
 SUFFIXES = (".md", ".qmd", ".ipynb")
 VERBATIM = set("bibliography code code-block eval-rst literalinclude mermaid parsed-literal raw sourcecode".split())
@@ -17,6 +17,16 @@ FENCE = re.compile(r"^(?P<indent>(?:\s|>)*)(?P<fence>`{3,}|~{3,}|:{3,})\s*(?P<in
 LABEL = re.compile(r"\\label\s*\{([^{}]+)\}")
 AFTER = re.compile(r"\s*(?:\((?P<myst>[^()\s]+)\)|\{#(?P<quarto>[^{}\s]+)[^{}]*\})")
 AMS = ("equation", "align", "gather", "multline", "eqnarray", "alignat", "flalign")
+DISPLAYED = re.compile(r"(?<!\\)\$\$.*?(?<!\\)\$\$(?:[ ]*(?:\([^()\s]+\)|\{#[^{}]*\}))?", re.DOTALL)
+INLINE = re.compile(  # marks and formulas of running text; code and escaped characters are passed over
+    r"""\{checked\}(?P<ticks>`+)(?P<checked>.+?)(?<!`)(?P=ticks)(?!`)
+    | \{math\}(?P<marks>`+)(?P<role>.+?)(?<!`)(?P=marks)(?!`)
+    | (?P<code>`+)(?!`).+?(?<!`)(?P=code)(?!`)
+    | \[[^\]]*\]\([^()\s]*\s+"checked(?P<printed>[ ]as[ ]printed)?:\s*(?P<linked>[^\s"]+)"\)
+    | \\.
+    | \$(?P<dollars>(?:\\.|[^$\\])+)\$""",
+    re.VERBOSE | re.DOTALL,
+)
 BEGIN = re.compile(rf"^(?:\s|>)*\\begin\{{(?P<name>(?:{'|'.join(AMS)})\*?)\}}")
 
 
@@ -36,6 +46,7 @@ class Page:
 
     path: Path
     equations: list[Equation] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
 
 
@@ -74,14 +85,18 @@ def _markdown(lines: list[str], page: Page, name: str, quarto: bool) -> None:
         end = next((i for i, text in enumerate(lines[1:], start=1) if text.strip() in ("---", "...")), 0)
         at = end + 1 if end else 0
     comment = False
+    text_lines = _Text(page, name)
     around: list[str] = []  # the fences of the directives that hold the line
     while at < len(lines):
         text = lines[at]
         if comment or re.match(r"^\s*<!--", text):
+            text_lines.end()
             comment = "-->" not in text
             at += 1
             continue
         fence = FENCE.match(text)
+        if fence or BEGIN.match(text) or text.lstrip().startswith("%"):
+            text_lines.end()
         if fence and not fence["info"] and around and fence["fence"].startswith(around[-1]):
             around.pop()
             at += 1
@@ -92,7 +107,58 @@ def _markdown(lines: list[str], page: Page, name: str, quarto: bool) -> None:
         elif text.lstrip().startswith("%"):  # a comment of MyST
             at += 1
         else:
-            at = _dollars(lines, at, page, name)
+            after = _dollars(lines, at, page, name)
+            text_lines.take(lines[at:after], at + 1)
+            at = after
+    text_lines.end()
+
+
+class _Text:
+    """Gathers the lines of a paragraph, a list item, a heading or a table row, and finds the marks in it."""
+
+    def __init__(self, page: Page, name: str) -> None:
+        self.page, self.name = page, name
+        self.lines: list[str] = []
+        self.first = 1
+
+    def take(self, lines: list[str], number: int) -> None:
+        """The next lines, from line ``number``: one, or more with a display equation."""
+        text = "\n".join(lines)
+        if len(lines) > 1 or "$$" in _blank_code(text):  # an equation of its own ends the paragraph for us
+            self.end()
+            text = DISPLAYED.sub(lambda m: "\n" * m[0].count("\n"), text)
+        bare = re.sub(r"^(?:\s|>)*", "", text)
+        if not bare.strip() or re.match(r"[-*+]\s|\d+[.)]\s|#|\||:\s", bare):
+            self.end()
+        if bare.strip():
+            if not self.lines:
+                self.first = number
+            self.lines.append(text.replace(r"\|", "|") if bare.startswith("|") else text)
+        if bare.startswith(("|", "#")):
+            self.end()
+
+    def end(self) -> None:
+        """The paragraph is complete."""
+        text = "\n".join(re.sub(r"^(?:\s*>)+", "", line) for line in self.lines)
+        self.lines = []
+        if "checked" not in text:
+            return
+        found = list(INLINE.finditer(text))
+        formula = lambda m: m["dollars"] or m["role"]
+        beside = tuple(formula(m) for m in found if formula(m))
+        for before, mark in zip([None, *found], found, strict=False):
+            if mark["checked"]:
+                label, tex = marked(mark["checked"])
+            elif mark["linked"]:
+                label, tex = mark["linked"], None
+                if mark["printed"]:
+                    near = before is not None and not text[before.end() : mark.start()].strip()
+                    tex = (formula(before) if near and before else None) or ""
+            else:
+                continue
+            line = self.first + text.count("\n", 0, mark.start())
+            number = sum(s.label == label for s in self.page.statements)
+            self.page.statements.append(Statement(label, tex, self.name, line, beside, number))
 
 
 def _close(lines: list[str], at: int, fence: str) -> int:

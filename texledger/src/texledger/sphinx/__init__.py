@@ -12,6 +12,9 @@ Directives:
 * ``{ledger-table}``: every equation with its check; with the name of a page, that page's equations.
 * ``{ledger-code} package.function``: links to the equations that the function computes (autodoc gets it by itself).
 
+The role ``{checked}`label``` marks a statement in running text that the entry of that label checks;
+``{checked}`TeX <label>``` prints the formula, too, which must be the entry's.
+
 Settings of ``conf.py``: ``ledger_unlabelled`` (``"error"``, or ``"ignore"``: display equations without a label are no
 fault), ``ledger_stamp`` (True: a line under a page's title counts its checks), ``ledger_templates`` (folders with
 templates that are used in place of the extension's own).
@@ -25,7 +28,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from texledger._gate import Equation, Fault, Made
+from texledger._gate import Equation, Fault, Made, Statement, marked
 from texledger.sphinx._collect import Book, EntryOutput, book, stored_entries
 from texledger.sphinx._view import MARKS, View, made, raw
 
@@ -36,9 +39,11 @@ __all__ = [
     "Equation",
     "Fault",
     "Made",
+    "Statement",
     "View",
     "book",
     "made",
+    "marked",
     "raw",
     "setup",
     "stored_entries",
@@ -63,6 +68,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("ledger_templates", [], "env", [list])
     app.add_node(made)
     app.add_node(_collect.entry_output)
+    app.add_node(_collect.checked_mark)
+    app.add_role("checked", _collect.CheckedRole())
     for name in ("ledger-count", "ledger-table", "ledger-chapters", "ledger-code"):
         app.add_directive(name, _view.Place)
     app.add_css_file("texledger.css", priority=300)

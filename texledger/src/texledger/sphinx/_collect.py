@@ -14,13 +14,29 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxRole
 
 from texledger._entry import MIME, Entry, LedgerError
-from texledger._gate import Equation, Fault, Made, faults
+from texledger._gate import Equation, Fault, Made, Statement, faults, marked
 
 
 class entry_output(nodes.General, nodes.Element):  # noqa: N801 - docutils names its nodes so
     """An entry among a code cell's outputs, until it has been collected."""
+
+
+class checked_mark(nodes.General, nodes.Inline, nodes.Element):  # noqa: N801
+    """The mark of a statement in running text, until all pages have been read."""
+
+
+class CheckedRole(SphinxRole):
+    """``{checked}`label``` behind a statement; ``{checked}`TeX <label>``` prints the formula as well."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        source = self.rawtext.partition("`")[2].rpartition("`")[0]  # as written, with its backslashes
+        label, tex = marked(source)
+        mark = checked_mark("", label=label, tex=tex)
+        self.set_source_info(mark)
+        return [*([nodes.math(tex, tex)] if tex else []), mark], []
 
 
 class EntryOutput:
@@ -43,6 +59,7 @@ class Book:
 
     equations: dict[str, list[Equation]] = field(default_factory=dict)  # per page
     entries: dict[str, list[Made]] = field(default_factory=dict)
+    statements: dict[str, list[Statement]] = field(default_factory=dict)  # the marks in running text
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     uses: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # an equation, and one that it uses
     silent: set[str] = field(default_factory=set)  # pages with code cells of which none has an output
@@ -50,14 +67,14 @@ class Book:
     tables: dict[str, list[str]] = field(default_factory=dict)  # pages that list equations: of which pages ("": all)
 
     def forget(self, docname: str) -> None:
-        for records in (self.equations, self.entries, self.faults, self.uses, self.tables):
+        for records in (self.equations, self.entries, self.statements, self.faults, self.uses, self.tables):
             records.pop(docname, None)
         self.silent.discard(docname)
         self.made.discard(docname)
 
     def take(self, other: Book, docnames: set[str]) -> None:
         """Take over what another process has read."""
-        for name in ("equations", "entries", "faults", "uses", "tables"):
+        for name in ("equations", "entries", "statements", "faults", "uses", "tables"):
             mine, theirs = getattr(self, name), getattr(other, name)
             mine.update({doc: theirs[doc] for doc in docnames if doc in theirs})
         self.silent |= other.silent & docnames
@@ -69,6 +86,9 @@ class Book:
     def all_entries(self) -> list[Made]:
         return [m for page in self.entries.values() for m in page]
 
+    def all_statements(self) -> list[Statement]:
+        return [s for page in self.statements.values() for s in page]
+
     def entry(self, label: str) -> Made | None:
         return next((m for m in self.all_entries() if m.entry.label == label), None)
 
@@ -79,7 +99,7 @@ class Book:
         """Everything that keeps the book from being complete; empty if it may be published."""
         equations = [e for page in self.equations.values() for e in page]
         found = [fault for page in self.faults.values() for fault in page]
-        found += faults(equations, self.all_entries(), unlabelled)
+        found += faults(equations, self.all_entries(), unlabelled, (), self.all_statements())
         short = {e.page for e in equations if e.label and not self.entry(e.label)}
         return found + [
             Fault(doc, None, "no code cell of this page has an output: was it executed? (nb_execution_mode)")
@@ -139,6 +159,7 @@ def collect(app: Sphinx, doctree: nodes.document) -> None:
     blocks = list(doctree.findall(nodes.math_block))
     mine.equations[docname] = [Equation(n.get("label") or None, n.astext(), docname, n.line) for n in blocks]
     mine.uses[docname] = sorted(set(_uses(doctree)))
+    mine.statements[docname] = _statements(doctree, docname)
     found: list[Made] = []
     wrong: list[Fault] = []
     cells = code_cells(doctree)
@@ -157,6 +178,23 @@ def collect(app: Sphinx, doctree: nodes.document) -> None:
     outputs = any(n.get("nb_element") in {"cell_code_output", "mime_bundle"} for n in doctree.findall(nodes.container))
     if cells and not outputs and not found:
         mine.silent.add(docname)
+
+
+def _statements(doctree: nodes.document, docname: str) -> list[Statement]:
+    """The marks of the running text, each with the formulas of its paragraph or table row."""
+    found: list[Statement] = []
+    for node in doctree.findall(checked_mark):
+        block: Any = node.parent
+        while not isinstance(block, nodes.row | nodes.TextElement | nodes.document) or isinstance(block, nodes.Inline):
+            block = block.parent
+        row: Any = block
+        while row is not None and not isinstance(row, nodes.row):
+            row = row.parent
+        beside = tuple(formula.astext() for formula in (row or block).findall(nodes.math))
+        number = sum(s.label == node["label"] for s in found)
+        found.append(Statement(node["label"], node["tex"], docname, node.line, beside, number))
+        node["ids"] = [found[-1].anchor]
+    return found
 
 
 def _beside(notebook: Path, docname: str, cells: list[nodes.container]) -> tuple[list[Made], list[Fault]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from texledger._entry import KINDS, STRENGTHS, Entry
 from texledger._gate import Made, identifier
-from texledger.sphinx._collect import Book, book, code_cells, labels_of
+from texledger.sphinx._collect import Book, book, checked_mark, code_cells, labels_of
 
 HERE = Path(__file__).parent / "templates"
 MARKS = {"definition": "≔", "refutation": "✗"}
@@ -62,7 +62,8 @@ def raw(html: str) -> nodes.raw:
 def made_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """``env-updated``: pages that show other pages' records are written at every build."""
     mine = book(env)
-    return sorted(mine.made | {doc for doc, entries in mine.entries.items() if entries})
+    marked = {doc for records in (mine.entries, mine.statements) for doc, found in records.items() if found}
+    return sorted(mine.made | marked)
 
 
 def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -79,6 +80,10 @@ def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             node.replace_self(view.code(node["argument"]))
         elif node["what"] in writers:
             node.replace_self(view.nodes(writers[node["what"]](node["argument"])) if html else [])
+    for node in list(doctree.findall(checked_mark)):
+        mark = _mark(app.builder, node["label"], docname, node["ids"][0])
+        at = node.parent.index(node)
+        node.parent[at : at + 1] = [raw(mark)] if html and mark else []  # its anchor is in the mark
     if not html:
         return
     _fold(view, doctree)
@@ -190,6 +195,7 @@ class View:
     def item(self, item: Made) -> dict[str, Any]:
         """An entry with the places of its check and its equation."""
         label = item.entry.label
+        equation = self.equation(label)
         uses = sorted({used for user, used in self._uses if user == label})
         used = sorted({user for user, used in self._uses if used == label})
         return {
@@ -198,7 +204,9 @@ class View:
             "row": identifier(f"ledger-{label}"),
             "href": f"{self.page(item.page)}#{item.anchor}",
             "listed": self.listed(label),
-            "equation": self.equation(label),
+            "equation": equation,
+            "tex": equation["tex"] if equation else item.entry.tex,
+            "statements": [f"{self.page(s.page)}#{s.anchor}" for s in self.book.all_statements() if s.label == label],
             "uses": [e for e in map(self.equation, uses) if e],
             "used_by": [e for e in map(self.equation, used) if e],
         }
@@ -236,32 +244,40 @@ class View:
         walk(env.config.root_doc)
         return found + sorted(set(env.found_docs) - set(found))
 
-    @staticmethod
-    def tally(entries: list[Entry]) -> dict[str, int]:
-        """Counts over entries that belong to an equation."""
-        numbered = [e for e in entries if e.tex is not None]
+    def tally(self, docs: Iterable[str] | None = None) -> dict[str, int]:
+        """Counts over pages (all of them if none are named): displayed equations, and apart from them, what the marks
+        in running text state."""
+        mine = self.book
+        docs = list(mine.equations if docs is None else docs)
+        entries = [m.entry for doc in docs for m in mine.entries.get(doc, [])]
+        statements = [s for doc in docs for s in mine.statements.get(doc, [])]
+        shown = {e.label for e in mine.all_equations()}
+        numbered = [e for e in entries if e.tex is not None and e.label in shown]
         checked = [e for e in numbered if e.kind != "definition"]
+        tex = {m.entry.label: m.entry.tex for m in mine.all_entries() if m.entry.tex is not None}
         return {
             "checked": len(checked),
             "both": sum(e.strength == "both sides" for e in checked),
             "one": sum(e.strength == "one side" for e in checked),
             "quoted": sum(e.strength == "quoted" for e in checked),
             "excused": sum(e.strength == "both sides" and bool(e.unread) for e in checked),
-            "killed": sum(e.killed for e in numbered),
-            "mutants": sum(len(e.mutants) for e in numbered),
+            "killed": sum(e.killed for e in entries if e.tex is not None),
+            "mutants": sum(len(e.mutants) for e in entries if e.tex is not None),
             "definitions": sum(e.kind == "definition" for e in numbered),
             "compared": sum(e.kind == "definition" and bool(e.mutants) for e in numbered),
+            "statements": len(statements),
+            "compared_statements": sum(s.prints(tex[s.label]) for s in statements if s.label in tex),
+            "own": sum(e.tex is not None and e.label not in shown for e in entries),
         }
 
     def stamp(self) -> str:
         """A page's count of checks."""
-        return self.fill("stamp", **self.tally([m.entry for m in self.book.entries.get(self.docname, [])]))
+        return self.fill("stamp", **self.tally([self.docname]))
 
     def count(self) -> str:
         """The whole book in a sentence."""
-        entries = [m.entry for m in self.book.all_entries()]
         lists = next((doc for doc in self.order() if doc in self.book.tables), None)
-        return self.fill("count", equations=len(self.book.all_equations()), lists=lists, **self.tally(entries))
+        return self.fill("count", equations=len(self.book.all_equations()), lists=lists, **self.tally())
 
     def chapters(self) -> str:
         """The counts of each page."""
@@ -269,12 +285,12 @@ class View:
             {
                 "title": self.app.env.titles[doc].astext(),
                 "href": self.page(self._list_of.get(doc, doc)),
-                **self.tally([m.entry for m in self.book.entries[doc]]),
+                **self.tally([doc]),
             }
             for doc in self.order()
             if self.book.entries.get(doc)
         ]
-        total = self.tally([m.entry for m in self.book.all_entries()])
+        total = self.tally()
         graph = "../" * self.docname.count("/") + GRAPH
         return self.fill("chapters", chapters=rows, total=total, graph=graph, kinds=KINDS, strengths=STRENGTHS)
 
@@ -290,7 +306,7 @@ class View:
                 "title": self.app.env.titles[doc].astext(),
                 "href": self.page(doc),
                 "checks": [self.item(m) for m in self.book.entries[doc]],
-                **self.tally([m.entry for m in self.book.entries[doc]]),
+                **self.tally([doc]),
             }
             for doc in docs
             if self.book.entries.get(doc)
@@ -337,7 +353,7 @@ def _marking(visit: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
         try:
             visit(self, node)
         finally:  # renderers leave by raising SkipNode
-            if mark := _mark(self.builder, node.get("label")):
+            if mark := _mark(self.builder, node.get("label"), self.builder.current_docname):
                 _insert(self.body, start, mark)
 
     visit_and_mark.marks_checks = True  # type: ignore[attr-defined]
@@ -354,17 +370,18 @@ def _insert(body: list[str], start: int, mark: str) -> None:
     body.append(f'<span class="eqno">{mark}</span>')
 
 
-def _mark(builder: Any, label: str | None) -> str:
-    """The link from an equation's number to its check."""
+def _mark(builder: Any, label: str | None, here: str, anchor: str = "") -> str:
+    """The link from an equation's number, or from a statement in running text, to its check."""
     item = book(builder.env).entry(label) if label else None
     if item is None:
         return ""
-    entry, here = item.entry, builder.current_docname
+    entry = item.entry
     strength = (entry.strength or "").replace(" ", "-")
     title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
-    kind = f"eq-mark {entry.kind} {strength}".strip()
+    kind = f"{'checked-mark' if anchor else 'eq-mark'} {entry.kind} {strength}".strip()
+    place = f' id="{anchor}"' if anchor else ""
     page = "" if item.page == here else escape(builder.get_relative_uri(here, item.page))
-    link = f'class="{kind}" href="{page}#{item.anchor}" title="{title}" aria-label="Check: {title}"'
+    link = f'class="{kind}"{place} href="{page}#{item.anchor}" title="{title}" aria-label="Check: {title}"'
     return f"<a {link}>{View.sign(entry)}</a>"
 
 
@@ -377,6 +394,11 @@ def graph(app: Sphinx) -> dict[str, Any]:
     return {
         "equations": [{k: e[k] for k in ("label", "number", "href")} for e in equations if e],
         "uses": [list(pair) for pair in sorted(pairs)],
+        "statements": [
+            {"label": s.label, "tex": s.tex, "href": f"{view.page(s.page)}#{s.anchor}"}
+            for doc in view.order()
+            for s in view.book.statements.get(doc, [])
+        ],
     }
 
 

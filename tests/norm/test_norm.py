@@ -764,7 +764,7 @@ def test_moves_and_casts_like_any_module(make: Any) -> None:
         out = moved(x.to(dtype), c)  # the condition follows the maps
         assert out.dtype == dtype
         torch.testing.assert_close(out.double(), want, rtol=0, atol=2e-1 if dtype == torch.bfloat16 else 1e-4)
-    if getattr(norm, "_form", None) is None:  # those of libraries have the scale in their weight's dtype
+    if getattr(norm, "form", None) is None:  # those of libraries have the scale in their weight's dtype
         quiet = make(dtype=torch.bfloat16)
         nn.init.constant_(quiet.W_gamma, 1e-3)
         gamma = quiet.gamma_beta(torch.ones(4))[0] if quiet.W_hidden is None else torch.full((6,), 1.004)
