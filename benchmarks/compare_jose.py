@@ -130,7 +130,7 @@ def jobs() -> list[Job]:
         *run(at(0.16), [SHUFFLED], first),
         *run([*program, *others], [SHUFFLED, TEN], SEEDS[3:]),
         *run([DOC2VEC[0.1]], [SHUFFLED, TEN], SEEDS[3:]),
-        *run([*program, *others], [ONE], SEEDS[:3]),
+        *run([*program, *others, DOC2VEC[0.1]], [ONE], SEEDS[:3]),
         *run(at(0.08), [SHUFFLED, TEN], SEEDS[1:]),
         *run(at(0.08), [TEN], first),
         *run([MINILM], ["–"], first),
