@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from io import StringIO
@@ -114,6 +115,7 @@ def entries() -> list[Entry]:
             source="A textbook, page 1",
             counterexample="a = −3, b = −2",
             holds=r"e^{\log(ab)} = e^{\log a} e^{\log b}",
+            sides=(math.log(6), complex(math.log(6), 2 * math.pi)),
         ),
     ]
 
