@@ -14,19 +14,19 @@
 # (conditional-layer-norm)=
 # # Conditional layer normalization: telling a language model what to write
 #
-# A trained language model can be told *what* to write through its layer normalizations alone: make each scale and shift a function of a vector, start it at zero so that nothing changes, and let the model learn to listen. It does listen. But in our small experiment nearly all of the gain comes from the very last norm, and **the gain in cross-entropy is larger than anything a label can tell**: part of it is the slow learning of the model that was told nothing.
+# A trained language model can be told *what* to write through its layer normalizations alone: make each scale and shift a function of a vector, start the function at zero so that nothing changes, and let the model learn to listen. It does listen. But on docstrings nearly all of the gain comes from the very last norm, and **the gain in cross-entropy is larger than anything a label can tell**: part of it is slow learning of the model that was told nothing.
 #
-# Masks had given Su Jianlin (苏剑林) free generation and translation ({doc}`prefix-lm`). What was missing was a wish that is no text: a good review or a bad one, the picture of which a caption is wanted. He took the answer from the conditional batch normalization of image GANs, in 基于 Conditional Layer Normalization 的条件文本生成 {cite:p}`su2019cln` (条件层归一化), and knew of nobody who had done so before. The article shows ten sample sentences and two captions, and no measurement.
+# Masks had given Su Jianlin (苏剑林) free generation and translation ({doc}`prefix-lm`). What was missing was a wish that is no text: a good review or a bad one, the picture of which a caption is wanted. He took the answer from the conditional batch normalization of image GANs, in 基于 Conditional Layer Normalization 的条件文本生成 {cite:p}`su2019cln` (条件层归一化), and knew of nobody who had done so before. The article shows ten sample reviews and two captions, and no measurement.
 #
 # **Three points**
 #
 # - **The idea.** Normalizing erases level and size of a word's features; scale $\gamma$ and shift $\beta$ set them anew for all that follows. With a wish $h$ they become $\gamma + W_\gamma h$ and $\beta + W_\beta h$, {eq}`conditional-layer-norm:definition`, and with zero matrices the model is what it was, to the last bit, {eq}`conditional-layer-norm:identity`.
 # - **The formula.** Summed over a text, knowing the label saves at most the label's entropy, {eq}`conditional-layer-norm:ceiling`: with 22 labels at most 3.1 nats, however long the text. (A nat is a unit of information, $1 / \log 2$ bits.)
-# - **The measurement.** In windows of 16 words conditional norms gain 0.24 nats a word where a label can tell 0.18, and the last norm alone has more than nine tenths of that gain: means of three seeds in the record `benchmarks/results/conditions.json`, which stands [below](#all-rivals) with its intervals.
+# - **The measurement.** In windows of 16 words conditional norms gain 0.24 nats a word where a label can tell 0.18, and the last norm alone has more than nine tenths of that gain: means of three seeds ([table](#all-rivals)). On the article's own reviews a wish is obeyed in six to seven texts of ten, by all norms as by the last alone ([below](#reviews-to-order-the-articles-own-task)).
 #
 # **Before you start**: the Transformer and its masks in {doc}`prefix-lm`; gradients by the chain rule; entropy.
 #
-# **Short way**: [the picture](#the-result-in-one-picture), [the layer](#a-layer-that-can-be-told), [what it can say](#what-the-two-vectors-can-say-and-what-they-cannot), [what a label can be worth](#what-a-label-can-be-worth), [the rivals](#all-rivals). The backward pass, the kernels and the Hugging Face recipes can wait.
+# **Ten minutes** for what stands open: the picture, the layer in ten lines, what a label can be worth, Chinese reviews written to order. The folded sections hold the derivations, both experiments in full with their tables, the slider, recipes for Hugging Face's models and pictures as wishes.
 #
 # ## The result in one picture
 
@@ -143,14 +143,20 @@ BLUE, ORANGE, GREEN, RED, GREY = (
 )
 plt.style.use("gantext.book")
 
-file = Path("../benchmarks/results/conditions.json")
-if file.exists():
-    record = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
+
+def stored(name):
+    """A record of the repository; on Colab that of the same edition."""
+    file = Path(f"../benchmarks/results/{name}.json")
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
     with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/conditions.json"
+        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/"
+        f"{name}.json"
     ) as answer:
-        record = json.load(answer)
+        return json.load(answer)
+
+
+record, reviews = stored("conditions"), stored("sentiment")
 METHODS = list(dict.fromkeys(run["method"] for run in record["runs"]))
 
 
@@ -248,12 +254,303 @@ right.set(
 right.legend()
 plt.show()
 
+
 # %% [markdown]
-# Conditional norms gain most. A vector added to every word, which starts at zero as the norms' maps do, follows; the white crosses are the same vector from a random start. But the gain goes *through* the ceiling. What is above cannot be knowledge of the label. It is help in learning: the model that was told nothing has not yet learned to read the subject off the text, though the text shows it.
+# Conditional norms gain most. A vector added to every word, which starts at zero as the norms' maps do, follows; the white crosses are the same vector from a random start. But the gain goes *through* the ceiling. What is above cannot be knowledge of the label. It is help in learning: the model told nothing cannot yet read the subject off the text, though the text shows it.
 #
 # ## A layer that can be told
 #
-# **Intuition.** Layer normalization {cite:p}`ba2016layernorm` takes each word's vector of features, moves it to mean 0, stretches it to length $\sqrt{D}$, and then multiplies every feature by its own $\gamma_i$ and adds $\beta_i$. Nothing about the *overall* level or size of the vector survives, so $\gamma$ and $\beta$ set both for everything that follows: a mixing desk with $2D$ sliders. Training finds one position for all texts; conditional layer normalization lets the wish move the sliders.
+# **Intuition.** Layer normalization {cite:p}`ba2016layernorm` takes each word's vector of $D$ features, moves it to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ the result is $\hat{x}_l$, {eq}`conditional-layer-norm:normalized`), then multiplies each feature by its own $\gamma_i$ and adds $\beta_i$. The *overall* level and size are gone, and $\gamma$ and $\beta$ set them for everything that follows: a mixing desk with $2D$ sliders. Training finds one position for all texts; conditional layer normalization lets the wish move the sliders.
+#
+# The wish is a vector $h$ of $C$ numbers, the same for the whole text: the embedding of a label, or the features of a picture. Two matrices, $W_\gamma$ and $W_\beta$, of $D$ rows and $C$ columns, make of it a change of the scale and a change of the shift:
+#
+# $$
+# g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i
+# $$ (conditional-layer-norm:definition)
+#
+# They start at zero. Then, whatever $h$ is,
+#
+# $$
+# y_{li} = \gamma_i \hat{x}_{li} + \beta_i \qquad \text{while } W_\gamma = W_\beta = 0
+# $$ (conditional-layer-norm:identity)
+#
+# so a model with trained $\gamma$ and $\beta$ computes what it did before, to the last bit, and fine-tuning begins where pre-training ended.{checked}`conditional-layer-norm:identity` In code, and compared with the package's layer:
+
+# %%
+def layer_told(x, h, gamma, beta, W_gamma, W_beta, eps=1e-5):
+    """x (N, L, D): N texts of L words; h (N, C): one wish for each text."""
+    g = gamma + h @ W_gamma.T  # (N, D)
+    b = beta + h @ W_beta.T
+    mean = x.mean(-1, keepdim=True)
+    size = (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
+    return g[:, None] * (x - mean) / size + b[:, None]
+
+
+torch.manual_seed(0)
+norm = ConditionalLayerNorm(16, 5)
+x, wish = torch.randn(3, 7, 16), torch.randn(3, 5)
+own = lambda: layer_told(
+    x, wish, norm.weight, norm.bias, norm.W_gamma, norm.W_beta
+)
+with torch.no_grad():
+    # the maps are zero: the plain layer norm
+    assert torch.allclose(own(), F.layer_norm(x, (16,)), atol=1e-5)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    assert torch.allclose(own(), norm(x, wish), atol=1e-4)
+    assert (own() - norm(x, -wish)).abs().max() > 1
+print("the same, and another wish gives something else")
+
+# %% [markdown]
+# In a model that is there already, every norm is replaced in place, and one call hands the wish to them all:
+
+# %%
+plain = nn.Sequential(
+    nn.Linear(8, 16),
+    nn.LayerNorm(16),
+    nn.GELU(),
+    nn.Linear(16, 16),
+    nn.LayerNorm(16),
+)
+told = copy.deepcopy(plain)
+print("replaced:", condition_all_norms(told, condition_size=5))
+x = torch.randn(3, 7, 8)
+with conditioned(told, wish):
+    difference = (told(x) - plain(x)).abs().max().item()
+assert difference == 0.0
+print("largest change of the output:", difference)
+
+# %% [markdown]
+# Trained are the maps and the label's embedding, with the other weights or without, by a language model's ordinary loss: each word from the words before it, and the wish.
+#
+# ## What a label can be worth
+#
+# A label with 22 values can be sent in $\log 22 \approx 3.1$ nats. Who reads along knows it after a few dozen words anyway; being told saves him at most those 3.1 nats, once for the whole text. Write $c_t$ for the entropy of word $t$ given the words before it, $\tilde{c}_t$ for the same given the label too, $I$ for the mutual information of text and label, $H$ for the entropy of the label (of $K$ values). By the chain rule, over a text of $S$ words,
+#
+# $$
+# \sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K
+# $$ (conditional-layer-norm:ceiling)
+#
+# so the gain a word is at most $H / S$: 0.18 nats in windows of 16 words of our 22 topics, 0.006 for good or bad in a review of 126 characters. A larger gain shows how badly the rival has learned, {eq}`conditional-layer-norm:excess`, and a small one speaks against nobody. Hence two other measures: what a *wrong* label costs, and whether a reader who was not told the wish finds it in what was written.
+#
+# ## Reviews to order: the article's own task
+#
+# The article's example is a review, good or bad as wished. Here it is on its own data: a character model of 0.73 million weights learns without labels to write Chinese reviews of hotels, books, computers and milk, is trained on for 2,000 steps with the label through all its norms, and writes. The first four pairs that it drew, as they came; the two of a pair have the same random numbers and differ by the wish alone. The last column is the verdict of a classifier that was trained on other reviews:
+
+# %% tags=["hide-input"]
+ENGLISH = {
+    "这个酒店大堂的设施比较陈旧，服务很好，房间冷气大，房间小得很大。早餐很丰富。但是房间里也不太小，床不干净，但是房间的设施也很不好": "The hotel's lobby is rather old; the service is good, the air conditioning strong, the room very small. Breakfast is plentiful. But the room is not too small either, the bed is not clean, and the room's equipment is bad too",
+    "这个酒店大堂的服务员态度很好，服务员工工作，服务员态度极度，以后再次入住这家酒店。": "The attitude of the staff in this hotel's lobby is good, the staff work, the staff's attitude is extreme; I shall stay at this hotel again.",
+    "感觉不错，不错，这本书的是，没有什么问题，我不知道什么太多，我觉得不是不过，我也不知道我所有的，没有什么评论，但是什么我觉得不知": "Feels not bad, not bad; as for this book, there is no problem, I do not know too much of what, I feel it is not but, nor do I know all that I have, there is no review, but what I feel I do not know",
+    "感觉很好，很好，这本书的是，我是一本书里面的内容没有看，有什么感觉。": "Feels good, very good; this book, I am, the contents of a book I have not read, what feeling there is.",
+    "我的是一个电脑上网本的，发短信就是没有问题。": "Mine is a computer, a netbook; for sending text messages there is just no problem.",
+    "我是是一本，实际上没有很多东西，外观很好，很好。一、上次去住这家酒店，但是酒店的服务也不错，不过去住，前台的时候还不错，服务员也": "I am one, in fact there is not much to it, looks good, very good. 1. Last time I stayed at this hotel, its service was not bad either, but going to stay, at the front desk it was all right too, the staff also",
+    "蒙牛的奶不好喝了": "Mengniu's milk does not taste good any more",
+    "蒙牛的奶不错": "Mengniu's milk is not bad",
+}
+run = reviews["late"]
+# one bad and one good from the same random numbers
+drawn = [
+    (wish, run["samples"][wish][k], run["seen"][wish][k])
+    for k in range(4)
+    for wish in ("bad", "good")
+]
+# a record made anew has new texts
+assert [text for _, text, _ in drawn] == list(ENGLISH)
+cells = lambda tag, row: "".join(
+    f"<{tag}>{escape(text)}</{tag}>" for text in row
+)
+lines = "".join(
+    f'<tr><td>{wish}</td><td lang="zh">{escape(text)}</td>'
+    f"<td>{escape(ENGLISH[text])}</td><td>{seen}</td></tr>"
+    for wish, text, seen in drawn
+)
+head = ("wished", "written", "in English", "seen as")
+HTML(
+    f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="reviews to order"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>'
+)
+
+# %% [markdown]
+# **The wish acts.** The classifier finds it in 73 % of this model's texts, where 50 % would be chance; of real reviews it reads 87 % rightly. A clause reads like language, a whole review seldom: the model has seen a million characters.
+#
+# **The last norm alone does about as well as all of them, and code and vector come close.** After 250 steps each, five seeds, the wish is obeyed in 65 % of the texts told by all norms, in 63 % by the last norm alone, in 61 % by a vector added to every character, in 58 % by a code as first token. After Holm's correction none of these differences is safe (the smallest $p$ is .07; five to ten points would have been found four times in five). The labels that the likelihoods tell, {eq}`conditional-layer-norm:posterior`, are a finer measure: there all norms are three and four points ahead of vector and code ($p < .003$), and level with the last norm.
+#
+# **Perplexity is nearly blind**, as it must be. The label is worth at most 0.014 nats a character here; told it, each way gains 0.002 to 0.003; told the wrong one, it loses three to six times as much.
+#
+# Not known: what BERT's weights, which the article has, would make of the same steps, and whether the ways part after longer training.
+#
+# ### How the reviews were judged
+#
+# ```{folded} 4 minutes: the data and its repetitions, the rivals, a figure, two tables with intervals
+# ```
+#
+# **Data.** 21,105 reviews, published as 16,883 to train on, 2,111 to validate and 2,111 to test. They repeat themselves: 718 of the 2,111 test reviews stand in the other two parts, word for word. Here a review counts once, the nine with both labels not at all, and tested is on the 1,370 that stand nowhere else. 9,963 training reviews are for the language models, 4,000 others for the classifier, 400 validation reviews choose the rates.
+#
+# **Models.** Pre-norm, width 128, two layers, 2,500 characters, pieces of 64 after a slot for the code and a start. First 2,000 steps of 20 pieces without labels; from this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches. "Told nothing" gets the same 250 steps. Rates are the best of three in 40 steps, by validation text: that of the model's weights from the model told nothing, for all, and one for what each way adds. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
+#
+# **Judges.** Perplexity is $e$ to the nats a character; that without label mixes the two likelihoods, $\log 2 - \log (e^{-n_0} + e^{-n_1})$ in the notation of {eq}`conditional-layer-norm:posterior`, and is exact. Whether a wish was obeyed is decided by logistic regression on one to three characters, which knows only its own 4,000 reviews; of the real test reviews, cut at 64 characters too, it gets 87 % right. That is about what perfect obedience would score. Texts are drawn at temperature 0.8, those shown above at 0.5. The model of those, trained for eight times as long, is a single run and compared with nothing.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, bars for four ways to tell the wish, from fifty-eight to sixty-five per cent obeyed, with a dot for each seed; a dashed line at 87 per cent marks real reviews, a thin one at fifty chance. Right, four lines that rise together, from about half of the texts seen as good at the wish bad to about seven tenths at the wish good."}}
+TOLD_BY = [
+    "all norms",
+    "last norm only",
+    "code as first token",
+    "vector added to every character",
+]
+SHORT = ["all norms", "last norm\nonly", "code as\nfirst token", "vector\nadded"]
+STYLES = [(BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^-."), (RED, "D:")]
+seeds = reviews["settings"]["seeds"]
+truth = reviews["classifier"]["accuracy"]
+
+
+def review(method, score):
+    """One number for each seed."""
+    return np.array(
+        [run[score] for run in reviews["runs"] if run["method"] == method]
+    )
+
+
+def seen_good(method):
+    """Share of the texts seen as good, all seeds together, by wish."""
+    runs = [run for run in reviews["runs"] if run["method"] == method]
+    total = lambda key, t: sum(run[key][t] for run in runs)
+    return {
+        float(t): total("good", t) / total("drawn", t)
+        for t in runs[0]["drawn"]
+    }
+
+
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(8.4, 3.6), layout="constrained"
+)
+for k, (method, (colour, _)) in enumerate(zip(TOLD_BY, STYLES, strict=True)):
+    obeyed = 100 * review(method, "obeyed")
+    left.bar(k, obeyed.mean() - 50, bottom=50, color=colour, width=0.6)
+    left.plot([k] * len(obeyed), obeyed, ".", color="black", markersize=6)
+left.axhline(
+    100 * truth, color=GREY, linestyle="--", label="real reviews"
+)
+left.axhline(50, color="black", linewidth=0.8, label="by chance")
+left.set(
+    xticks=range(4),
+    xticklabels=SHORT,
+    ylim=(40, 100),
+    ylabel="wish obeyed, %",
+    title="what the classifier sees",
+)
+left.tick_params(axis="x", labelsize=9)
+left.legend(loc="upper right")
+for method, (colour, style), name in zip(
+    TOLD_BY, STYLES, SHORT, strict=True
+):
+    share = seen_good(method)
+    right.plot(
+        list(share),
+        [100 * v for v in share.values()],
+        style,
+        color=colour,
+        label=name.replace("\n", " "),
+    )
+right.set(
+    xticks=[0, 0.25, 0.5, 0.75, 1],
+    xticklabels=["bad", "¼", "½", "¾", "good"],
+    xlabel="wish",
+    ylabel="texts seen as good, %",
+    title="a slider between two wishes",
+    ylim=(0, 100),
+)
+right.legend()
+plt.show()
+
+
+# %% [markdown]
+# Left: a dot is a seed, a bar their mean, after 250 steps. Right: the share of texts that are seen as good rises along the straight line from the one condition to the other, by every way. (Told nothing, the model writes texts of which 60 % are seen as good; that is why the wish *bad* is obeyed less often.)
+
+# %% tags=["hide-input"]
+def shown_table(table, label):
+    lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in table["rows"])
+    return f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{label}"><table class="table"><thead><tr>{cells("th", table["head"])}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+first, second = reviews["tables"]
+late = reviews["late"]
+assert round(100 * late["obeyed"]) == 73 and round(100 * truth) == 87
+shares = [round(100 * review(m, "obeyed").mean()) for m in TOLD_BY]
+assert shares == [65, 63, 58, 61]
+for method in TOLD_BY:
+    rising = list(seen_good(method).values())
+    assert rising == sorted(rising)
+assert round(100 * seen_good("told nothing")[0.0]) == 60
+assert round(reviews["ceiling"], 3) == 0.014
+told_nothing, pairs = "told nothing", {}
+for one in reviews["comparisons"]:
+    pairs[one["score"], one["of"], one["minus"]] = one
+for method in TOLD_BY:
+    gap = pairs["right", method, told_nothing]["mean"]
+    assert -0.0035 < gap < -0.0015
+    lost = review(method, "wrong") - review(method, "right")
+    assert 3 < -lost.mean() / gap < 6
+for method in TOLD_BY[1:]:
+    found = pairs["obeyed", "all norms", method]
+    assert found["holm"] > 0.07 and 0.05 < found["detectable"] < 0.1
+    ahead = pairs["guessed", "all norms", method]
+    if method == "last norm only":
+        assert ahead["holm"] > 0.05
+    else:
+        assert round(100 * ahead["mean"]) in (3, 4) and ahead["holm"] < 0.003
+sizes, trained = reviews["sizes"], reviews["settings"]
+assert sizes["test, also in train or valid"] == 718
+assert sizes["with both labels"] == 9 and sizes["test"] == 1370
+assert (sizes["language models"], sizes["classifier"]) == (9963, 4000)
+assert sizes["validation"] == 400 and trained["temperature"] == 0.8
+assert (trained["steps before"], trained["steps"]) == (2000, 250)
+assert trained["steps of a search"] == 40 and trained["width"] == 128
+plain = [r for r in reviews["runs"] if r["method"] == "told nothing"]
+assert {run["parameters"] for run in plain} == {727_748}
+assert reviews["late"]["steps"] == 2000 and len(seeds) == 5
+assert reviews["late"]["temperature of samples"] == 0.5
+HTML(
+    shown_table(first, "reviews by wished sentiment")
+    + shown_table(second, "paired differences between the ways")
+)
+
+# %% [markdown]
+# ± is the 95 % interval, over 5 seeds and, for nats, also over the test's texts. Differences are paired by seed; $p$ is Student's, corrected by Holm within each kind of score; the last column is the true difference that would have been found four times in five at 5 %.
+#
+# ## The layer, number by number
+#
+# ```{folded} 2 minutes: the statistics, how the two equations above are checked, the package's reference
+# ```
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four small bar charts of the six features of one word. As they come, all are positive, between one and four. Normalized, they lie around zero with the same pattern. Under the wish bad and under the wish good the same six bars are stretched and moved differently, some of them to the other side of zero."}}
+torch.manual_seed(3)
+word = torch.tensor([[[2.5, 3.1, 1.2, 4.0, 2.2, 3.4]]])
+with torch.no_grad():
+    norm = ConditionalLayerNorm(6, 1)
+    for maps in (norm.W_gamma, norm.W_beta):
+        nn.init.normal_(maps, std=0.7)
+    stages = {
+        "as they come": (word, GREY),
+        "normalized": (F.layer_norm(word, (6,)), GREEN),
+        "wish: bad": (norm(word, torch.tensor([[-1.0]])), RED),
+        "wish: good": (norm(word, torch.tensor([[1.0]])), BLUE),
+    }
+assert stages["normalized"][0].mean().abs() < 1e-5
+fig, axes = plt.subplots(
+    2, 2, figsize=(6, 3.6), layout="constrained", sharex=True, sharey=True
+)
+for axis, (title, (bars, colour)) in zip(
+    axes.flat, stages.items(), strict=True
+):
+    axis.bar(range(1, 7), bars.flatten().tolist(), color=colour)
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set(title=title, xticks=range(1, 7))
+for axis in axes[1]:
+    axis.set_xlabel("feature")
+plt.show()
+
+# %% [markdown]
+# One word of six features: the norm takes level and size away, and each wish sets its own for every feature.
 #
 # Let $x_{li}$ be feature $i = 1 \ldots D$ of word $l = 1 \ldots L$ in one sequence. With a small $\varepsilon > 0$,
 #
@@ -265,19 +562,7 @@ plt.show()
 # \rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}
 # $$ (conditional-layer-norm:normalized)
 #
-# The wish is a vector $h$ of $C$ numbers, the same for the whole sequence: the embedding of a label, or the features of a picture. Two matrices, $W_\gamma$ and $W_\beta$, of $D$ rows and $C$ columns, turn it into a change of the scale and a change of the shift:
-#
-# $$
-# g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i
-# $$ (conditional-layer-norm:definition)
-#
-# The maps need no constant term, for $\gamma$ and $\beta$ are it. They start at zero. Then, whatever $h$ is,
-#
-# $$
-# y_{li} = \gamma_i \hat{x}_{li} + \beta_i \qquad \text{while } W_\gamma = W_\beta = 0
-# $$ (conditional-layer-norm:identity)
-#
-# so a model with trained $\gamma$ and $\beta$ computes what it did before, to the last bit, and fine-tuning begins where pre-training ended.
+# These are the $\hat{x}_{li}$ of {eq}`conditional-layer-norm:definition`, which needs no constant term in its maps, for $\gamma$ and $\beta$ are it.
 
 # %% tags=["ledger"]
 # sequences N, words L, features D, condition C
@@ -418,33 +703,16 @@ def body(function):
 
 body(conditional_layer_norm_ref)
 
-# %% [markdown]
-# and what the package runs is asserted equal to it below. First {eq}`conditional-layer-norm:identity`, in float32, through a whole module:
-
-# %%
-torch.manual_seed(0)
-plain = nn.Sequential(
-    nn.Linear(8, 16),
-    nn.LayerNorm(16),
-    nn.GELU(),
-    nn.Linear(16, 16),
-    nn.LayerNorm(16),
-)
-told = copy.deepcopy(plain)
-print("replaced:", condition_all_norms(told, condition_size=5))
-x, wish = torch.randn(3, 7, 8), torch.randn(3, 5)
-with conditioned(told, wish):
-    difference = (told(x) - plain(x)).abs().max().item()
-assert difference == 0.0
-print("largest change of the output:", difference)
-
 
 # %% [markdown]
-# `conditioned` hands the wish to every norm inside. In the article's program for Keras the wish is an extra input of the model.
+# What the package runs is asserted equal to it [below](#the-fast-path-asserted-equal-to-the-reference).
 #
 # ## The backward pass of layer normalization
 #
-# **Intuition.** The norm throws level and size away, so no gradient may flow into them: a push that raises all features alike, or stretches them, is removed. What remains is divided by the size.
+# ```{folded} 8 minutes: all gradients by hand, and why the maps start at zero but nothing before them may
+# ```
+#
+# **Intuition.** The norm throws level and size away, so a push that raises all features alike, or stretches them, is removed; the rest is divided by the size.
 #
 # Each feature has a share of $\frac{1}{D}$ in the mean, and with $\rho = \sqrt{\sigma^2 + \varepsilon}$
 #
@@ -688,7 +956,7 @@ ledger.numeric(
 # \frac{d^2}{d \epsilon^2} \ell(\epsilon A, \epsilon P) \Big|_{\epsilon = 0} = 2 \bar{g}^{\top} A P c
 # $$ (conditional-layer-norm:saddle)
 #
-# which changes its sign with $A$. So the hidden layer, like a table of label embeddings, starts random and the last map at zero. (The article, too, warns against zeros in several layers.)
+# which changes its sign with $A$. So the hidden layer, like a table of label embeddings, starts random and the last map at zero, as the article says too.
 
 # %% tags=["ledger"]
 def saddle(draw):
@@ -760,9 +1028,12 @@ print(
 
 
 # %% [markdown]
-# Zeros, then, not ones. It is a common pitfall to start the *maps* as an ordinary norm, at one: then the scale of a wish $c$ is $1 + c$ where it should be 1. In the form $\gamma + W_\gamma h$, and in $1 + W h$, the maps must be zero; in the form $W h + a$ the map is zero and $a$ a one, and zeros throughout let nothing pass.
+# Zeros, then, not ones: in the forms $\gamma + W_\gamma h$ and $1 + W h$ a map that starts at one, as an ordinary norm's scale does, changes the model (a wish $c$ has the scale $1 + c$). In the form $W h + a$ the map is zero and $a$ a one, and zeros throughout let nothing pass.
 #
 # ## What the two vectors can say, and what they cannot
+#
+# ```{folded} 4 minutes: another weight matrix for every wish, favourite words, the geometric mean of two wishes
+# ```
 #
 # **Another weight for every wish.** What follows a norm is, nearly always, a linear map $V$. Scale and shift can be moved through it:
 #
@@ -817,7 +1088,7 @@ ledger.exact(
 # r_v = \sum_{i=1}^{D} E_{vi} (b_i - \beta_i), \qquad p_v = \frac{q_v e^{r_v}}{\sum_{w=1}^{V} q_w e^{r_w}}
 # $$ (conditional-layer-norm:tilt)
 #
-# and $r$ does not depend on the text so far. The wish multiplies the odds of every pair of words by a constant: it has its own list of favourite words. This is a *unigram* model of the subject (one that counts words and ignores their order), multiplied onto the language model. Crude as it is, it is worth a lot, as we shall measure.
+# and $r$ does not depend on the text so far. The wish multiplies the odds of every pair of words by a constant: it has its own list of favourite words. This is a *unigram* model of the subject (one that counts words and ignores their order), multiplied onto the language model: crude, and worth a lot, as the [table](#all-rivals) shows.
 #
 # With the scale as well, the scores of the last norm are still linear in $h$. Write $p_v(h)$ for the probability of word $v$ under the wish $h$, in one and the same state $\hat{x}$. Then a wish $s$ between two others, $h$ and $k$, has
 #
@@ -936,6 +1207,9 @@ ledger.numeric(
 
 # %% [markdown]
 # ## One family
+#
+# ```{folded} 2 minutes: FiLM, AdaIN, adaLN-Zero and others as one formula, computed both ways
+# ```
 #
 # Layers of this kind take a mean $m$ and a size $r$ over something, if at all; then all of them are
 #
@@ -1130,6 +1404,9 @@ for name, (usual, form) in general.items():
 # %% [markdown]
 # ## Three other ways
 #
+# ```{folded} 3 minutes: pseudo-self-attention, control codes, PPLM, and how many numbers each adds
+# ```
+#
 # The article names three contemporaries.
 #
 # **Encoder-agnostic adaptation: pseudo-self-attention** {cite:p}`ziegler2019encoder`. The wish is a *sequence* of states $s_j$, say an encoded text. New maps $U_k$, $U_v$ put it in front of the keys and values of self-attention; all else is the pre-trained net. Let $a_j$ be the scores of a word with the $M$ source states, $u_j$ with the $L$ words it had; let $\mathbf{v}$ and $\mathbf{u}$ be the results of attention to the one and to the other alone. Together:
@@ -1138,7 +1415,7 @@ for name, (usual, form) in general.items():
 # \mathbf{o} = (1 - \lambda)\, \mathbf{u} + \lambda\, \mathbf{v}, \qquad \lambda = \frac{\sum_{j=1}^{M} e^{a_j}}{\sum_{j=1}^{M} e^{a_j} + \sum_{j=1}^{L} e^{u_j}}
 # $$ (conditional-layer-norm:pseudo)
 #
-# The share $\lambda$ is each word's own: this is what {eq}`conditional-layer-norm:positions` cannot do. The price: $2 D^2$ new numbers a layer and an encoder for the source, and, unless $a_j \to -\infty$, no start from the unchanged model: even with $U_v = 0$ the old result is shrunk by $1 - \lambda$.
+# The share $\lambda$ is each word's own, which {eq}`conditional-layer-norm:positions` cannot do. The price: $2 D^2$ new numbers a layer, an encoder for the source, and no start from the unchanged model unless $a_j \to -\infty$: even with $U_v = 0$ the old result is shrunk by $1 - \lambda$.
 #
 # **CTRL** {cite:p}`keskar2019ctrl`. The first token is a control code, and the model is an ordinary language model: no new kind of layer, but 1.63 billion weights trained from scratch with the codes in the text, and the wish must be a word, or a few. In small: our rival "code as first token".
 #
@@ -1228,15 +1505,12 @@ ledger.exact(
 
 
 # %% [markdown]
-# ## What a label can be worth
+# ## Entropies, gains and guesses
 #
-# **Intuition.** A label with 22 values can be sent in $\log 22 \approx 3.1$ nats. Somebody who reads along will know it after a few dozen words anyway; being told can save him at most those 3.1 nats, once for the whole text.
+# ```{folded} 3 minutes: what a gain above the ceiling proves, and how a conditional model reads
+# ```
 #
-# Let a window of words $x = (x_1, \ldots, x_S)$ and its label $k$ have a joint law. Write $c_t$ for the entropy of word $t$ given the words before it, and $\tilde{c}_t$ for the same given the label too; $I$ for the mutual information of $x$ and $k$, and $H$ for the entropy of the label. By the chain rule
-#
-# $$
-# \sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K
-# $$ (conditional-layer-norm:ceiling)
+# Let a window of words $x = (x_1, \ldots, x_S)$ and its label $k$ have a joint law; entropies as in {eq}`conditional-layer-norm:ceiling`.
 #
 # A model's cross-entropy (its mean $-\log p$ of the next word) is the entropy plus its Kullback–Leibler divergence from the truth. With $\kappa$ and $\tilde{\kappa}$ for the divergences of the model that was told nothing and of the one that was told the label, summed over the window, the cross-entropies $s$ and $\tilde{s}$ of a window differ by
 #
@@ -1244,7 +1518,7 @@ ledger.exact(
 # s - \tilde{s} = I + \kappa - \tilde{\kappa}
 # $$ (conditional-layer-norm:excess)
 #
-# If a measured gain exceeds $H$, the excess is a *lower* bound of $\kappa$: nats that the untold model could have had from the text and did not find. It says nothing about labels. Per word the ceiling is $H / S$: with windows of 64 words at most 0.05 nats.
+# If a measured gain exceeds $H$, the excess is a *lower* bound of $\kappa$: nats that the untold model could have had from the text and did not find. It says nothing about labels.
 #
 # The conditional model also reads. By Bayes, with $n_k$ the nats of the text under label $k$ and $\pi_k$ the share of the label,
 #
@@ -1376,6 +1650,9 @@ ledger.numeric(
 # %% [markdown]
 # ## The fast path, asserted equal to the reference
 #
+# ```{folded} 1 minute: what runs on a CPU and on a GPU
+# ```
+#
 # On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization and multiplies and adds in the same memory; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row, which reads each number once and sums $\bar{g}$ and $\bar{b}$ in blocks of rows, as exactly as the textbook. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics (additions whose order varies); it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
 
 # %%
@@ -1413,7 +1690,10 @@ for shape, each in (
 body(conditional_layer_norm_backward_ref)
 
 # %% [markdown]
-# ## The experiment
+# ## The experiment on docstrings
+#
+# ```{folded} 7 minutes: text, model and training; the table of twelve arms; sampled texts; a slider between two subjects
+# ```
 #
 # **Text.** The docstrings of 22 submodules of NumPy, SciPy, scikit-learn, SymPy and PyTorch, at most 150 of each, as lower-case words, in windows of 16; a fifth of the documents is held out. The label is the submodule. **Model.** BERT in small: post-norm, width 64, 2 layers, 4 heads, BERT's dense layer and norm before the output, which shares its weights with the embedding; the mask is causal. Six norms. The bias of the output starts at the logarithms of the words' frequencies. **Training.** 500 steps of 64 windows with AdamW, rate 0.005, twenty steps of warm-up, then linear decay. All this was fixed, with a seed that is not used again, before the runs that are reported.
 
@@ -1648,7 +1928,7 @@ print(f"label guessed from 16 words: {accuracy:.0%} of 22")
 # %% [markdown]
 # ### All rivals
 #
-# `benchmarks/compare_condnorm.py` trains all with three seeds each, and two of them with windows of 64 words and with four times the steps too. All have the same rate, and all start as the model that was told nothing: the maps of the norms at zero, the added vector at zero. The added vector once more as an embedding usually starts, with normal numbers; its norm is 1 then, beside words of norm 0.48.
+# `benchmarks/compare_condnorm.py` trains all with three seeds and one rate, two of them with windows of 64 words and with four times the steps too. All start as the model that was told nothing: the maps of the norms and the added vector at zero. The vector once more as an embedding usually starts, with normal numbers; its norm is 1 then, beside words of norm 0.48.
 
 # %% tags=["hide-input"]
 (table,) = record["tables"]
@@ -1710,7 +1990,7 @@ print(
 #
 # **Nearly all of it is the last norm.** The share is printed above. Whoever reports a conditional norm in all layers should report this one beside it.
 #
-# **The gain is above the ceiling.** With windows of 16 words the most that the label can tell is 0.18 nats a word; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference of the two printed numbers, in nats a window. With 64 words, where the text itself betrays its subject early, the ceiling is a quarter of that, and the gain more than three times the ceiling. In longer training the gain must come down, and it does: with four times the steps it is back at the ceiling.
+# **The gain is above the ceiling.** With windows of 16 words the most that the label can tell is 0.18 nats a word; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference of the two printed numbers, in nats a window. With 64 words, where the text itself betrays its subject early, the ceiling is a quarter of that, and the gain more than three times the ceiling. With four times the steps the gain comes down to the ceiling, as it must.
 #
 # **The start is part of the method.** The vector added to every word gains four fifths of what all norms gain, more than the code as first token, and goes through the ceiling too; every seed of all norms is better than every seed of it. From the usual random start the same vector gains half as much. It is heard best of all then, by the guesses and by what a wrong label costs: hearing is not gaining. Compare methods from the same start.
 #
@@ -1862,7 +2142,7 @@ for topic, text in zip(TOPICS, texts[:, 0], strict=True):
     print(f"{topic:22} {say(text)}")
 
 # %% [markdown]
-# Does somebody who has not seen the wish find it in the text? A reader of its own: naive Bayes (words taken as independent given the label), from counts in the training text.
+# Does a reader who has not seen the wish find it in the text? Naive Bayes (words taken as independent given the label), from counts in the training text:
 
 # %%
 counts = torch.ones(len(TOPICS), WORDS, device=device)
@@ -2008,6 +2288,9 @@ assert write(listening.classes.weight.detach()[:1]).shape == (1, 1, LENGTH)
 
 # %% [markdown]
 # ## Making a pre-trained model conditional
+#
+# ```{folded} 3 minutes: frozen weights, BERT, GPT-2 and Llama, saving and loading
+# ```
 #
 # **Maps alone.** Take the model that was told nothing, freeze it, give it conditional norms, and train only the maps and the label embeddings. At the start nothing has changed, exactly, {eq}`conditional-layer-norm:identity`.
 
@@ -2261,7 +2544,10 @@ print("held out: fewer nats with the right label than with the other")
 # %% [markdown]
 # ## A picture as the wish
 #
-# The article's second example is captioning: the wish is the feature vector of an image. In small: the handwritten digits of scikit-learn, 8 × 8 pixels, and a caption made from what can be measured in them, such as *a bold seven leaning right*: the class, whether there is much or little ink (the outer thirds), whether the stroke leans. An encoder of two dense layers turns the 64 pixels into the wish and is trained along with the rest, as the article trains its image network; its gradient comes only through the norms, and by {eq}`conditional-layer-norm:condition` not on the first step.
+# ```{folded} 2 minutes: captions of digits, and a classifier that is told the question
+# ```
+#
+# The article's second example is captioning: the wish is the feature vector of an image. In small: the handwritten digits of scikit-learn, 8 × 8 pixels, and a caption made from what can be measured in them, such as *a bold seven leaning right*: the class, whether there is much or little ink (the outer thirds), whether the stroke leans. An encoder of two dense layers makes the wish of the 64 pixels and is trained with the rest, as the article trains its image network; its gradient comes only through the norms, and by {eq}`conditional-layer-norm:condition` not on the first step.
 
 # %%
 DIGITS = "zero one two three four five six seven eight nine".split()
@@ -2431,9 +2717,58 @@ plt.show()
 # %% [markdown]
 # With a sequence for the wish (say the 16 patches of a picture), a caption could look at another corner for each word; with conditional norms, by {eq}`conditional-layer-norm:positions`, everything must go through one vector. For these captions it is enough.
 #
+# **Not only writing.** The article closes with the remark that the condition may help a classifier as well. One classifier of the digits, three questions; which of them is asked comes in through its two norms:
+
+# %%
+torch.manual_seed(0)
+judge = nn.Sequential(
+    nn.Linear(64, 64),
+    nn.LayerNorm(64),
+    nn.SiLU(),
+    nn.Linear(64, 64),
+    nn.LayerNorm(64),
+    nn.SiLU(),
+    nn.Linear(64, 1),
+)
+condition_all_norms(judge, 3)
+
+
+def answers(k):
+    """Is it even, is it above four, has it a loop: (N, 3)."""
+    loop = torch.isin(k, torch.tensor([0, 6, 8, 9]))
+    return torch.stack([k % 2 == 0, k > 4, loop], 1).double()
+
+
+def asked(images, question):
+    with conditioned(judge, F.one_hot(question, 3).float()):
+        return judge(images)[:, 0]
+
+
+optimizer = torch.optim.AdamW(judge.parameters(), 5e-3)
+for _ in range(400):
+    i = torch.randint(len(pictures.images), (128,), generator=rng)
+    question = torch.randint(3, (128,), generator=rng)
+    truth = answers(pictures.labels[i])[torch.arange(128), question]
+    loss = F.binary_cross_entropy_with_logits(
+        asked(pictures.images[i], question), truth.float()
+    )
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+with torch.no_grad():
+    for q in range(3):
+        question = torch.full((len(unseen.images),), q)
+        said_yes = asked(unseen.images, question) > 0
+        right = (said_yes == answers(unseen.labels)[:, q]).double().mean()
+        assert right > 0.9
+print("each question answered rightly for nine of ten unseen digits")
+
+# %% [markdown]
 # ## Claims and measurements
 
 # %% tags=["hide-input"]
+shares = [f"{review(name, 'obeyed').mean():.0%}" for name in TOLD_BY]
+shares = ", ".join(shares)
 rows = [
     (
         "zero maps leave a pre-trained model as it was",
@@ -2471,6 +2806,20 @@ rows = [
         "holds here, by a fifth",
     ),
     (
+        "reviews by wished sentiment",
+        "ten samples",
+        f"wish found in {reviews['late']['obeyed']:.0%} of the texts, in real reviews the label in {reviews['classifier']['accuracy']:.0%}",
+        "CPU, one run of 2000 steps",
+        "acts, in small",
+    ),
+    (
+        "norms against code, vector and last norm, on reviews",
+        "not compared",
+        f"obeyed {shares}",
+        f"CPU, {len(seeds)} seeds",
+        "no difference found in what is written",
+    ),
+    (
         "captions from an image vector",
         "two captions",
         "digit right in more than 85 % of 597",
@@ -2506,7 +2855,70 @@ HTML(
 )
 
 # %% [markdown]
+# ## Questions that readers asked
+#
+# Five of those below the article {cite:p}`su2019cln`, in our words.
+#
+# ### Is there a version for PyTorch?
+#
+# The ten lines above are one. {func}`gantext.norm.condition_all_norms` puts the layer into any model, your own or one of Hugging Face, in the place of the norms that are there: parameters keep their names, and what the model computes does not change, {eq}`conditional-layer-norm:identity`.
+#
+# ### What is the list of additional inputs for, if only the condition is used?
+#
+# A Keras model must be told all its inputs, those too that only the network which makes the condition reads (the picture, say). That is all; the norms never see them. In PyTorch nothing need be listed: the condition carries its graph, and the gradient finds its way back.
+
+# %%
+network, seen = nn.Linear(6, 5), torch.randn(3, 6)
+with torch.no_grad():
+    for name, parameter in told.named_parameters():
+        if ".W_" in name:  # else nothing passes on the first step
+            nn.init.normal_(parameter)
+with conditioned(told, network(seen)):
+    told(torch.randn(3, 7, 8)).square().sum().backward()
+assert (network.weight.grad != 0).any()
+print("the network that made the wish has a gradient")
+
+# %% [markdown]
+# ### What does the model of the reviews read, and what must it say?
+#
+# It reads the wished label, through the norms, and a start token; it says the first character, reads that too, says the second, and so on to an end token. In training it reads the label and the start token with the real review behind it, and at each place must say the next real character, not its own. Thanks to the causal mask all places are done in one pass, with the very numbers of one place after the other:
+
+# %%
+tokens, labels = test[0][:4], test[1][:4]
+with torch.no_grad():
+    at_once = listening(tokens, labels)
+    one_by_one = torch.stack(
+        [listening(tokens[:, : t + 2], labels)[:, t] for t in range(LENGTH)],
+        1,
+    )
+assert torch.allclose(at_once, one_by_one, atol=1e-3)
+print("all at once or one by one: the same nats")
+
+# %% [markdown]
+# ### Why should a wish in the norms steer the text at all?
+#
+# Because a norm is followed by a linear map: another scale and shift before it are another weight matrix and another bias, {eq}`conditional-layer-norm:fold`. So each wish has a network of its own, as far as $2D$ numbers a norm can make it one. In the last norm one sees what that does: the odds of every pair of words are multiplied, {eq}`conditional-layer-norm:tilt`. Training decides what the multiplication says.
+#
+# ### Could the wish be added to the embedding, like a segment?
+#
+# In principle yes, the author answers; where it enters is another prior, and may work better or worse. Measured with the same start from zero: on docstrings the added vector gains four fifths of what all norms gain; on the reviews a text obeys it as often as all norms, as far as the record can tell, while the label is told less often by the likelihoods.
+
+# %%
+gained = added.mean() / total.mean()
+assert 0.75 < gained < 0.85
+(finer,) = (
+    one
+    for one in reviews["comparisons"]
+    if one["score"] == "guessed" and one["minus"].startswith("vector")
+)
+assert finer["mean"] > 0.02 and finer["holm"] < 0.05
+print(f"docstrings: {gained:.0%} of the gain of all norms")
+
+# %% [markdown]
 # ## Where articles and programs disagree
+#
+# ```{folded} 1 minute: what is added to what, epsilon, the samples shown, the measure
+# ```
 #
 # **What is added to what.** The article and its Keras program add to a trained $\gamma$, other programs to 1 (adaLN), others use the map's output itself. A zero start is right for the first two and fatal for the third, {eq}`conditional-layer-norm:identity`. The package's form is the first; where there is no $\gamma$, the second.
 #
@@ -2523,8 +2935,6 @@ else:
     raise AssertionError
 
 # %% [markdown]
-# **The measure.** A lower cross-entropy shows that a condition carries information only up to the ceiling {eq}`conditional-layer-norm:ceiling`. Report the ceiling with it, or the guesses of the label, {eq}`conditional-layer-norm:posterior`.
-#
 # ## Exercises
 #
 # ```{exercise} No cost at all (★★)
@@ -2647,6 +3057,31 @@ assert rank == 22 and narrow == 5
 print(
     f"rank of the changes: {rank} of 22 labels; with C = 5 it would be "
     f"{narrow}"
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What more training does to the gain (★★)
+# :label: cln-ex-scale
+#
+# Before you set `SCALE = "gpu"` (a model four times as wide, ten times the steps) and run the experiment again: does the gain in nats a word rise or fall, and how far? Which of the measures rises?
+# ```
+#
+# ```{solution-start} cln-ex-scale
+# :class: dropdown
+# ```
+#
+# By {eq}`conditional-layer-norm:excess` the gain is $I + \kappa - \tilde{\kappa}$ in a window. Training lowers both divergences, most that of the model told nothing, which had the more to learn: the gain falls towards $I \le H$, 0.18 nats a word, and may go below, for the label is betrayed by the text only in part. The record has four times the steps: the gain comes down to the ceiling, while the label is guessed better.
+
+# %%
+more = of("all norms, 2000 steps", "accuracy")
+assert (late_total < total).all() and (late_total < ceiling + 0.01).all()
+assert (more > of("all norms", "accuracy")).all()
+print(
+    f"gain {total.mean():.2f} → {late_total.mean():.2f}, guessed "
+    f"{of('all norms', 'accuracy').mean():.2f} → {more.mean():.2f}"
 )
 
 # %% [markdown]

@@ -903,6 +903,7 @@ ledger.refutation(
     "after a: b, c, e with 0.5, 0.3, 0.2; then the end for certain. The "
     "best, e, enters the beam and is lost",
     holds=r"P(\tilde{y}) = \max_y P(y)",
+    sides=("0.30", "0.40"),
 )
 
 # %%
