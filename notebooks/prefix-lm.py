@@ -26,7 +26,7 @@
 #
 # **Before you start**: matrix products and the softmax; no earlier chapter is needed. {doc}`reading-comprehension` and {doc}`conditional-layer-norm` build on this one. Rows and columns are counted from 1 here; programs count from 0. Every numbered equation carries a mark that opens its check.
 #
-# **Short way**: [the picture](#the-result-in-one-picture), [the mask](#a-mask-is-a-set-of-rows-of-keys), [what a row sees after many layers](#what-a-row-sees-after-many-layers), [the two calls](#two-calls-and-no-mask), [the experiment](#does-the-mask-matter). The gradient of attention, floating point and UniLM's own training can wait.
+# **Ten minutes** for what stands open: the picture, the mask, the theorem of the two calls with its program, what the mask is worth. The folded sections hold the derivations, caching, permuted models, the training loss, all gradients, floating point, costs, BERT's weights and the experiment.
 #
 # ## The result in one picture
 #
@@ -249,6 +249,7 @@ axes[2].plot(
 plt.show()
 assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 
+
 # %% [markdown]
 # ## A mask is a set of rows of keys
 #
@@ -260,7 +261,72 @@ assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 # S_{ij} = \frac{1}{\sqrt{d}} \sum_{c=1}^{d} Q_{ic} K_{jc}, \qquad A_{ij} = \frac{M_{ij} e^{S_{ij}}}{\sum_{k=1}^{n} M_{ik} e^{S_{ik}}}, \qquad O_{ic} = \sum_{j=1}^{n} A_{ij} V_{jc}
 # $$ (prefix-lm:attention)
 #
-# The mask multiplies. (Programs add $-\infty$ to the scores, which is the same, or a large negative number, which is not: see the section on [floating point](#in-floating-point).)
+# (Programs add $-\infty$ to the scores instead, which is the same, or a large negative number, [which is not](#in-floating-point).)
+#
+# Under the prefix-LM mask, with a source, or prefix, of $s$ tokens and a target of $t = n - s$, a row sees all of the source, and whatever is not after itself. Write $\operatorname{step}(x) = 1$ for $x \ge 0$ and $0$ else. "$j \le s$ or $j \le i$" is one comparison with the larger of the two:
+#
+# $$
+# \max\bigl( \operatorname{step}(s - j), \operatorname{step}(i - j) \bigr) = \operatorname{step}\bigl( \max(s, i) - j \bigr)
+# $$ (prefix-lm:reach)
+#
+# So **row $i$ sees the first $r_i = \max(s, i)$ tokens**, and nothing else; call $r_i$ its *reach*. $s = 0$ is the language model, $r_i = i$; $s = n$ the bidirectional encoder, $r_i = n$. ($s = 1$ is the language model too: the first row sees itself anyway.)
+#
+# Nothing leaks by detours, in however many layers: if $i$ may see $k$ and $k$ may see $j$, then $i$ may see $j$, {eq}`prefix-lm:transitive`.{checked}`prefix-lm:transitive` And the source, which sees only itself, can be read once and kept, {eq}`prefix-lm:cache`.
+#
+# ## Two calls and no mask
+#
+# Fast attention kernels know two patterns by heart, "everything" and "the triangle"; an arbitrary mask slows them down or is refused. But cut the picture of the prefix-LM mask with *one horizontal line* below the source. Above it the rows see all of the source and nothing else, below it everything up to themselves: two patterns that every kernel knows.
+#
+# ```{prf:theorem} Two calls
+# :label: prefix-lm-theorem
+#
+# Under the prefix-LM mask the output of row $i$ is
+#
+# $$
+# O_{ic} = \frac{\sum_{j=1}^{\max(s, i)} e^{S_{ij}} V_{jc}}{\sum_{j=1}^{\max(s, i)} e^{S_{ij}}}
+# $$ (prefix-lm:two-call)
+#
+# So the first $s$ rows are unmasked attention of the first $s$ queries to the first $s$ keys; and the last $t$ rows are causal attention of the last $t$ queries to all $n$ keys, with the triangle in the *bottom right* corner.
+# ```
+#
+# Each row belongs to one call, and a softmax is normalised within its row, so the two results are *put one below the other*. (The proof is [below](#proof-gradients-and-traps).) The formula, and the two calls:
+
+# %%
+def by_formula(q, k, v, s):
+    """q, k, v (..., n, d): the scores of all pairs, and a mask."""
+    n, d = q.shape[-2:]
+    i, j = torch.arange(n)[:, None], torch.arange(n)
+    beyond = j >= torch.clamp(i + 1, min=s)  # i and j count from 0 here
+    scores = (q @ k.mT / d**0.5).masked_fill(beyond, -torch.inf)
+    return scores.softmax(-1) @ v
+
+
+def by_two_calls(q, k, v, s):
+    """The same from two patterns that every kernel knows."""
+    n, attend = q.shape[-2], F.scaled_dot_product_attention
+    source = attend(q[..., :s, :], k[..., :s, :], v[..., :s, :])
+    triangle = causal_lower_right(n - s, n)
+    target = attend(q[..., s:, :], k, v, attn_mask=triangle)
+    return torch.cat([source, target], -2)
+
+
+q, k, v = torch.randn(3, 2, 4, 10, 8)  # 2 texts, 4 heads, 10 tokens
+for s in range(1, 10):
+    expected = by_formula(q, k, v, s)
+    assert torch.allclose(by_two_calls(q, k, v, s), expected, atol=1e-5)
+    assert torch.allclose(attention(q, k, v, s), expected, atol=1e-5)
+assert not torch.allclose(attention(q, k, v, 3), expected, atol=0.1)
+print("formula, two calls and the package agree for every prefix")
+
+# %% [markdown]
+# ## What the mask is worth
+#
+# The same small network is trained five times, from one start and on the same batches, to answer from a docstring's first words where it comes from, {ref}`with only the mask changed <prefix-lm-matter>`. **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ that it has to predict, so its loss is by far the best, and what it generates is right less than twice as often as a guess. **Triangle, permuted source and prefix-LM do the same work**: differences of a few documents in a hundred, as large as those between seeds, and the prefix-LM is not ahead. By itself the mask does not make a model better. It lets the weights of a bidirectional encoder, BERT's for one, keep the view of the source that they were trained with; whether that pays on a real task, with real weights, was not measured here. UniLM's figures for its own networks are [quoted](#claims-and-measurements), not confirmed.
+#
+# ## The mask in numbers
+#
+# ```{folded} 5 minutes: the package's reference, how many pairs a mask admits, bert4keras's running sum, where padding breaks it
+# ```
 #
 # For prefix-LM masks the reference of the package is this formula:
 
@@ -273,19 +339,11 @@ print(
 
 
 # %% [markdown]
-# The three masks without a permutation have one form. Write $\operatorname{step}(x) = 1$ for $x \ge 0$ and $0$ else. With a source, or prefix, of $s$ tokens a row sees all of the source, and whatever is not after itself:
+# The three masks without a permutation have one form, the left side of {eq}`prefix-lm:reach`, which the package's {func}`gantext.seq2seq.prefixlm.mask` computes:
 #
 # $$
 # M_{ij} = \max\bigl( \operatorname{step}(s - j), \operatorname{step}(i - j) \bigr)
 # $$ (prefix-lm:predicate)
-#
-# For numbers, "$j \le s$ or $j \le i$" is one comparison with the larger of the two. So **row $i$ sees the first $r_i = \max(s, i)$ tokens**, and nothing else; call $r_i$ its *reach*:
-#
-# $$
-# \max\bigl( \operatorname{step}(s - j), \operatorname{step}(i - j) \bigr) = \operatorname{step}\bigl( \max(s, i) - j \bigr)
-# $$ (prefix-lm:reach)
-#
-# $s = 0$ is the language model, $r_i = i$; $s = n$ the bidirectional encoder, $r_i = n$. ($s = 1$ is the language model too: the first row sees itself anyway.) The package's {func}`gantext.seq2seq.prefixlm.mask` is {eq}`prefix-lm:predicate`.
 
 # %% tags=["ledger"]
 def heads(draw):
@@ -417,13 +475,13 @@ ledger.exact(
 # %% [markdown]
 # ### Where padding breaks it
 #
-# Shorter sequences of a batch are filled up with padding (填充), whose segment id is usually 0 as well. So the running sum *stops* after the last target token, and the padding has the time $a = t$ of that token. With $p$ tokens of padding the rule admits
+# Shorter sequences of a batch are filled up with padding (填充), whose segment id is usually 0 as well. So the padding has the time $a = t$ of the last target token. With $p$ tokens of it the rule admits
 #
 # $$
 # \sum_{i=1}^{n} \sum_{j=n+1}^{n+p} \operatorname{step}(a_i - a_j) = p \qquad \text{for } t \ge 1
 # $$ (prefix-lm:padding)
 #
-# pairs of a real row and a padded key, and they are all in *one* row: the last token of the target sees all of the padding. In training by next-token prediction that does no harm, by luck: nothing has to be predicted from the last row, the final separator's. In decoding it does: there the last row is the newest token, from which the next one is predicted.
+# pairs of a real row and a padded key, all in *one* row: the last token of the target sees all of the padding. In training by next-token prediction that does no harm, by luck: nothing is predicted from the final separator's row. In decoding it does: there the last row is the newest token, from which the next one is predicted.
 #
 # With {eq}`prefix-lm:predicate` and padding on the right the reach of a real row, $\max(s, i) \le n$, ends before the padding by itself. **Right padding needs no mask.** Nor would the running sum need one if padding had the segment id 1: it would be "known" after everything real.
 
@@ -474,7 +532,10 @@ print(
 # %% [markdown]
 # ## What a row sees after many layers
 #
-# **Intuition.** In the second layer row $i$ looks at row $k$, which in the first has looked at row $j$. News travels along chains, and a row might learn, by hearsay, about tokens at which it may not look. For a language model that would be fatal. Why does it not happen?
+# ```{folded} 3 minutes: chains of steps, transitive masks, and two masks that leak
+# ```
+#
+# **Intuition.** In the second layer row $i$ looks at row $k$, which in the first has looked at row $j$. News travels along chains, and a row might learn, by hearsay, of tokens at which it may not look. Why does it not happen?
 #
 # The number of chains of $L$ admitted steps from $i$ to $j$ is the entry $i, j$ of the matrix power $M^L$, and in $L$ layers row $i$ depends on input $j$ only if it is not zero. Let the mask come from times, as in {eq}`prefix-lm:cumsum`. If $i$ may see $k$ and $k$ may see $j$, then $a_j \le a_k \le a_i$, and $i$ may see $j$ anyway: there is no chain of two steps where a single step is forbidden,
 #
@@ -619,11 +680,14 @@ for name, M in drawn.items():
 
 
 # %% [markdown]
-# Orange marks hearsay. The sliding window gains one token per layer, and that is what it is for. The careless mask forgets that the *source* must not see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. Such a model trains beautifully and cannot generate. The smallest case has one source and two target tokens.
+# Orange marks hearsay. The sliding window gains one token per layer, as it should. The careless mask forgets that the *source* must not see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. Such a model trains beautifully and cannot generate.
 #
 # ## Why the prefix may be cached
 #
-# **Intuition.** A translator does not read the source again for every word that he writes. A network may keep what it has computed for the source if nothing in it would change when the target grows.
+# ```{folded} 3 minutes: closed prefixes, the factor 31, a cache in fifty lines
+# ```
+#
+# **Intuition.** A network may keep what it has computed for the source if nothing in it would change when the target grows.
 #
 # Call the first $m$ rows *closed* if none of them sees beyond $m$: they are a network of their own, whatever comes later. Reaches never decrease, so they are closed exactly if $r_m = m$. Then their keys and values can be kept, layer by layer, for every continuation and every beam (one of several beginnings that a search pursues). For the prefix-LM, $r_m = \max(s, m)$, so the condition is $m \ge s$, and there are
 #
@@ -633,7 +697,7 @@ for name, M in drawn.items():
 #
 # closed prefixes: the whole source, and the source with $1, 2, \dots, t$ tokens of the target. For the language model, $s = 1$, every prefix is closed. For the bidirectional encoder, $t = 0$, only the whole is: **no cache at all**. A permuted model has closed sets too, those of the tokens read first.
 #
-# What does it save? Without a cache the $r$-th token of the target needs a pass over $s + r - 1$ rows, together
+# Without a cache the $r$-th token of the target needs a pass over $s + r - 1$ rows, together
 #
 # $$
 # \sum_{r=0}^{t-1} (s + r) = t s + \frac{t (t - 1)}{2}
@@ -737,7 +801,7 @@ for name, (rows, M) in cases.items():
 
 
 # %% [markdown]
-# And a cache in full: the source goes through the network once, and the target is computed from the keys and values that stay. This is how {mod}`gantext.seq2seq.decoding` works.
+# And a cache in full: the source goes through the network once, and the target is computed from the keys and values that stay. So works {mod}`gantext.seq2seq.decoding`.
 
 # %%
 @torch.no_grad()
@@ -794,6 +858,9 @@ print("cached and uncached states differ by less than 1e-13")
 # %% [markdown]
 # ## A permuted language model is a renaming
 #
+# ```{folded} 3 minutes: permute the mask or the tokens, and what neither can say
+# ```
+#
 # **Intuition.** A *permutation language model* (乱序语言模型), as in XLNet {cite:p}`yang2019xlnet`, reads the tokens of a sentence in some other order, and learns to predict each from those read before. Attention has no idea of order, so only the mask need change; or, instead, the order in which rows are handed over.
 #
 # Let token $i$ be read as the $z_i$-th. Its mask compares these times: $\tilde{M}_{ij} = \operatorname{step}(z_i - z_j)$. Let $P$ be the permutation matrix that sorts the tokens by their time, $P_{ki} = 1$ for $k = z_i$, and $M$ the triangle $M_{kl} = \operatorname{step}(k - l)$. Then
@@ -808,7 +875,7 @@ print("cached and uncached states differ by less than 1e-13")
 # f(P X, M) = P f(X, P^{\top} M P)
 # $$ (prefix-lm:equivariance)
 #
-# Everything else in a Transformer acts on each row by itself, so the law holds for the whole network. **Permute the mask, or permute the tokens together with their positions and keep the triangle: the same states come out.** The second way needs only the triangle; that is the article's advice.
+# Everything else in a Transformer acts on each row by itself, so the law holds for the whole network. **Permute the mask, or permute the tokens together with their positions and keep the triangle: the same states come out.** The article advises the second.
 
 # %% tags=["ledger"]
 def renamed(draw):
@@ -902,7 +969,11 @@ print(
 
 # %% [markdown]
 # The last lines show what the mask leaves open. The row just read must predict the token read *next*, but is not told *where that token stands*: two orders that go on at different positions get the same distribution. That is why XLNet has a second stream of attention, with queries that know the position only. (Another way is a `[MASK]` token at the position to be predicted: see the next section.)
+#
 # ## Training on the answer
+#
+# ```{folded} 6 minutes: the shift by one, means over tokens, and what UniLM itself does
+# ```
 #
 # **Intuition.** A sequence-to-sequence model is asked for $p(y \mid x)$, the target given the source. The chain rule splits it into next-token predictions, and one pass makes all of them at once, because no target row sees its future.
 #
@@ -1050,9 +1121,12 @@ assert shown[1] == 1 and shown[5] < 0.03 and shown[17] < 1e-5
 
 
 # %% [markdown]
-# From the ninth token on a training context like those of decoding practically never occurs. That need not be fatal (a model that copes with a damaged context copes with an intact one), but it is another task; shift by one trains on what decoding will ask.
+# From the ninth token on a training context like those of decoding practically never occurs. That need not be fatal, but it is another task; shift by one trains on what decoding will ask.
 #
 # ## The gradient of attention
+#
+# ```{folded} 4 minutes: softmax, values, scores, queries and keys
+# ```
 #
 # **Intuition.** Weights that sum to one compete. So the gradient of a weight's score is not "how good is this value" but "how much better than the average".
 #
@@ -1194,25 +1268,14 @@ ledger.numeric(
 
 
 # %% [markdown]
-# ## Two calls and no mask
+# ## Proof, gradients and traps
 #
-# **Intuition.** Fast attention kernels know two patterns by heart, "everything" and "the triangle"; an arbitrary mask slows them down or is refused. But cut the picture of the prefix-LM mask with *one horizontal line* below the source. Above it the rows see all of the source and nothing else, below it everything up to themselves: two patterns that every kernel knows.
-#
-# ```{prf:theorem} Two calls
-# :label: prefix-lm-theorem
-#
-# Under the prefix-LM mask the output of row $i$ is
-#
-# $$
-# O_{ic} = \frac{\sum_{j=1}^{\max(s, i)} e^{S_{ij}} V_{jc}}{\sum_{j=1}^{\max(s, i)} e^{S_{ij}}}
-# $$ (prefix-lm:two-call)
-#
-# So the first $s$ rows are unmasked attention of the first $s$ queries to the first $s$ keys; and the last $t$ rows are causal attention of the last $t$ queries to all $n$ keys, with the triangle in the *bottom right* corner.
+# ```{folded} 4 minutes: the proof, partial results by keys, the triangle in the wrong corner, prefixes of their own
 # ```
 #
 # *Proof.* In {eq}`prefix-lm:attention` put $M_{ij} = \operatorname{step}(\max(s, i) - j)$, {eq}`prefix-lm:reach`: both sums end at the reach. For $i \le s$ the reach is $s$ and no key beyond $s$ occurs. For $i = s + r$ with $r = 1, \dots, t$ the reach is $s + r = r + (n - t)$: the $r$-th of these rows sees $n - t$ keys more than the $r$-th row of a triangle that starts at the top left, so that the last one, $r = t$, sees all $n$. $\square$
 #
-# Each row belongs to exactly one call, and a softmax is normalised within its row. So the two results are *put one below the other*. Had we cut vertically, by *keys*, two partial outputs $O_1$, $O_2$ of the same row, with the sums of exponentials $Z_1$, $Z_2$, would have to be weighted,
+# Had we cut vertically, by *keys*, two partial outputs $O_1$, $O_2$ of the same row, with the sums of exponentials $Z_1$, $Z_2$, would have to be weighted,
 #
 # $$
 # O = \frac{Z_1 O_1 + Z_2 O_2}{Z_1 + Z_2}
@@ -1340,9 +1403,12 @@ print(f"is_causal=True: {flag}; causal_lower_right: {aligned}")
 # %% [markdown]
 # ### Each sequence with its own prefix, and padding
 #
-# In a batch the prefix length $s_b$ and the length $n_b$ differ. Padding on the right costs nothing, but a call has one shape, hence one prefix length. The package makes the two calls once for each prefix length that occurs; when it is free to choose, it does so if all prefixes are equal or, on a CPU, if the sequences are long, and takes the dense mask otherwise, because many small calls are slower than one. In training one therefore puts sequences with equal prefixes into one batch, or pads *within*: UniLM's decoder lays out source, padding, target, hides the padding by the mask and lets the position numbers of the target continue those of the source. GPUs with packed ("varlen") kernels know a third way, both calls over a concatenation of all sequences.
+# In a batch the prefix length $s_b$ and the length $n_b$ differ. Padding on the right costs nothing, but a call has one shape, hence one prefix length. The package makes the two calls once for each prefix length that occurs, or takes the dense mask where many small calls would be slower. In training one puts equal prefixes into one batch, or pads *within*: UniLM's decoder lays out source, padding, target, hides the padding by the mask and lets the target's positions continue the source's. GPUs with packed ("varlen") kernels know a third way, both calls over a concatenation of all sequences.
 #
 # ## In floating point
+#
+# ```{folded} 3 minutes: minus infinity, minus a billion, and rows without a key
+# ```
 #
 # **Intuition.** On paper the mask multiplies by zero. Programs *add* $-\infty$ to the scores, or "a very large negative number". The two are the same until a row is empty.
 #
@@ -1456,6 +1522,9 @@ for dtype, cells in table.items():
 #
 # ## What it costs
 #
+# ```{folded} 5 minutes: shares of pairs and of a layer, and two larger savings
+# ```
+#
 # Attention of one head takes $4 d$ operations for each pair ($2 d$ for the score, $2 d$ for the mean; a multiplication and an addition count as two). A kernel that skips what is masked does {eq}`prefix-lm:pairs`, one that does not $n^2$. With $x = s / n$, the share of the source,
 #
 # $$
@@ -1552,7 +1621,7 @@ axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
-# So for questions and short answers the mask's gaps are worth next to nothing; for summaries and translations of long texts, something. But two calls also save the mask: none has to be stored or read (with 16-bit numbers, $n = 352$ and $D = 768$, the mask of one sequence has $n^2 = 124$ thousand bytes, against $8 n D = 2.2$ million for $Q$, $K$, $V$ and $O$), and the calls are of the kind for which the fastest kernels are made. The speed is measured in [the results](../book/results.md).
+# So for questions and short answers the mask's gaps are worth next to nothing; for summaries and translations of long texts, something. But no mask has to be stored or read either (with 16-bit numbers, $n = 352$ and $D = 768$, that of one sequence has $n^2 = 124$ thousand bytes, against $8 n D = 2.2$ million for $Q$, $K$, $V$ and $O$), and the two calls are those for which the fastest kernels are made. The speed is measured in [the results](../book/results.md).
 #
 # Two larger savings are often overlooked. In the *last* layer the source rows have to supply keys and values, but no queries and no feed-forward part. And logits are needed for target rows alone. For BERT-base and a vocabulary of 21,128 words, the gaps of the mask are 0.5 % of all work, the source rows of the last layer 5.4 %, their logits 13.7 %. ({meth}`gantext.seq2seq.transformer.Transformer.loss` computes no logits for the source; {meth}`gantext.seq2seq.transformer.Transformer.run` cuts the last layer down to the `rows` that are asked for.)
 
@@ -1578,7 +1647,10 @@ for name, share in zip(saved, shares, strict=True):
 # %% [markdown]
 # ## BERT's weights in a prefix-LM
 #
-# A network trained as a bidirectional encoder can be *fine-tuned* into a generator: the weights do not know which mask they were trained with. That is the point of UniLM's mask, and the article's second promise. {meth}`gantext.seq2seq.transformer.Transformer.from_bert` takes the weights of any BERT from the Hugging Face library {cite:p}`wolf2020hf`. A tiny BERT with random weights shows, without a download, whether every weight is in its place: the hidden states must be the same, under the bidirectional mask and when the library is handed the prefix-LM mask as a table.
+# ```{folded} 1 minute: every weight of a BERT in its place
+# ```
+#
+# A network trained as a bidirectional encoder can be *fine-tuned* into a generator: that is the point of UniLM's mask, and the article's second promise. {meth}`gantext.seq2seq.transformer.Transformer.from_bert` takes the weights of any BERT from the Hugging Face library {cite:p}`wolf2020hf`. A tiny BERT with random weights shows whether every weight is in its place: the hidden states must be the same, under the bidirectional mask and when the library is handed the prefix-LM mask as a table.
 
 # %%
 with warnings.catch_warnings():
@@ -1622,7 +1694,12 @@ for s in (0, 6, n):
 # %% [markdown]
 # On a machine with a network, `Transformer.from_bert(BertForMaskedLM.from_pretrained("bert-base-uncased"))` is a prefix-LM with 110 million weights.
 #
+# (prefix-lm-matter)=
+#
 # ## Does the mask matter?
+#
+# ```{folded} 4 minutes: the experiment in full, five settings, and what one layer cannot tell apart
+# ```
 #
 # A docstring's first words are the source (16 words and a separator), and the target says where it comes from, in two tokens and a separator: "scipy stats", "sympy stats", "torch optim". There are six places. One network of two layers is trained from the same start on the same batches, five times, with only the mask or the counted rows changed:
 #
@@ -1842,9 +1919,7 @@ assert right["triangle, loss on all"].mean() < min(
 )
 
 # %% [markdown]
-# **The bidirectional mask cheats.** Its row $i - 1$ sees the token $i$ that it has to predict, so its training loss is by far the best, and what it generates is worth no more than a guess.
-#
-# **Triangle, permuted source and prefix-LM do the same work.** The differences are a few documents in a hundred, as large as those between seeds, and the prefix-LM is not ahead. The answer's rows see the whole source in all three; what differs is whether the *source* rows see each other, and here they have nothing to tell each other. The prefix-LM mask does not by itself make a model better. It lets the weights of a bidirectional encoder keep the view of the source that they were trained with.
+# **Why the three are equal.** The answer's rows see the whole source in all of them; what differs is whether the *source* rows see each other, and here they have nothing to tell each other.
 #
 # **The loss on all tokens** spends most of each step on predicting docstrings, and at this number of steps the answer has not caught up. With the triangle one can choose; with the prefix-LM mask only the answer can be counted.
 #
@@ -1951,19 +2026,69 @@ HTML(
 )
 
 # %% [markdown]
+# ## Questions that readers asked
+#
+# The first stands below the article {cite:p}`su2019onlymask`; the others it asks in its readers' name, or leaves them to ask. All in our words.
+#
+# ### Does `application='unilm'` also hide tokens of the target, as UniLM does in training?
+#
+# No, the author answers: the name there means the mask of attention alone and has nothing to do with the paper's training. All target tokens are shown and each is predicted from the row before it, {eq}`prefix-lm:likelihood`; UniLM's own program hides seven in ten and predicts them in place, under contexts that decoding never shows, {eq}`prefix-lm:intact`.
+#
+# ### Must a new mask be drawn for every order of a permuted model?
+#
+# No. Hand the tokens over in the order in which they are to be read, each with the position it has in the sentence, and keep the triangle: by {eq}`prefix-lm:permuted` and {eq}`prefix-lm:equivariance` the states are the same. The sentence is a set of pairs of token and position.
+#
+# ### Why did these ways of training come with the Transformer? Could a recurrent network not do it?
+#
+# A recurrent network's row depends on all rows before it and on none after; that is the triangle, built in. There is no table in which anything else could be written: a bidirectional source needs a second network that runs backwards, and a translator an encoder beside the decoder. In derivatives:
+
+# %%
+torch.manual_seed(0)
+recurrent = torch.nn.GRU(4, 4, batch_first=True).double()
+row = torch.randn(1, 6, 4, dtype=torch.float64)
+run = lambda x: recurrent(x)[0][0]
+moved = torch.autograd.functional.jacobian(run, row)[:, :, 0]
+# (row, feature, token, feature): which tokens move which rows
+assert torch.equal(moved.abs().amax((1, 3)) > 0, mask(0, 6))
+print("what a recurrent network sees is the triangle, and nothing else")
+
+# %% [markdown]
+# ### Why predict among 21,128 tokens when half of them never occur?
+#
+# There is no need. The article's program keeps a list of tokens and cuts the embedding, which is the output layer too, down to it. Here that is `keep`; the scores of the tokens that stay are the same numbers, and the costliest product shrinks in proportion.
+
+# %%
+keep = torch.arange(0, bert.config.vocab_size, 2)
+whole, cut = (
+    Transformer.from_bert(bert, keep=kept).double().eval()
+    for kept in (None, keep)
+)
+few = torch.tensor([[1, 4, 2, 7, 3]])
+with torch.no_grad():
+    expected = whole.logits(whole.hidden(keep[few], 3))[..., keep]
+    assert torch.allclose(cut.logits(cut.hidden(few, 3)), expected)
+print(f"{len(keep)} of {bert.config.vocab_size} tokens, the same scores")
+
+# %% [markdown]
 # ## Where articles and programs disagree
 #
-# **Which triangle.** The flags named "causal" of two well-known libraries mean different corners, and {eq}`prefix-lm:two-call` needs the lower right one. (PyTorch's documentation says "upper left"; it is the name alone that misleads.)
+# ```{folded} 1 minute
+# ```
+#
+# **Which triangle.** Two libraries' flags named "causal" mean different corners, and {eq}`prefix-lm:two-call` needs the lower right one. (PyTorch's documentation says "upper left"; only the name misleads.)
 #
 # **Whether to hide or to shift.** Article and paper share a mask and not an objective, {eq}`prefix-lm:intact`.
 #
-# **Segment ids of padding.** Harmless in training by shift, harmful in decoding, {eq}`prefix-lm:padding`. UniLM's own program hides the padding explicitly, bert4keras by a second mask; trouble comes to those who copy the running sum alone.
+# **Segment ids of padding.** Harmful in decoding, {eq}`prefix-lm:padding`. UniLM's program hides the padding explicitly, bert4keras by a second mask; trouble comes to those who copy the running sum alone.
 #
 # **What a permuted mask is.** "Permute the triangle" is right, {eq}`prefix-lm:permuted`; that this alone makes a model which can be trained by shifting outputs is not, as the example above shows.
 #
-# **Large negative numbers.** Adding $-10^{12}$ is hiding only where something else is visible, {eq}`prefix-lm:shift`.
+# **Large negative numbers.** $-10^{12}$ hides only where something else is visible, {eq}`prefix-lm:shift`.
 #
 # ## What Hugging Face calls this
+#
+# ```{folded} 2 minutes: a table of names
+# ```
 #
 # | here | in transformers |
 # | --- | --- |
@@ -2156,6 +2281,30 @@ print(
     f"median of the largest weight: {size['with']:.1f} with the factor, "
     f"{size['without']:.1f} without"
 )
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Ten times the steps (★★)
+# :label: prefix-lm-ex-scale
+#
+# Set `SCALE = "gpu"`: ten times the steps, a wider network, ten seeds. Which two of the five settings should come closer to each other, and which should stay apart however long one trains? What does the paired difference of the seeds, with its interval, say of prefix-LM and triangle?
+# ```
+#
+# ```{solution-start} prefix-lm-ex-scale
+# :class: dropdown
+# ```
+#
+# The loss on all tokens catches up with the loss on the answer: it spends its steps on other predictions, not on wrong ones. The bidirectional mask stays a guess: its loss has nothing to do with the task, for at row $i - 1$ the answer is an input. For the last question, the cell that you will want, here with the three seeds that were run above:
+
+# %%
+from gantext.gan.metrics import half_width
+
+gaps = right["prefix-LM"] - right["triangle"]
+low, high = gaps.mean() - half_width(gaps), gaps.mean() + half_width(gaps)
+assert low < gaps.mean() < high and abs(gaps.mean()) < 0.15
+print(f"from {len(gaps)} seeds; the interval is low to high")
 
 # %% [markdown]
 # ```{solution-end}
