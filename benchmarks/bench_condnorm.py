@@ -122,7 +122,7 @@ def claims(rows: list[Row]) -> list[Row]:
 
 
 def main() -> None:
-    rounds, place, record = begin(__doc__, "tests/test_norm.py")
+    rounds, place, record = begin(__doc__, "tests/norm/test_norm.py")
     rows: list[Row] = []
     for size in tqdm(LONG + SHORT, desc="sizes", file=sys.stderr):
         calls: dict[str, Call] = {

@@ -3159,7 +3159,9 @@ first = lambda m, order, score="NMI, k-means": next(
 )
 vote = {o: on_news(PROGRAM, o, "F1 micro").mean() for o in (SHUFFLED, TEN)}
 assert [round(vote[o], 2) for o in (SHUFFLED, TEN)] == [0.49, 0.42]
-sums = [r["word sums"]["F1 micro"] for r in record["runs"] if "word sums" in r]
+sums = [
+    r["word sums"]["F1 micro"] for r in record["runs"] if "word sums" in r
+]
 best_vote = max(
     on_news(m, o, "F1 micro").mean() for m in lines for o in (SHUFFLED, TEN)
     if len(on_news(m, o))

@@ -1757,7 +1757,8 @@ for name in (known.name, known.name.split(".")[-1]):
     assert escape(known.name.split(".")[-1]) in ask(name, "").data
 assert "No test question" in ask("no.such.function", "").data
 strange = [r._replace(question="nonesuch") for r in asked[:100]]
-refused = sum(not found.text for found in answer(model, strange, words, **how))
+found = answer(model, strange, words, **how)
+refused = sum(not reply.text for reply in found)
 assert SCALE != "reduced" or 50 < refused < 100
 print(f"a parameter that is not there: {refused} of 100 questions refused")
 ask(FUNCTION, PARAMETER)

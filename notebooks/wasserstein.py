@@ -1043,7 +1043,7 @@ ledger.exact(
 #
 # Three heaps, five holes, 20 cartloads in all. The costs of one cartload, the heaps on the left and the holes above:
 #
-# | | hole 1: 4 | hole 2: 7 | hole 3: 5 | hole 4: 2 | hole 5: 2 |
+# | from, to | hole 1: 4 | hole 2: 7 | hole 3: 5 | hole 4: 2 | hole 5: 2 |
 # | --- | --- | --- | --- | --- | --- |
 # | **heap 1: 7** | 4 | 7 | 5 | 9 | 8 |
 # | **heap 2: 3** | 3 | 7 | 1 | 7 | 2 |

@@ -69,6 +69,7 @@ def condition_all_norms(
     maps with no more than a warning. A subclass that conditions itself in its constructor has all of `from_pretrained`;
     the chapter shows one. There a checkpoint without maps leaves them as the memory was: call `reset_maps`.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.RMSNorm(4))
     >>> condition_all_norms(model, 2)
     ['1', '2']
@@ -127,6 +128,7 @@ def conditioned(module: nn.Module, condition: Tensor | None, *, beams: bool = Fa
 
     The commonest surprise: outside there is no condition, and the model raises rather than guess.
 
+    >>> import torch
     >>> norm = ConditionalLayerNorm(4, condition_size=2)
     >>> with conditioned(norm, torch.zeros(3, 2)):
     ...     norm(torch.randn(3, 7, 4)).shape

@@ -60,6 +60,8 @@ def build(root: Path, chapter: str) -> Path:
     (root / "index.md").write_text(INDEX, encoding="utf-8")
     (root / "part.md").write_text(chapter, encoding="utf-8")
     settings = {
+        # Stated, because Sphinx lets one build of a process inherit the suffixes of another.
+        "source_suffix": {".md": "markdown"},
         "extensions": ["myst_parser", "sphinx_design", "gantext_book.folds"],
         "myst_enable_extensions": ["dollarmath", "attrs_block"],
         "myst_heading_anchors": 3,

@@ -455,7 +455,7 @@ class TestChecksThatCannotFailAreRefused:
         def refuted(tex: str, *sides) -> Entry:
             x = mp.mpf("-0.1")
             ledger.entries.clear()
-            said = {"source": "s", "counterexample": "c", "holds": r"s = 2 x"}
+            said: dict[str, Any] = {"source": "s", "counterexample": "c", "holds": r"s = 2 x"}
             return ledger.refutation("demo:r", tex, {"x": x, "s": 2 * x}, **said, **({"sides": sides} if sides else {}))
 
         entry = refuted("s = 1 + x", mp.mpf("-0.2"), "0.90")
@@ -473,21 +473,23 @@ class TestChecksThatCannotFailAreRefused:
                 refuted("s = 1 + x", *sides)
 
     def test_a_slip_that_the_counterexample_does_not_see_is_named(self, ledger: Ledger) -> None:
-        said = {"source": "s", "counterexample": "c", "holds": r"3 y = y + y + y"}
+        said: dict[str, Any] = {"source": "s", "counterexample": "c", "holds": r"3 y = y + y + y"}
         entry = ledger.refutation("demo:q", r"2 x + 1 = x^2", {"x": 2, "y": 3}, sides=(5, 4), **said)
         assert entry.undecided == ()
         entry = ledger.refutation("demo:p", r"x + 1 = x^2 + y", {"x": 1, "y": 2}, sides=(2, 3), **said)
         assert entry.undecided == ("stated with x^2 with the exponent's sign changed", "stated with 2 → 3")
 
     def test_the_sides_of_a_statement_in_words_and_of_matrices(self, ledger: Ledger) -> None:
-        said = {"source": "s", "counterexample": "c", "statement": "they are equal", "holds": "they are not"}
-        same = {"corrected": (lambda x: 3 * x, lambda x: x + 2 * x), "published": (lambda x: 1 / x, lambda x: x)}
+        said: dict[str, Any] = {"source": "s", "counterexample": "c", "statement": "they are equal"}
+        said |= {"holds": "they are not"}
+        same: dict[str, Any] = {"corrected": (lambda x: 3 * x, lambda x: x + 2 * x)}
+        same |= {"published": (lambda x: 1 / x, lambda x: x)}
         entry = ledger.refutation("demo:r", None, {"x": mp.mpf(3)}, sides=("0.333", 3), **said, **same)
         assert (entry.strength, entry.passed) == ("quoted", True)
         with pytest.raises(CheckFailed, match=r"a side of the statement is 0\.334"):
             ledger.refutation("demo:s", None, {"x": mp.mpf(3)}, sides=("0.334", 3), **said, **same)
         M = mp.matrix([[1, 2], [3, 4]])
-        matrices = {"source": "s", "counterexample": "c", "holds": "M + M = 2 M"}
+        matrices: dict[str, Any] = {"source": "s", "counterexample": "c", "holds": "M + M = 2 M"}
         entry = ledger.refutation("demo:t", "M = 2 M", {"M": M}, sides=([[1, 2], [3, 4]], 2 * M), **matrices)
         assert entry.strength == "both sides"
         with pytest.raises(CheckFailed, match="not the statement that was meant"):
