@@ -256,7 +256,7 @@ plt.show()
 
 
 # %% [markdown]
-# Conditional norms gain most. A vector added to every word, which starts at zero as the norms' maps do, follows; the white crosses are the same vector from a random start. But the gain goes *through* the ceiling. What is above cannot be knowledge of the label. It is help in learning: the model told nothing cannot yet read the subject off the text, though the text shows it.
+# Conditional norms gain most. A vector added to every word, which starts at zero as the norms' maps do, follows; the crosses are the same vector from a random start. But the gain goes *through* the ceiling. What is above cannot be knowledge of the label. It is help in learning: the model told nothing cannot yet read the subject off the text, though the text shows it.
 #
 # ## A layer that can be told
 #

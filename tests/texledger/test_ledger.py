@@ -456,7 +456,8 @@ class TestChecksThatCannotFailAreRefused:
             x = mp.mpf("-0.1")
             ledger.entries.clear()
             said: dict[str, Any] = {"source": "s", "counterexample": "c", "holds": r"s = 2 x"}
-            return ledger.refutation("demo:r", tex, {"x": x, "s": 2 * x}, **said, **({"sides": sides} if sides else {}))
+            said |= {"sides": sides} if sides else {}
+            return ledger.refutation("demo:r", tex, {"x": x, "s": 2 * x}, **said)
 
         entry = refuted("s = 1 + x", mp.mpf("-0.2"), "0.90")
         assert entry.strength == "both sides"

@@ -366,7 +366,9 @@ class View:
 def link_equations(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """``autodoc-process-docstring``: a function's documentation links to the equations whose entries name it."""
     if what in {"function", "method", "class", "exception", "data", "attribute"}:
-        lines += ["", f".. ledger-code:: {name}", ""]
+        # A package may show what one of its modules defines; entries know it by where it is defined.
+        own = f"{getattr(obj, '__module__', None)}.{getattr(obj, '__qualname__', None)}"
+        lines += ["", f".. ledger-code:: {own if own.endswith('.' + name.rpartition('.')[2]) else name}", ""]
 
 
 def mark_numbers(app: Sphinx) -> None:
