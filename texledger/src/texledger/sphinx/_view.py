@@ -156,7 +156,10 @@ class View:
     def function(self, name: str) -> Markup:
         """A function's name, linked to its documentation if the book has it."""
         shown = Markup("<code>{}</code>").format(name)
-        documented = self.app.env.get_domain("py").objects.get(name)  # type: ignore[attr-defined]
+        objects = self.app.env.get_domain("py").objects  # type: ignore[attr-defined]
+        package, _, own = name.rpartition(".")
+        shown_by_package = f"{package.rpartition('.')[0]}.{own}"  # what one of its modules defines
+        documented = objects.get(name) or objects.get(shown_by_package)
         if documented is None:
             return shown
         return Markup('<a href="{}#{}">{}</a>').format(self.page(documented.docname), documented.node_id, shown)
