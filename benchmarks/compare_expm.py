@@ -87,7 +87,7 @@ def programs() -> dict[str, Callable[[Matrix], Matrix]]:
         "scipy": scipy.linalg.expm,
     }
     if find_spec("jax"):
-        import jax  # pyright: ignore[reportMissingImports]
+        import jax  # pyright: ignore[reportMissingImports]  # optional, not in the lock
 
         jax.config.update("jax_enable_x64", True)
         found["jax"] = lambda A: np.asarray(jax.scipy.linalg.expm(A))

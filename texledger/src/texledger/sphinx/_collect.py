@@ -24,7 +24,7 @@ class entry_output(nodes.General, nodes.Element):  # noqa: N801 - docutils names
     """An entry among a code cell's outputs, until it has been collected."""
 
 
-class checked_mark(nodes.General, nodes.Inline, nodes.Element):  # noqa: N801
+class checked_mark(nodes.General, nodes.Inline, nodes.Element):  # noqa: N801  # docutils names its nodes so
     """The mark of a statement in running text, until all pages have been read."""
 
 

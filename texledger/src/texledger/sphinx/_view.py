@@ -156,7 +156,7 @@ class View:
     def function(self, name: str) -> Markup:
         """A function's name, linked to its documentation if the book has it."""
         shown = Markup("<code>{}</code>").format(name)
-        objects = self.app.env.get_domain("py").objects  # type: ignore[attr-defined]
+        objects = self.app.env.get_domain("py").objects  # type: ignore[attr-defined]  # the Python domain's own
         package, _, own = name.rpartition(".")
         shown_by_package = f"{package.rpartition('.')[0]}.{own}"  # what one of its modules defines
         documented = objects.get(name) or objects.get(shown_by_package)
