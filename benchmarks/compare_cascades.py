@@ -35,7 +35,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 from gantext._files import whole
-from gantext.gan import laws, methods, metrics, networks, training
+from gantext.gan import features, laws, methods, metrics, networks, training
 from gantext.gan.cascades import CascadeHead, cascade_directions
 from gantext.gan.objectives import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
 
@@ -183,7 +183,7 @@ def train(setting: str, head: str, seeds: Sequence[int], steps: int = STEPS) -> 
     return run
 
 
-def scores(setting: str, x: Tensor, ruler: metrics.Features) -> dict[str, float]:
+def scores(setting: str, x: Tensor, ruler: features.Features) -> dict[str, float]:
     """What is reported of the samples (n, 64 or 74) of one generator."""
     train, images = laws.digits(), x[:, :64]
     real, fake = ruler(train.images), ruler(images)
@@ -228,7 +228,7 @@ def keep(setting: str, head: str, block: int, steps: int = STEPS) -> None:
     except FloatingPointError as error:
         runs = [one | {"diverged": str(error), "last": None, "average": None} for one in runs]
     else:
-        ruler, codes = metrics.Features(), samplers(setting, size)[1]
+        ruler, codes = features.Features(), samplers(setting, size)[1]
         z = codes(SAMPLES, torch.Generator().manual_seed(1000 + block))
         with torch.no_grad():
             for name, net in (("last", run.generator), ("average", run.ema)):
@@ -282,7 +282,7 @@ def report() -> None:
     largest = 0.0
     for rank, one in enumerate(sorted(second, key=lambda d: d["p"])):
         largest = one["holm"] = max(largest, min(1.0, (len(second) - rank) * one["p"]))
-    real = metrics.Features()(laws.digits().images)
+    real = features.Features()(laws.digits().images)
     _common.write_json("cascades", {
         "schema": 1, "title": "Cascaded and plain heads on digits", "chapter": "cascading-rejection",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, first + second),

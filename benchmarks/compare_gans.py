@@ -21,7 +21,7 @@ import _common
 import torch
 from tqdm import tqdm
 
-from gantext.gan import laws, methods, metrics, networks, training
+from gantext.gan import features, laws, methods, metrics, networks, training
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN
 
 RUNS = _common.ROOT / "_build" / "gans"
@@ -107,7 +107,7 @@ def scores(task: str, x: torch.Tensor) -> dict[str, float]:
     """What is reported of `SAMPLES` samples."""
     if task != "digits":
         return metrics.mode_coverage(x, TASKS[task].law())._asdict()
-    ruler = metrics.Features()
+    ruler = features.Features()
     real, fake = ruler(laws.digits().images), ruler(x)
     as_many = fake[: len(real)]
     near, kernel = metrics.precision_recall(real, as_many), metrics.kernel_distance(real, as_many)
@@ -160,14 +160,14 @@ def report(jobs: int) -> None:
         runs = list(tqdm(scored, desc="scores", total=len(everything)))
     torch.set_num_threads(1)
     times = time_per_step()
-    real = metrics.Features()(laws.digits().images)
+    real = features.Features()(laws.digits().images)
     floor = metrics.frechet_floor(real, SAMPLES)
     _common.write_json("gans", {
         "schema": 1, "title": "Ten ways to train a GAN on three laws", "chapter": "gan-comparison",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, times), "times": times,
         "floor": {
             "frechet": floor.mean, "spread": floor.std,
-            "test": metrics.frechet_distance(real, metrics.Features()(laws.digits("test").images)),
+            "test": metrics.frechet_distance(real, features.Features()(laws.digits("test").images)),
         },
         "runs": runs,
     })  # fmt: skip

@@ -39,7 +39,7 @@ import _common
 import torch
 from torch import Tensor, nn
 
-from gantext.gan import convolutional, methods, metrics, ogan, training
+from gantext.gan import convolutional, features, methods, metrics, ogan, training
 from gantext.gan.cascades import CascadeHead
 from gantext.gan.images import Images, images
 from gantext.gan.methods import Batch, Critic, Game
@@ -192,16 +192,16 @@ class Bench:
         return self.runs / f"{name}-{'own' if rate is None else f'{rate:g}'}-{seed}.pt"
 
     @cached_property
-    def ruler(self) -> metrics.Ruler:
+    def ruler(self) -> features.Ruler:
         """Trained once, and kept: rounding would make another of it elsewhere."""
         file, (train, _) = self.runs / "ruler.pt", digits()
         assert train.labels is not None
         if not file.exists():
-            net = metrics.classifier_ruler(train.take(), train.labels, steps=RULER_STEPS).features
+            net = features.classifier_ruler(train.take(), train.labels, steps=RULER_STEPS).features
             _common.store(file, cast(nn.Module, net).state_dict())
-        ruler = metrics.classifier_ruler(train.take(slice(64)), train.labels, steps=1)  # its layers
+        ruler = features.classifier_ruler(train.take(slice(64)), train.labels, steps=1)  # its layers
         cast(nn.Module, ruler.features).load_state_dict(torch.load(file, weights_only=True))
-        return metrics.Ruler(f"classifier of {len(train)} digits, {RULER_STEPS} steps, seed 0", ruler.features)
+        return features.Ruler(f"classifier of {len(train)} digits, {RULER_STEPS} steps, seed 0", ruler.features)
 
     @cached_property
     def measured(self) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def digits() -> tuple[Images, Images]:
 
 
 @torch.no_grad()
-def reconstruction(critic: nn.Module, generator: nn.Module, x: Tensor, ruler: metrics.Ruler) -> dict[str, float]:
+def reconstruction(critic: nn.Module, generator: nn.Module, x: Tensor, ruler: features.Ruler) -> dict[str, float]:
     """Held-out digits through the code and back: squared error for each pixel, and that of the mean digit."""
     y = generator(ogan.split(critic(x)).normalized)
     near = (ruler(y)[:, None] - ruler(x)).square().sum(2).argmin(1)

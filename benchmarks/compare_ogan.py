@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gantext.gan import laws, methods, metrics, networks, training
+from gantext.gan.features import Features
 from gantext.gan.objectives import NON_SATURATING
 from gantext.gan.ogan import o_gan, pearson, split
 
@@ -156,14 +157,14 @@ def between(a: Tensor, b: Tensor) -> Tensor:
 
 def doubt(images: Tensor) -> float:
     """Share of images to whose likeliest class the classifier gives less than nine tenths."""
-    return float((metrics.Features().logits(images).softmax(1).amax(1) < 0.9).double().mean())
+    return float((Features().logits(images).softmax(1).amax(1) < 0.9).double().mean())
 
 
 def scored(
     generator: nn.Module, critic: nn.Sequential, code: Callable[[Tensor], Tensor], seed: int
 ) -> dict[str, float]:
     """Samples, and what the 597 test digits become by way of their codes."""
-    ruler, train, test = metrics.Features(), laws.digits(), laws.digits("test")
+    ruler, train, test = Features(), laws.digits(), laws.digits("test")
     real, rng = ruler(train.images), torch.Generator().manual_seed(1000 + seed)
     verdict = lambda images: ruler.logits(images).argmax(1)
     z = torch.randn(SAMPLES, WIDTH, generator=rng)
@@ -238,7 +239,7 @@ def walks(frames: int = 17) -> list[dict[str, Any]]:
 
 def references() -> dict[str, float]:
     """What the scores are read against."""
-    ruler, train, test = metrics.Features(), laws.digits(), laws.digits("test")
+    ruler, train, test = Features(), laws.digits(), laws.digits("test")
     real, rng = ruler(train.images), torch.Generator().manual_seed(1000)
     a, b = torch.randint(len(test.images), (2, SAMPLES), generator=rng)
     distance = lambda images: metrics.frechet_distance(real, ruler(images))

@@ -24,7 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gantext.qa.questions import Record, parameters, score
-from gantext.qa.reader import Words, answer, fit, muon
+from gantext.qa.reader import answer, fit, muon
+from gantext.qa.sources import Words
 from gantext.seq2seq import decoding
 from gantext.seq2seq.transformer import Config, Transformer
 

@@ -1018,12 +1018,13 @@ def picture(bench: Bench) -> str:
     import torch
 
     from gantext.gan import laws, methods, metrics, networks, training
+    from gantext.gan.features import Features
 
     data, held_out = laws.digits("train"), laws.digits("test")
     torch.manual_seed(0)
     generator, critic = networks.generator(data.shape), networks.critic(data.shape)
     codes = torch.randn(597, 16, generator=torch.Generator().manual_seed(1))
-    features = metrics.Features()
+    features = Features()
     wanted = features(held_out.sample(597, torch.Generator().manual_seed(2)))
     kept: dict[str, Any] = {}
 

@@ -45,6 +45,20 @@ def floating(name: str, argument: str, t: Tensor) -> Tensor:
     return t
 
 
+def samples_of(name: str, argument: str, x: Tensor, least: int, width: int | None = None) -> Tensor:
+    """Samples (n, d), one a row and at least so many, in float64 on the CPU without their graph; all must be finite."""
+    shape = tuple(floating(name, argument, x).shape)
+    if len(shape) != 2 or shape[0] < least or width not in (None, shape[1]):
+        rule = f"(n, {'d' if width is None else width}) with n >= {least}"
+        raise ValueError(f"{name}: {argument} has shape {shape}, must be {rule}. Draw enough samples, one a row.")
+    if not (x.abs() < 1e150).all():
+        raise ValueError(
+            f"{name}: {argument} has NaN or infinite entries, or some beyond 1e150, whose squares are; must have none. "
+            "A generator diverged: count it as failed."
+        )
+    return x.detach().to("cpu", torch.float64)
+
+
 def vector(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
     """A finite vector (of length n) in float64, without its graph."""
     if floating(name, argument, t).dim() != 1 or n not in (None, len(t)) or not t.isfinite().all():

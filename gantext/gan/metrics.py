@@ -1,41 +1,33 @@
-"""How well samples imitate a law: modes of a mixture, and distances in the features of a small pinned classifier.
+"""How well samples imitate a law: modes of a mixture; distances, precision and recall in the features of a network.
 
-The published scores FID and KID are the same two formulas in the features of Inception, a network for photographs, on
-tens of thousands of images. Here the features are those of a classifier of 8 x 8 digits and the sets are small: the
-numbers rank generators **within this book** and compare with no paper. Images have a `Ruler`, which says its name.
+FID and KID of the papers are `frechet_distance` and `kernel_distance` in the features of Inception, a network for
+photographs, on tens of thousands of images. Here the features are those of `gantext.gan.features`, whose rulers say
+their names, and the sets are small: the numbers rank generators **within this book** and compare with no paper.
 
 All is computed on the CPU in float64, without a graph, and returned as Python numbers. An argument of the wrong kind
 raises TypeError, one outside its stated range ValueError, before anything is computed; so do samples that are not
 finite, as those of a diverged generator: count such a run as failed.
-
-`python -m gantext.gan.metrics` trains the classifier anew and writes its file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gantext._checks import check_count, check_number, floating
+from gantext._checks import check_count, check_number, samples_of
 from gantext.gan.distances import bures
-from gantext.gan.laws import Mixture, digits
-from gantext.gan.networks import mlp
+from gantext.gan.laws import Mixture
 
 __all__ = [
-    "Features", "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "Ruler", "classifier_ruler",
-    "frechet_distance", "frechet_floor", "half_width", "inception_ruler", "kernel_distance", "mode_coverage",
-    "precision_recall", "train_features",
+    "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "frechet_distance", "frechet_floor", "half_width",
+    "kernel_distance", "mode_coverage", "precision_recall",
 ]  # fmt: skip
 
-_WEIGHTS = "digits_features.npz"
 _CHUNK = 1 << 22  # entries of a distance or kernel matrix held at once: 32 MiB
 
 
@@ -81,86 +73,12 @@ def mode_coverage(samples: Tensor, mixture: Mixture, within: float = 3.0, share:
         raise ValueError(
             f"mode_coverage: {found}, must be at most 1 and > 0. A point mass has no spread to measure by."
         )
-    x = _samples("mode_coverage", "samples", samples, least, d)
+    x = samples_of("mode_coverage", "samples", samples, least, d)
     near = [_distances(part, mixture.means.double()).min(1) for part in _parts(x, K)]
     distance, mode = torch.cat([m.values for m in near]), torch.cat([m.indices for m in near])  # (n,)
     good = distance <= within * mixture.std
     covered = torch.bincount(mode[good], minlength=K) >= share * len(x) / K
     return ModeCoverage(int(covered.sum()), float(good.double().mean()))
-
-
-class Features:
-    """Penultimate features of the pinned digit classifier 64-64-32-10, (N, 64) to (N, 32), all >= 0.
-
-    Its weights are a file of the package, so that every machine measures with the same ruler: those of
-    `train_features(0)`, with test accuracy 0.978, used in float64.
-
-    Args:
-        classifier: another one of that layout, such as `train_features(1)`, to see what the ruler decides.
-
-    The commonest surprise: five features are 0 on every training image. Covariances are singular, which `bures` allows.
-
-    >>> images = digits("test").images
-    >>> Features()(images).shape, Features().logits(images).shape
-    (torch.Size([597, 32]), torch.Size([597, 10]))
-    """
-
-    def __init__(self, classifier: nn.Sequential | None = None) -> None:
-        self.classifier = _pinned() if classifier is None else classifier
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.classifier[:4](_samples("Features", "images", images, 1, 64))
-
-    @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """Scores of the ten digits, (N, 10); their softmax is a law of the label."""
-        return self.classifier(_samples("Features", "images", images, 1, 64))
-
-
-def train_features(seed: int = 0) -> nn.Sequential:
-    """The classifier behind `Features`, trained anew on the 1200 training digits in well under a second.
-
-    400 steps of Adam (0.003) on cross entropy, 128 images a step with noise of standard deviation 0.05, in float64: the
-    weights of seed 0 then agree with the file's to its float32 rounding, on whatever processor.
-
-    Args:
-        seed: of weights, batches and noise. PyTorch's global generator is left as it was.
-    Returns:
-        A network from (N, 64) to (N, 10), frozen, float64.
-
-    The commonest surprise: another seed permutes and rescales the features, and with them every distance.
-    """
-    seed = check_count("train_features", "seed", seed, 0)
-    train, rng, start = digits(), torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
-    images, net = train.images.double(), _layers().float().to_empty(device="cpu")
-    for layer in net[::2]:  # as PyTorch starts them, from a generator of our own, and float32 whatever the default
-        nn.init.kaiming_uniform_(layer.weight, math.sqrt(5), generator=start)
-        nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=start)
-    net = net.double()
-    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(400):
-        rows = torch.randint(len(images), (128,), generator=rng)
-        x = images[rows] + 0.05 * torch.randn(128, 64, generator=rng, dtype=torch.float64)
-        loss = nn.functional.cross_entropy(net(x), train.labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return net.eval().requires_grad_(False)
-
-
-def _pinned() -> nn.Sequential:
-    with resources.files("gantext.gan").joinpath(_WEIGHTS).open("rb") as file, np.load(file) as stored:
-        weights = {name: torch.from_numpy(stored[name]).double() for name in stored.files}
-    net = _layers()
-    net.load_state_dict(weights, assign=True)
-    return net.eval().requires_grad_(False)
-
-
-def _layers() -> Any:
-    """The classifier without weights: to draw some would move PyTorch's global generator."""
-    with torch.device("meta"):
-        return mlp([64, 64, 32, 10])
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -181,8 +99,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     >>> round(frechet_distance(x, 3 * x + 1), 6)  # means 1 and 4, standard deviations 2^(1/2) and 3 * 2^(1/2)
     17.0
     """
-    x = _samples("frechet_distance", "x", x, 2)
-    y = _samples("frechet_distance", "y", y, 2, x.shape[1])
+    x = samples_of("frechet_distance", "x", x, 2)
+    y = samples_of("frechet_distance", "y", y, 2, x.shape[1])
     return float(bures(*_moments(x), *_moments(y)).square())
 
 
@@ -216,7 +134,7 @@ def frechet_floor(reference: Tensor, n: int, *, repeats: int = 20, seed: int = 0
     n = check_count("frechet_floor", "n", n, 2)
     repeats = check_count("frechet_floor", "repeats", repeats, 2)
     seed = check_count("frechet_floor", "seed", seed, 0)
-    x = _samples("frechet_floor", "reference", reference, 2)
+    x = samples_of("frechet_floor", "reference", reference, 2)
     rng, moments = torch.Generator().manual_seed(seed), _moments(x)
     draws = (x[torch.randint(len(x), (n,), generator=rng)] for _ in range(repeats))
     scores = torch.stack([bures(*_moments(draw), *moments).square() for draw in draws])
@@ -251,8 +169,8 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
     8.333333333333
     """
     degree = check_count("kernel_distance", "degree", degree)
-    x = _samples("kernel_distance", "x", x, 3)
-    y = _samples("kernel_distance", "y", y, 3, x.shape[1])
+    x = samples_of("kernel_distance", "x", x, 3)
+    y = samples_of("kernel_distance", "y", y, 3, x.shape[1])
     if degree * math.log10(max(part.square().mean(1).max() for part in (x, y)) + 1) > 150:
         raise ValueError(
             f"kernel_distance: degree is {degree}, must keep k(x, x) below 1e150. Lower it, or scale x, y."
@@ -333,8 +251,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     PrecisionRecall(precision=1.0, recall=0.7)
     """
     k = check_count("precision_recall", "k", k)
-    real = _samples("precision_recall", "real", real, k + 1)
-    fake = _samples("precision_recall", "fake", fake, k + 1, real.shape[1])
+    real = samples_of("precision_recall", "real", real, k + 1)
+    fake = samples_of("precision_recall", "fake", fake, k + 1, real.shape[1])
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))
 
 
@@ -357,122 +275,3 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 def _parts(x: Tensor, width: int) -> tuple[Tensor, ...]:
     return x.split(max(1, _CHUNK // width))
-
-
-@dataclass(frozen=True)
-class Ruler:
-    """A feature network for images, with the name that belongs to every distance in it.
-
-    Args:
-        name: what the numbers may be compared with: those of the same ruler only.
-        features: maps images (n, C, H, W) in [-1, 1] to features (n, d).
-    """
-
-    name: str
-    features: Callable[[Tensor], Tensor]
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Features, 256 images at a time, on the CPU."""
-        return torch.cat([self.features(part).cpu() for part in floating("Ruler", "images", images).split(256)])
-
-    def scores(self, fakes: Tensor, seen: Tensor, held_out: Tensor) -> dict[str, Any]:
-        """How well fakes imitate images that were trained on, and images that were not.
-
-        Args:
-            fakes, seen, held_out: images (n, C, H, W) in [-1, 1]; of each as many are used as the smallest set has.
-        Returns:
-            The ruler's name; Fréchet distances to both; kernel distance, precision and recall held out.
-
-        The commonest surprise: near what was seen and far from the rest is a generator that has learnt by heart.
-        """
-        n = min(map(len, (fakes, seen, held_out)))
-        x, near, far = (self(images[:n]) for images in (fakes, seen, held_out))
-        found = {"frechet, seen": frechet_distance(near, x), "frechet, held out": frechet_distance(far, x)}
-        found["kernel, held out"] = kernel_distance(far, x).value
-        return {"ruler": self.name, "images": n, **found, **precision_recall(far, x)._asdict()}
-
-
-def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: int = 0) -> Ruler:
-    """The book's own ruler for images, without a download: 64 features of a classifier trained on them, float32.
-
-    A `gantext.gan.convolutional.dcgan_critic` of width 32 with 64 outputs, then ReLU, which gives the features, and a
-    dense layer; trained by Adam (0.001) on cross entropy, 64 images a step with noise of standard deviation 0.1.
-
-    Args:
-        images: (N, C, H, W) in [-1, 1]; the ruler is trained and lies on their device.
-        labels: (N,), int64, 0 to classes - 1.
-        steps: >= 1.
-        seed: of weights, batches and noise. PyTorch's global generators are left as they were.
-    Returns:
-        A `Ruler` with a name of its own; its `features` are a network, whose state can be kept.
-
-    The commonest surprise: trained on another machine it is another ruler, by rounding: keep the network's file.
-    """
-    from gantext.gan.convolutional import dcgan_critic
-
-    steps, seed = check_count("classifier_ruler", "steps", steps), check_count("classifier_ruler", "seed", seed, 0)
-    channels, height, width = floating("classifier_ruler", "images", images).shape[1:]
-    device, rng = images.device, torch.Generator(images.device).manual_seed(seed)
-    labels = labels.to(device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        body = dcgan_critic((channels, height, width), 32, outputs=64).append(nn.ReLU())
-        net = nn.Sequential(body, nn.Linear(64, int(labels.max()) + 1)).to(device)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    with torch.enable_grad():
-        for _ in range(steps):
-            rows = torch.randint(len(images), (64,), generator=rng, device=device)
-            noise = 0.1 * torch.randn(64, channels, height, width, generator=rng, device=device)
-            loss = nn.functional.cross_entropy(net(images[rows] + noise), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    net.eval().requires_grad_(False)
-    name = f"classifier of {len(images)} images {channels} x {height} x {width}, {steps} steps, seed {seed}"
-    return Ruler(name, net[0])
-
-
-def inception_ruler(device: str = "cpu") -> Ruler:
-    """The ruler of the papers' FID and KID: 2048 features of Inception, as torchmetrics and torch-fidelity give them.
-
-    Grey images are repeated in three channels; levels are rounded to bytes; torchmetrics scales to 299 x 299.
-
-    Raises:
-        ModuleNotFoundError: torchmetrics or torch-fidelity is missing.
-        FileNotFoundError: the weights could not be fetched; says where to put them.
-
-    The commonest surprise: FID is quoted for 10,000 or 50,000 images, and falls as they grow.
-    Source: Heusel et al., arXiv 1706.08500; the network is that of torch-fidelity.
-    """
-    try:
-        from torchmetrics.image.fid import NoTrainInceptionV3  # pyright: ignore[reportMissingImports]
-
-        net = NoTrainInceptionV3("inception-v3-compat", ["2048"]).to(device)
-    except ImportError as error:
-        remedy = "Install them with `pip install torchmetrics torch-fidelity`, or use classifier_ruler."
-        raise ModuleNotFoundError(f"inception_ruler: {error}; torchmetrics must be there. {remedy}") from error
-    except OSError as error:
-        place = Path(torch.hub.get_dir()) / "checkpoints"
-        remedy = f"Put weights-inception-2015-12-05-6726825d.pth into {place}, or use classifier_ruler."
-        raise FileNotFoundError(f"inception_ruler: no weights ({error}), must be there. {remedy}") from error
-    to_bytes = lambda x: ((x.clamp(-1, 1) + 1) * 127.5).round().to(device, torch.uint8)
-    return Ruler("Inception", lambda x: net(to_bytes(x).expand(-1, 3, -1, -1)))
-
-
-def _samples(name: str, argument: str, x: Tensor, least: int, width: int | None = None) -> Tensor:
-    shape = tuple(floating(name, argument, x).shape)
-    if len(shape) != 2 or shape[0] < least or width not in (None, shape[1]):
-        rule = f"(n, {'d' if width is None else width}) with n >= {least}"
-        raise ValueError(f"{name}: {argument} has shape {shape}, must be {rule}. Draw enough samples, one a row.")
-    if not (x.abs() < 1e150).all():
-        raise ValueError(
-            f"{name}: {argument} has NaN or infinite entries, or some beyond 1e150, whose squares are; must have none. "
-            "A generator diverged: count it as failed."
-        )
-    return x.detach().to("cpu", torch.float64)
-
-
-if __name__ == "__main__":
-    weights = {name: t.float().numpy() for name, t in train_features().state_dict().items()}
-    np.savez(Path(__file__).with_name(_WEIGHTS), **weights)

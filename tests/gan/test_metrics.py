@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import itertools
 import math
 from collections.abc import Callable
@@ -16,15 +17,14 @@ from _compare import randn
 from torch import Tensor, nn
 
 from gantext.gan import metrics
+from gantext.gan.features import Features, train_features
 from gantext.gan.laws import Mixture, digits, grid, normal, ring
 from gantext.gan.metrics import (
-    Features,
     frechet_distance,
     frechet_floor,
     kernel_distance,
     mode_coverage,
     precision_recall,
-    train_features,
 )
 
 F64 = torch.float64
@@ -154,7 +154,7 @@ def test_loading_and_training_leave_the_global_generator_alone() -> None:
 
 
 def test_the_file_holds_numbers_and_nothing_else() -> None:
-    path = metrics.resources.files("gantext.gan") / "digits_features.npz"
+    path = importlib.resources.files("gantext.gan") / "digits_features.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         assert {str(stored[name].dtype) for name in stored.files} == {"float32"}
         assert sum(stored[name].size for name in stored.files) == 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
@@ -448,10 +448,10 @@ def test_what_overflows_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_the_classifier_is_the_same_under_another_default_dtype(dtype: torch.dtype) -> None:
-    before = cast(Any, metrics.train_features()[0]).weight
+    before = cast(Any, train_features()[0]).weight
     torch.set_default_dtype(dtype)
     try:
-        after = cast(Any, metrics.train_features()[0]).weight
+        after = cast(Any, train_features()[0]).weight
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(before, after)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from gantext.qa import streaming
 from gantext.qa.files import load
 from gantext.qa.questions import TOKEN, Passage, Record, exact, f1, normalise, parameters, score
-from gantext.qa.reader import Words, answer, batch, fit, muon, sample, source
+from gantext.qa.reader import answer, fit, muon
+from gantext.qa.sources import Words, batch, sample, source
 from gantext.seq2seq import decoding
 from gantext.seq2seq.transformer import Config, Transformer
 

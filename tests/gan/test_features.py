@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gantext.gan.metrics import Ruler, classifier_ruler, inception_ruler
+from gantext.gan.features import Ruler, classifier_ruler, inception_ruler
 
 
 def bars(n: int, seed: int) -> tuple[Tensor, Tensor]:
