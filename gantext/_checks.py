@@ -17,9 +17,9 @@ def check_number(name: str, argument: str, value: float, low: float, *, included
     What counts as a number registers itself with `numbers.Real`: NumPy's scalars do, bool is refused all the same.
     """
     rule = f"must be a finite number {'>=' if included else '>'} {low}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, (int, float, numbers.Real)):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
-    value = int(value) if isinstance(value, int | numbers.Integral) else float(value)
+    value = int(value) if isinstance(value, (int, numbers.Integral)) else float(value)
     if not math.isfinite(value) or value < low or (value == low and not included):
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
     return value
@@ -28,7 +28,7 @@ def check_number(name: str, argument: str, value: float, low: float, *, included
 def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
     """The value as Python's own int, NumPy's among others; TypeError unless an integer, ValueError below `least`."""
     rule = f"must be an int >= {least}. See the usual values in its docstring."
-    if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
+    if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")
     if value < least:
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
@@ -104,9 +104,9 @@ rounds_products._dynamo_marked_constant = True  # pyright: ignore[reportFunction
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """A context without autocast on such a device, for one pass: what is differentiated goes through `product`."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
+    if device.type == "meta":  # the one without autocast; PyTorch 2.9 cannot trace `is_autocast_available`
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def product(A: Tensor, B: Tensor) -> Tensor:

@@ -352,7 +352,7 @@ def _check_square(A: Tensor, name: str) -> None:
 
 def _check_options(A: Tensor, squarings: int | None, compute_dtype: torch.dtype | None) -> int | None:
     if squarings is not None:
-        if isinstance(squarings, bool) or not isinstance(squarings, int | numbers.Integral):
+        if isinstance(squarings, bool) or not isinstance(squarings, (int, numbers.Integral)):
             raise TypeError(
                 f"expm: squarings is {squarings!r} ({type(squarings).__name__}), must be a non-negative int or None. "
                 "Use ceil(log2(largest 1-norm / theta)), or None to have it chosen."

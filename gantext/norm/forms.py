@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ __all__ = ["Form", "Kind", "is_norm", "recognise"]
 Kind = Literal["layer", "rms"]
 
 
-class Form(NamedTuple):
+@dataclass(frozen=True)  # no named tuple: PyTorch 2.9 cannot trace a call of one
+class Form:
     """The arithmetic of a library's own norm, and what it adds to its weight: 1 in Gemma, else 0."""
 
     norm: nn.Module  # on the meta device: without numbers of its own

@@ -305,8 +305,9 @@ def _fit(name: str, condition: Tensor, x: Tensor, size: int, beams: bool) -> Ten
     given, sizes = tuple(condition.shape[:-1]), tuple(x.shape[:-1])
     if beams and given and sizes and given[0] > 0 and sizes[0] % given[0] == 0:
         condition = condition.repeat_interleave(sizes[0] // given[0], 0)
-    fits = len(given) <= 1 or len(given) == len(sizes)
-    if not fits or any(c not in (1, n) for c, n in zip(condition.shape[:-1], sizes, strict=False)):
+    given = tuple(condition.shape[:-1])
+    fits = len(given) <= min(1, len(sizes)) or len(given) == len(sizes)
+    if not fits or any(c not in (1, n) for c, n in zip(given, sizes[: len(given)], strict=True)):
         raise ValueError(
             f"{name}: condition has shape {tuple(condition.shape)} for input of shape {tuple(x.shape)}, must be one "
             "vector for all, for each sequence, or for each token. For k beams of each sequence use conditioned(..., "

@@ -399,7 +399,7 @@ def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | N
 def _ints(name: str, argument: str, value: Any) -> list[int]:
     found = value.tolist() if hasattr(value, "tolist") else value  # PyTorch's and NumPy's
     found = found if isinstance(found, Sequence) else [found]
-    if isinstance(found, str) or any(isinstance(x, bool) or not isinstance(x, numbers.Integral | list) for x in found):
+    if isinstance(found, str) or any(isinstance(x, bool) or not isinstance(x, (numbers.Integral, list)) for x in found):
         raise TypeError(f"{name}: {argument} is {value!r}, must be an int or ints. Pass an int tensor of shape (B,).")
     if not found or any(isinstance(x, list) for x in found):
         raise ValueError(f"{name}: {argument} is {value!r}, must be one int or (B,) ints. Skip empty batches.")
