@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from _stored_book import INDEX, SECOND, Site
+from bs4 import Tag
 from sphinx.errors import ConfigError, ExtensionError
 
 from texledger import MIME, Entry, Ledger
@@ -73,6 +74,13 @@ def test_the_damaged_formulas_are_listed_once(site: Site) -> None:
     link = first.select_one('.gantext-check[data-label="thrice"] a')
     assert link is not None
     assert link["href"] == "../../lists/of-first.html#ledger-thrice"
+    before = link.previous_sibling
+    assert isinstance(before, Tag) and before.name == "br"  # on a line of its own
+    shown = first.select_one('.gantext-check[data-label="thrice"]')
+    assert shown is not None and not shown.select("b")  # the line that folds the check says it
+    fold = shown.find_parent("details")
+    assert fold is not None and fold.summary is not None
+    assert site.made["thrice"].kind in fold.summary.text
     row = listed.find(id="ledger-thrice")
     assert row is not None
     assert all(name in row.text for name in names)
