@@ -30,7 +30,9 @@ COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 # A tag with attributes or a slash, or blanks between tags; those inside of an attribute stay.
 TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^\s\"'<>=/]+(?:=(?:\"[^\"]*\"|[^\s\"'<>=`]+))?)*)\s*(/?)>|\s+")
 ATTRIBUTE = re.compile(r"\s+([^\s\"'<>=/]+)(?:=(?:\"([^\"]*)\"|([^\s\"'<>=`]+)))?")
-BARE = re.compile(r"[^\s\"'=<>`]*[^\s\"'=<>`/]")  # a value that needs no quotes; after a slash at its end the tag might end
+BARE = re.compile(
+    r"[^\s\"'=<>`]*[^\s\"'=<>`/]"
+)  # a value that needs no quotes; after a slash at its end the tag might end
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 
 

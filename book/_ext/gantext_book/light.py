@@ -10,8 +10,7 @@ themselves need not say is left out by `compact`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,14 @@ UNUSED = re.compile(
     re.IGNORECASE,
 )
 STATES = {"show", "active", "disabled", "collapsing", "collapse", "open"}  # classes that scripts set
-WRAPPER = re.compile(r'(<div class="(?:cell|cell_input|cell_output)\b[^"]*?) docutils container"')  # styles without effect
+WRAPPER = re.compile(
+    r'(<div class="(?:cell|cell_input|cell_output)\b[^"]*?) docutils container"'
+)  # styles without effect
+# Parts of the theme that this book has nowhere, though its scripts know them or an empty element waits for them.
+ABSENT = re.compile(
+    r"version-switcher|version-warning|header-announcement|list-group|dropdown-menu-dark|collapse-sidebar|"
+    r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|carousel|tooltip"
+)
 DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
 
 
@@ -74,6 +80,7 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
     for path, text in pages.items():
         used.page(text)
         asked |= {(path.parent / unquote(urlsplit(a).path)).resolve() for a in set(ASKED.findall(text))}
+    written = replace(used, classes=set(used.classes))  # no script colours code
     for script in asked:
         if script.suffix == ".js" and script.is_file() and "search" not in script.name:
             used.script(script.read_text(encoding="utf-8"))
@@ -81,21 +88,24 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
     if search.is_file():
         used.script(search.read_text(encoding="utf-8"))
     originals = out.parent / "styles"  # what Sphinx does not copy anew must be cut from the whole text again
-    sheets = {}
-    for sheet in sorted(asked):
-        if sheet.suffix == ".css" and sheet.is_file():
-            kept, text = originals / sheet.relative_to(out.resolve()), sheet.read_text(encoding="utf-8")
-            if text.startswith(CUT):
-                text = kept.read_text(encoding="utf-8")
-            else:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_text(text, encoding="utf-8")
-            sheets[sheet] = purge(text, used)
+    sheets, waiting = {}, sorted(sheet for sheet in asked if sheet.suffix == ".css" and sheet.is_file())
+    while waiting:
+        sheet = waiting.pop()
+        kept, text = originals / sheet.relative_to(out.resolve()), sheet.read_text(encoding="utf-8")
+        if text.startswith(CUT):
+            text = kept.read_text(encoding="utf-8")
+        else:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(text, encoding="utf-8")
+        sheets[sheet] = purge(text, written if sheet.name == "pygments.css" else used)
+        imported = [(sheet.parent / name).resolve() for name in IMPORTED.findall(text)]
+        waiting += [other for other in imported if other.is_file() and other not in sheets]
     for sheet, text in zip(sheets, without_unread(list(sheets.values()), used.text), strict=True):
         sheet.write_text(CUT + text, encoding="utf-8")
 
 
 CUT = "/*cut*/"
+IMPORTED = re.compile(r'@import\s+(?:url\()?["\']?([^"\')\s;]+\.css)')
 ASKED = re.compile(r'<(?:link|script)\b[^>]*?\s(?:href|src)="?([^\s">]+\.(?:css|js)\b[^\s">]*)')
 
 
@@ -135,6 +145,8 @@ class _Used:
 
     def matches(self, selector: str) -> bool:
         """Whether each tag, class, id and ``data-`` attribute of the selector is somewhere."""
+        if ABSENT.search(selector):
+            return False
         kinds = {"": self.tags, ".": self.classes, "#": self.ids}
         return all(
             (f"{name} " in self.attributes or _camel(name) in self.attributes) if kind == "[" else name in kinds[kind]
@@ -181,7 +193,9 @@ def _rules(rules: list[Any], used: _Used) -> str:
 
 
 # Set at the beginning of a block or after another declaration; the value may hold brackets and quoted text.
-VARIABLE = re.compile(r"(?<=[{;])(--[\w-]+):((?:[^;{}()\"']|\"[^\"]*\"|'[^']*'|\((?:[^()\"']|\"[^\"]*\"|'[^']*'|\([^()]*\))*\))*)(?:;|(?=}))")
+VARIABLE = re.compile(
+    r"(?<=[{;])(--[\w-]+):((?:[^;{}()\"']|\"[^\"]*\"|'[^']*'|\((?:[^()\"']|\"[^\"]*\"|'[^']*'|\([^()]*\))*\))*)(?:;|(?=}))"
+)
 
 
 def without_unread(sheets: list[str], elsewhere: str = "") -> list[str]:

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -111,8 +112,9 @@ def _write(formula: ElementTree.Element) -> str:
 PREFIX, POSTFIX = set("([{⌈⌊⟨"), set(")]}⌉⌋⟩")  # fences that have one form
 TALL = PREFIX | POSTFIX | set("|‖∣∥/↑↓↕⇑⇓⇕⟦⟧")  # may grow with what stands beside them
 RIGID = set("+-−±∓⋅×=≠<>≤≥≪≫≈∼≅≡∈∉⊂⊆∘∗!,;:.…⋯′∂∇\u2061\u2062\u2063")  # never grow
+APPLY = "\u2061"  # between a function and its argument: read aloud, not seen
 TWO_FORMS = set("+-−±∓|‖∣∥")  # whose space depends on their form, which is given by their place in the row
-STYLED = {"mathscr", "tml-prime", "tml-sml-pad", "tml-med-pad", "tml-lrg-pad"}  # classes of math.css
+STYLED = {"tml-prime", "tml-sml-pad", "tml-med-pad", "tml-lrg-pad"}  # classes of math.css
 ROWS = {"math", "mrow", "msqrt", "mtd", "mstyle", "mpadded", "mphantom"}  # whose children stand side by side
 
 
@@ -124,14 +126,19 @@ def _slim(row: ElementTree.Element) -> None:
         if _is_group(item) and len(item) == 1 and not _is_tall(item[0]):
             row[i] = item[0]
     if row.tag in ROWS:
+        for item, after in pairwise(list(row)):
+            if item.text == APPLY and item.tag == "mo" and after.tag == "mspace" and set(after.attrib) == {"width"}:
+                item.set("rspace", after.attrib["width"])
+                row.remove(after)
         row[:] = [part for item in row for part in (_ungrouped(item) if _is_group(item) else [item])]
         if len(row) == 1 and _is_group(row[0]):
             row[:] = list(row[0])
     for i, item in enumerate(row):
         if item.tag == "mo":
             _slim_operator(item, i, len(row) if row.tag in ROWS else 0)
-        if width := re.fullmatch(r"0(\.\d{1,3})\d*em", item.get("width", "")):
-            item.set("width", f"{width[1]}em")
+        for name in ("width", "rspace"):
+            if long := re.fullmatch(r"(0\.\d{4,})em", item.get(name, "")):
+                item.set(name, f"{float(long[1]):.3f}em"[1:])
         if kept := [name for name in item.get("class", "").split() if name in STYLED]:
             item.set("class", " ".join(kept))
         else:
@@ -168,6 +175,8 @@ def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
         given.pop("symmetric", None)
         if given.get("form") == ("prefix" if sign in PREFIX else "postfix"):
             given.pop("form")
+    if sign == "′" and given.get("lspace") == given.get("rspace") == "0em":
+        del given["lspace"], given["rspace"]
     if sign in RIGID and given.get("stretchy") == "false":
         given.pop("stretchy")
     inferred = "prefix" if place == 0 else "postfix" if place == length - 1 else "infix"
