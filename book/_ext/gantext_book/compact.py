@@ -27,8 +27,8 @@ RUN = re.compile(r"</(b|u|i|var|dfn)>([ \n]*)<\1>")
 
 KEPT = re.compile(r"(<(pre|script|style|textarea)\b[^>]*>.*?</\2>)", re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# A tag with attributes or a slash, or blanks between tags; those inside of an attribute stay.
-TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^\s\"'<>=/]+(?:=(?:\"[^\"]*\"|[^\s\"'<>=`]+))?)*)\s*(/?)>|\s+")
+# A tag with attributes or a slash, or blanks between tags; those inside of an attribute stay, and such as do not break.
+TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^\s\"'<>=/]+(?:=(?:\"[^\"]*\"|[^\s\"'<>=`]+))?)*)\s*(/?)>|[ \t\n\r\f]+")
 ATTRIBUTE = re.compile(r"\s+([^\s\"'<>=/]+)(?:=(?:\"([^\"]*)\"|([^\s\"'<>=`]+)))?")
 BARE = re.compile(
     r"[^\s\"'=<>`]*[^\s\"'=<>`/]"
@@ -66,6 +66,8 @@ def page(html: str) -> str:
 
     >>> page('<p  class="a"  id="b c">x  <br /> y</p><!-- z --><pre>1  2</pre>')
     '<p class=a id="b c">x <br> y</p><pre>1  2</pre>'
+    >>> page("<mtext>if\\xa0</mtext>") == "<mtext>if\\xa0</mtext>"
+    True
     """
     pieces = KEPT.split(html)  # what lies between, what is kept, the name of its tag
     for i in range(0, len(pieces), 3):

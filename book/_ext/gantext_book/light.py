@@ -32,20 +32,26 @@ UNUSED = re.compile(
     re.IGNORECASE,
 )
 STATES = {"show", "active", "disabled", "collapsing", "collapse", "open"}  # classes that scripts set
-WRAPPER = re.compile(
-    r'(<div class="(?:cell|cell_input|cell_output)\b[^"]*?) docutils container"'
-)  # styles without effect
+# Elements and classes that no style of this book tells apart from those that stay.
+WRAPPER = re.compile(r'(<div class="cell_(?:input|output)\b[^"]*?) docutils container"')
+CODE = re.compile(
+    r'<div class="highlight-[\w-]+ notranslate"><div class="highlight">(<pre>.*?</pre>)</div>\n?</div>', re.DOTALL
+)
 # Parts of the theme that this book has nowhere, though its scripts know them or an empty element waits for them.
 ABSENT = re.compile(
-    r"version-switcher|version-warning|header-announcement|list-group|dropdown-menu-dark|collapse-sidebar|"
-    r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|carousel|tooltip"
+    r"version-switcher|version-warning|header-announcement|list-group|dropdown-menu-dark|collapse-sidebar|carousel|"
+    r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|tooltip|\[list\]|"
+    r"file-selector|webkit-date|pst-squeeze|pst-expand|admonition\.toggle|aside\.sidebar|admonition\.sidebar|legend|"
+    r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered"
 )
+OTHERWISE = re.compile(r":not\((?!\[data-theme\])(?:[^()]|\([^()]*\))*\)")  # what need not be there
 DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
 
 
 def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """``html-page-context``: leave out scripts and styles that the page has no use for; thin its code and pictures."""
-    body = compact.code(WRAPPER.sub(r'\1"', context.get("body", "")))
+    body = WRAPPER.sub(r'\1"', context.get("body", "")).replace('<a class="reference internal" href', "<a href")
+    body = CODE.sub(r'<div class="highlight notranslate">\1</div>', compact.code(body))
     context["body"] = re.sub(r"<img (?![^>]*loading=)", '<img loading="lazy" decoding="async" ', body)
     unused = [UNUSED] if 'class="ledger"' in body else [UNUSED, re.compile("texledger.js")]  # it filters tables
     for key in ("script_files", "css_files"):
@@ -80,7 +86,7 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
     for path, text in pages.items():
         used.page(text)
         asked |= {(path.parent / unquote(urlsplit(a).path)).resolve() for a in set(ASKED.findall(text))}
-    written = replace(used, classes=set(used.classes))  # no script colours code
+    written = replace(used, classes=used.classes - compact.COLOURED.keys() - compact.PLAIN)  # no such spans are left
     for script in asked:
         if script.suffix == ".js" and script.is_file() and "search" not in script.name:
             used.script(script.read_text(encoding="utf-8"))
@@ -105,6 +111,7 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
 
 
 CUT = "/*cut*/"
+MADE = re.compile(r"""(?:class(?:Name|List\.\w+\()?|createElement\w*\()[\s=(\\"'+]*([\w -]+)""")
 IMPORTED = re.compile(r'@import\s+(?:url\()?["\']?([^"\')\s;]+\.css)')
 ASKED = re.compile(r'<(?:link|script)\b[^>]*?\s(?:href|src)="?([^\s">]+\.(?:css|js)\b[^\s">]*)')
 
@@ -127,7 +134,7 @@ class _Used:
         self.attributes += " ".join(set(re.findall(r"\s(data-[\w-]+)=", text))) + " "
         self.text += " ".join(re.findall(r"--[\w-]+", text)) + " "
         for script in re.findall(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", text, re.DOTALL):
-            self._may_name(script)
+            self._may_name(" ".join(MADE.findall(script)))  # not the words of its data
 
     def script(self, text: str) -> None:
         """A script names in its strings what it makes or looks for."""
@@ -145,7 +152,7 @@ class _Used:
 
     def matches(self, selector: str) -> bool:
         """Whether each tag, class, id and ``data-`` attribute of the selector is somewhere."""
-        if ABSENT.search(selector):
+        if ABSENT.search(OTHERWISE.sub(":not", selector)):
             return False
         kinds = {"": self.tags, ".": self.classes, "#": self.ids}
         return all(
@@ -192,10 +199,10 @@ def _rules(rules: list[Any], used: _Used) -> str:
     return "".join(out)
 
 
-# Set at the beginning of a block or after another declaration; the value may hold brackets and quoted text.
-VARIABLE = re.compile(
-    r"(?<=[{;])(--[\w-]+):((?:[^;{}()\"']|\"[^\"]*\"|'[^']*'|\((?:[^()\"']|\"[^\"]*\"|'[^']*'|\([^()]*\))*\))*)(?:;|(?=}))"
-)
+QUOTED = r"\"[^\"]*\"|'[^']*'"
+BRACKETS = rf"\((?:[^()\"']|{QUOTED}|\([^()]*\))*\)"
+# At the beginning of a block or after another declaration; the value may hold brackets and quoted text.
+VARIABLE = re.compile(rf"(?<=[{{;])(--[\w-]+):((?:[^;{{}}()\"']|{QUOTED}|{BRACKETS})*)(?:;|(?=}}))")
 
 
 def without_unread(sheets: list[str], elsewhere: str = "") -> list[str]:
@@ -206,10 +213,11 @@ def without_unread(sheets: list[str], elsewhere: str = "") -> list[str]:
     """
     while True:
         read = set(re.findall(r"var\(\s*(--[\w-]+)", "".join(sheets))) | set(elsewhere.split())
-        fewer = [VARIABLE.sub(lambda set_: set_[0] if set_[1] in read else "", sheet) for sheet in sheets]
-        if fewer == sheets:
+        unread = {name for sheet in sheets for name, _ in VARIABLE.findall(sheet)} - read
+        if not unread:
             return [re.sub(r"(?<=[{};])[^{};@]+{}", "", sheet) for sheet in sheets]
-        sheets = fewer
+        keep = lambda found, unread=unread: "" if found[1] in unread else found[0]
+        sheets = [VARIABLE.sub(keep, sheet) for sheet in sheets]
 
 
 def _tight(text: str) -> str:
@@ -263,6 +271,7 @@ class _Pictures:
     def place(self, text: str) -> str:
         """A page that shows the smaller files, each with its size."""
         text = re.sub(r'(<img [^>]*src="[^"]*_images/([\w.-]+\.png)"[^>]*?)(?=\s*/?>)', self._sized, text)
+        text = text.replace('class="reference internal nav-link"', 'class="nav-link"')
         text = re.sub(r"(_images/|_static/images/)([\w.-]+\.png)", lambda m: m[1] + self.renamed.get(m[2], m[2]), text)
         return re.sub(r"<summary>(?=<span class=.toctree-toggle)", '<summary aria-label="Pages below">', text)
 

@@ -110,6 +110,7 @@ def _write(formula: ElementTree.Element) -> str:
 
 # What browsers know of operators without being told (MathML Core, operator dictionary).
 PREFIX, POSTFIX = set("([{⌈⌊⟨"), set(")]}⌉⌋⟩")  # fences that have one form
+INFIX = set("=<>≠≤≥≈∈→")  # relations that have no other form
 TALL = PREFIX | POSTFIX | set("|‖∣∥/↑↓↕⇑⇓⇕⟦⟧")  # may grow with what stands beside them
 RIGID = set("+-−±∓⋅×=≠<>≤≥≪≫≈∼≅≡∈∉⊂⊆∘∗!,;:.…⋯′∂∇\u2061\u2062\u2063")  # never grow
 APPLY = "\u2061"  # between a function and its argument: read aloud, not seen
@@ -184,7 +185,7 @@ def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
         del given["lspace"], given["rspace"]  # a sign has no space of its own
     if length > 1 and given.get("form") == inferred:
         given.pop("form")
-    if sign not in TWO_FORMS and given.get("form") == "infix":
+    if sign in INFIX and given.get("form") == "infix":
         given.pop("form")
 
 
@@ -244,7 +245,7 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     self.body.append(self.starttag(node, "div", CLASS="math notranslate"))
     name = f"Equation {number}" if number else "Formula"
     formula = render(node.astext(), True)
-    tex = escape(node.astext(), quote=True)
+    tex = escape(node.astext().strip(), quote=True)
     self.body.append(
         f'<div class="formula" tabindex="0" role="group" aria-label="{name}" data-tex="{tex}">{formula}</div>'
     )
