@@ -12,7 +12,7 @@ document.addEventListener("copy", (event) => {
   if (!formulas.length) return;
   for (const formula of formulas) {
     const mark = formula.classList.contains("formula") ? "$$" : "$";
-    formula.textContent = mark + formula.dataset.tex.trim() + mark;
+    formula.replaceWith(mark + formula.dataset.tex.trim() + mark);
   }
   for (const number of piece.querySelectorAll(".eqno")) number.remove();
   const holder = document.createElement("div");
@@ -21,6 +21,38 @@ document.addEventListener("copy", (event) => {
   event.clipboardData.setData("text/plain", holder.textContent);
   event.preventDefault();
 });
+
+// Symbols are the same in every language.
+for (const formula of document.querySelectorAll("[data-tex]")) {
+  formula.classList.add("notranslate");
+  formula.setAttribute("translate", "no");
+}
+
+// Each piece of code has a button that copies it.
+const copyText = (text) => {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const holder = Object.assign(document.createElement("textarea"), { value: text, readOnly: true });
+  document.body.append(holder);
+  holder.select();
+  const done = document.execCommand("copy"); // where pages have no access to the clipboard
+  holder.remove();
+  return Promise.resolve(done);
+};
+for (const pre of document.querySelectorAll("article div.highlight > pre")) {
+  if (pre.closest(".cell_output")) continue;
+  const button = Object.assign(document.createElement("button"), { className: "copybtn", type: "button" });
+  button.setAttribute("aria-label", button.title = "Copy");
+  button.addEventListener("click", async () => {
+    const done = await copyText(pre.textContent.replace(/\n$/, ""));
+    button.dataset.says = button.title = done ? "Copied" : "Not copied";
+    button.setAttribute("aria-label", button.title);
+    setTimeout(() => {
+      delete button.dataset.says;
+      button.setAttribute("aria-label", button.title = "Copy");
+    }, 2000);
+  });
+  pre.after(button);
+}
 
 // Paper is white: code, figures and all are printed as by day. Nobody can open a section on it.
 const root = document.documentElement.dataset;

@@ -2,39 +2,61 @@
 
 The theme brings its icons as 1.8 MB of scripts and fonts, half a megabyte of styles for components that this book has
 not, and the whole search index to pages that do not search. Icons are drawn by `gantext.css`; here scripts and styles
-are left out page by page, highlighted code keeps only the spans that have a colour, pictures become WebP and are loaded
-when they come into view, and after the build every style sheet loses the rules that nothing can match.
+are left out page by page, pictures become WebP of few colours and are loaded when they come into view, and after the
+build every style sheet loses the rules that nothing can match and the variables that nothing reads. What the pages
+themselves need not say is left out by `compact`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import tinycss2
 from docutils import nodes
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
+from pygments.lexers.javascript import JavascriptLexer
+from pygments.token import String
 from sphinx.application import Sphinx
 
-UNUSED = re.compile(r"thebe|design-tabs|sphinx-design|togglebutton|fontawesome", re.IGNORECASE)
-PLAIN = ("n", "p", "o", "w", "nn", "nx", "si", "sa", "ow")  # tokens that read as well without a colour of their own
-TOKEN = re.compile(rf'<span class="(?:{"|".join(PLAIN)})">([^<]*)</span>')
-RUN = re.compile(r'(<span class="([a-z0-9]+)">[^<]*)</span><span class="\2">')
-MARKER = re.compile(r'<span class="c1"># (?:NBVAL_|@title )[^<]*</span>\n?')  # for programs, not for readers
-STATES = ("show", "active", "disabled", "collapsing", "collapse", "open")  # classes that scripts set
+from gantext_book import compact
+
+# Bootstrap and Sphinx's own search: `page.js` opens the two menus and copies code, `search.js` searches.
+UNUSED = re.compile(
+    r"thebe|design-tabs|sphinx-design|togglebutton|toggleHint|toggleOpen|fontawesome|clipboard|copybutton|"
+    r"sphinx_highlight|doctools",
+    re.IGNORECASE,
+)
+STATES = {"show", "active", "disabled", "collapsing", "collapse", "open"}  # classes that scripts set
+# Elements and classes that no style of this book tells apart from those that stay.
+WRAPPER = re.compile(r'(<div class="cell_(?:input|output)\b[^"]*?) docutils container"')
+CODE = re.compile(
+    r'<div class="highlight-[\w-]+ notranslate"><div class="highlight">(<pre>.*?</pre>)</div>\n?</div>', re.DOTALL
+)
+# Parts of the theme that this book has nowhere, though its scripts know them or an empty element waits for them.
+ABSENT = re.compile(
+    r"version-switcher|version-warning|header-announcement|list-group|dropdown-menu-dark|collapse-sidebar|carousel|"
+    r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|tooltip|\[list\]|"
+    r"file-selector|webkit-date|pst-squeeze|pst-expand|admonition\.toggle|aside\.sidebar|admonition\.sidebar|legend|"
+    r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered"
+)
+OTHERWISE = re.compile(r":not\((?!\[data-theme\])(?:[^()]|\([^()]*\))*\)")  # what need not be there
+DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
 
 
 def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """``html-page-context``: leave out scripts and styles that the page has no use for; thin its code and pictures."""
-    context["script_files"] = [s for s in _once(context.get("script_files", [])) if not UNUSED.search(_says(s))]
-    context["css_files"] = [s for s in _once(context.get("css_files", [])) if not UNUSED.search(_says(s))]
-    body = MARKER.sub("", TOKEN.sub(r"\1", context.get("body", "")))
-    body = re.sub(r"<span></span>", "", body)
-    while RUN.search(body):
-        body = RUN.sub(r"\1", body)
+    body = WRAPPER.sub(r'\1"', context.get("body", "")).replace('<a class="reference internal" href', "<a href")
+    body = CODE.sub(r'<div class="highlight notranslate">\1</div>', compact.code(body))
     context["body"] = re.sub(r"<img (?![^>]*loading=)", '<img loading="lazy" decoding="async" ', body)
+    unused = [UNUSED] if 'class="ledger"' in body else [UNUSED, re.compile("texledger.js")]  # it filters tables
+    for key in ("script_files", "css_files"):
+        files = _once(context.get(key, []))
+        context[key] = [file for file in files if not any(pattern.search(_says(file)) for pattern in unused)]
 
 
 def _once(files: list[Any]) -> list[Any]:
@@ -49,58 +71,153 @@ def _says(file: Any) -> str:
 
 
 def shrink(app: Sphinx, exception: Exception | None) -> None:
-    """``build-finished``: styles without rules that match nothing, pictures as WebP."""
+    """``build-finished``: pictures as WebP, compact pages, styles without rules that match nothing."""
     if exception is not None or app.builder.format != "html":
         return
     out = Path(app.outdir)
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
-    _pictures(out, pages)
-    words = set(STATES)
-    for text in pages.values():
-        for value in set(re.findall(r'(?:class|id)="([^"]*)"', text)):
-            words.update(value.split())
-        words.update(re.findall(r"<([a-z][a-z0-9-]*)", text))
-    for script in (out / "_static").rglob("*.js"):
-        if "fontawesome" not in script.name and "bootstrap" not in script.name:
-            words.update(re.findall(r"[A-Za-z][\w-]+", script.read_text(encoding="utf-8")))
+    pictures = _Pictures(out)
+    for path, text in pages.items():
+        pages[path] = compact.page(pictures.place(text))
+        if pages[path] != text:
+            path.write_text(pages[path], encoding="utf-8")
+    used = _Used()
+    asked: set[Path] = set()
+    for path, text in pages.items():
+        used.page(text)
+        asked |= {(path.parent / unquote(urlsplit(a).path)).resolve() for a in set(ASKED.findall(text))}
+    written = replace(used, classes=used.classes - compact.COLOURED.keys() - compact.PLAIN)  # no such spans are left
+    for script in asked:
+        if script.suffix == ".js" and script.is_file() and "search" not in script.name:
+            used.script(script.read_text(encoding="utf-8"))
+    search = out / "_static" / "search.js"
+    if search.is_file():
+        used.script(search.read_text(encoding="utf-8"))
     originals = out.parent / "styles"  # what Sphinx does not copy anew must be cut from the whole text again
-    for sheet in out.rglob("*.css"):
-        kept, text = originals / sheet.relative_to(out), sheet.read_text(encoding="utf-8")
-        if text.startswith("/*cut*/"):
+    sheets, waiting = {}, sorted(sheet for sheet in asked if sheet.suffix == ".css" and sheet.is_file())
+    while waiting:
+        sheet = waiting.pop()
+        kept, text = originals / sheet.relative_to(out.resolve()), sheet.read_text(encoding="utf-8")
+        if text.startswith(CUT):
             text = kept.read_text(encoding="utf-8")
         else:
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(text, encoding="utf-8")
-        sheet.write_text("/*cut*/" + purge(text, frozenset(words)), encoding="utf-8")
+        sheets[sheet] = purge(text, written if sheet.name == "pygments.css" else used)
+        imported = [(sheet.parent / name).resolve() for name in IMPORTED.findall(text)]
+        waiting += [other for other in imported if other.is_file() and other not in sheets]
+    for sheet, text in zip(sheets, without_unread(list(sheets.values()), used.text), strict=True):
+        sheet.write_text(CUT + text, encoding="utf-8")
 
 
-def purge(css: str, words: frozenset[str]) -> str:
-    """``css`` without comments and without the rules whose selectors name a class, id or tag that is not in ``words``.
+CUT = "/*cut*/"
+MADE = re.compile(r"""(?:class(?:Name|List\.\w+\()?|createElement\w*\()[\s=(\\"'+]*([\w -]+)""")
+IMPORTED = re.compile(r'@import\s+(?:url\()?["\']?([^"\')\s;]+\.css)')
+ASKED = re.compile(r'<(?:link|script)\b[^>]*?\s(?:href|src)="?([^\s">]+\.(?:css|js)\b[^\s">]*)')
 
-    >>> purge(".a{x:1} .b, .a em {y:2} @media print{.b{z:3}}", frozenset({"a", "em"}))
+
+@dataclass
+class _Used:
+    """What the pages and their scripts name: tags, classes, ids; and their text as far as it may name variables."""
+
+    tags: set[str] = field(default_factory=set)
+    classes: set[str] = field(default_factory=lambda: set(STATES))
+    ids: set[str] = field(default_factory=set)
+    text: str = ""
+    attributes: str = ""
+
+    def page(self, text: str) -> None:
+        tags, classes, ids = compact.words(text)
+        self.tags |= tags
+        self.classes |= classes
+        self.ids |= ids
+        self.attributes += " ".join(set(re.findall(r"\s(data-[\w-]+)=", text))) + " "
+        self.text += " ".join(re.findall(r"--[\w-]+", text)) + " "
+        for script in re.findall(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", text, re.DOTALL):
+            self._may_name(" ".join(MADE.findall(script)))  # not the words of its data
+
+    def script(self, text: str) -> None:
+        """A script names in its strings what it makes or looks for."""
+        strings = " ".join(value for kind, value in JavascriptLexer().get_tokens(text) if kind in String)
+        self._may_name(strings)
+        self.text += " ".join(re.findall(r"--[\w-]+", text)) + " "
+        self.attributes += " ".join(re.findall(r"dataset\.(\w+)", text)) + " "
+
+    def _may_name(self, text: str) -> None:
+        words = set(re.findall(r"[A-Za-z][\w-]*", text))
+        self.tags |= words
+        self.classes |= words
+        self.ids |= words
+        self.attributes += " ".join(word for word in words if word.startswith("data-")) + " "
+
+    def matches(self, selector: str) -> bool:
+        """Whether each tag, class, id and ``data-`` attribute of the selector is somewhere."""
+        if ABSENT.search(OTHERWISE.sub(":not", selector)):
+            return False
+        kinds = {"": self.tags, ".": self.classes, "#": self.ids}
+        return all(
+            (f"{name} " in self.attributes or _camel(name) in self.attributes) if kind == "[" else name in kinds[kind]
+            for kind, name in _names(selector)
+        )
+
+
+def _camel(attribute: str) -> str:
+    """The name by which scripts know an attribute: ``data-bs-theme`` is ``bsTheme``.
+
+    >>> _camel("data-bs-theme")
+    'bsTheme '
+    """
+    return re.sub(r"-(\w)", lambda m: m[1].upper(), attribute.removeprefix("data-")) + " "
+
+
+def purge(css: str, used: _Used) -> str:
+    """``css`` without comments and without the rules whose selectors name a class, id or tag that is nowhere used.
+
+    >>> purge(".a{x:1} .b, .a em {y:2} @media print{.b{z:3}}", _Used(tags={"em"}, classes={"a"}))
     '.a{x:1}.a em{y:2}'
     """
-    return _rules(tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True), words)
+    return _rules(tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True), used)
 
 
-def _rules(rules: list[Any], words: frozenset[str]) -> str:
+def _rules(rules: list[Any], used: _Used) -> str:
     out = []
     for rule in rules:
         if rule.type == "qualified-rule":
-            selectors = [s for s in _selectors(rule.prelude) if _matches(s, words)]
-            if selectors:
-                out.append(f"{','.join(selectors)}{{{_tight(tinycss2.serialize(rule.content))}}}")
+            selectors = [s for s in _selectors(rule.prelude) if used.matches(s)]
+            if selectors and (text := _tight(tinycss2.serialize(rule.content))):
+                out.append(f"{','.join(selectors)}{{{text}}}")
         elif rule.type == "at-rule":
             name, prelude = rule.lower_at_keyword, tinycss2.serialize(rule.prelude).strip()
             if rule.content is None:
                 out.append(f"@{name} {prelude};")
             elif name in {"media", "supports", "layer", "container"}:
                 inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
-                if text := _rules(inner, words):
+                if text := _rules(inner, used):
                     out.append(f"@{name} {prelude}{{{text}}}")
             elif not (name == "font-face" and re.search("Font ?Awesome", tinycss2.serialize(rule.content))):
                 out.append(f"@{name} {prelude}{{{_tight(tinycss2.serialize(rule.content))}}}")
     return "".join(out)
+
+
+QUOTED = r"\"[^\"]*\"|'[^']*'"
+BRACKETS = rf"\((?:[^()\"']|{QUOTED}|\([^()]*\))*\)"
+# At the beginning of a block or after another declaration; the value may hold brackets and quoted text.
+VARIABLE = re.compile(rf"(?<=[{{;])(--[\w-]+):((?:[^;{{}}()\"']|{QUOTED}|{BRACKETS})*)(?:;|(?=}}))")
+
+
+def without_unread(sheets: list[str], elsewhere: str = "") -> list[str]:
+    """Style sheets without the variables that no sheet and no script reads, again and again until all are read.
+
+    >>> without_unread([":root{--a:1;--b:var(--a);x:y}", "p{--c:2;color:var(--c)}"])
+    [':root{x:y}', 'p{--c:2;color:var(--c)}']
+    """
+    while True:
+        read = set(re.findall(r"var\(\s*(--[\w-]+)", "".join(sheets))) | set(elsewhere.split())
+        unread = {name for sheet in sheets for name, _ in VARIABLE.findall(sheet)} - read
+        if not unread:
+            return [re.sub(r"(?<=[{};])[^{};@]+{}", "", sheet) for sheet in sheets]
+        keep = lambda found, unread=unread: "" if found[1] in unread else found[0]
+        sheets = [VARIABLE.sub(keep, sheet) for sheet in sheets]
 
 
 def _tight(text: str) -> str:
@@ -121,44 +238,63 @@ def _selectors(prelude: list[Any]) -> list[str]:
 
 
 @cache
-def _names(selector: str) -> tuple[str, ...]:
-    """Classes, ids and tags that must be there for the selector to match; what stands inside :not() need not."""
+def _names(selector: str) -> tuple[tuple[str, str], ...]:
+    """Tags, classes (``.``), ids (``#``) and ``data-`` attributes (``[``) that the selector asks for.
+
+    What stands inside of :not() need not be there, of :is() not all of it.
+
+    >>> _names('html[data-x="1"] p.a:not(.b) > #c')
+    (('', 'html'), ('', 'p'), ('.', 'a'), ('#', 'c'), ('[', 'data-x'))
+    """
     selector = re.sub(r":(?:not|is|where|has)\((?:[^()]|\([^()]*\))*\)", "", selector)
+    attributes = re.findall(r"\[(data-[\w-]+)", selector)
     selector = re.sub(r"\[[^\]]*\]|::?[\w-]+(?:\([^()]*\))?", "", selector)
-    return tuple(
-        name.replace("\\", "")
-        for name in re.findall(r"(?:(?<=[.#])|(?<![\w.#\\-]))((?:[A-Za-z_-]|\\.)(?:[\w-]|\\.)*)", selector)
-    )
+    named = re.findall(r"((?<!\\)[.#]|(?<![\w.#\\-]))((?:[A-Za-z_-]|\\.)(?:[\w-]|\\.)*)", selector)
+    return (*((kind, name.replace("\\", "")) for kind, name in named), *(("[", name) for name in attributes))
 
 
-def _matches(selector: str, words: frozenset[str]) -> bool:
-    return all(name in words for name in _names(selector))
+class _Pictures:
+    """The PNGs of the pages as WebP, where that is smaller; and how large each is, before it comes."""
 
+    def __init__(self, out: Path) -> None:
+        self.renamed: dict[str, str] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
+        for png in (*(out / "_images").glob("*.png"), *(out / "_static" / "images").glob("*.png")):
+            webp = png.with_suffix(".webp")
+            with Image.open(png) as image:
+                self.sizes[png.name] = image.size
+                if not webp.exists():
+                    few_colours(image).save(webp, lossless=True, method=4)
+            if webp.stat().st_size < png.stat().st_size:
+                self.renamed[png.name] = webp.name
 
-def _pictures(out: Path, pages: dict[Path, str]) -> None:
-    """Each PNG of the pages as WebP, lossless, where that is smaller; their sizes in the page before they come."""
-    renamed, sizes = {}, {}
-    for png in (out / "_images").glob("*.png"):
-        webp = png.with_suffix(".webp")
-        with Image.open(png) as image:
-            sizes[png.name] = image.size
-            if not webp.exists():
-                image.save(webp, lossless=True, method=4)
-        if webp.stat().st_size < png.stat().st_size:
-            renamed[png.name] = webp.name
+    def place(self, text: str) -> str:
+        """A page that shows the smaller files, each with its size."""
+        text = re.sub(r'(<img [^>]*src="[^"]*_images/([\w.-]+\.png)"[^>]*?)(?=\s*/?>)', self._sized, text)
+        text = text.replace('class="reference internal nav-link"', 'class="nav-link"')
+        text = re.sub(r"(_images/|_static/images/)([\w.-]+\.png)", lambda m: m[1] + self.renamed.get(m[2], m[2]), text)
+        return re.sub(r"<summary>(?=<span class=.toctree-toggle)", '<summary aria-label="Pages below">', text)
 
-    def sized(tag: re.Match[str]) -> str:
-        width, height = sizes.get(tag[2], (0, 0))
+    def _sized(self, tag: re.Match[str]) -> str:
+        width, height = self.sizes.get(tag[2], (0, 0))
         given = not width or re.search(r"\s(?:width|height|style)=", tag[0])
         return tag[0] if given else f'{tag[1]} width="{width}" height="{height}"'
 
-    for path, text in pages.items():
-        new = re.sub(r'(<img [^>]*src="[^"]*_images/([\w.-]+\.png)"[^>]*?)(?=\s*/?>)', sized, text)
-        new = re.sub(r"(_images/)([\w.-]+\.png)", lambda m: m[1] + renamed.get(m[2], m[2]), new)
-        new = re.sub(r"<summary>(?=<span class=.toctree-toggle)", '<summary aria-label="Pages below">', new)
-        if new != text:
-            path.write_text(new, encoding="utf-8")
-            pages[path] = new
+
+def few_colours(image: Image.Image) -> Image.Image:
+    """The picture in the fewest of 32, 64, 128 or 256 colours that leave it within `DIFFERENCE` of itself.
+
+    Drawings have a dozen colours and hundreds of their blends, at the edges of lines and letters, which take most of
+    the bytes. What has more, or is partly transparent, stays as it is.
+    """
+    if "A" in image.getbands() and image.getextrema()[-1] != (255, 255):
+        return image  # soft edges over a page of either colour
+    drawn = image.convert("RGB")
+    for colours in (32, 64, 128, 256):
+        fewer = drawn.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")
+        if max(ImageStat.Stat(ImageChops.difference(drawn, fewer)).rms) <= DIFFERENCE:
+            return fewer
+    return drawn
 
 
 def setup(app: Sphinx) -> None:

@@ -2,8 +2,8 @@
 
 Temml turns TeX into MathML, which browsers lay out by themselves: an eighth of the bytes and a quarter of the elements
 that drawing it with HTML takes. What is added here: a wide display formula breaks before its relations and terms (each
-piece is a `<math>` of its own), TeX that cannot be read stops the build, a formula carries its TeX to be copied,
-and browsers do not translate symbols.
+piece is a `<math>` of its own), TeX that cannot be read stops the build, a formula carries its TeX to be copied, and
+what a browser knows by itself is not said a thousand times. `page.js` asks browsers not to translate symbols.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -50,7 +51,9 @@ def render(tex: str, display: bool) -> str:
     answer = json.loads(line)
     if "error" in answer:
         raise ExtensionError(f"Temml cannot read {tex!r}: {answer['error']}")
-    return pieces(answer["mathml"], display) if display or len(tex) > SHORT else answer["mathml"]
+    if display or len(tex) > SHORT:
+        return pieces(answer["mathml"], display)
+    return _write(ElementTree.fromstring(answer["mathml"]))
 
 
 def pieces(mathml: str, display: bool = True) -> str:
@@ -84,8 +87,7 @@ def pieces(mathml: str, display: bool = True) -> str:
         parts[-1][-1][-1].append(item)
     block = lambda inner: inner[0] if len(inner) == 1 else "".join(f"<span>{x}</span>" for x in inner)
     flow = block if display else "<wbr>".join  # an inline formula flows with its text
-    write = lambda items: _math(items, display)
-    return flow([flow(["<wbr>".join(map(write, term)) for term in part]) for part in parts if part[0][0]])
+    return flow([flow(["<wbr>".join(map(_math, term)) for term in part]) for part in parts if part[0][0]])
 
 
 def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
@@ -95,10 +97,96 @@ def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
         yield from _flat(item) if bracketed and item[0].get("stretchy") == "false" else [item]
 
 
-def _math(items: list[ElementTree.Element], display: bool) -> str:
-    piece = ElementTree.Element("math", {"displaystyle": "true"} if display else {})
+def _math(items: list[ElementTree.Element]) -> str:
+    piece = ElementTree.Element("math")
     piece.extend(items)
-    return ElementTree.tostring(piece, encoding="unicode")
+    return _write(piece)
+
+
+def _write(formula: ElementTree.Element) -> str:
+    _slim(formula)
+    return ElementTree.tostring(formula, encoding="unicode")
+
+
+# What browsers know of operators without being told (MathML Core, operator dictionary).
+PREFIX, POSTFIX = set("([{⌈⌊⟨"), set(")]}⌉⌋⟩")  # fences that have one form
+INFIX = set("=<>≠≤≥≈∈→")  # relations that have no other form
+TALL = PREFIX | POSTFIX | set("|‖∣∥/↑↓↕⇑⇓⇕⟦⟧")  # may grow with what stands beside them
+RIGID = set("+-−±∓⋅×=≠<>≤≥≪≫≈∼≅≡∈∉⊂⊆∘∗!,;:.…⋯′∂∇\u2061\u2062\u2063")  # never grow
+APPLY = "\u2061"  # between a function and its argument: read aloud, not seen
+TWO_FORMS = set("+-−±∓|‖∣∥")  # whose space depends on their form, which is given by their place in the row
+STYLED = {"tml-prime", "tml-sml-pad", "tml-med-pad", "tml-lrg-pad"}  # classes of math.css
+ROWS = {"math", "mrow", "msqrt", "mtd", "mstyle", "mpadded", "mphantom"}  # whose children stand side by side
+
+
+def _slim(row: ElementTree.Element) -> None:
+    """Leave out attributes that say what is so without them, and groups in which nothing stretches."""
+    for item in row:
+        _slim(item)
+    for i, item in enumerate(list(row)):
+        if _is_group(item) and len(item) == 1 and not _is_tall(item[0]):
+            row[i] = item[0]
+    if row.tag in ROWS:
+        for item, after in pairwise(list(row)):
+            if item.text == APPLY and item.tag == "mo" and after.tag == "mspace" and set(after.attrib) == {"width"}:
+                item.set("rspace", after.attrib["width"])
+                row.remove(after)
+        row[:] = [part for item in row for part in (_ungrouped(item) if _is_group(item) else [item])]
+        if len(row) == 1 and _is_group(row[0]):
+            row[:] = list(row[0])
+    for i, item in enumerate(row):
+        if item.tag == "mo":
+            _slim_operator(item, i, len(row) if row.tag in ROWS else 0)
+        for name in ("width", "rspace"):
+            if long := re.fullmatch(r"(0\.\d{4,})em", item.get(name, "")):
+                item.set(name, f"{float(long[1]):.3f}em"[1:])
+        if kept := [name for name in item.get("class", "").split() if name in STYLED]:
+            item.set("class", " ".join(kept))
+        else:
+            item.attrib.pop("class", None)
+
+
+def _is_group(item: ElementTree.Element) -> bool:
+    return item.tag == "mrow" and len(item) > 0 and not item.attrib
+
+
+def _ungrouped(group: ElementTree.Element) -> list[ElementTree.Element]:
+    """The items of a group, which keep the form that their place in it gives them; or the group, if one may grow."""
+    if any(map(_is_tall, group)):
+        return [group]
+    items = [item for item in group if item.tag not in {"mspace", "mtext"}]
+    for end, form in ((0, "prefix"), (-1, "postfix")):
+        if len(items) > 1 and items[end].tag == "mo" and (items[end].text or "") in TWO_FORMS:
+            items[end].attrib.setdefault("form", form)
+    return list(group)
+
+
+def _is_tall(item: ElementTree.Element) -> bool:
+    """Whether what stands beside the item decides how large it is."""
+    while item.tag in {"msub", "msup", "msubsup", "munder", "mover", "munderover"} and len(item):
+        item = item[0]
+    return item.tag == "mo" and item.get("stretchy") != "false" and (item.text or "") in TALL
+
+
+def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
+    sign, given = item.text or "", item.attrib
+    given.pop("separator", None)  # these two have no effect in any browser
+    given.pop("fence", None)
+    if sign in PREFIX | POSTFIX:
+        given.pop("symmetric", None)
+        if given.get("form") == ("prefix" if sign in PREFIX else "postfix"):
+            given.pop("form")
+    if sign == "′" and given.get("lspace") == given.get("rspace") == "0em":
+        del given["lspace"], given["rspace"]
+    if sign in RIGID and given.get("stretchy") == "false":
+        given.pop("stretchy")
+    inferred = "prefix" if place == 0 else "postfix" if place == length - 1 else "infix"
+    if given.get("form") == "prefix" and sign in TERMS and given.get("lspace") == given.get("rspace") == "0em":
+        del given["lspace"], given["rspace"]  # a sign has no space of its own
+    if length > 1 and given.get("form") == inferred:
+        given.pop("form")
+    if sign in INFIX and given.get("form") == "infix":
+        given.pop("form")
 
 
 def _is_big(item: ElementTree.Element) -> bool:
@@ -135,11 +223,17 @@ def _node() -> str:
     return found
 
 
+def inline(tex: str, display: bool = False) -> str:
+    """A formula that carries its TeX: one ``<math>``, or several in a ``<span>``."""
+    formula, source = render(tex, display), escape(tex, quote=True).replace("&#x27;", "'")
+    if formula.count("<math>") == 1 and formula.startswith("<math>"):
+        return f'<math data-tex="{source}"{formula.removeprefix("<math")}'
+    return f'<span class="math notranslate" data-tex="{source}">{formula}</span>'
+
+
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
     """Write an inline formula."""
-    tex = escape(node.astext(), quote=True)
-    formula = render(node.astext(), False)
-    self.body.append(f'<span class="math notranslate" translate="no" data-tex="{tex}">{formula}</span>')
+    self.body.append(inline(node.astext()))
     raise nodes.SkipNode
 
 
@@ -148,15 +242,15 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     label, number = node.get("label"), ""
     if label and node.get("number"):
         number = get_node_equation_number(self, node)
-    self.body.append(self.starttag(node, "div", CLASS="math notranslate", translate="no"))
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate"))
     name = f"Equation {number}" if number else "Formula"
     formula = render(node.astext(), True)
-    tex = escape(node.astext(), quote=True)
+    tex = escape(node.astext().strip(), quote=True)
     self.body.append(
         f'<div class="formula" tabindex="0" role="group" aria-label="{name}" data-tex="{tex}">{formula}</div>'
     )
     if number:
-        link = f'<a class="eqno-link" href="#{node["ids"][0]}" aria-label="Link to equation {number}">({number})</a>'
+        link = f'<a class="eqno-link" href="#{node["ids"][0]}">({number})</a>'
         self.body.append(f'<span class="eqno">{link}</span>')
     self.body.append("</div>\n")
     raise nodes.SkipNode

@@ -63,7 +63,7 @@ class Measure:
 def weigh(html: Path, loaded: Iterable[str]) -> tuple[int, int]:
     """Bytes and compressed bytes of a page, of the addresses that it asked for, and of the pictures in it."""
     text = html.read_text(encoding="utf-8")
-    pictures = [html.parent / unquote(src) for src in re.findall(r'<img [^>]*src="([^":]+)"', text)]
+    pictures = [html.parent / unquote(src) for src in re.findall(r'<img [^>]*src="?([^":\s>]+)', text)]
     asked = [Path(unquote(urlsplit(address).path)) for address in loaded if urlsplit(address).scheme == "file"]
     files = {path.resolve() for path in [html, *asked, *pictures]}
     whole = packed = 0

@@ -25,7 +25,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from texledger.sphinx import View, book, made, raw
 
-from gantext_book.math import render
+from gantext_book.math import inline
 
 PACKAGE_PAGES = "book/api/"
 TEMPLATES = str(Path(__file__).parent / "templates")
@@ -132,8 +132,7 @@ class BookView(View):
 
     def formula(self, tex: str, display: bool = False) -> Markup:
         """TeX as static MathML."""
-        span = '<span class="notranslate" translate="no" data-tex="{}">{}</span>'
-        return Markup(span).format(tex, Markup(render(tex, display)))
+        return Markup(inline(tex, display))
 
     def stamp(self) -> str:
         """When and on what the chapter last ran, its count of checks, and its notebook."""

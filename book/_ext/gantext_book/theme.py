@@ -11,6 +11,7 @@ from sphinx.config import Config
 OPTIONS = {
     "navbar_persistent": [],  # else a second search field stands above the page
     "show_navbar_depth": 1,
+    "collapse_navigation": True,  # pages below a page are listed where one has gone there
     "show_toc_level": 2,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

@@ -31,6 +31,7 @@ MARKS = {"definition": "≔", "refutation": "✗"}
 GRAPH = "ledger-graph.json"
 FORMULA = re.compile("\ue000(\\d+)\ue001")
 TRIED = re.compile(r"<details><summary>damaged formulas tried</summary><ul>.*?</ul></details>", re.DOTALL)
+HEADLINE = re.compile(r'(<div class="gantext-check"[^>]*>)<b>[^<]*</b><br>')
 
 
 class made(nodes.General, nodes.Element):  # noqa: N801 - docutils names its nodes so
@@ -100,10 +101,14 @@ def _fold(view: View, doctree: nodes.document) -> None:
         items = [view.item(m) for m in found if m is not None]
         for output in list(cell.findall(nodes.raw)):
             for label in labels_of(output.astext()):
+                html = output.astext()
+                if len(items) == 1:  # the line that folds it says the same
+                    html = HEADLINE.sub(r"\1", html)
                 if href := view.listed(label):
-                    link = f'<a href="{escape(href)}">The damaged formulas that were tried</a>'
-                    output.replace_self(raw(TRIED.sub(link.replace("\\", r"\\"), output.astext())))
-                    break
+                    link = f'<br><a href="{escape(href)}">The damaged formulas that were tried</a>'
+                    html = TRIED.sub(lambda _, link=link: link, html)
+                output.replace_self(raw(html))
+                break
         at = cell.parent.index(cell)
         cell.parent.insert(at + 1, raw("</details>"))
         summary, links = view.fill("summary", items=items), view.fill("links", items=items)
@@ -414,11 +419,13 @@ def _mark(builder: Any, label: str | None, here: str, anchor: str = "") -> str:
         return ""
     entry = item.entry
     strength = (entry.strength or "").replace(" ", "-")
-    title = escape(entry.headline[0].upper() + entry.headline[1:], quote=True)
+    headline = entry.headline[0].upper() + entry.headline[1:]
+    title = escape(headline, quote=True)
+    name = ", ".join(filter(None, (entry.kind.capitalize(), entry.strength)))  # the rest is the link's description
     kind = f"{'checked-mark' if anchor else 'eq-mark'} {entry.kind} {strength}".strip()
     place = f' id="{anchor}"' if anchor else ""
     page = "" if item.page == here else escape(builder.get_relative_uri(here, item.page))
-    link = f'class="{kind}"{place} href="{page}#{item.anchor}" title="{title}" aria-label="Check: {title}"'
+    link = f'class="{kind}"{place} href="{page}#{item.anchor}" title="{title}" aria-label="Check: {name}"'
     return f"<a {link}>{View.sign(entry)}</a>"
 
 
