@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -147,8 +148,9 @@ def test_every_kind_of_check_takes_it_from_the_page(folder: Path) -> None:
     ledger.statistical("demo:statistical", where=one, samples=squares, n=10_000, unread={"m": "its law is in the code"})
     taylor = lambda X: torch.eye(len(X), dtype=X.dtype) + X + X @ X / 2
     ledger.implementation("demo:implementation", where=matrix, function=taylor, name="T_2")
-    ledger.definition("demo:definition", where=matrix, call=lambda M: M.norm() * M.inverse().norm())
-    ledger.definition("demo:name")
+    condition = lambda M: M.norm() * M.inverse().norm()
+    ledger.definition("demo:definition", where=matrix, call=condition, name="kappa")
+    ledger.definition("demo:name", "y := x")
     refuted = ledger.refutation(
         "demo:refuted", where={"a": 3}, source="nobody", counterexample="a = 3", holds="a^2 = 3 a", sides=(9, 6)
     )
@@ -171,6 +173,53 @@ def test_every_kind_of_check_takes_it_from_the_page(folder: Path) -> None:
     assert {e.strength for e in ledger.entries.values()} == {"both sides", "one side", None}
     assert faults(read_page(folder / "demo.md").equations, [Made(e, "demo") for e in ledger.entries.values()]) == []
     assert np.isfinite(ledger.entries["demo:gradient"].killed)
+
+
+UNREAD = {
+    "a name that nothing checks": (lambda ledger: ledger.definition("demo:name"), "would pass unseen. Type the TeX"),
+    "a name that is computed": (
+        lambda ledger: ledger.definition("demo:name", where=lambda draw: {"x": draw.real()}, call=lambda x: x),
+        "Say what it is, name='the name as it is read', or type the TeX",
+    ),
+    "another name": (
+        lambda ledger: ledger.definition(
+            "demo:name", where=lambda draw: {"x": draw.real()}, call=lambda x: x, name="z"
+        ),
+        "the page introduces `y`, the check says name='z'",
+    ),
+    "any false statement": (
+        lambda ledger: ledger.refutation(
+            "demo:refuted", where={"a": 3}, source="nobody", counterexample="a = 3", holds="a^2 = 3 a"
+        ),
+        "Give `sides=`, without `published=`, or type the TeX",
+    ),
+    "all of it": (
+        lambda ledger: ledger.numeric(
+            "demo:refuted", where={"a": 3}, lhs=9, rhs=9, unread="w", mutants={"x": lambda a: a}
+        ),
+        "type it as the page has it",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", UNREAD)
+def test_what_no_check_reads_is_typed_twice(folder: Path, part: str) -> None:
+    """Else an edit of the page would pass as soon as the cell has run again."""
+    (folder / "demo.md").write_text(f"# Kinds\n{KINDS}")
+    call, says = UNREAD[part]
+    with pytest.raises(LedgerError, match=re.escape(says)):
+        call(Ledger("demo"))
+
+
+def test_a_part_that_is_excused_is_named_by_its_tex(folder: Path) -> None:
+    """So an edit of what is not read is seen although nothing is typed twice."""
+    page, excuse = folder / "one.md", {"m": "it is a name"}
+    check = lambda: Ledger().numeric("one", where=two, lhs=lambda a, b: a + b, unread=excuse)
+    page.write_text(markdown("m = a + b", "one"))
+    assert check().strength == "one side"
+    page.write_text(markdown("n = a + b", "one"))
+    with pytest.raises(LedgerError, match="unread names 'm'"):
+        check()
 
 
 def test_a_statement_in_words_still_needs_no_equation() -> None:

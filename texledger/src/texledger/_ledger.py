@@ -42,7 +42,7 @@ from texledger._numeric import Numeric
 from texledger._reading import Reader
 from texledger._refuted import misquoted, refuse_other_sides
 from texledger._tex import key_of, read
-from texledger._tree import Node, Relation, Unreadable
+from texledger._tree import Node, Relation, Unreadable, show
 from texledger._watch import Watch
 from texledger._weak import names, same_value, weaknesses
 
@@ -71,8 +71,8 @@ class Ledger:
 
     Every method takes the equation's ``label`` (``chapter:name``; any, if no chapter is given) and returns an
     :class:`Entry`, which should be the last value of its cell. The TeX is what the page displays under that label; as
-    ``tex`` it is given only where no page displays it. The README's section "Writing checks" shows all of this by
-    examples.
+    ``tex`` it is typed only where no page displays it, or where no check reads it. The README's section "Writing
+    checks" shows all of this by examples.
 
     The page is the notebook that is open, on Colab too; the file that ``texledger check`` runs; the file of the
     chapter's name, or else any page that has the label, in the folder where the code runs.
@@ -319,6 +319,7 @@ class Ledger:
         where: Where | None = None,
         *,
         call: Callable[..., Any] | None = None,
+        name: str | None = None,
         draws: int = 3,
         digits: int = 30,
         tol: float = 1e-12,
@@ -327,12 +328,19 @@ class Ledger:
         """An equation that introduces a name.
 
         With ``where`` the first function of ``code`` (or ``call``) is compared with the right side; without it nothing
-        is checked, and the functions are only pointed to.
+        is checked, and the functions are only pointed to. What the page calls the new name is told by ``name``, as it
+        is read, or by typing the TeX: no value could tell it from another.
         """
         code = options.get("code", ())
         functions = _listed(code)
+        if tex is None and (where is None or name is None):
+            raise LedgerError(
+                f"{label}: no value tells the new name from another, so an edit of it would pass unseen. "
+                + ("" if where is None else "Say what it is, name='the name as it is read', or ")
+                + f"{'T' if where is None else 't'}ype the TeX as the page has it: ({label!r}, r'...', ...)."
+            )
         if where is None:
-            if call is not None or set(options) - {"code"}:
+            if call is not None or name is not None or set(options) - {"code"}:
                 raise LedgerError(f"{label}: a definition that is compared needs `where=`.")
             tex, _ = self._register(label, tex)
             says = "introduces a name, nothing is checked"
@@ -346,7 +354,14 @@ class Ledger:
         side = call or (lambda **env: first(*(v for k, v in env.items() if k not in others)))
         shown = getattr(first, "__name__", type(first).__name__)
         how = f"computed by {shown}, compared; a difference counts from {_times(tol, options)}"
-        reads = lambda side: side.op in {"sym", "call", "mul", "infix"}  # the name that is introduced here
+
+        def reads(side: Node) -> bool:  # the name that is introduced here
+            if side.op not in {"sym", "call", "mul", "infix"}:
+                return False
+            if name is not None and name not in {str(side.args[0]), show(side)}:
+                raise LedgerError(f"{label}: the page introduces `{show(side)}`, the check says name={name!r}.")
+            return True
+
         return self._against(
             "definition", label, tex, where, draws, side, None, None, tol, digits, how, reads, **options
         )
@@ -372,7 +387,7 @@ class Ledger:
 
         Args:
             label: of the equation that quotes the statement, or a free one if the statement is in words.
-            tex: the statement as published; without it, and without ``statement``, the page's.
+            tex: the statement as published; without it, and without ``statement``, the page's (with ``sides``).
             where: the counterexample's values, the smallest that show the failure.
             source: who states it, and where (author, title, place).
             counterexample: the same in words.
@@ -391,6 +406,11 @@ class Ledger:
         in_words = tex is None and statement is not None
         if in_words and (published is None or corrected is None):
             raise LedgerError(f"{label}: a statement in words needs `published=` and `corrected=`.")
+        if tex is None and not in_words and (sides is None or published is not None):
+            raise LedgerError(
+                f"{label}: no check tells this statement from another false one, so an edit of it would pass unseen. "
+                "Give `sides=`, without `published=`, or type the TeX as the page has it."
+            )
         tex, site = self._register(label, tex, in_words)
         _known(label, options)
         with mp.workdps(digits):
@@ -542,6 +562,11 @@ class Ledger:
         name: str | None = None,
         **options: Unpack[Options],
     ) -> Entry:
+        if given is None and isinstance(options.get("unread"), str):
+            raise LedgerError(
+                f"{label}: with one reason for all no check reads the TeX, so an edit of it would pass unseen: type it "
+                f"as the page has it, ({label!r}, r'...', ...)."
+            )
         tex, site = self._register(label, given)
         _known(label, options)
         between = between or test
