@@ -81,7 +81,7 @@ def test_exports_are_few_and_known() -> None:
     assert texledger.__all__ == [
         *("KINDS", "MIME", "STRENGTHS", "By", "CheckFailed", "Density", "Derived", "Draw", "Entry", "Indexed"),
         *("Interval", "Law", "Ledger", "LedgerError", "Means", "Operator", "Optimum", "Over", "Samples"),
-        *("Superscript", "Unreadable", "normal"),
+        *("Superscript", "Unreadable", "equations", "normal"),
     ]
     assert all(hasattr(gantext, name) for name in gantext.__all__)
     assert all(hasattr(texledger, name) for name in texledger.__all__)

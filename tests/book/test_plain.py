@@ -7,9 +7,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from gantext_book.plain import MarkupError, contexts, leftovers, render
-from gantext_book.source import read_notebook
+from gantext_book.source import ROOT, chapters, read_notebook
 from nbformat import NotebookNode
 from texledger._pages import read_page
+
+from texledger import equations, normal
 
 BOOK = "https://example.org/sample"
 SAMPLE = Path(__file__).parent / "sample"
@@ -45,15 +47,16 @@ EXPECTED = {
     "api": f"[`gantext.shapes.area`]({BOOK}/book/api.html#gantext.shapes.area), [`area`](",
     "links": f"[one]({BOOK}/notebooks/first.html), [there]({BOOK}/notebooks/first.html#next), [eq]({SECOND}#equation-",
     "slug": f"[slug]({SECOND}#the-inside-of-it),\n[The first: $\\det$]({BOOK}/notebooks/first.html), [out](https:",
-    "comment": "[out](https://example.org/x).\n\n$$ a = b \\tag{2.1} $$",
-    "math directive": "$$\nc = d \\\\\ne = f\n\\tag{2.2}\n$$\n\n## The inside of it\n",
+    "comment": "[out](https://example.org/x).\n\n$$ a = b \\tag{2.1} $$\n<!-- (eq-two) -->",
+    "math directive": "$$\nc = d \\\\\ne = f\n\\tag{2.2}\n$$\n<!-- (eq-three) -->\n\n## The inside of it\n",
     "table": f"| a | b |\n| --- | --- |\n| $x$ | [(2.2)]({SECOND}#equation-eq-three) |",
     "code fence": '```python\nx = {"eq": "`y`"}  # {eq}`z`\n```',
     "theorem": "> **Theorem 2.1 (Jacobi, $n=2$).** If $A$ is a\n> matrix then\n>\n",
-    "equation in a box": ">\n> $$ \\det e^A = e^{\\mathrm{tr} A} \\tag{2.3} $$\n>\n> - as [(2.3)]",
+    "equation in a box": ">\n> $$ \\det e^A = e^{\\mathrm{tr} A} \\tag{2.3} $$\n> <!-- (eq-det) -->\n>\n> - as [(2.3)]",
     "nesting": ">\n> > **Note.** Inside.\n",
     "proof": "> **Proof.** Clear by $a = b$. ∎",
-    "list in a box": "> **Theorem 2.2.**\n>\n> 1. A list\n>\n>    $$ u = v \\tag{2.4} $$\n>\n> 2. ends.",
+    "list in a box": "> **Theorem 2.2.**\n>\n> 1. A list\n>\n>    $$ u = v \\tag{2.4} $$\n"
+    ">    <!-- (eq-list) -->\n>\n> 2. ends.",
     "box without label": "> **Remark 2.1.** Remark.",
     "exercise": "> **The check.**\n>\n> > **Exercise 2.1 (Try).** Do it.",
     "gated exercise": "**Exercise 2.2.**\n\nWith code:",
@@ -80,6 +83,25 @@ def test_supported_markup(second: str, construct: str) -> None:
     assert EXPECTED[construct] in second
 
 
+def test_a_twin_has_the_equations_of_its_source(tmp_path: Path) -> None:
+    """The comments behind the equations are their labels for the ledger, wherever they stand."""
+    (twin := tmp_path / "second.ipynb").write_text(nbformat.writes(rendered(SAMPLE)), encoding="utf-8")
+    source = equations(SAMPLE / "notebooks" / "second.md")
+    assert list(source) == ["eq-two", "eq-three", "eq-det", "eq-list"]
+    assert equations(twin) == source
+
+
+@pytest.mark.parametrize("path", chapters(ROOT), ids=lambda path: path.stem)
+def test_a_chapters_twin_has_its_equations(path: Path, tmp_path: Path) -> None:
+    context = contexts(ROOT)[path]
+    (twin := tmp_path / path.with_suffix(".ipynb").name).write_text(
+        nbformat.writes(render(read_notebook(path, context.site), context)), encoding="utf-8"
+    )
+    normalised = lambda page: {label: normal(tex) for label, tex in equations(page).items()}
+    assert normalised(twin) == normalised(path)
+    assert len(normalised(path)) > 10
+
+
 def test_uncited_works_are_not_listed(second: str) -> None:
     assert "Nobody" not in second
 
@@ -98,7 +120,10 @@ AWKWARD = {
     "link with a title": ('[a](first.md "t")', f"[a]({BOOK}/notebooks/first.html)"),
     "math in a link": ("[$a_{[1]}$](#eq-two)", f"[$a_{{[1]}}$]({SECOND}#equation-eq-two)"),
     "address with brackets": ("[a](https://x.org/b_(c))", "[a](https://x.org/b_(c))"),
-    "two equations": ("$$ p $$ (eq-p)\n\n$$ q % r\n$$ (eq-q)", "$$ p \\tag{2.5} $$\n\n$$ q \\tag{2.6} $$"),
+    "two equations": (
+        "$$ p $$ (eq-p)\n\n$$ q % r\n$$ (eq-q)",
+        "$$ p \\tag{2.5} $$\n<!-- (eq-p) -->\n\n$$ q \\tag{2.6} $$\n<!-- (eq-q) -->",
+    ),
 }
 
 

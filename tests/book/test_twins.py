@@ -64,7 +64,7 @@ def test_twin_holds_outputs_plain_text_and_its_provenance(executed: Path) -> Non
     assert [cell.execution_count for cell in code] == [1]
     assert code[0].outputs == [nbformat.v4.new_output("stream", name="stdout", text="area 9\n")]
     assert "\\tag{1.1}" in nb.cells[2].source
-    assert set(nb.metadata.gantext) == {"code", "package", "verified"}
+    assert set(nb.metadata.gantext) == {"code", "equations", "package", "verified"}
     assert set(nb.metadata.gantext.verified) == {"date", "device", "versions"}
     assert nb.metadata.gantext.verified.versions["gantext"] == "0.3.0"
     assert set(nb.metadata.gantext.verified.versions) == {"python", "torch", "numpy", "sympy", "matplotlib", "gantext"}
@@ -85,6 +85,17 @@ def test_a_second_run_touches_nothing(root: Path, runs: list[str]) -> None:
     assert twins.main([], root) == 0
     assert runs == []
     assert files(root) == before
+
+
+def test_an_edited_equation_is_judged_again(root: Path, runs: list[str]) -> None:
+    """Ledger cells do not repeat their equation, so the code is as it was."""
+    edit(root / "notebooks" / "first.md", "a = b\n", "a = c\n")
+    assert twins.main([], root) == 0
+    assert runs == ["first"]
+    edit(root / "notebooks" / "first.md", "$$\na = c\n$$", "$$\na  =\nc.\n$$")  # nothing that is judged
+    edit(root / "notebooks" / "first.md", "## Next", "Text.\n\n## Next")
+    assert twins.main([], root) == 0
+    assert runs == ["first"]
 
 
 def test_new_text_keeps_the_outputs(root: Path, runs: list[str]) -> None:
@@ -196,6 +207,7 @@ DIFFERENCES: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda r: change(r, lambda nb: nb.cells[1].outputs.append(nbformat.v4.new_output("error", ename="E"))),
         "cell 2: its stored output is an error",
     ),
+    "equation": (lambda r: edit(r / "notebooks/first.md", "a = b", "a = c"), "the equations have changed since"),
     "package": (lambda r: edit(r / "gantext/shapes.py", "Square", "The square"), "`gantext` has changed"),
 }
 

@@ -563,8 +563,12 @@ class TestMisuse:
             (lambda: Ledger("demo").numeric("demo:a", "a = b", {"a": 1, "b": 1}, rhs=lambda c: c), "a side asks for c"),
             (lambda: Ledger("demo").numeric("demo:a", "2a = a + a", spread, code="gantext.nothing"), "does not exist"),
             (
-                lambda: Ledger("demo").refutation("demo:a", None, source="", counterexample="", holds=""),
+                lambda: Ledger("demo").refutation("demo:a", statement="s", source="", counterexample="", holds=""),
                 "in words needs",
+            ),
+            (
+                lambda: Ledger("demo").refutation("demo:a", source="", counterexample="", holds=""),
+                "no display equation of this label was found",
             ),
             (
                 lambda: Ledger("demo").statistical("demo:a", "E = 1", {"E": 1}, samples=lambda n: np.ones(3), n=5),

@@ -84,7 +84,7 @@ REFUSED = {
     "a quoted one": ("So {checked}`quoted`.", r"its entry only quotes the TeX: let the check read it"),
     "an edit": (
         r"So {checked}`(a + b)^2 = a^2 + 2 a b - b^2 <square>`.",
-        "does not print what its entry quotes; look at the check again.\n      page:  (a+b)^2=a^2+2a b-b^2\n",
+        "look at the check, and run its cell again.\n      page:  (a+b)^2=a^2+2a b-b^2\n",
     ),
     "nothing printed": (
         "Words\nand so {checked}`own`.",

@@ -389,7 +389,9 @@ class _Renderer:
         lines = [re.sub(r"(?<!\\)%.*", "", line).strip() for line in block.text.splitlines()]
         lines = [*filter(None, lines), rf"\tag{{{self.label(block.label, block.line).number}}}"]
         # In a quotation Jupyter takes the `>` of each further line for TeX.
-        return " ".join(["$$", *lines, "$$"]) if boxed or len(lines) == 2 else "\n".join(["$$", *lines, "$$"])
+        shown = " ".join(["$$", *lines, "$$"]) if boxed or len(lines) == 2 else "\n".join(["$$", *lines, "$$"])
+        # No front end shows the comment; by it the ledger's cells find their equation where no page lies beside.
+        return f"{shown}\n<!-- ({block.label}) -->"
 
     def directive(self, block: Block) -> str:
         name, page = block.name, self.context.page

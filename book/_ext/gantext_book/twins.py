@@ -31,6 +31,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from texledger import equations, normal
+
 from .plain import Context, contexts, render
 from .source import ROOT, Site, read_notebook
 
@@ -60,6 +62,12 @@ def code_cells(nb: NotebookNode) -> list[NotebookNode]:
 def code_hash(nb: NotebookNode) -> str:
     """SHA-256 of what the code cells say."""
     return hashlib.sha256(json.dumps([cell.source for cell in code_cells(nb)]).encode()).hexdigest()
+
+
+def equations_hash(path: Path) -> str:
+    """SHA-256 of the display equations of a chapter, which its ledger cells judge without repeating them."""
+    displayed = {label: normal(tex) for label, tex in equations(path).items()}
+    return hashlib.sha256(json.dumps(displayed, sort_keys=True).encode()).hexdigest()
 
 
 class _RunTime(ast.NodeTransformer):
@@ -146,7 +154,9 @@ def execute(nb: NotebookNode, cwd: Path, root: Path = ROOT, name: str = "") -> N
             on_cell_complete=lambda cell, cell_index: bar.update(cell.cell_type == "code"),
         )
         try:
-            client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+            environment.pop("JPY_SESSION_NAME", None)  # of the notebook from which this was called, not of this one
+            client.execute(env=environment)
         except asyncio.CancelledError:  # Ctrl-C while the kernel was starting
             raise KeyboardInterrupt from None
 
@@ -198,7 +208,7 @@ def generate(context: Context, force: bool = False) -> list[str]:
     path, root = context.path, context.root
     nb = read_notebook(path, context.site)
     stored = _stored(path)
-    hashes = {"code": code_hash(nb), "package": package_hash(nb, root)}
+    hashes = {"code": code_hash(nb), "equations": equations_hash(path), "package": package_hash(nb, root)}
     twin = render(nb, context)
     old = stored.metadata.get("gantext", {}) if stored else {}
     # The stored hash tells what was executed; the stored cells are compared as well, for a twin edited by hand.
@@ -265,6 +275,8 @@ def check(path: Path, site: Site, context: Context | None = None) -> list[str]:
     hashes = stored.metadata.get("gantext", {})
     if hashes.get("code") != code_hash(nb):
         found.append(f"{name}: the stored outputs are not of this code")
+    if hashes.get("equations") != equations_hash(path):
+        found.append(f"{name}: the equations have changed since the ledger's cells judged them")
     if hashes.get("package") != package_hash(nb, context.root):
         found.append(f"{name}: `{PACKAGE}` has changed since the outputs were stored")
     return found

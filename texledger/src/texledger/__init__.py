@@ -1,10 +1,12 @@
 r"""A ledger of checked equations.
 
 Every numbered equation of a page gets one entry, made by one call in a notebook. The call names the equation's label,
-quotes its TeX, and computes with that TeX: both sides of it, or one side against code written beside it; what is not
-read is named and excused in print. Damaged copies of the formula, the mutants, are checked too: a check that does not
-reject them all is not accepted. The entry is the cell's value, so it is stored with the notebook, and the book's build
-reads it from there.
+takes its TeX from the page, and computes with that TeX: both sides of it, or one side against code written beside it;
+what is not read is named and excused in print. Damaged copies of the formula, the mutants, are checked too: a check
+that does not reject them all is not accepted. The entry is the cell's value, so it is stored with the notebook, and the
+book's build reads it from there.
+
+Where no page displays the equation, as in this text, the TeX is given:
 
 >>> ledger = Ledger("demo")
 >>> ledger.numeric("demo:square", r"(a+b)^2 = a^2 + 2ab + b^2", where=lambda draw: {"a": draw.real(), "b": draw.real()})
@@ -33,6 +35,7 @@ from texledger._declared import (
 )
 from texledger._draw import Draw
 from texledger._entry import KINDS, MIME, STRENGTHS, CheckFailed, Entry, LedgerError, normal
+from texledger._home import equations
 from texledger._ledger import Ledger
 from texledger._tree import Unreadable
 
@@ -59,5 +62,6 @@ __all__ = [
     "Samples",
     "Superscript",
     "Unreadable",
+    "equations",
     "normal",
 ]

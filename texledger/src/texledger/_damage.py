@@ -226,7 +226,9 @@ def try_page(path: Path, each: int, seed: int, report: Callable[[Damage], None])
     printed = {e.label: e.tex for e in page.equations if e.label}
 
     def damaging(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(self: Ledger, label: str, tex: str | None, *args: Any, **options: Any) -> Any:
+        def call(self: Ledger, label: str, tex: str | None = None, *args: Any, **options: Any) -> Any:
+            if tex is None and "statement" not in options:
+                tex = printed.get(label)  # as the check itself takes it from the page
             for kind, damaged in chosen(label, tex, each, seed) if tex is not None and label in printed else ():
                 changed = dict(options)
                 unread = options.get("unread")

@@ -41,7 +41,7 @@ class Entry:
     Attributes:
         label: the equation's label on the page, ``chapter:name``.
         kind: one of :data:`KINDS`.
-        tex: the equation as quoted from the page (``None`` for a refuted statement in words).
+        tex: the equation that was judged, as the page had it then (``None`` for a refuted statement in words).
         strength: how much of the TeX was computed, one of :data:`STRENGTHS`; ``None`` for a definition.
         passed: the check's verdict.
         how: one line for the reader: what was compared, on what, how closely.
@@ -182,11 +182,12 @@ class Entry:
 
 
 def normal(tex: str) -> str:
-    """``tex`` without what does not change its meaning: white space around tokens and closing punctuation.
+    """``tex`` without what does not change its meaning: comments, white space around tokens and closing punctuation.
 
     >>> normal(" a  = b \\\\, , ") == normal("a=b")
     True
     """
+    tex = re.sub(r"(?<!\\)((?:\\\\)*)%.*", r"\1", tex)
     tex = re.sub(r"\s+", " ", tex).strip()
     tex = re.sub(r"(?<![A-Za-z]) | (?![A-Za-z])", "", tex)
     while True:

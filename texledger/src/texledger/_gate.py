@@ -204,7 +204,7 @@ def _unproven(
     if statement.prints(entry.tex):
         return []
     if statement.tex is not None:
-        says += " does not print what its entry quotes; look at the check again."
+        says += " does not print what its entry quotes; look at the check, and run its cell again."
         pair = f"\n      page:  {normal(statement.tex)}\n      entry: {normal(entry.tex)}"
         return [Fault(statement.place, label, says + pair)]
     if label in known:
@@ -226,5 +226,5 @@ def _mismatch(item: Made, equation: Equation | None, stated: bool) -> list[Fault
     page, quote = normal(equation.tex), normal(tex)
     if page == quote:
         return []
-    says = f"equation {label} is not what its entry quotes; look at the check again."
+    says = f"equation {label} is not what its entry quotes; look at the check, and run its cell again."
     return [Fault(equation.place, label, f"{says}\n      page:  {page}\n      entry: {quote}")]

@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import mpmath as mp
@@ -36,11 +37,12 @@ from texledger._draw import Draw, drawn
 from texledger._entry import CheckFailed, Entry, LedgerError, normal
 from texledger._exact import Exact
 from texledger._hold import Outcome, Trial
+from texledger._home import Home
 from texledger._numeric import Numeric
 from texledger._reading import Reader
 from texledger._refuted import misquoted, refuse_other_sides
 from texledger._tex import key_of, read
-from texledger._tree import Node, Relation, Unreadable
+from texledger._tree import Node, Relation, Unreadable, show
 from texledger._watch import Watch
 from texledger._weak import names, same_value, weaknesses
 
@@ -67,9 +69,13 @@ class Options(TypedDict, total=False):
 class Ledger:
     r"""The checked equations of one chapter.
 
-    Every method takes the equation's ``label`` (``chapter:name``; any, if no chapter is given) and its ``tex``, quoted
-    from the page, and returns an :class:`Entry`, which should be the last value of its cell. The README's section
-    "Writing checks" shows all of this by examples.
+    Every method takes the equation's ``label`` (``chapter:name``; any, if no chapter is given) and returns an
+    :class:`Entry`, which should be the last value of its cell. The TeX is what the page displays under that label; as
+    ``tex`` it is typed only where no page displays it, or where no check reads it. The README's section "Writing
+    checks" shows all of this by examples.
+
+    The page is the notebook that is open, on Colab too; the file that ``texledger check`` runs; the file of the
+    chapter's name, or else any page that has the label, in the folder where the code runs.
 
     With neither ``lhs`` nor ``rhs`` the check computes both sides of every relation from the TeX. ``lhs=`` computes the
     first side once more, independently; ``rhs=`` the last one of the first statement. A side beside which a computation
@@ -96,6 +102,7 @@ class Ledger:
         chapter: prefix of all labels, for example ``"det-exp"``; without it labels may be any.
         macros: TeX commands of the page and what they stand for, for example ``{r"\T": r"^{\top}"}``.
         where: names and notations that mean the same in every check, for example ``{"^*": Superscript("adjoint")}``.
+        page: the file that displays the equations, where it is not found by itself.
 
     Raises:
         LedgerError: a label is malformed or taken, a part of the TeX is neither read nor excused, the draws are too
@@ -108,6 +115,7 @@ class Ledger:
         chapter: str | None = None,
         macros: Mapping[str, str] | None = None,
         where: Mapping[str, Any] | None = None,
+        page: str | Path | None = None,
     ) -> None:
         named = isinstance(chapter, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", chapter)
         if chapter is not None and not named:
@@ -118,6 +126,7 @@ class Ledger:
         self.macros = dict(macros or {})
         self.where = {key_of(key): value for key, value in (where or {}).items()}
         self.entries: dict[str, Entry] = {}
+        self._home = Home(chapter, page)
         self._sites: dict[str, tuple[str, int]] = {}  # where each entry was made
 
     def __repr__(self) -> str:
@@ -134,7 +143,7 @@ class Ledger:
     def symbolic(
         self,
         label: str,
-        tex: str,
+        tex: str | None = None,
         where: Where | None = None,
         *,
         lhs: Side = None,
@@ -152,7 +161,7 @@ class Ledger:
     def exact(
         self,
         label: str,
-        tex: str,
+        tex: str | None = None,
         where: Where | None = None,
         *,
         lhs: Side = None,
@@ -168,7 +177,7 @@ class Ledger:
     def numeric(
         self,
         label: str,
-        tex: str,
+        tex: str | None = None,
         where: Where | None = None,
         *,
         lhs: Side = None,
@@ -190,8 +199,8 @@ class Ledger:
     def gradient(
         self,
         label: str,
-        tex: str,
-        where: Where,
+        tex: str | None = None,
+        where: Where | None = None,
         *,
         of: Callable[..., Any],
         wrt: str,
@@ -232,8 +241,8 @@ class Ledger:
     def statistical(
         self,
         label: str,
-        tex: str,
-        where: Where,
+        tex: str | None = None,
+        where: Where | None = None,
         *,
         samples: Callable[..., Any] | None = None,
         n: int | None = None,
@@ -277,8 +286,8 @@ class Ledger:
     def implementation(
         self,
         label: str,
-        tex: str,
-        where: Where,
+        tex: str | None = None,
+        where: Where | None = None,
         *,
         function: Callable[..., Any],
         call: Callable[..., Any] | None = None,
@@ -306,10 +315,11 @@ class Ledger:
     def definition(
         self,
         label: str,
-        tex: str,
+        tex: str | None = None,
         where: Where | None = None,
         *,
         call: Callable[..., Any] | None = None,
+        name: str | None = None,
         draws: int = 3,
         digits: int = 30,
         tol: float = 1e-12,
@@ -318,19 +328,23 @@ class Ledger:
         """An equation that introduces a name.
 
         With ``where`` the first function of ``code`` (or ``call``) is compared with the right side; without it nothing
-        is checked, and the functions are only pointed to.
+        is checked, and the functions are only pointed to. What the page calls the new name is told by ``name``, as it
+        is read, or by typing the TeX: no value could tell it from another.
         """
         code = options.get("code", ())
         functions = _listed(code)
-        if where is None:
-            if call is not None or set(options) - {"code"}:
-                raise LedgerError(f"{label}: a definition that is compared needs `where=`.")
-            self._register(label, tex)
-            return self._store(
-                Entry(
-                    label, "definition", tex, None, True, "introduces a name, nothing is checked", see_also=_names(code)
-                ),
+        if tex is None and (where is None or name is None):
+            raise LedgerError(
+                f"{label}: no value tells the new name from another, so an edit of it would pass unseen. "
+                + ("" if where is None else "Say what it is, name='the name as it is read', or ")
+                + f"{'T' if where is None else 't'}ype the TeX as the page has it: ({label!r}, r'...', ...)."
             )
+        if where is None:
+            if call is not None or name is not None or set(options) - {"code"}:
+                raise LedgerError(f"{label}: a definition that is compared needs `where=`.")
+            tex, _ = self._register(label, tex)
+            says = "introduces a name, nothing is checked"
+            return self._store(Entry(label, "definition", tex, None, True, says, see_also=_names(code)))
         if call is None and not functions:
             raise LedgerError(f"{label}: with `where=` a definition is compared with a function: give it as `code=`.")
         first: Any = functions[0] if functions else call
@@ -340,7 +354,14 @@ class Ledger:
         side = call or (lambda **env: first(*(v for k, v in env.items() if k not in others)))
         shown = getattr(first, "__name__", type(first).__name__)
         how = f"computed by {shown}, compared; a difference counts from {_times(tol, options)}"
-        reads = lambda side: side.op in {"sym", "call", "mul", "infix"}  # the name that is introduced here
+
+        def reads(side: Node) -> bool:  # the name that is introduced here
+            if side.op not in {"sym", "call", "mul", "infix"}:
+                return False
+            if name is not None and name not in {str(side.args[0]), show(side)}:
+                raise LedgerError(f"{label}: the page introduces `{show(side)}`, the check says name={name!r}.")
+            return True
+
         return self._against(
             "definition", label, tex, where, draws, side, None, None, tol, digits, how, reads, **options
         )
@@ -348,7 +369,7 @@ class Ledger:
     def refutation(
         self,
         label: str,
-        tex: str | None,
+        tex: str | None = None,
         where: Where | None = None,
         *,
         source: str,
@@ -365,13 +386,13 @@ class Ledger:
         """A published statement that fails at ``where``, and what holds there instead.
 
         Args:
-            label: of the equation that quotes the statement, or a free one if ``tex`` is None.
-            tex: the statement as published; None if it is in words (then give ``statement``).
+            label: of the equation that quotes the statement, or a free one if the statement is in words.
+            tex: the statement as published; without it, and without ``statement``, the page's (with ``sides``).
             where: the counterexample's values, the smallest that show the failure.
             source: who states it, and where (author, title, place).
             counterexample: the same in words.
             holds: TeX of the corrected statement, checked at the same place; in words if ``corrected`` is given.
-            statement: the published statement in words.
+            statement: the published statement in words, if no TeX states it.
             published: two sides that should be equal by the statement, where its TeX cannot be read.
             corrected: two sides that are equal in truth.
             sides: the value of each side of the statement at the counterexample, as it follows by hand from what was
@@ -382,10 +403,16 @@ class Ledger:
             tol: relative difference up to which the corrected sides count as equal.
             options: as for every check; mutants are those of the corrected statement.
         """
-        site = self._register(label, tex)
+        in_words = tex is None and statement is not None
+        if in_words and (published is None or corrected is None):
+            raise LedgerError(f"{label}: a statement in words needs `published=` and `corrected=`.")
+        if tex is None and not in_words and (sides is None or published is not None):
+            raise LedgerError(
+                f"{label}: no check tells this statement from another false one, so an edit of it would pass unseen. "
+                "Give `sides=`, without `published=`, or type the TeX as the page has it."
+            )
+        tex, site = self._register(label, tex, in_words)
         _known(label, options)
-        if tex is None and (statement is None or published is None or corrected is None):
-            raise LedgerError(f"{label}: a statement in words needs `statement=`, `published=` and `corrected=`.")
         with mp.workdps(digits):
             watch = Watch(_found(options.get("code", ())))
             envs, draws = self._draws(label, where, 1, False, watch, None)
@@ -450,8 +477,8 @@ class Ledger:
         self,
         kind: str,
         label: str,
-        tex: str,
-        where: Where,
+        tex: str | None,
+        where: Where | None,
         draws: int,
         lhs: Side,
         rhs: Side,
@@ -522,7 +549,7 @@ class Ledger:
         self,
         kind: str,
         label: str,
-        tex: str,
+        given: str | None,
         arithmetic: Arithmetic,
         where: Where | None,
         draws: int,
@@ -535,7 +562,12 @@ class Ledger:
         name: str | None = None,
         **options: Unpack[Options],
     ) -> Entry:
-        site = self._register(label, tex)
+        if given is None and isinstance(options.get("unread"), str):
+            raise LedgerError(
+                f"{label}: with one reason for all no check reads the TeX, so an edit of it would pass unseen: type it "
+                f"as the page has it, ({label!r}, r'...', ...)."
+            )
+        tex, site = self._register(label, given)
         _known(label, options)
         between = between or test
         code_beside = is_function(lhs) or is_function(rhs)
@@ -664,30 +696,36 @@ class Ledger:
             (ran if watch.ran(item) else others).append(name)
         return tuple(dict.fromkeys(ran)), tuple(dict.fromkeys(others))
 
-    def _register(self, label: str, tex: str | None) -> tuple[str, int]:
+    def _register(self, label: str, tex: str | None, in_words: bool = False) -> tuple[Any, tuple[str, int]]:
         """The label must be this chapter's and free; a cell may run twice.
 
         Returns:
-            where the check is called.
+            the TeX, the page's own if none is given (nothing for a statement in words), and where the check is called.
         """
         if self.chapter is None:
             if not isinstance(label, str) or not re.fullmatch(r"[^\s(){}$]+", label):
                 raise LedgerError(f"label={label!r}: a label is the page's, without blanks, brackets and dollars.")
         elif not isinstance(label, str) or not re.fullmatch(rf"{self.chapter}:[a-z0-9]+(-[a-z0-9]+)*", label):
             raise LedgerError(f"label={label!r}: labels of this chapter look like '{self.chapter}:some-name'.")
+        if callable(tex) or isinstance(tex, Mapping):
+            raise LedgerError(f"{label}: the second argument is the equation's TeX: give the values as where=...")
         if tex is not None and (not isinstance(tex, str) or not tex.strip() or "$" in tex or r"\label" in tex):
             raise LedgerError(f"{label}: tex={tex!r} must be the page's TeX, without dollars and without its label.")
         site = _site()
+        from_page = tex is None and not in_words
+        if from_page:
+            tex = self._home.tex(label, site[0])
         old = self.entries.get(label)
         if old is not None:
             same_tex = (old.tex is None) == (tex is None) and normal(old.tex or "") == normal(tex or "")
+            same_tex = same_tex or from_page  # the page has been edited since
             if not same_tex or not (site == self._sites.get(label) or _interactive()):
                 raise LedgerError(
                     f"label={label!r} has an entry already{'' if same_tex else f', for {old.tex!r}'}: one equation, "
                     "one entry. (A cell may run twice; after an edit of its equation say "
                     f"`del ledger.entries[{label!r}]` first.)"
                 )
-        return site
+        return tex, site
 
     def _store(self, entry: Entry, site: tuple[str, int] | None = None) -> Entry:
         if problems := entry.problems():

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from texledger._entry import LedgerError
 from texledger._gate import Equation, Statement, marked
@@ -16,6 +17,8 @@ LANGUAGES = {"python", "python3", "ipython", "ipython3"}
 FENCE = re.compile(r"^(?P<indent>(?:\s|>)*)(?P<fence>`{3,}|~{3,}|:{3,})\s*(?P<info>.*?)\s*$")
 LABEL = re.compile(r"\\label\s*\{([^{}]+)\}")
 AFTER = re.compile(r"\s*(?:\((?P<myst>[^()\s]+)\)|\{#(?P<quarto>[^{}\s]+)[^{}]*\})")
+HIDDEN = re.compile(r"^(?:\s|>)*<!--\s*\((?P<label>[^()\s]+)\)\s*-->\s*$")  # a label in a notebook, unseen
+TAG = re.compile(r"\\tag\*?\s*\{[^{}]*\}")
 AMS = ("equation", "align", "gather", "multline", "eqnarray", "alignat", "flalign")
 DISPLAYED = re.compile(r"(?<!\\)\$\$.*?(?<!\\)\$\$(?:[ ]*(?:\([^()\s]+\)|\{#[^{}]*\}))?", re.DOTALL)
 INLINE = re.compile(  # marks and formulas of running text; code and escaped characters are passed over
@@ -67,15 +70,28 @@ def read_page(path: Path) -> Page:
         _markdown(text.splitlines(), page, str(path), path.suffix == ".qmd")
         return page
     try:
-        cells = json.loads(text)["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+        notebook = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise LedgerError(f"{path}: not a notebook (nbformat 4): {error!r}") from error
-    for number, cell in enumerate(cells, start=1):
-        source, name = "".join(cell.get("source", "")), f"{path}[{number}]"
-        if cell.get("cell_type") == "markdown":
-            _markdown(source.splitlines(), page, name, False)
-        elif cell.get("cell_type") == "code":
-            page.cells.append(Cell(source, name, 1, tuple(cell.get("metadata", {}).get("tags", ()))))
+    return read_notebook(notebook, path)
+
+
+def read_notebook(notebook: Any, path: Path) -> Page:
+    """The equations and code cells of a notebook's JSON; ``path`` is how messages call it.
+
+    Raises:
+        LedgerError: it is no notebook.
+    """
+    page = Page(path)
+    try:
+        for number, cell in enumerate(notebook["cells"], start=1):
+            source, name = "".join(cell.get("source", "")), f"{path}[{number}]"
+            if cell.get("cell_type") == "markdown":
+                _markdown(source.splitlines(), page, name, False)
+            elif cell.get("cell_type") == "code":
+                page.cells.append(Cell(source, name, 1, tuple(cell.get("metadata", {}).get("tags", ()))))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LedgerError(f"{path}: not a notebook (nbformat 4): {error!r}") from error
     return page
 
 
@@ -239,12 +255,15 @@ def _dollars(lines: list[str], at: int, page: Page, name: str) -> int:
         rest += "\n" + re.sub(r"^\s*(?:>\s?)+", "", lines[last])
     tex, after = rest[: end.start()], rest[end.end() :]
     label = AFTER.match(after)
-    _equation(tex, (label["myst"] or label["quarto"]) if label else None, page, name, start + 1)
     remains = after[label.end() :] if label else after
+    last_words = not label and not remains.strip() and last + 1 < len(lines)
+    hidden = HIDDEN.match(lines[last + 1]) if last_words and page.path.suffix == ".ipynb" else None
+    named = (label["myst"] or label["quarto"]) if label else hidden["label"] if hidden else None
+    _equation(tex, named, page, name, start + 1)
     if "$$" in remains:  # another one on the same line
         lines = [*lines[:last], " " * 1 + remains, *lines[last + 1 :]]
         return _dollars(lines, last, page, name)
-    return last + 1
+    return last + (2 if hidden else 1)
 
 
 def _blank_code(text: str) -> str:
@@ -255,4 +274,4 @@ def _blank_code(text: str) -> str:
 def _equation(tex: str, label: str | None, page: Page, name: str, line: int) -> None:
     if label is None and (found := LABEL.search(tex)):
         label = found[1].strip()
-    page.equations.append(Equation(label, LABEL.sub("", tex).strip(), name, line))
+    page.equations.append(Equation(label, TAG.sub("", LABEL.sub("", tex)).strip(), name, line))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from texledger._gate import one_line
+from texledger._home import running
 from texledger._ledger import Ledger
 from texledger._needs import Program, analyse, chosen, needed
 from texledger._pages import Page, read_page
@@ -31,6 +32,7 @@ def run(page: Page, labels: Collection[str], everything: bool, report: Report) -
         everything: run every statement of the page.
         report: gets mappings with the key ``"what"``: "start", "entry", "fault" or "done".
     """
+    running(page.path)
     program = analyse(page.cells)
     for cell, error in program.unreadable:
         line = cell.line + (error.lineno or 1) - 1
