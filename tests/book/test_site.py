@@ -698,8 +698,7 @@ CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the f
 LONG = {  # the opening counts
     "notebooks/det-exp": 5.7, "notebooks/wasserstein": 6.2, "notebooks/w-divergence": 5.6, "notebooks/gan-qp": 5.8,
     "notebooks/gan-comparison": 4.5, "notebooks/o-gan": 5.2, "notebooks/cascading-rejection": 5.4,
-    "notebooks/jose": 6.9, "notebooks/prefix-lm": 7.1,
-    "notebooks/conditional-layer-norm": 8.1,
+    "notebooks/jose": 6.9,
 }  # fmt: skip
 
 
