@@ -697,11 +697,6 @@ LARGE = {  # compressed
 }  # fmt: skip
 MANY = {"notebooks/det-exp": 15_500, "notebooks/wasserstein": 13_000, "notebooks/w-divergence": 12_900}
 CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the first folded section
-LONG = {  # the opening counts
-    "notebooks/det-exp": 5.7, "notebooks/wasserstein": 6.2, "notebooks/w-divergence": 5.6, "notebooks/gan-qp": 5.8,
-    "notebooks/gan-comparison": 4.5, "notebooks/o-gan": 5.2, "notebooks/cascading-rejection": 5.4,
-    "notebooks/jose": 6.9,
-}  # fmt: skip
 
 
 @every_page
@@ -752,7 +747,7 @@ def test_pages_are_light(look: Look, site: Path, name: str) -> None:
 
 @every_chapter
 def test_the_core_of_a_chapter_is_short(look: Look, name: str) -> None:
-    assert look(name, LAPTOP).core <= LONG.get(name, CORE_SCREENS)
+    assert look(name, LAPTOP).core <= CORE_SCREENS
 
 
 @every_page
