@@ -696,8 +696,8 @@ LARGE = {  # compressed
 MANY = {"notebooks/det-exp": 15_500, "notebooks/wasserstein": 13_000, "notebooks/w-divergence": 12_900}
 CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the first folded section
 LONG = {  # the opening counts; reading-comprehension has no core yet
-    "notebooks/det-exp": 5.7, "notebooks/wasserstein": 6.2, "notebooks/gan-qp": 5.8,
-    "notebooks/gan-comparison": 4.5, "notebooks/o-gan": 5.2, "notebooks/cascading-rejection": 5.4,
+    "notebooks/det-exp": 5.7, "notebooks/wasserstein": 6.2,
+    "notebooks/cascading-rejection": 5.4,
     "notebooks/jose": 6.9, "notebooks/prefix-lm": 7.1, "notebooks/reading-comprehension": 32.6,
     "notebooks/conditional-layer-norm": 8.1,
 }  # fmt: skip
