@@ -107,9 +107,8 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(monkeypatch: pytest.
     fit, begun = script.fit, []
 
     def stopped(*given: Any, **options: Any) -> list[float]:
-        fit(
-            *given, **options | {"save_every": 1, "optimizers": lambda model: interrupted(options["optimizers"](model))}
-        )
+        usual = options["optimizers"]
+        fit(*given, **options | {"save_every": 1, "optimizers": lambda model: interrupted(usual(model))})
         raise AssertionError("was not stopped")
 
     def interrupted(used: Any) -> Any:
