@@ -331,9 +331,11 @@ def asked_again(runs: list[dict[str, Any]], score: str, end: str, a: str, b: str
     one, other = (values(runs, head, score, end) for head in (a, b))
     gaps = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
     n, spread = len(gaps), statistics.stdev(gaps)
+    test = lambda: float(cast(Any, scipy.stats.ttest_1samp(gaps, 0)).pvalue)
+    p = test() if spread > 0 else float(not any(gaps))  # all alike: SciPy divides by zero
     return {
         "score": score, "end": end, "a": a, "b": b, "n": n, "mean": statistics.fmean(gaps), "spread": spread,
-        "half": metrics.half_width(gaps), "p": float(cast(Any, scipy.stats.ttest_1samp(gaps, 0)).pvalue),
+        "half": metrics.half_width(gaps), "p": p,
         "detectable": detectable(n) * spread,
     }  # fmt: skip
 
