@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def check_number(name: str, argument: str, value: float, low: float, *, included: bool = False) -> float:
@@ -106,7 +107,18 @@ def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[objec
     """A context without autocast on such a device, for one pass: what is differentiated goes through `product`."""
     if device.type == "meta":  # the one without autocast; PyTorch 2.9 cannot trace `is_autocast_available`
         return contextlib.nullcontext()
+    if not torch.compiler.is_compiling() and not torch.is_autocast_enabled(device.type):
+        return contextlib.nullcontext()  # to make the other one costs as much as a small product
     return torch.autocast(device.type, enabled=False)
+
+
+def transformed() -> bool:
+    """Whether a function transform or forward-mode differentiation is under way: neither sees into what is by hand."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    level = getattr(forward_ad, "_current_level", None)
+    if active is None or level is None:  # private names, gone: plain PyTorch is right everywhere
+        return True
+    return active() or level >= 0
 
 
 def product(A: Tensor, B: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numbers
 import torch
 from torch import Tensor
 
-from gantext._checks import no_autocast, product, rounds_products
+from gantext._checks import no_autocast, product, rounds_products, transformed
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
 
@@ -39,9 +39,10 @@ _WORK = {  # input dtype -> dtype of the products
     torch.complex128: torch.complex128,
 }
 _DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-_LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `_powers`
-_MEAN = 32.0  # of |mu| / 2^s: e^mu by itself leaves the range long before exp A
-_FEW = 3  # squarings by ||X|| alone that cost less than to look closer, and at most a factor 8 in the error
+LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `_powers`
+MEAN = 32.0  # of |mu| / 2^s: e^mu by itself leaves the range long before exp A
+SLIGHT = 0.5  # of -mu: below it the terms of T18 cancel by less than a factor e
+FEW = 3  # squarings by ||X|| alone that cost less than to look closer, and at most a factor 8 in the error
 _MAX_SQUARINGS = 1024  # log2 of the largest float64 norm over theta, rounded up
 
 
@@ -50,7 +51,7 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
 
     exp A = (e^(mu/2^s) T18((A - mu I) / 2^s))^(2^s) with one s and one mu per matrix (equations `det-exp:taylor18` and
     `det-exp:scaling-squaring`). T18 is the Taylor polynomial of degree 18, evaluated with five products. mu is the mean
-    of the diagonal where that is negative and taking it off makes the 1-norm smaller, so that the terms of T18 cancel
+    of the diagonal where that is below -1/2 and taking it off makes the 1-norm smaller, so that the terms of T18 cancel
     less, else 0. s is the smallest >= 0 for which ||A / 2^s||_1 <= theta, theta being 3.01 in float32 and 1.09 in
     float64, if that is at most 3. Else it is the smallest for which the backward error of T18 stays below the unit
     roundoff, by bounds on ||A^18||_1 ... ||A^23||_1 from the powers that T18 forms anyway: never more, and far less
@@ -104,28 +105,61 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
     if n == 1:
         return A.to(work).exp().to(A.dtype)
     with no_autocast(A.device):
-        X, mean, norm = _centred(A.to(work).reshape(-1, n, n))
-        bad = ~norm.isfinite()
-        s = _squarings_by_norm(norm, mean, theta)
-        most = math.inf if squarings is not None else _largest(s)
-        if most > _FEW:
-            powers, s = _scaled_powers(X, mean, norm, theta, s)
+        X = A.to(work).reshape(-1, n, n)
+        if _eager_on_cpu(X):
+            from gantext.kernels.expm_cpu import exponential
+
+            X = exponential(X, squarings, theta)
         else:
-            powers = _powers(X * torch.exp2(-s)[:, None, None] if most else X)
-        if squarings is not None:
-            bad = bad | (s > squarings)
-        # A factor NaN spreads over its own matrix in forward and backward, and costs no pass of its own.
-        factor = torch.exp(mean * torch.exp2(-s)).masked_fill(bad, math.nan)
-        s = s.masked_fill(bad, 0).long()
-        X = _taylor18(powers) * factor[:, None, None]
-        if most:
-            X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
+            X = composed(X, squarings, theta)
         return X.reshape(A.shape).to(A.dtype)
 
 
-def _squarings_by_norm(norm: Tensor, mean: Tensor, theta: float) -> Tensor:
-    """Squarings (B,), as floats, for which ||X||_1 <= 2^s theta, and |mu| <= 2^s 32."""
-    return torch.maximum(norm / theta, mean.abs() / _MEAN).clamp(min=1).log2().ceil()
+def _eager_on_cpu(X: Tensor) -> bool:
+    """Whether nothing but plain autograd looks on, on a CPU, where reading a number costs nothing."""
+    modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, the formula serves
+    plain = type(X) is Tensor and X.device.type == "cpu" and not torch.compiler.is_compiling()
+    return plain and modes is not None and not modes() and not transformed()
+
+
+def composed(X: Tensor, squarings: int | None, theta: float) -> Tensor:
+    """The matrix exponential of X (B, n, n) by operations that PyTorch differentiates, traces and transforms itself.
+
+    Args: X in the dtype of the products; squarings and theta as in `expm`.
+
+    >>> composed(torch.zeros(1, 2, 2), None, 3.0)
+    tensor([[[1., 0.],
+             [0., 1.]]])
+    """
+    X, mean, norm = _centred(X)
+    bad = ~norm.isfinite()
+    s = squarings_by_norm(norm, mean, theta)
+    most = math.inf if squarings is not None else _largest(s)
+    if most > FEW:
+        powers, s = _scaled_powers(X, mean, norm, theta, s)
+    else:
+        powers = _powers(X * torch.exp2(-s)[:, None, None] if most else X)
+    if squarings is not None:
+        bad = bad | (s > squarings)
+    # A factor NaN spreads over its own matrix in forward and backward, and costs no pass of its own.
+    factor = torch.exp(mean * torch.exp2(-s)).masked_fill(bad, math.nan)
+    s = s.masked_fill(bad, 0).long()
+    X = _taylor18(powers) * factor[:, None, None]
+    if most:
+        X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
+    return X
+
+
+def squarings_by_norm(norm: Tensor, mean: Tensor | None, theta: float) -> Tensor:
+    """Squarings (B,), as floats, for which ||X||_1 <= 2^s theta, and |mu| <= 2^s 32.
+
+    >>> squarings_by_norm(torch.tensor([1.0, 9.0]), None, 3.0)
+    tensor([0., 2.])
+    """
+    size = norm / theta
+    if mean is not None:
+        size = torch.maximum(size, mean.abs() / MEAN)
+    return size.clamp(min=1).log2().ceil()
 
 
 def _largest(s: Tensor) -> float:
@@ -139,7 +173,7 @@ def _largest(s: Tensor) -> float:
         raise ValueError(
             "expm: squarings is None, must be an int under torch.func.vmap. Give an upper bound."
         ) from error
-    return most if most <= _FEW else math.inf  # NaN is neither
+    return most if most <= FEW else math.inf  # NaN is neither
 
 
 def _norm(X: Tensor) -> Tensor:
@@ -152,7 +186,7 @@ def _centred(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = Y.diagonal(dim1=-2, dim2=-1).mean(-1)
     eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
     norm, less = _norm(Y), _norm(Y - mean[:, None, None] * eye)
-    found = (mean.real < 0) & (less < norm)
+    found = (mean.real < -SLIGHT) & (less < norm)
     mean = mean.where(found, 0)
     return X - mean[:, None, None] * eye, mean, less.where(found, norm)
 
@@ -167,47 +201,79 @@ def _powers(X: Tensor) -> tuple[Tensor, ...]:
 def _scaled_powers(
     X: Tensor, mean: Tensor, norm: Tensor, theta: float, by_norm: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The powers 1, 2, 3, 6 of X / 2^s, and the counts s (B,) as floats: `by_norm` where that is small.
-
-    The backward error of T18, relative to X / 2^s, is at most sum_(k >= 18) |c_k| ||X^k|| / 2^(sk), which reaches the
-    unit roundoff at ||X^k|| = (2^s theta)^k. So ||X^k||^(1/k) <= 2^s theta is asked for k = 18 ... 23. Every higher
-    power is a product of those, but for some below 72 that are one of them times X^6 or X^12; the coefficients fall
-    so fast (c_25 / c_19 = 19! / 25!) that `_LONG` is what ||X^6||^(1/6) may be.
-
-    No power beyond X^6 is formed: the column sums of a product of absolute values bound it, and cost a vector a factor.
-    One badly scaled entry, b in [[1, b], [0, -1]], then enters the bound once and not once a factor.
-    """
-    info, at = torch.finfo(X.dtype), lambda t: t[:, None, None]
-    room = math.log2(info.max) // 3 - 2  # of the exponent, for a cube
-    least = X.shape[-1] * info.tiny / info.eps  # below it a sum may be what underflow has left
-    norm = norm.clamp(min=least).log2()  # logarithms of 0 are slow
-    down = (norm - room).ceil().clamp(min=0)
+    """The powers 1, 2, 3, 6 of X / 2^s, and the counts s (B,) as floats: `by_norm` where that is small."""
+    at = lambda t: t[:, None, None]
+    down = steps_down(norm)
     X1 = X * at(torch.exp2(-down))
     X2 = product(X1, X1)
     X3 = product(X1, X2)
-    size = _norm(X3.detach()).clamp(min=2.0 ** (-3 * room)).log2().round()
-    unit = X3 * at(torch.exp2(-size))  # its square is in range wherever it matters
+    size = cube_size(X3.detach())
+    unit = X3 * at(torch.exp2(-size))
     X6 = product(unit, unit)  # times 2^(2 size)
-
     with torch.no_grad():
-        a1, a2, a3, a6 = (t.detach().abs() for t in (X1, X2, unit, X6))
-        times = lambda v, a: (v[..., None] * a).sum(-2)  # (B, n) of (B, n) and (B, n, n)
-        sums = a6.sum(-2)
-        six = sums.amax(-1).clamp(min=least).log2()
-        a6 = a6 * at(torch.exp2(-six.round()))
-        sums = times(times(a6.sum(-2), a6), a6)
-        more = times(sums, a3)
-        bounds = torch.stack([sums, times(sums, a1), times(sums, a2), more, times(more, a1), times(more, a2)])
-        k = torch.arange(18, 24, dtype=norm.dtype, device=norm.device)[:, None]
-        known = (3 * six.round() + 6 * size) + (k > 20) * size
-        need = ((bounds.amax(-1).clamp(min=least).log2() + known) / k).amax(0) - math.log2(theta)
-        need = torch.maximum(need, (six + 2 * size) / 6 - math.log2(_LONG)) + down
-        need = torch.maximum(need, down - room)  # the powers of the factor below are in range
-        s = torch.maximum(need, mean.abs().clamp(min=1).log2() - math.log2(_MEAN)).ceil().clamp(min=0)
-        s = torch.minimum(s, by_norm).where(by_norm > _FEW, by_norm)  # the powers are rounded, ||X|| is not
+        s = squarings_by_powers((X1, X2, unit, X6), size, down, mean, norm, theta)
+        s = torch.minimum(s, by_norm).where(by_norm > FEW, by_norm)  # the powers are rounded, ||X|| is not
     r = down - s
     factors = r, 2 * r, 3 * r, 2 * size + 6 * r
     return tuple(P * at(torch.exp2(f)) for P, f in zip((X1, X2, X3, X6), factors, strict=True)), s
+
+
+def _room(dtype: torch.dtype) -> int:
+    return int(math.log2(torch.finfo(dtype).max) // 3 - 2)  # of the exponent, for a cube
+
+
+def steps_down(norm: Tensor) -> Tensor:
+    """Halvings (B,), as floats, after which a matrix of such a norm has a cube within the range; mostly none."""
+    return (norm.clamp(min=1).log2() - _room(norm.dtype)).ceil().clamp(min=0)
+
+
+def cube_size(X3: Tensor) -> Tensor:
+    """log2 (B,) of the norm of a cube, rounded; the square of X3 / 2^size is in range wherever it matters."""
+    return _norm(X3).clamp(min=2.0 ** (-3 * _room(X3.dtype))).log2().round()
+
+
+def squarings_by_powers(
+    powers: tuple[Tensor, ...], size: Tensor, down: Tensor, mean: Tensor | None, norm: Tensor, theta: float
+) -> Tensor:
+    """Squarings (B,), as floats, for which the backward error of T18 stays below the unit roundoff.
+
+    That error, relative to X / 2^s, is at most sum_(k >= 18) |c_k| ||X^k|| / 2^(sk), which reaches the unit roundoff at
+    ||X^k|| = (2^s theta)^k. So ||X^k||^(1/k) <= 2^s theta is asked for k = 18 ... 23. Every higher power is a product
+    of those, but for some below 72 that are one of them times X^6 or X^12; the coefficients fall so fast (c_25 / c_19
+    = 19! / 25!) that `LONG` is what ||X^6||^(1/6) may be.
+
+    No power beyond X^6 is formed: the column sums of a product of absolute values bound it, and cost a vector a factor.
+    One badly scaled entry, b in [[1, b], [0, -1]], then enters the bound once and not once a factor.
+
+    Args:
+        powers: of X1 = X / 2^down: X1, X1^2, X1^3 / 2^size, X1^6 / 4^size.
+        mean, norm: mu, or None, and the norm of X.
+
+    >>> X = torch.diag_embed(torch.tensor([[8.0, -8.0]]))
+    >>> zero = torch.zeros(1)
+    >>> squarings_by_powers((X, X @ X, X @ X @ X, (X @ X @ X) @ (X @ X @ X)), zero, zero, None, zero + 8, 1.0)
+    tensor([3.])
+    """
+    a1, a2, a3, a6 = (t.detach().abs() for t in powers)
+    info = torch.finfo(a1.dtype)
+    least = a1.shape[-1] * info.tiny / info.eps  # below it a sum may be what underflow has left; logs of 0 are slow
+    log2 = lambda t: t.clamp(min=least).log2()
+    sums = a6.sum(-2, keepdim=True)
+    six = log2(sums.amax((-2, -1)))
+    down6 = torch.exp2(-six.round())[:, None, None]
+    for _ in range(2):
+        sums = (sums * down6) @ a6
+    sums = sums * down6
+    both = torch.cat([sums, sums @ a3], -2)  # (B, 2, n): of 18 and 21
+    bounds = torch.cat([both, both @ a1, both @ a2], -2).amax(-1)  # (B, 6): of 18, 21, 19, 22, 20, 23
+    exponents = torch.arange(18, 24, dtype=six.dtype, device=six.device).view(2, 3).T.flatten()
+    known = (3 * six.round() + 6 * size)[:, None] + (exponents > 20) * size[:, None]
+    need = ((log2(bounds) + known) / exponents).amax(-1) - math.log2(theta)
+    need = torch.maximum(need, (six + 2 * size) / 6 - math.log2(LONG)) + down
+    need = torch.maximum(need, down - _room(a1.dtype))  # the powers of X / 2^s are in range
+    if mean is not None:
+        need = torch.maximum(need, mean.abs().clamp(min=1).log2() - math.log2(MEAN))
+    return need.ceil().clamp(min=0)
 
 
 def _taylor18(powers: tuple[Tensor, ...]) -> Tensor:

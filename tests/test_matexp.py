@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext import matexp
+from gantext.kernels import expm_cpu
 from gantext.matexp import T18, THETA18, expm, expm_ref, logdet_expm
 
 F64 = torch.float64
@@ -93,7 +94,15 @@ def test_five_products_expand_to_the_taylor_polynomial() -> None:
     assert not any(total[19:])
 
 
-def test_five_products_are_five() -> None:
+def test_five_products_are_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    A, made = gaussian(4, 3, 3, scale=0.1), []
+    with monkeypatch.context() as patched:
+        for name in ("bmm", "baddbmm"):
+            plain = getattr(torch, name)
+            patched.setattr(torch, name, lambda *given, plain=plain, **more: made.append(1) or plain(*given, **more))
+        expm(A)
+    assert len(made) == 5
+
     class Count(TorchDispatchMode):
         products = 0
 
@@ -102,7 +111,7 @@ def test_five_products_are_five() -> None:
             return func(*args, **(kwargs or {}))
 
     with Count() as count:
-        expm(gaussian(4, 3, 3, scale=0.1))
+        expm(A)  # a mode looks on: the formula that PyTorch differentiates itself
     assert count.products == 5
 
 
@@ -208,7 +217,7 @@ def mp_error(X: Tensor, true: Any) -> float:
 def counts(A: Tensor, dtype: torch.dtype) -> tuple[int, int]:
     """Squarings of one matrix, and how many its norm alone would ask for."""
     X, mean, norm = matexp._centred(A[None])
-    asked = matexp._squarings_by_norm(norm, mean, THETA18[dtype])
+    asked = matexp.squarings_by_norm(norm, mean, THETA18[dtype])
     used = int(matexp._scaled_powers(X, mean, norm, THETA18[dtype], asked)[1].item())
     return used, max(0, math.ceil(math.log2(max(one_norm(A), 1e-9) / THETA18[dtype])))
 
@@ -249,16 +258,25 @@ def test_error_at_most_ten_times_scipys_with_fewer_squarings(dtype: torch.dtype)
 def test_few_squarings_are_counted_by_the_norm_and_need_no_bounds(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, closer = [], matexp._scaled_powers
-    monkeypatch.setattr(matexp, "_scaled_powers", lambda X, *rest: seen.append(len(X)) or closer(X, *rest))
+    seen, closer = [], matexp.squarings_by_powers
+    spy = lambda powers, *rest: seen.append(len(powers[0])) or closer(powers, *rest)
+    for module in (expm_cpu, matexp):
+        monkeypatch.setattr(module, "squarings_by_powers", spy)
     A = gaussian(8, 6, 6, dtype=F64)
     calm = (A * (THETA18[dtype] * 7.9 / one_norm(A))).to(dtype)
     wild = torch.block_diag(torch.tensor([[1, 1e7], [0, -1]], dtype=dtype), torch.eye(4, dtype=dtype) / 4)
     alone = expm(calm)
     assert not seen  # at most three squarings each
     both = expm(torch.cat([calm, wild[None]]))
-    assert seen == [9] and torch.equal(both[:8], alone)  # and the same three beside a matrix that asks for bounds
+    assert seen == [1] and torch.equal(both[:8], alone)  # and the same three beside a matrix that asks for bounds
     assert torch.equal(both, expm(torch.cat([calm, wild[None]]), squarings=4))
+    many = torch.cat([calm[:2], wild.expand(6, -1, -1)])
+    assert torch.equal(expm(many), torch.cat([both[:2], both[8:].expand(6, -1, -1)]))
+    assert seen[2:] == [8]  # most ask for them: then all are looked at, to the same end
+    theta, scale = THETA18[dtype], 4 * eps(dtype)
+    assert_close(matexp.composed(torch.cat([calm, wild[None]]), None, theta), both, scale)
+    assert_close(matexp.composed(calm, None, theta), alone, scale)
+    assert seen[3:] == [9]
 
 
 def test_nonnormal_error_is_scipys_on_average() -> None:
@@ -467,6 +485,48 @@ def test_gradient_equals_torchs(dtype: torch.dtype, squarings: int | None) -> No
         assert_close(ours, rival, 1e-13)
 
 
+@pytest.mark.parametrize("dtype", FULL)
+def test_written_out_derivative_is_the_products_own(dtype: torch.dtype) -> None:
+    real = F64 if dtype in (F64, torch.complex128) else torch.float32
+    for A in classes(5, dtype).values():
+        A, G = A.clone().requires_grad_(), gaussian(len(A), 5, 5, dtype=dtype)
+        out = expm(A)
+        (grad,) = torch.autograd.grad(out, A, G, retain_graph=True)
+        (again,) = torch.autograd.grad(out, A, G, retain_graph=True)
+        (graphed,) = torch.autograd.grad(out, A, G, create_graph=True)
+        assert torch.equal(grad, again) and not grad.requires_grad and graphed.requires_grad
+        plain = matexp.composed(A, None, THETA18[real])
+        assert_close(out, plain.detach(), 1e3 * eps(dtype))
+        assert_close(grad, torch.autograd.grad(plain, A, G)[0], 1e3 * eps(dtype))
+        assert_close(grad, graphed.detach(), 1e3 * eps(dtype))
+
+
+def test_result_may_be_changed_in_place() -> None:
+    A = spread(4).requires_grad_()
+    (want,) = torch.autograd.grad((3 * expm(A)).sum(), A)
+    for squarings in (None, 8):
+        assert_close(torch.autograd.grad(expm(A, squarings=squarings).mul_(3).sum(), A)[0], want, 1e-13)
+
+
+def test_a_private_name_of_pytorch_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    A = spread(4)
+    want = expm(A)
+    monkeypatch.delattr(torch._C, "_len_torch_dispatch_stack")
+    monkeypatch.setattr(expm_cpu, "exponential", lambda *given: pytest.fail("the formula serves"))
+    assert_close(expm(A), want, 1e-14)
+
+
+def test_parts_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    A = torch.cat([spread(4), spread(4)]).requires_grad_()
+    G = gaussian(32, 4, 4)
+    whole = expm(A)
+    (grad,) = torch.autograd.grad(whole, A, G)
+    monkeypatch.setattr(expm_cpu, "PART", 16 * 5 // torch.get_num_threads())
+    parts = expm(A)
+    assert torch.equal(parts, whole) and torch.equal(expm(A.detach()), whole)
+    assert torch.equal(torch.autograd.grad(parts, A, G)[0], grad)
+
+
 @pytest.mark.parametrize("squarings", [None, 2])
 def test_derivative_at_zero_is_the_identity_map(squarings: int | None) -> None:
     A, G = torch.zeros(2, 4, 4, dtype=F64, requires_grad=True), gaussian(2, 4, 4)
@@ -515,9 +575,10 @@ def test_autocast_changes_nothing(squarings: int | None) -> None:
 
     def derivatives() -> list[Tensor]:
         out = expm(A, squarings=squarings)
+        (alone,) = torch.autograd.grad(out.square().sum(), A, retain_graph=True)
         (first,) = torch.autograd.grad(out.square().sum(), A, create_graph=True)
         (second,) = torch.autograd.grad(first.square().sum(), A)
-        return [out, first, second]
+        return [out, alone, first, second]
 
     plain = derivatives()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from gantext._checks import check_number
+from gantext._checks import check_number, transformed
 from gantext.kernels import dispatch
 
 __all__ = [
@@ -84,7 +83,7 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     rows, gamma, beta = x.to(work), gamma.to(work), beta.to(work)
     if gamma.numel() == beta.numel() == D:
         return F.layer_norm(rows, (D,), gamma.reshape(D), beta.reshape(D), eps).to(x.dtype)
-    if not torch.compiler.is_compiling() and not _transformed():
+    if not torch.compiler.is_compiling() and not transformed():
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in (rows, gamma, beta))):
             return _affine(rows, gamma, beta, eps)[0].to(x.dtype)
         shared = gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D  # by the tokens of a sequence
@@ -125,15 +124,6 @@ class _Sequences(torch.autograd.Function):
 @functools.cache
 def _compiles() -> bool:
     return importlib.util.find_spec("numba") is not None
-
-
-def _transformed() -> bool:
-    """Whether a function transform or forward-mode differentiation is under way: neither sees into `_Sequences`."""
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    level = getattr(forward_ad, "_current_level", None)
-    if active is None or level is None:  # private names, gone: plain PyTorch is right everywhere
-        return True
-    return active() or level >= 0
 
 
 def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:

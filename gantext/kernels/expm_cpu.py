@@ -1,0 +1,212 @@
+"""The matrix exponential on a CPU, in few passes over memory, with a backward pass written out.
+
+The five products of T18 are between sums of the same four powers: on a CPU and at small n it is those sums that cost,
+and one matrix product of weights with powers forms all of them. What autograd would keep for each product is kept once,
+and a derivative of the derivative goes through the plain formula, `gantext.matexp.composed`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gantext._checks import no_autocast
+from gantext.matexp import FEW, SLIGHT, T18, composed, cube_size, squarings_by_norm, squarings_by_powers, steps_down
+
+__all__ = ["exponential"]
+
+# For each B_k its weights of A, A^2, A^3, A^6. Made at import, for no trace and no dispatch mode to see.
+WEIGHTS = {
+    dtype: torch.tensor([row[1:] for row in T18], dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64)
+}
+PART = 2**17  # numbers of a part of the batch for each thread: what it allocates is used again for the next
+
+
+class _Tape(NamedTuple):
+    powers: Tensor  # (4, B, n, n), of A / 2^s
+    sums: Tensor  # (5, B, n, n): B1, B2, B3 + A9, A9, B5
+    scale: Tensor | None  # (B,), 2^-s
+    factor: Tensor | None  # (B,), e^(mu / 2^s), or NaN
+    squared: list[tuple[Tensor | None, Tensor]]  # for each squaring, which matrices, None for all; what it squared
+
+
+def exponential(X: Tensor, squarings: int | None, theta: float) -> Tensor:
+    """exp of X (B, n, n), on a CPU, in eager mode; `squarings` and `theta` as in `gantext.matexp.expm`.
+
+    >>> exponential(torch.zeros(1, 2, 2), None, 3.0)
+    tensor([[[1., 0.],
+             [0., 1.]]])
+    """
+    if torch.is_grad_enabled() and X.requires_grad:
+        run = lambda part: _Exponential.apply(part, squarings, theta)
+    else:
+        run = lambda part: _evaluate(part, squarings, theta)[0]
+    few = max(1, PART * torch.get_num_threads() // X[0].numel())
+    return run(X) if len(X) <= few else torch.cat([run(part) for part in X.split(few)])
+
+
+def _evaluate(X: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, _Tape]:
+    mean, norm = _centre(X)
+    bad = None if norm.max() < math.inf else ~norm.isfinite()
+    if bad is not None:
+        norm = norm.masked_fill(bad, 0.0)
+        mean = mean if mean is None else mean.masked_fill(bad, 0.0)
+    s = squarings_by_norm(norm, mean, theta)
+    powers, s, most = _powers(X, mean, norm, s, theta)
+    if squarings is not None and most > squarings:
+        bad = s > squarings if bad is None else bad | (s > squarings)
+        s = s.masked_fill(bad, 0.0)
+        most = s.max().item()
+    scale = torch.exp2(-s) if most else None
+    factor = None if mean is None else torch.exp(mean if scale is None else mean * scale)
+    if bad is not None:  # a factor NaN spreads over its own matrix, forward and backward
+        factor = torch.ones_like(norm).to(X.dtype) if factor is None else factor
+        factor = factor.masked_fill(bad, math.nan)
+
+    sums = X.new_empty(5, *X.shape)
+    torch.mm(WEIGHTS[norm.dtype], _flat(powers), out=_flat(sums))
+    B1, B2, B3, B4, B5 = sums.unbind()
+    for B, weights in ((B3, T18[2]), (B4, T18[3])):
+        _diagonal(B).add_(weights[0])
+    A9 = B4.add_(torch.bmm(B1, B5))
+    out = torch.bmm(B3.add_(A9), A9).add_(B2)
+    if factor is not None:
+        out.mul_(factor[:, None, None])
+    out, squared = _square(out, s, int(most))
+    return out, _Tape(powers, sums, scale, factor, squared)
+
+
+def _centre(X: Tensor) -> tuple[Tensor | None, Tensor]:
+    """mu (B,) or None, and the norm of X - mu I from the column sums: no second pass over the matrices."""
+    columns, diagonal = X.abs().sum(-2), _diagonal(X)
+    norm, mean = columns.amax(-1), diagonal.mean(-1)
+    at = (mean.real < -SLIGHT).nonzero()[:, 0]
+    if not len(at):
+        return None, norm
+    columns, diagonal, moved, whole = (t.index_select(0, at) for t in (columns, diagonal, mean, norm))
+    less = (columns - diagonal.abs() + (diagonal - moved[:, None]).abs()).amax(-1)
+    found = less < whole
+    mean = torch.zeros_like(mean).index_copy_(0, at, moved.where(found, 0))
+    return mean, norm.index_copy(0, at, torch.minimum(less, whole))
+
+
+def _powers(
+    X: Tensor, mean: Tensor | None, norm: Tensor, by_norm: Tensor, theta: float
+) -> tuple[Tensor, Tensor, float]:
+    """The powers 1, 2, 3, 6 of X / 2^s in one tensor; s (B,), from bounds where `by_norm` is not small; the largest."""
+    P, s, most = X.new_empty(4, *X.shape), by_norm, by_norm.max().item()
+    closer = down = None
+    take = lambda t: t
+    if most > FEW:
+        large = by_norm > FEW
+        if 2 * large.sum() < len(X):  # else it costs less to look at all than to gather the large ones
+            closer = large.nonzero()[:, 0]
+            take = lambda t: t.index_select(0, closer)
+        down = steps_down(take(norm))
+        s = down if closer is None else s.index_copy(0, closer, down)
+    shift = mean
+    if most:
+        scale = torch.exp2(-s)
+        shift = mean if mean is None else mean * scale
+        torch.mul(X, scale[:, None, None], out=P[0])
+    else:
+        P[0].copy_(X)
+    if shift is not None:
+        _diagonal(P[0]).sub_(shift[:, None])
+    torch.bmm(P[0], P[0], out=P[1])
+    torch.bmm(P[0], P[1], out=P[2])
+    if down is None or closer is not None:
+        torch.bmm(P[2], P[2], out=P[3])
+    if down is None:
+        return P, s, most
+    X1, X2, X3 = (take(t) for t in P[:3])
+    size = cube_size(X3)
+    unit = X3 * torch.exp2(-size)[:, None, None]
+    X6 = torch.bmm(unit, unit)
+    mean, few = mean if mean is None else take(mean), take(by_norm)
+    found = squarings_by_powers((X1, X2, unit, X6), size, down, mean, take(norm), theta)
+    found = torch.minimum(found, few).where(few > FEW, few)
+    r = down - found
+    for k, (power, f) in enumerate(zip((X1, X2, X3, X6), (r, 2 * r, 3 * r, 2 * size + 6 * r), strict=True)):
+        f = torch.exp2(f)[:, None, None]
+        if closer is None:
+            torch.mul(power, f, out=P[k])
+        else:
+            P[k].index_copy_(0, closer, power.mul_(f))
+    s = found if closer is None else s.index_copy(0, closer, found)
+    return P, s, s.max().item()
+
+
+def _square(X: Tensor, s: Tensor, most: int) -> tuple[Tensor, list[tuple[Tensor | None, Tensor]]]:
+    """X^(2^s), in place where not all matrices are squared; which of them, None for all, and what is squared."""
+    squared = []
+    least = s.min().item() if most else 0
+    for k in range(most):
+        at = None if least > k else (s > k).nonzero()[:, 0]
+        part = X if at is None else X.index_select(0, at)
+        squared.append((at, part))
+        X = torch.bmm(part, part) if at is None else X.index_copy_(0, at, torch.bmm(part, part))
+    return X, squared
+
+
+class _Exponential(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, squarings: int | None, theta: float) -> Tensor:
+        out, tape = _evaluate(X, squarings, theta)
+        ctx.save_for_backward(X, *tape[:-1], *itertools.chain(*tape.squared))
+        ctx.given = squarings, theta
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
+        X, *kept = ctx.saved_tensors
+        with no_autocast(X.device):
+            if not torch.is_grad_enabled():
+                powers, sums, scale, factor, *squared = kept
+                pairs = list(zip(squared[::2], squared[1::2], strict=True))
+                return _adjoint(G, _Tape(powers, sums, scale, factor, pairs)), None, None
+            out = composed(X, *ctx.given)  # to be differentiated again
+            return torch.autograd.grad(out, X, G, create_graph=True)[0], None, None
+
+
+def _adjoint(G: Tensor, tape: _Tape) -> Tensor:
+    """The gradient with respect to X, from that with respect to exp X: the products backwards, two for each."""
+    if any(at is not None for at, _ in tape.squared):
+        G = G.clone()
+    for at, X in reversed(tape.squared):
+        g = G if at is None else G.index_select(0, at)
+        g = torch.bmm(g, X.mH).baddbmm_(X.mH, g)
+        G = g if at is None else G.index_copy_(0, at, g)
+    B1, _, C, A9, B5 = tape.sums.unbind()
+    grads = torch.empty_like(tape.sums)
+    g1, g2, g3, g4, g5 = grads.unbind()  # with respect to B1 ... B5
+    if tape.factor is None:
+        g2.copy_(G)
+    else:
+        torch.mul(G, tape.factor.conj()[:, None, None], out=g2)
+    torch.bmm(g2, A9.mH, out=g3)
+    torch.baddbmm(g3, C.mH, g2, out=g4)
+    torch.bmm(g4, B5.mH, out=g1)
+    torch.bmm(B1.mH, g4, out=g5)
+    powers = torch.empty_like(tape.powers)
+    torch.mm(WEIGHTS[powers.real.dtype].T, _flat(grads), out=_flat(powers))
+    A1, A2, A3, _ = tape.powers.unbind()
+    p1, p2, p3, p6 = powers.unbind()  # with respect to A, A^2, A^3, A^6
+    p3.baddbmm_(p6, A3.mH).baddbmm_(A3.mH, p6)
+    p1.baddbmm_(p3, A2.mH)
+    p2.baddbmm_(A1.mH, p3)
+    p1.baddbmm_(p2, A1.mH).baddbmm_(A1.mH, p2)
+    return p1.clone() if tape.scale is None else p1 * tape.scale[:, None, None]
+
+
+def _diagonal(X: Tensor) -> Tensor:
+    return X.diagonal(dim1=-2, dim2=-1)
+
+
+def _flat(t: Tensor) -> Tensor:
+    """One row a matrix of the first dimension, real: the weights are."""
+    return (torch.view_as_real(t) if t.is_complex() else t).view(len(t), -1)
