@@ -364,13 +364,13 @@ class Budget:
 
     def patches(self) -> Iterator[Any]:
         """Before the chapter imports them: the package's own loops."""
-        from gantext.gan import metrics, training
+        from gantext.gan import features, training
         from gantext.qa import questions, reader
         from gantext.sphere.jose import JoSE
 
         yield mock.patch.object(training, "fit", self.trained(training.fit))
         yield mock.patch.object(training, "fit_critic", self.shorter(training.fit_critic, steps=FEW))
-        yield mock.patch.object(metrics, "classifier_ruler", self.shorter(metrics.classifier_ruler, steps=FEW))
+        yield mock.patch.object(features, "classifier_ruler", self.shorter(features.classifier_ruler, steps=FEW))
         yield mock.patch.object(reader, "fit", self.shorter(reader.fit, steps=FEW))
         whole = questions.parameters
 
