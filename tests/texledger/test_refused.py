@@ -11,7 +11,7 @@ from texledger._numeric import Numeric
 from texledger._tex import keyed, read, statements
 from texledger._tree import plain, plain_reading
 
-from texledger import Unreadable
+from texledger import Over, Unreadable
 
 X = {"x": mp.mpf("0.3"), "y": mp.mpf(2), "n": mp.mpf(3), "f": mp.exp, "A": mp.matrix([[1, 2], [3, 4]]), "B": mp.eye(2)}
 
@@ -79,6 +79,15 @@ X = {"x": mp.mpf("0.3"), "y": mp.mpf(2), "n": mp.mpf(3), "f": mp.exp, "A": mp.ma
         (r"\log_{softmax}(x)", "'log_softmax', as a function"),
         (r"\begin{cases} 1 & x = 0 \text{ or } n \\ 2 & \text{otherwise} \end{cases}", "where a relation belongs"),
         (r"\begin{cases} 1 & x - 1 \\ 2 & \text{otherwise} \end{cases}", "where a relation belongs"),
+        (r"x * y", r"\* is not declared\. A product is written without it or with \\cdot"),
+        (r"x \ast y", r"\* is not declared"),
+        (r"\min f(x)", "neither a name below it nor brackets"),
+        (r"\sup |f(x)|", "neither a name below it nor brackets"),
+        (r"\max \mathbb{E}[x]", "neither a name below it nor brackets"),
+        (r"\operatorname{max} f(x)", "neither a name below it nor brackets"),
+        (r"\mathrm{inf} \, x", "neither a name below it nor brackets"),
+        (r"\max_{1 \le k \le m} k", "Give 'm' a value"),
+        (r"\sum_{1 \le i < j \le m} i j", "Give 'm' a value"),
         (r"\int_0^1 d y", "ends too early"),
         (r"\int_0^1 d x \, d x", "ends too early"),
         (r"\int_0^1 x\, d x\, d y", "another number of differentials"),
@@ -94,6 +103,9 @@ def test_it_is_refused_with_the_remedy(tex: str, remedy: str) -> None:
 @pytest.mark.parametrize(
     ("tex", "where", "value"),
     [
+        (r"x * y - y * x", {"x": 2, "y": 5, "*": Operator(lambda a, b: a - b)}, -6),
+        (r"\max(x, 2) - \min[x, 2]", {"x": 5}, 3),
+        (r"\sum_{1 \le i < j \le m} i j", {"m": 3, "i": Over([1, 2, 3]), "j": Over([1, 2, 3])}, 11),
         (r"W^{(2)} W^{(1)} x", {"W^(2)": 5, "W^(1)": 7, "x": 2}, 70),
         (r"\sum_{i=1}^{3} x^{(i)}", {r"x^{(i)}": Indexed([1, 2, 4])}, 7),
         (r"x^{t+1}_2 - x_1^t", {"x^t": Indexed([mp.matrix([1, 2]), mp.matrix([3, 9])]), "t": 1}, 8),

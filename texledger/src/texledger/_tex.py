@@ -46,7 +46,19 @@ GREEK = set(
 CLOSERS = set("+-*/,;.&!^_':") | CLOSE | {r"\\", r"\cdot", r"\times", r"\mid", r"\pm", r"\mp", r"\bmod", r"\ldots"}
 CLOSERS |= {"=:", r"\quad", r"\qquad", r"\implies", r"\iff", r"\colon", r"\forall", r"\exists", r"\wedge", r"\vee"}
 INFIX = {r"\odot", r"\otimes", r"\oplus", r"\circ", r"\star", r"\ast", r"\cup", r"\cap", r"\setminus", r"\bullet"}
-INFIX |= {r"\pm", r"\mp", r"\wedge", r"\vee", r"\ltimes", r"\oslash", r"\ominus", r"\circledast", r"\div", r"\bmod"}
+INFIX |= {
+    r"\pm",
+    r"\mp",
+    r"\wedge",
+    r"\vee",
+    r"\ltimes",
+    r"\oslash",
+    r"\ominus",
+    r"\circledast",
+    r"\div",
+    r"\bmod",
+    "*",
+}
 MARKS = {"*", r"\ast", r"\star", r"\dagger", r"\circ", r"\prime", "+", "-", r"\#", r"\perp", r"\sharp", r"\flat", "'"}
 MARKS |= {r"\ddagger", r"\ominus", r"\oplus", r"\pm", r"\infty", r"\bullet", r"\wedge", r"\vee", r"\times"}
 OPERATORS = {"operatorname", "operatorname*", "mathop"}
@@ -849,7 +861,7 @@ class _Reader:
         dots: list[int] = []
         while True:
             token = self.peek()
-            if token in {r"\cdot", r"\times", "*"} and not argument:
+            if token in {r"\cdot", r"\times"} and not argument:
                 self.next()
                 if self.peek() == r"\ldots":
                     continue
@@ -904,7 +916,10 @@ class _Reader:
         known = isinstance(operator, Operator) or (token == r"\bmod" and operator is None)
         if not known:
             raise self.undeclared(
-                f"the operator {token} is not declared", token, f"Give it in `where`: {{r'{token}': Operator(f)}}."
+                f"the operator {token} is not declared",
+                token,
+                ("A product is written without it or with \\cdot. Else g" if token == "*" else "G")
+                + f"ive it in `where`: {{r'{token}': Operator(f)}}.",
             )
         self.next()
         left = factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
@@ -1631,6 +1646,10 @@ class _Reader:
                 values = items
             else:
                 values = self.arguments(inside)
+        elif name in OPTIMA and self.starts_factor():
+            raise self.refuse(
+                f"follows {name} with neither a name below it nor brackets, {name}_x ... or {name}(a, b), which"
+            )
         elif is_known and self.starts_factor():
             values = [self.bare_argument(name)]
         elif is_known and not self.starts_factor():
@@ -1966,11 +1985,27 @@ class _Reader:
         running = [n for n in seen if isinstance(self.page.declared.get(n), Over | Optimum)]
         if not running:
             left = [n for n in seen if n not in self.page.declared and n not in self.page.bound and n != "infty"]
+            if limit := self.limit(which, left):
+                raise self.undeclared(f"{limit!r} ends the range below a sign", limit, f"Give {limit!r} a value.")
             member = [c.args[0].args[0] for c in which if c.args[1] == "∈" and c.args[0].op == "sym"]
             running = member or left[:1] if self.page.strict and len(left) > 2 else (member or left)
         if not running:
             raise self.refuse("comes below a sign where no name is free to run; declare one as Over(...), it")
         return running, which
+
+    @staticmethod
+    def limit(which: list[Node], free: list[str]) -> str | None:
+        """The name without a value that ends a range, as m in ``1 <= k <= m``: it is no index."""
+        less = [c.args for c in which if c.args[1] in {"<", "<="}]
+        name = lambda node: node.args[0] if node.op == "sym" and node.args[0] in free else None
+        after = {name(low): name(high) for low, _, high in less if name(low) and name(high)}
+        start = next((name(high) for low, _, high in less if name(low) is None and name(high)), None)
+        if start is None:
+            return None
+        end = start
+        while end in after:
+            end = after.pop(end)
+        return None if end == start else end
 
     def read_lim(self) -> Node:
         self.expect("_")
