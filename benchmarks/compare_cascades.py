@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import _common
-import scipy.optimize
 import scipy.stats
 import torch
+from _common import detectable
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
@@ -268,13 +268,6 @@ def difference(runs: list[dict[str, Any]], setting: str, a: str, b: str, end: st
         "half": metrics.half_width(gaps),
         "p": float(cast(Any, scipy.stats.ttest_1samp(gaps, 0)).pvalue), "detectable": detectable(n) * spread,
     }  # fmt: skip
-
-
-def detectable(n: int, power: float = 0.8) -> float:
-    """Least true difference, in standard deviations of one pair's, that the paired t-test finds so often at 5 %."""
-    edge = scipy.stats.t.ppf(0.975, n - 1)
-    found = lambda d: scipy.stats.nct.sf(edge, n - 1, d * n**0.5) + scipy.stats.nct.cdf(-edge, n - 1, d * n**0.5)
-    return float(cast(Any, scipy.optimize.brentq(lambda d: found(d) - power, 0.01, 6 / n**0.5)))
 
 
 def report() -> None:

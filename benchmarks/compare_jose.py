@@ -42,6 +42,7 @@ from typing import Any, NamedTuple, cast
 import _common
 import numpy as np
 import torch
+from _common import detectable
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -212,7 +213,8 @@ def fetched() -> News:
         try:
             bunch: Any = fetch_20newsgroups(subset=part, shuffle=False)
         except OSError as error:
-            sys.exit(f"20 Newsgroups cannot be fetched ({error}). Give --data FOLDER, or a network.")
+            where = "Give --data FOLDER, which has 20news/20_newsgroups.tar.xz and its labels, or a network."
+            _common.not_run(f"20 Newsgroups cannot be fetched ({error}).", where)
         for k in np.argsort(bunch.target, kind="stable"):
             texts.append(message(bunch.data[k])[1])
             topics.append(int(bunch.target[k]))
@@ -225,8 +227,11 @@ def news(data: Path | None) -> News:
     """The messages, from the folder or the network."""
     if data is None:
         return fetched()
-    labels = (data / "20news" / "paper-order-labels.txt").read_text(encoding="utf-8").split()
-    return from_archive(data / "20news" / "20_newsgroups.tar.xz", list(map(int, labels)))
+    labels, archive = (data / "20news" / name for name in ("paper-order-labels.txt", "20_newsgroups.tar.xz"))
+    for file in (labels, archive):
+        if not file.exists():
+            _common.not_run(f"{file} is not there.", "Put it there, or leave --data out to have the messages fetched.")
+    return from_archive(archive, list(map(int, labels.read_text(encoding="utf-8").split())))
 
 
 @functools.cache
@@ -541,16 +546,6 @@ def scores_of(run: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
 
 def by_seed(runs: list[dict[str, Any]], method: str, order: str, score: str) -> dict[int, float]:
     return {run["seed"]: s[score] for run in runs for m, o, s in scores_of(run) if (m, o) == (method, order)}
-
-
-def detectable(n: int, power: float = 0.8) -> float:
-    """Least true difference, in standard deviations of one pair's, that the paired t-test finds so often at 5 %."""
-    from scipy import optimize, stats
-
-    edge: Any = stats.t.ppf(0.975, n - 1)
-    found = lambda d: stats.nct.sf(edge, n - 1, d * n**0.5) + stats.nct.cdf(-edge, n - 1, d * n**0.5)
-    root: Any = optimize.brentq(lambda d: found(d) - power, 0.01, 6 / n**0.5)
-    return float(root)
 
 
 def best(runs: list[dict[str, Any]], names: Iterable[str]) -> str | None:

@@ -32,7 +32,6 @@ import collections
 import functools
 import math
 import statistics
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -530,13 +529,11 @@ def report(archive: Path, seeds: list[int]) -> None:
 
 def main(folder: Path, seeds: list[int], jobs: int) -> None:
     archive = folder / "sentiment.zip"
-    if not archive.exists():  # the other comparisons of `make compare` go on
-        print(
-            f"Left out: {archive} is not there. It is examples/datasets/sentiment.zip of github.com/bojone/bert4keras; "
-            "give its folder with --data.",
-            file=sys.stderr,
+    if not archive.exists():
+        _common.not_run(
+            f"{archive} is not there.",
+            "It is examples/datasets/sentiment.zip of github.com/bojone/bert4keras; give its folder with --data.",
         )
-        return
     call = functools.partial(keep, archive)
     _common.sweep(call, [("base",)], path, jobs)
     _common.sweep(call, [("search", method, rate) for method in METHODS for rate in grid(method)], path, jobs)

@@ -1,10 +1,13 @@
 """The matrix exponential of a batch, differentiable any number of times, and the log-determinant that needs none.
 
-The chapter is `det-exp`: det exp A = exp Tr A.
+The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out for a CPU
+(`gantext.kernels.expm_cpu`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`, which have
+not run on a GPU yet), and, wherever PyTorch itself is to trace, transform or differentiate again, plain operations.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gantext._checks import no_autocast, product, rounds_products, transformed
+from gantext.kernels import dispatch
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
 
@@ -39,14 +43,22 @@ _WORK = {  # input dtype -> dtype of the products
     torch.complex128: torch.complex128,
 }
 _DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `_powers`
+LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `squarings_by_powers`
 MEAN = 32.0  # of |mu| / 2^s: e^mu by itself leaves the range long before exp A
+WIDEST = {torch.float32: 32, torch.float64: 16}  # order for the kernel, by what it computes in: registers are full
+KERNEL_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SLIGHT = 0.5  # of -mu: below it the terms of T18 cancel by less than a factor e
 FEW = 3  # squarings by ||X|| alone that cost less than to look closer, and at most a factor 8 in the error
 _MAX_SQUARINGS = 1024  # log2 of the largest float64 norm over theta, rounded up
 
 
-def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype | None = None) -> Tensor:
+def expm(
+    A: Tensor,
+    *,
+    squarings: int | None = None,
+    compute_dtype: torch.dtype | None = None,
+    backend: str | None = None,
+) -> Tensor:
     """Matrix exponential of a batch of square matrices.
 
     exp A = (e^(mu/2^s) T18((A - mu I) / 2^s))^(2^s) with one s and one mu per matrix (equations `det-exp:taylor18` and
@@ -67,8 +79,12 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
             `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph; all matrices are
             squared k times and those that need fewer keep the earlier power. It covers ||A||_1 <= theta 2^k, and
             larger matrices whose s it is; **one that needs more becomes NaN** rather than silently inexact. None: the
-            counts are read once and the batch is sorted by them, so that one large matrix does not cost the others its
-            squarings.
+            counts are read, except by the kernel, and each squaring is of the matrices that need it, so that one large
+            matrix does not cost the others its own. (On a CPU reading is free, and the two are one route.)
+        backend: None takes the Triton kernel for real matrices on a GPU, n <= 32 (in float64 16), else PyTorch;
+            "triton" or "reference" forces it, and so does the environment variable GANTEXT_BACKEND. The kernel has a
+            few matrices in a program, all products in its registers, counts squarings as above without a read, and is
+            deterministic. **It has not run on a GPU yet**, only under Triton's interpreter, and compiled for GPUs.
         compute_dtype: torch.float32 or torch.float64 (complex input: the complex type of that precision), not below
             the precision of A; None keeps that of A. Recommended: torch.float64 where ||A||_1 > 10.
 
@@ -79,12 +95,14 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
 
     Raises:
         TypeError: A is not a tensor or not of a dtype above; squarings not an int; compute_dtype not one of the two.
-        ValueError: A is sparse, has fewer than two dimensions or is not square; squarings < 0; compute_dtype below A.
+        ValueError: A is sparse, has fewer than two dimensions or is not square; squarings < 0; compute_dtype below A;
+            an unknown backend, or "triton" where it cannot run, with the reason.
 
     The commonest surprise: the error is relative to the norm of exp A, not to each entry, so small eigenvalues of exp A
     are lost to large ones, and `slogdet(expm(A))` with them. The log-determinant is `logdet_expm`, exact and free.
     Float32 products rounded to TF32 or bfloat16 by a global switch (`torch.set_float32_matmul_precision`) would
-    lose four more digits, in the backward pass too; where that switch is on, float32 is computed in float64.
+    lose four more digits, in the backward pass too; where that switch is on, float32 is computed in float64, except by
+    the kernel, which it does not reach.
 
     Source: Bader, Blanes, Casas, "Computing the Matrix Exponential with an Optimized Taylor Polynomial
     Approximation", Mathematics 7 (2019) 1174.
@@ -98,21 +116,33 @@ def expm(A: Tensor, *, squarings: int | None = None, compute_dtype: torch.dtype 
     """
     _check_square(A, "expm")
     squarings = _check_options(A, squarings, compute_dtype)
-    work, theta = _precision(A, compute_dtype)
     n = A.shape[-1]
-    if A.numel() == 0:
-        return A.clone()
-    if n == 1:
-        return A.to(work).exp().to(A.dtype)
-    with no_autocast(A.device):
-        X = A.to(work).reshape(-1, n, n)
-        if _eager_on_cpu(X):
-            from gantext.kernels.expm_cpu import exponential
 
-            X = exponential(X, squarings, theta)
-        else:
-            X = composed(X, squarings, theta)
-        return X.reshape(A.shape).to(A.dtype)
+    def run(by_kernel: bool) -> Tensor:
+        work, theta = _precision(A, compute_dtype, exact=by_kernel)
+        if A.numel() == 0:
+            return A.clone()
+        if n == 1:
+            return A.to(work).exp().to(A.dtype)
+        with no_autocast(A.device):
+            X = A.to(work).reshape(-1, n, n)
+            if by_kernel:
+                from gantext.kernels.expm import exponential
+            elif _eager_on_cpu(X):
+                from gantext.kernels.expm_cpu import exponential
+            else:
+                exponential = composed
+            return exponential(X, squarings, theta).reshape(A.shape).to(A.dtype)
+
+    if torch.compiler.is_compiling():
+        return run(backend == "triton")
+    most = WIDEST.get(_precision(A, compute_dtype, exact=True)[0], n)
+    unless = f"the matrices are of order {n}, above {most}" if n > most else None
+    if unless is None and transformed():
+        unless = "a function transform or forward-mode differentiation is under way"
+    same = [A.new_empty(0)]  # a stand-in that is contiguous: the kernel takes any strides
+    plain, kernel = (functools.partial(run, by_kernel) for by_kernel in (False, True))
+    return dispatch("expm", backend, same, reference=plain, triton=kernel, dtypes=KERNEL_TYPES, unless=unless)
 
 
 def _eager_on_cpu(X: Tensor) -> bool:
@@ -389,13 +419,13 @@ def logdet_expm(A: Tensor) -> Tensor:
     return A.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=_WORK[A.dtype])
 
 
-def _precision(A: Tensor, compute_dtype: torch.dtype | None) -> tuple[torch.dtype, float]:
-    """The dtype of the products, and the theta of the precision that was asked for."""
+def _precision(A: Tensor, compute_dtype: torch.dtype | None, exact: bool) -> tuple[torch.dtype, float]:
+    """The dtype of the products, which may be `exact` anyway, and the theta of the precision that was asked for."""
     work = _WORK[A.dtype]
     if compute_dtype == torch.float64:
         work = _DOUBLE.get(work, work)
     theta = THETA18[torch.float64 if work in (torch.float64, torch.complex128) else torch.float32]
-    if work in _DOUBLE and rounds_products(A.device.type, A.device.index):
+    if not exact and work in _DOUBLE and rounds_products(A.device.type, A.device.index):
         work = _DOUBLE[work]  # theta stays, so a global switch never changes what a given number of squarings covers
     return work, theta
 

@@ -91,6 +91,21 @@ def test_an_archive_that_does_not_fit_its_labels_is_refused(tmp_path: Path) -> N
         script.from_archive(archive(tmp_path, posts), LABELS)
 
 
+def test_without_the_messages_the_other_comparisons_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(**_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups", offline)
+    for data, missing in ((None, "cannot be fetched (no network)"), (tmp_path, "paper-order-labels.txt is not there")):
+        script.news.cache_clear()
+        with pytest.raises(SystemExit) as end:
+            script.news(data)
+        said = capsys.readouterr().err
+        assert end.value.code == 0 and said.startswith("not run: ") and missing in said and "--data" in said
+
+
 def test_what_names_the_group_is_not_read() -> None:
     text = post("sci.space", "a", 1, References="<x@sci.space>\n\t<y@sci.space>", Xref="sci.space:1", Lines="3")
     fields, read = script.message(text)

@@ -158,8 +158,11 @@ def test_a_sweep_learns_to_obey_goes_on_where_it_stopped_and_counts_right(
 def test_without_the_reviews_the_other_comparisons_go_on(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script.main(tmp_path / "nowhere", [0], 1)
-    assert "--data" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        script.main(tmp_path / "nowhere", [0], 1)
+    said = capsys.readouterr().err
+    assert end.value.code == 0 and said.startswith("not run: ") and "sentiment.zip is not there" in said
+    assert "--data" in said
 
 
 def is_of_the_runs(one: dict[str, Any], runs: list[dict[str, Any]]) -> bool:

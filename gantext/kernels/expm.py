@@ -1,0 +1,88 @@
+"""The operators of the Triton kernels for the matrix exponential: traced, and differentiated twice.
+
+The function is `gantext.matexp.expm`, its reference `gantext.matexp.expm_ref`, the formula that the kernels compute
+`gantext.matexp.composed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gantext.matexp import WIDEST, composed
+
+__all__ = ["exponential"]
+
+
+def exponential(X: Tensor, squarings: int | None, theta: float) -> Tensor:
+    """exp of X (B, n, n), float32 or float64, n from 2 to WIDEST, by the kernel; `squarings`, `theta` as in `expm`."""
+    if X.shape[-1] > WIDEST.get(X.dtype, 0):
+        raise ValueError(
+            f"expm: A is of order {X.shape[-1]} in {X.dtype}, must be at most {WIDEST.get(X.dtype, 0)} for the kernel. "
+            "Leave backend None."
+        )
+    return torch.ops.gantext.expm(X, squarings, theta)[0]
+
+
+@torch.library.custom_op("gantext::expm", mutates_args=())
+def _forward(A: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, Tensor, Tensor]:
+    from gantext.kernels.expm_triton import forward
+
+    out, means, counts = _outputs(A)
+    forward(A, out, means, counts, squarings, theta)
+    return out, means, counts
+
+
+@torch.library.custom_op("gantext::expm_adjoint", mutates_args=())
+def _adjoint(G: Tensor, A: Tensor, means: Tensor, counts: Tensor, theta: float) -> Tensor:
+    from gantext.kernels.expm_triton import adjoint
+
+    grad = A.new_empty(A.shape)
+    with torch.cuda.device_of(A):
+        adjoint(G, A, means, counts, grad)
+    return grad
+
+
+def _outputs(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return A.new_empty(A.shape), A.new_empty(len(A)), A.new_empty(len(A), dtype=torch.int32)
+
+
+@_forward.register_fake
+def _(A: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(A)
+
+
+@_adjoint.register_fake
+def _(G: Tensor, A: Tensor, *rest: object) -> Tensor:
+    return A.new_empty(A.shape)
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    A, _, ctx.theta = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(A, *output[1:])
+
+
+def _differentiate_forward(ctx: Any, G: Tensor, *_: object) -> tuple[Tensor, None, None]:
+    return torch.ops.gantext.expm_adjoint(G, *ctx.saved_tensors, ctx.theta), None, None
+
+
+def _save_adjoint(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    G, A, _, counts, ctx.theta = inputs
+    ctx.save_for_backward(G, A, counts)
+
+
+def _differentiate_adjoint(ctx: Any, H: Tensor) -> tuple[Tensor | None, ...]:
+    G, A, counts = ctx.saved_tensors
+    most = int(counts.max()) if len(A) else 0
+
+    def gradient(G: Tensor, A: Tensor) -> Tensor:
+        return torch.func.vjp(lambda A: composed(A, most, ctx.theta), A)[1](G)[0]
+
+    return *torch.func.vjp(gradient, G, A)[1](H), None, None, None
+
+
+_forward.register_autograd(_differentiate_forward, setup_context=_save_forward)
+_adjoint.register_autograd(_differentiate_adjoint, setup_context=_save_adjoint)
