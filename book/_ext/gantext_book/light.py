@@ -10,6 +10,7 @@ themselves need not say is left out by `compact`.
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -259,14 +260,17 @@ class _Pictures:
     def __init__(self, out: Path) -> None:
         self.renamed: dict[str, str] = {}
         self.sizes: dict[str, tuple[int, int]] = {}
-        for png in (*(out / "_images").glob("*.png"), *(out / "_static" / "images").glob("*.png")):
-            webp = png.with_suffix(".webp")
-            with Image.open(png) as image:
-                self.sizes[png.name] = image.size
-                if not webp.exists():
-                    few_colours(image).save(webp, lossless=True, method=4)
-            if webp.stat().st_size < png.stat().st_size:
-                self.renamed[png.name] = webp.name
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._draw, (*(out / "_images").glob("*.png"), *(out / "_static" / "images").glob("*.png"))))
+
+    def _draw(self, png: Path) -> None:
+        webp = png.with_suffix(".webp")
+        with Image.open(png) as image:
+            self.sizes[png.name] = image.size
+            if not webp.exists():
+                few_colours(image).save(webp, lossless=True, method=4)
+        if webp.stat().st_size < png.stat().st_size:
+            self.renamed[png.name] = webp.name
 
     def place(self, text: str) -> str:
         """A page that shows the smaller files, each with its size."""

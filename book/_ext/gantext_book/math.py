@@ -53,7 +53,11 @@ def render(tex: str, display: bool) -> str:
         raise ExtensionError(f"Temml cannot read {tex!r}: {answer['error']}")
     if display or len(tex) > SHORT:
         return pieces(answer["mathml"], display)
-    return _write(ElementTree.fromstring(answer["mathml"]))
+    formula = ElementTree.fromstring(answer["mathml"])
+    _slim(formula)
+    if len(formula) > 1 and formula[-1].text == APPLY:  # a function by itself takes no space for an argument
+        formula.remove(formula[-1])
+    return ElementTree.tostring(formula, encoding="unicode")
 
 
 def pieces(mathml: str, display: bool = True) -> str:
@@ -100,12 +104,8 @@ def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
 def _math(items: list[ElementTree.Element]) -> str:
     piece = ElementTree.Element("math")
     piece.extend(items)
-    return _write(piece)
-
-
-def _write(formula: ElementTree.Element) -> str:
-    _slim(formula)
-    return ElementTree.tostring(formula, encoding="unicode")
+    _slim(piece)
+    return ElementTree.tostring(piece, encoding="unicode")
 
 
 # What browsers know of operators without being told (MathML Core, operator dictionary).
@@ -174,6 +174,8 @@ def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
     given.pop("fence", None)
     if sign in PREFIX | POSTFIX:
         given.pop("symmetric", None)
+        if given.get("stretchy") == "true":
+            given.pop("stretchy")
         if given.get("form") == ("prefix" if sign in PREFIX else "postfix"):
             given.pop("form")
     if sign == "′" and given.get("lspace") == given.get("rspace") == "0em":

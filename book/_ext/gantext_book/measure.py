@@ -1,7 +1,10 @@
 """Measures the built pages as their readers meet them: `make measure` prints one line for each.
 
-Bytes are those of the page and of everything that it loads or may load when its parts are opened, as they lie on the
-disk and compressed (text by gzip, as servers send it). The rest is asked of Chromium, on a phone and on a laptop.
+Bytes are those of a first visit with nothing in the cache: the page; every style sheet, script, font and picture that
+Chromium asks for on a phone by day and on a laptop by night, with all folded parts opened; and every picture named in
+the page, though it would come only when it is scrolled to. Each file counts once, as it lies on the disk; compressed,
+text counts as gzip makes it and fonts and pictures as they are. A search loads its index besides. The rest is asked of
+Chromium, too.
 """
 
 from __future__ import annotations
@@ -79,7 +82,9 @@ def measure(browser: Any, site: Path, name: str) -> Measure:
     """Measure the page `name` (such as `notebooks/gan-qp`) of the site with a Playwright browser."""
     path, loaded, found = site / f"{name}.html", [], {}
     for width, height in (PHONE, LAPTOP):
-        page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        theme = "light" if (width, height) == PHONE else "dark"
+        view = {"width": width, "height": height}
+        page = browser.new_page(viewport=view, reduced_motion="reduce", color_scheme=theme)
         page.on("request", lambda request: loaded.append(request.url))
         page.goto(path.as_uri())
         core, screens = (round(length, 1) for length in page.evaluate(CORE))

@@ -1,0 +1,109 @@
+"""What makes the pages light: shorter HTML, styles that are used, pictures of few colours."""
+
+import re
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from gantext_book import compact, light
+from gantext_book.math import inline, render
+from PIL import Image, ImageChops, ImageDraw, ImageStat
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+SOURCE = '''def f(x):
+    """A string
+    of two lines."""
+    return r"\\operatorname{Tr} A", f"{x:.2f}", 1.5 if x is None else len(x)  # said
+'''
+
+
+def test_code_keeps_its_text_and_has_one_element_for_each_colour() -> None:
+    formatter = HtmlFormatter(wrapcode=False)
+    whole = highlight(SOURCE, get_lexer_by_name("ipython3"), formatter)
+    short = compact.code(whole)
+    before, after = BeautifulSoup(whole, "html.parser"), BeautifulSoup(short, "html.parser")
+    assert after.get_text() == before.get_text()
+    assert "<span" not in short
+    assert r'<u>r"\operatorname{Tr} A"</u>' in short.replace("&quot;", '"')  # braces do not tear a string apart
+    assert [tag.get_text() for tag in after.select("dfn, var, i")] == ["f", "len", "# said"]
+    assert len(short) < 0.6 * len(whole)
+
+
+@pytest.mark.parametrize("kind", ["gp", "err", "hll"])
+def test_code_keeps_what_has_no_letter(kind: str) -> None:
+    block = f'<div class="highlight"><pre><span class="{kind}">x</span></pre></div>'
+    assert compact.code(block) == block
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a title="two  words" href="a/">b</a>',
+        '<p alt="" hidden data-tex="x < y">1&nbsp;2\xa03</p>',
+        "<pre>a\n\n  b</pre><textarea>  c</textarea><script>if (a  <  b) c('&#x27;')</script>",
+        '<svg><path d="M0 1" fill="none" /><g /></svg><img src="a.png" alt="b" /><mspace width="1em" />',
+        "<p>x <em>y</em>\n  <b>z</b></p>",
+    ],
+)
+def test_a_compact_page_says_the_same(html: str) -> None:
+    def said(text: str) -> list[tuple[str, dict[str, object]]]:
+        return [(tag.name, dict(tag.attrs)) for tag in BeautifulSoup(text, "html.parser").find_all(True)]
+
+    short = compact.page(html)
+    assert said(short) == said(html)
+    texts = [BeautifulSoup(text, "html.parser").get_text() for text in (html, short)]
+    blanks = [re.sub(r"[ \n]+", " ", text) for text in texts]
+    assert blanks[0] == blanks[1]
+    assert [str(tag) for tag in BeautifulSoup(short, "html.parser").select("pre, textarea, script")] == [
+        str(tag) for tag in BeautifulSoup(html, "html.parser").select("pre, textarea, script")
+    ]
+    assert len(short) <= len(html)
+    assert compact.page(short) == short
+
+
+def test_styles_keep_what_may_match_and_what_is_read() -> None:
+    used = light._Used(tags={"p"}, classes={"a"}, ids={"b"}, attributes="data-theme ")
+    css = "p.a:not(.gone){x:1} #b>p{x:2} p[data-theme=dark]{x:3} .gone,p{x:4} p[data-gone]{x:5} #gone{x:6} gone{x:7}"
+    assert light.purge(css, used) == "p.a:not(.gone){x:1}#b>p{x:2}p[data-theme=dark]{x:3}p{x:4}"
+    sheets = [':root{--a:url("x;y");--b:var(--c,"}");--c:1;--d:2}', "p{color:var(--b)}"]
+    assert light.without_unread(sheets, "--d") == [':root{--b:var(--c,"}");--c:1;--d:2}', sheets[1]]
+
+
+def test_pictures_of_few_colours_look_the_same(tmp_path: Path) -> None:
+    drawing = Image.new("RGB", (1600, 1200), "white")
+    pen = ImageDraw.Draw(drawing)
+    for i in range(40):
+        pen.line((0, 30 * i, 1600, 1200 - 25 * i), fill=(0, 114, 178), width=5)
+    drawing = drawing.resize((400, 300), Image.Resampling.LANCZOS)  # soft edges
+    fewer = light.few_colours(drawing)
+    assert len(fewer.getcolors() or []) <= 256
+    assert max(ImageStat.Stat(ImageChops.difference(drawing, fewer)).rms) <= light.DIFFERENCE
+    for picture, name in ((drawing, "whole"), (fewer, "fewer")):
+        picture.save(tmp_path / f"{name}.webp", lossless=True)
+    assert (tmp_path / "fewer.webp").stat().st_size < 0.8 * (tmp_path / "whole.webp").stat().st_size
+    clear = drawing.copy()
+    clear.putalpha(128)
+    assert light.few_colours(clear) is clear
+    noise = Image.merge("RGB", [Image.effect_noise((200, 200), 80) for _ in range(3)])
+    assert light.few_colours(noise).tobytes() == noise.tobytes()  # a photograph is left alone
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        ("x", '<math data-tex="x"><mi>x</mi></math>'),
+        ("f(-1)", '<mo form="prefix">−</mo>'),  # not the first of its row: its form is said
+        ("-1", "<mo>−</mo>"),
+        (r"\det", "<mi>det</mi></math>"),  # no space for an argument that is not there
+        (r"\left( \frac12 \right) x", "<mrow><mo>(</mo>"),  # grows with its own group alone
+    ],
+)
+def test_formulas_say_what_a_browser_does_not_know(tex: str, expected: str) -> None:
+    assert expected in inline(tex)
+
+
+def test_formulas_are_written_without_defaults() -> None:
+    written = render(r"\exp(-x^2 + {y}) = \det(A) \le \sum_{i=1}^{n} \sin x_i", True)
+    assert not re.search('fence|separator|displaystyle|mrow><mi>exp|class="(?!tml)', written)
