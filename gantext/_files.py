@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import zlib
@@ -42,9 +43,25 @@ def opened(name: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A draft beside the file, which takes its place when it is complete."""
     path = Path(path)
+    _clear(path)
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield draft
         draft.replace(path)  # atomic
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Away with drafts of this file whose process is dead: it was killed in the middle, and nobody else would."""
+    if os.name != "posix":
+        return  # where signal 0 would do more than ask
+    for draft in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        process = draft.name.removeprefix(f"{path.name}.").removesuffix(".tmp")
+        if process.isdecimal():
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                draft.unlink(missing_ok=True)
+            except (PermissionError, OverflowError):  # of another user: it lives
+                continue

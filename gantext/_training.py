@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,12 @@ def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
         mean: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
         for g, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
             g.copy_(part.view_as(g))
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether a device, or the machine, has run out of memory."""
+    words = ("can't allocate memory", "not enough memory")  # of the CPU's allocator, by system
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def layout(network: nn.Module) -> list[Any]:
@@ -95,6 +101,15 @@ class Checkpoint:
         if self.path is not None and (self.path.is_dir() or not self.path.absolute().parent.is_dir()):
             raise ValueError(f"fit: checkpoint is {path}, must be a file in a folder that exists. Make the folder.")
 
+    def hold(self) -> None:
+        """No other process may write it until `close`; ValueError if one does. The main process looks."""
+        if self.path is not None and self.accelerator.is_main_process:
+            _take(self.path)
+
+    def close(self) -> None:
+        if self.path is not None:
+            _release(self.path)
+
     def load(self, steps: int) -> tuple[int, Any]:
         """Steps done, and the history; the parts get their states. (0, None) if there is no file."""
         if self.path is None or not self.path.exists():
@@ -118,6 +133,48 @@ class Checkpoint:
         """Write the state of the parts after so many steps, in the main process; the others wait."""
         if self.path is not None and self.accelerator.is_main_process:
             parts = [part.state_dict() for part in self.parts]
-            with whole(self.path) as draft:
-                torch.save({"recipe": self.recipe, "step": step, "history": history, "parts": parts}, draft)
+            try:
+                with whole(self.path) as draft:
+                    torch.save({"recipe": self.recipe, "step": step, "history": history, "parts": parts}, draft)
+            except (OSError, RuntimeError) as error:  # RuntimeError: of PyTorch's own writer, as on a full disk
+                kept = "the last one is kept" if self.path.exists() else "there is none yet"
+                raise OSError(
+                    f"fit: checkpoint {self.path} cannot be written at step {step} ({error}); {kept}. Make room, or "
+                    "name a file elsewhere."
+                ) from error
         self.accelerator.wait_for_everyone()
+
+
+_locks: dict[Path, IO[str]] = {}  # of this process
+
+
+def _take(path: Path) -> None:
+    """A lock beside the file, which the system lets go when the process ends in any way; ValueError if it is held.
+
+    This process may take it again: an interrupted cell of a notebook is run once more.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return
+    path = path.absolute()
+    if path in _locks:
+        return
+    file = path.with_name(f"{path.name}.lock").open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        rule = "must be of one run. Name another file, or end that run."
+        raise ValueError(f"fit: checkpoint {path} is in use by another process, {rule}") from None
+    except OSError:  # a file system without locks
+        file.close()
+        Path(file.name).unlink(missing_ok=True)
+        return
+    _locks[path] = file
+
+
+def _release(path: Path) -> None:
+    if file := _locks.pop(path.absolute(), None):
+        Path(file.name).unlink(missing_ok=True)
+        file.close()

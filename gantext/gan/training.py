@@ -17,10 +17,12 @@ ValueError, before any step.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
+import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, layout, resolve
+from gantext._training import Checkpoint, average_gradients, exhausted, layout, resolve
 from gantext.gan.methods import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "Recipe", "fit", "fit_critic"]
 
 Sampler = Callable[[int, torch.Generator], Tensor]
+_OTHERS = ("callbacks", "checkpoint", "save_every", "progress", "accelerator")  # of fit itself, for who mistypes one
 
 
 @dataclass
@@ -135,6 +138,9 @@ def fit(
         `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms: their statistics are averaged too.
     Raises:
         FloatingPointError: a loss is not finite (looked at every 100 steps): the run has diverged.
+        torch.OutOfMemoryError: a batch does not fit; says which does.
+        ValueError: the checkpoint is of another recipe, damaged, or of a run that goes on in another process.
+        OSError: it could not be written, as on a full disk; the last one is kept.
 
     Every step draws from generators seeded with (seed, process, step), so a resumed run repeats an unbroken one exactly
     (on one device; dropout, which draws from PyTorch's own generator, excepted). The commonest surprise: an
@@ -155,17 +161,35 @@ def fit(
     functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
     _check("fit", game, {"generator": generator, "critic": critic}, functions)
     save_every = check_count("fit", "save_every", save_every)
+    known = [each.name for each in fields(Recipe)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *_OTHERS], 3) or known
+            raise TypeError(
+                f"fit: {name} is no argument, must be one of fit or Recipe. Do you mean {' or '.join(near)}?"
+            )
     recipe = Recipe(**settings) if recipe is None else replace(recipe, **settings)
     accelerator = resolve(accelerator)
     loop = _Loop(generator, critic, real, game, recipe, accelerator)
     run, file = loop.run, Checkpoint(checkpoint, loop.parts(), loop.identity(), accelerator)
-    run.step, history = file.load(recipe.steps)
-    run.history = history or run.history
-    quiet = not (progress and accelerator.is_main_process)
-    bar = tqdm(total=recipe.steps, initial=run.step, desc=game.name, disable=quiet)
+    file.hold()
+    try:
+        run.step, history = file.load(recipe.steps)
+        run.history = history or run.history
+        quiet = not (progress and accelerator.is_main_process)
+        bar = tqdm(total=recipe.steps, initial=run.step, desc=game.name, disable=quiet)
+    except BaseException:
+        file.close()
+        raise
     try:
         while run.step < recipe.steps:
-            loop.step()
+            try:
+                loop.step()
+            except RuntimeError as error:
+                if not exhausted(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold what no longer fits
+                raise torch.OutOfMemoryError(loop.advice()) from error
             saving = run.step % save_every == 0 or run.step == recipe.steps
             if saving or run.step % 100 == 0:
                 loop.record()
@@ -176,6 +200,7 @@ def fit(
             bar.update()
     finally:
         bar.close()
+        file.close()
         loop.freeze(False)
     return run
 
@@ -240,16 +265,20 @@ class _Loop:
 
     def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
         self.freeze(player == "generator")
-        with torch.enable_grad():  # whatever surrounds the call of fit
-            with self.accelerator.autocast():
-                value = loss(self.run.critic, self._batch(player == "generator"))
-            self.stepping[player].zero_grad()
-            self.accelerator.backward(value)
+        value = self._loss(player, loss)
         average_gradients(self.accelerator, self.optimizers[player])
         self.stepping[player].step()
         if player == "critic":
             _clip(self.trained["critic"], self.game.clip)
         return value.detach()
+
+    def _loss(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
+        with torch.enable_grad():  # whatever surrounds the call of fit
+            with self.accelerator.autocast():
+                value = loss(self.run.critic, self._batch(player == "generator"))
+            self.stepping[player].zero_grad()
+            self.accelerator.backward(value)
+        return value
 
     def _batch(self, graph: bool) -> Batch:
         n, latent, like = self.recipe.batch_size, self.recipe.latent, self.trained["generator"][0]
@@ -274,6 +303,28 @@ class _Loop:
         for mean, value in zip(means, values, strict=True):
             weight = max(1 - self.recipe.ema, 9 / (9 + n))
             mean.lerp_(value, weight) if mean.is_floating_point() else mean.copy_(value)
+
+    def advice(self) -> str:
+        """After a step that did not fit: the half, the quarter, ... of its batch that does, tried without a step."""
+        recipe, where, n = self.recipe, self.accelerator.device, self.recipe.batch_size
+        found = 0
+        while n > 1 and not found:
+            n //= 2
+            other = recipe.generator_batch and max(1, recipe.generator_batch * n // recipe.batch_size)
+            self.recipe = replace(recipe, batch_size=n, generator_batch=other)
+            try:
+                for player, loss in (("critic", self.game.critic_loss), ("generator", self.game.generator_loss)):
+                    self.freeze(player == "generator")
+                    self._loss(player, loss)
+                    self.stepping[player].zero_grad()
+                found = n
+            except RuntimeError as error:
+                if not exhausted(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)
+        self.recipe = recipe
+        remedy = f"{found} fit: pass batch_size={found}" if found else "not even one fits: take smaller networks"
+        return f"fit: batches of {recipe.batch_size} do not fit into the memory of {where}; {remedy}."
 
     def record(self) -> None:
         """Bring the losses over from the device, and see that they are finite."""

@@ -281,8 +281,9 @@ def test_a_recipe_is_its_fields_by_name() -> None:
     assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), recipe, progress=False)))
     other = replace(recipe, steps=9, seed=5)
     assert same(named, weights(fit(*players(), ring().sample, wgan_gp(), other, steps=4, seed=1, progress=False)))
-    with pytest.raises(TypeError, match="n_critics"):
-        train(n_critics=2)
+    for wrong, right in (("n_critics", "n_critic"), ("learn_rate", "learning_rate"), ("checkpoints", "checkpoint")):
+        with pytest.raises(TypeError, match=rf"^fit: {wrong} is no argument.*Do you mean {right}"):
+            train(**cast(Any, {wrong: 2}))
     with pytest.raises(TypeError, match="steps"):
         fit(*players(), ring().sample, wgan_gp())
 
@@ -559,6 +560,65 @@ def test_a_failed_save_leaves_the_last_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(error):
         train(steps=8, checkpoint=file, save_every=2)
     assert file.read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+@pytest.mark.parametrize("writes", [RuntimeError("PytorchStreamWriter failed"), OSError(28, "No space left on device")])
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: Exception
+) -> None:
+    file, save = tmp_path / "run.pt", torch.save
+    train(steps=4, checkpoint=file)
+    kept = file.read_bytes()
+
+    def full(state: Any, draft: Path) -> None:
+        draft.write_bytes(kept[:100])
+        raise writes
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"run.pt cannot be written at step 6 \(.*\); the last one is kept. Make room"):
+        train(steps=8, checkpoint=file, save_every=2)
+    assert file.read_bytes() == kept and [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+    with pytest.raises(OSError, match=r"at step 6 .*; there is none yet"):
+        train(checkpoint=tmp_path / "other.pt")
+    monkeypatch.setattr(torch, "save", save)
+    assert same(weights(train(steps=8, checkpoint=file)), weights(train(steps=8)))
+
+
+def test_a_file_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    file, lock = tmp_path / "run.pt", tmp_path / "run.pt.lock"
+    train(steps=2, checkpoint=file)
+    with lock.open("w") as other:  # as another process has it: of this one it is another opening
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"run.pt is in use by another process, must be of one run. Name another"):
+            train(steps=4, checkpoint=file)
+    assert torch.load(file)["step"] == 2
+    with pytest.raises(KeyboardInterrupt):  # a lock that was left behind is no hindrance, nor an interrupted run
+        train(steps=4, checkpoint=file, callbacks=[stop(3)])
+    assert train(steps=4, checkpoint=file).step == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+@pytest.mark.parametrize(("most", "advice"), [(20, "16 fit: pass batch_size=16"), (1, "1 fit"), (0, "not even one")])
+def test_out_of_memory_says_which_batch_fits(most: int, advice: str, tmp_path: Path) -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = players()[1]
+
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return self.inner(x)
+
+    message = rf"^fit: batches of 64 do not fit into the memory of cpu; {advice}"
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        train(game(WASSERSTEIN), nets=(players()[0], Small()), batch_size=64)
+
+
+def test_other_errors_of_a_step_are_not_taken_for_memory() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(nets=(players()[0], mlp([5, 8, 1])))
 
 
 def rates(*each: float, **settings: Any) -> Callable[[Any], torch.optim.Optimizer]:
