@@ -567,7 +567,7 @@ class TestMisuse:
                 "in words needs",
             ),
             (
-                lambda: Ledger("demo").refutation("demo:a", source="", counterexample="", holds=""),
+                lambda: Ledger("demo").refutation("demo:a", source="", counterexample="", holds="", sides=(1, 2)),
                 "no display equation of this label was found",
             ),
             (
