@@ -37,7 +37,8 @@ import torch
 from gantext.gan.metrics import half_width
 from gantext.qa.files import load
 from gantext.qa.questions import TOKEN, Passage, Record
-from gantext.qa.reader import Words, answer, fit, muon
+from gantext.qa.reader import answer, fit, muon
+from gantext.qa.sources import Words
 from gantext.seq2seq.transformer import Config, Transformer
 
 RUNS = _common.ROOT / "_build" / "cmrc"

@@ -47,7 +47,8 @@ def gan(file: Path | None, begin: Callable[[], object]) -> Result:
 
 def reader(file: Path | None, begin: Callable[[], object]) -> Result:
     from gantext.qa.questions import Passage, Record
-    from gantext.qa.reader import Words, fit
+    from gantext.qa.reader import fit
+    from gantext.qa.sources import Words
     from gantext.seq2seq.transformer import Config, Transformer
 
     rng = random.Random(0)
