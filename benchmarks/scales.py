@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gantext.gan import images, metrics, training
+from gantext.gan import features, images, training
 
 CARDS = {"T4": (8.1e12, 300e9), "A100": (156e12, 1555e9)}  # data sheets: float32, TF32, each a second; bytes a second
 FEW = (2, 3)  # samples of the batches that are run: of a batch of 1, views and copies differ
@@ -156,8 +156,8 @@ def trainings(chapter: str, scale: str) -> list[Training]:
     patches = (
         mock.patch.object(images, "images", some),
         mock.patch.object(training, "fit", fit),
-        mock.patch.object(metrics, "classifier_ruler", return_value=NoRuler()),
-        mock.patch.object(metrics, "inception_ruler", return_value=NoRuler()),
+        mock.patch.object(features, "classifier_ruler", return_value=NoRuler()),
+        mock.patch.object(features, "inception_ruler", return_value=NoRuler()),
         mock.patch("texledger.Ledger", Unchecked),
         mock.patch.dict(os.environ, {"MPLBACKEND": "agg"}),
         contextlib.redirect_stdout(None),

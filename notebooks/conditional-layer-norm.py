@@ -14,21 +14,71 @@
 # (conditional-layer-norm)=
 # # Conditional layer normalization: telling a language model what to write
 #
-# A trained language model can be told *what* to write through its layer normalizations alone: make each scale and shift a function of a vector, start the function at zero so that nothing changes, and let the model learn to listen. It does listen. But on docstrings nearly all of the gain comes from the very last norm, and **the gain in cross-entropy is larger than anything a label can tell**: part of it is slow learning of the model that was told nothing.
-#
-# Masks had given Su Jianlin (苏剑林) free generation and translation ({doc}`prefix-lm`). What was missing was a wish that is no text: a good review or a bad one, the picture of which a caption is wanted. He took the answer from the conditional batch normalization of image GANs, in 基于 Conditional Layer Normalization 的条件文本生成 {cite:p}`su2019cln` (条件层归一化), and knew of nobody who had done so before. The article shows ten sample reviews and two captions, and no measurement.
+# A trained language model can be told *what* to write through its layer normalizations alone: their scale and shift become functions of a vector. It listens, mostly in the last norm, and **gains more than a label can tell**.
 #
 # **Three points**
 #
-# - **The idea.** Normalizing erases level and size of a word's features; scale $\gamma$ and shift $\beta$ set them anew for all that follows. With a wish $h$ they become $\gamma + W_\gamma h$ and $\beta + W_\beta h$, {eq}`conditional-layer-norm:definition`, and with zero matrices the model is what it was, to the last bit, {eq}`conditional-layer-norm:identity`.
-# - **The formula.** Summed over a text, knowing the label saves at most the label's entropy, {eq}`conditional-layer-norm:ceiling`: with 22 labels at most 3.1 nats, however long the text. (A nat is a unit of information, $1 / \log 2$ bits.)
-# - **The measurement.** In windows of 16 words conditional norms gain 0.24 nats a word where a label can tell 0.18, and the last norm alone has more than nine tenths of that gain: means of three seeds ([table](#all-rivals)). On the article's own reviews a wish is obeyed in six to seven texts of ten, by all norms as by the last alone ([below](#reviews-to-order-the-articles-own-task)).
+# - **The idea.** A norm erases level and size of a word's features; a wish moves the scale and shift that set them anew, {eq}`conditional-layer-norm:definition`.
+# - **The formula.** A label lowers the loss of a whole text by its entropy at most, {eq}`conditional-layer-norm:ceiling`: with 22 labels $\log 22 \approx 3.1$ nats.
+# - **Measured** ([record](#all-rivals)): 0.24 nats a word where the label can tell 0.18, nine tenths of it by the last norm alone; reviews obey six to seven times in ten.
 #
-# **Before you start**: the Transformer and its masks in {doc}`prefix-lm`; gradients by the chain rule; entropy.
+# **Before you start**: {doc}`masks <prefix-lm>`; entropy. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (23 minutes) and experiments (21).
 #
-# **Ten minutes** for what stands open: the picture, the layer in ten lines, what a label can be worth, Chinese reviews written to order. The folded sections hold the derivations, both experiments in full with their tables, the slider, recipes for Hugging Face's models and pictures as wishes.
+# ## One model, two wishes
 #
-# ## The result in one picture
+# Choose the wish; the random numbers stay. A classifier judges what was written.
+#
+# ```{raw} html
+# <figure id="cw" class="cw">
+# <style>
+# .cw { margin: .2rem 0 0; }
+# .cw .cw-row { display: flex; flex-wrap: wrap; gap: .1rem 1.5rem; align-items: center; }
+# .cw fieldset { border: 0; margin: 0; padding: 0; display: flex; gap: 1rem; }
+# .cw legend { font-size: 1em; font-weight: 600; float: left; width: auto; margin: 0 .75rem 0 0; padding: 0; }
+# .cw label { display: inline-flex; align-items: center; gap: .3rem; min-height: 1.75rem; cursor: pointer; }
+# .cw .cw-name { font-weight: 600; }
+# .cw input { accent-color: var(--pst-color-primary, #0072B2); }
+# .cw input[type=range] { width: 7rem; min-height: 1.75rem; vertical-align: middle; }
+# .cw blockquote { margin: .3rem 0 0; padding: .1rem 0 .1rem .8rem; border-left: 3px solid var(--pst-color-primary, #0072B2); background: none; font-size: .95rem; line-height: 1.4; min-height: 8.6rem; }
+# .cw blockquote p { margin: 0 0 .3rem; }
+# .cw .cw-seen { font-weight: 600; }
+# .cw .cw-hidden { display: none; }
+# @media (max-width: 500px) { .cw blockquote { min-height: 15.5rem; } }
+# @media print { .cw .cw-row { display: none; } .cw blockquote, .cw .cw-hidden { display: block; min-height: 0; } }
+# </style>
+# <div class="cw-row">
+# <fieldset><legend>wish</legend>
+#   <label><input type="radio" name="cw-wish" value="bad" checked> bad</label>
+#   <label><input type="radio" name="cw-wish" value="good"> good</label>
+# </fieldset>
+# <span><label class="cw-name" for="cw-k">random numbers</label> <output id="cw-out" for="cw-k">1</output> <input id="cw-k" type="range" min="1" max="4" step="1" value="1"></span>
+# </div>
+# <div aria-live="polite">
+# <blockquote data-wish="bad" data-k="1"><p lang="zh">这个酒店大堂的设施比较陈旧，服务很好，房间冷气大，房间小得很大。早餐很丰富。但是房间里也不太小，床不干净，但是房间的设施也很不好</p><p>The hotel&#x27;s lobby is rather old; the service is good, the air conditioning strong, the room very small. Breakfast is plentiful. But the room is not too small either, the bed is not clean, and the room&#x27;s equipment is bad too</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
+# <blockquote data-wish="good" data-k="1" class="cw-hidden"><p lang="zh">这个酒店大堂的服务员态度很好，服务员工工作，服务员态度极度，以后再次入住这家酒店。</p><p>The attitude of the staff in this hotel&#x27;s lobby is good, the staff work, the staff&#x27;s attitude is extreme; I shall stay at this hotel again.</p><p class="cw-seen">Wished: good. Read as: bad.</p></blockquote>
+# <blockquote data-wish="bad" data-k="2" class="cw-hidden"><p lang="zh">感觉不错，不错，这本书的是，没有什么问题，我不知道什么太多，我觉得不是不过，我也不知道我所有的，没有什么评论，但是什么我觉得不知</p><p>Feels not bad, not bad; as for this book, there is no problem, I do not know too much of what, I feel it is not but, nor do I know all that I have, there is no review, but what I feel I do not know</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
+# <blockquote data-wish="good" data-k="2" class="cw-hidden"><p lang="zh">感觉很好，很好，这本书的是，我是一本书里面的内容没有看，有什么感觉。</p><p>Feels good, very good; this book, I am, the contents of a book I have not read, what feeling there is.</p><p class="cw-seen">Wished: good. Read as: good.</p></blockquote>
+# <blockquote data-wish="bad" data-k="3" class="cw-hidden"><p lang="zh">我的是一个电脑上网本的，发短信就是没有问题。</p><p>Mine is a computer, a netbook; for sending text messages there is just no problem.</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
+# <blockquote data-wish="good" data-k="3" class="cw-hidden"><p lang="zh">我是是一本，实际上没有很多东西，外观很好，很好。一、上次去住这家酒店，但是酒店的服务也不错，不过去住，前台的时候还不错，服务员也</p><p>I am one, in fact there is not much to it, looks good, very good. 1. Last time I stayed at this hotel, its service was not bad either, but going to stay, at the front desk it was all right too, the staff also</p><p class="cw-seen">Wished: good. Read as: good.</p></blockquote>
+# <blockquote data-wish="bad" data-k="4" class="cw-hidden"><p lang="zh">蒙牛的奶不好喝了</p><p>Mengniu&#x27;s milk does not taste good any more</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
+# <blockquote data-wish="good" data-k="4" class="cw-hidden"><p lang="zh">蒙牛的奶不错</p><p>Mengniu&#x27;s milk is not bad</p><p class="cw-seen">Wished: good. Read as: good.</p></blockquote>
+# </div>
+# <script>
+# (function () {
+#   var root = document.getElementById("cw"), place = document.getElementById("cw-k");
+#   function draw() {
+#     var wish = root.querySelector("input[name=cw-wish]:checked").value;
+#     document.getElementById("cw-out").textContent = place.value;
+#     root.querySelectorAll("blockquote").forEach(function (review) {
+#       review.classList.toggle("cw-hidden", review.dataset.wish !== wish || review.dataset.k !== place.value);
+#     });
+#   }
+#   root.addEventListener("input", draw);
+#   draw();
+# })();
+# </script>
+# </figure>
+# ```
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -107,10 +157,10 @@ from gantext.kernels.layer_norm import (
 from texledger import Ledger
 from gantext.seq2seq.transformer import Config, Transformer
 
-# "gpu": longer live runs, and GPT-2 with a sentiment set; "paper":
-# BERT-base's width and depth
+# "gpu": longer live runs, and GPT-2 with a sentiment set; "base": the width
+# and depth of BERT-base on the same docstrings, which is not the article's run
 SCALE = "reduced"
-STEPS = {"reduced": 500, "gpu": 5000, "paper": 100_000}[SCALE]
+STEPS = {"reduced": 500, "gpu": 5000, "base": 100_000}[SCALE]
 device = torch.device(
     "cuda" if torch.cuda.is_available() and SCALE != "reduced" else "cpu"
 )
@@ -168,113 +218,15 @@ def of(method, score):
 
 
 # %% [markdown]
-# A Transformer of BERT's shape reads docstrings of 22 Python submodules in windows of 16 words and predicts the next word. Left: what each way of telling it the submodule gains on held-out text, three seeds each. Right: the gain word by word. The dashed line is the most that a label *can* tell, its entropy, {eq}`conditional-layer-norm:ceiling`.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the gain in nats a word of six ways to tell a language model its label; all norms gain most, the last norm nearly as much, a vector added to every word and a code as first token less, the maps alone of a trained model least, labels shuffled in training nothing; white crosses show the added vector from another start, at half its gain; a dashed line marks the ceiling. Right, the gain summed from the first to the last word of a window; it passes the entropy of the label after about a dozen words and goes on rising."}}
-SHOWN = [
-    "all norms",
-    "last norm only",
-    "code as first token",
-    "vector added to every word",
-    "trained model, maps of the norms only",
-    "all norms, labels shuffled in training",
-]
-NAMES = [
-    "all norms",
-    "last norm only",
-    "code as first token",
-    "vector added\nto every word",
-    "trained model,\nmaps only",
-    "shuffled labels",
-]
-base, ceiling = of("told nothing", "nats"), record["bounds"]["16"]
-gain = {name: base - of(name, "nats") for name in SHOWN}
-
-fig, (left, right) = plt.subplots(
-    1, 2, figsize=(8.4, 3.8), layout="constrained", width_ratios=(1.1, 1)
-)
-for k, name in enumerate(SHOWN):
-    left.barh(
-        k,
-        gain[name].mean(),
-        color=GREY if "shuffled" in name else BLUE,
-        height=0.6,
-    )
-    left.plot(
-        gain[name], [k] * len(gain[name]), ".", color="black", markersize=5
-    )
-loud = base - of("vector added, started at norm 1", "nats")
-left.plot(
-    loud,
-    [SHOWN.index("vector added to every word")] * len(loud),
-    "x",
-    color="white",
-    markersize=7,
-    markeredgewidth=2,
-)
-left.axvline(ceiling, color=RED, linestyle="--", linewidth=1.3)
-left.axvline(0, color="black", linewidth=0.8)
-left.set(
-    yticks=range(len(SHOWN)),
-    yticklabels=NAMES,
-    xlabel="gain, nats a word",
-    title="held-out text, windows of 16 words",
-)
-left.invert_yaxis()
-for length, all_norms, nothing, colour in (
-    (16, "all norms", "told nothing", BLUE),
-    (64, "all norms, 64 words", "told nothing, 64 words", GREEN),
-):
-    summed = (
-        of(nothing, "by position") - of(all_norms, "by position")
-    ).cumsum(1)
-    for k, row in enumerate(summed):
-        right.plot(
-            range(1, length + 1),
-            row,
-            color=colour,
-            linewidth=1.2,
-            label=None if k else f"windows of {length}",
-        )
-right.axhline(
-    16 * ceiling,
-    color=RED,
-    linestyle="--",
-    linewidth=1.3,
-    label="entropy of the label",
-)
-right.set(
-    xlabel="words so far",
-    ylabel="nats",
-    xscale="log",
-    title="gain of all norms, summed",
-    xticks=[1, 4, 16, 64],
-    xticklabels=[1, 4, 16, 64],
-)
-right.legend()
-plt.show()
-
-
-# %% [markdown]
-# Conditional norms gain most. A vector added to every word, which starts at zero as the norms' maps do, follows; the crosses are the same vector from a random start. But the gain goes *through* the ceiling. What is above cannot be knowledge of the label. It is help in learning: the model told nothing cannot yet read the subject off the text, though the text shows it.
+# ## The idea, the formula, the code
 #
-# ## A layer that can be told
-#
-# **Intuition.** Layer normalization {cite:p}`ba2016layernorm` takes each word's vector of $D$ features, moves it to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ the result is $\hat{x}_l$, {eq}`conditional-layer-norm:normalized`), then multiplies each feature by its own $\gamma_i$ and adds $\beta_i$. The *overall* level and size are gone, and $\gamma$ and $\beta$ set them for everything that follows: a mixing desk with $2D$ sliders. Training finds one position for all texts; conditional layer normalization lets the wish move the sliders.
-#
-# The wish is a vector $h$ of $C$ numbers, the same for the whole text: the embedding of a label, or the features of a picture. Two matrices, $W_\gamma$ and $W_\beta$, of $D$ rows and $C$ columns, make of it a change of the scale and a change of the shift:
+# Su Jianlin (苏剑林) had free generation and translation from masks, and wanted a wish that is no text: a sentiment, a picture to be captioned. He took the answer, 条件层归一化 {cite:p}`su2019cln`, from the conditional batch normalization of image GANs. Layer normalization {cite:p}`ba2016layernorm` moves each word's vector of $D$ features to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ the result is $\hat{x}_l$), then multiplies feature $i$ by $\gamma_i$ and adds $\beta_i$: a mixing desk with $2D$ sliders, in one position for all texts. Now let a wish move the sliders, a vector $h$ of $C$ numbers for the whole text, through two matrices $W_\gamma$ and $W_\beta$:
 #
 # $$
 # g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i
 # $$ (conditional-layer-norm:definition)
 #
-# They start at zero. Then, whatever $h$ is,
-#
-# $$
-# y_{li} = \gamma_i \hat{x}_{li} + \beta_i \qquad \text{while } W_\gamma = W_\beta = 0
-# $$ (conditional-layer-norm:identity)
-#
-# so a model with trained $\gamma$ and $\beta$ computes what it did before, to the last bit, and fine-tuning begins where pre-training ended.{checked}`conditional-layer-norm:identity` In code, and compared with the package's layer:
+# The matrices start at zero; then a trained model computes what it did before, to the last bit {checked}`conditional-layer-norm:identity`. Trained are the maps and the label's embedding, with the other weights or without, by the ordinary loss: each word from those before it, and the wish.
 
 # %%
 def layer_told(x, h, gamma, beta, W_gamma, W_beta, eps=1e-5):
@@ -286,111 +238,121 @@ def layer_told(x, h, gamma, beta, W_gamma, W_beta, eps=1e-5):
     return g[:, None] * (x - mean) / size + b[:, None]
 
 
-torch.manual_seed(0)
-norm = ConditionalLayerNorm(16, 5)
-x, wish = torch.randn(3, 7, 16), torch.randn(3, 5)
-own = lambda: layer_told(
-    x, wish, norm.weight, norm.bias, norm.W_gamma, norm.W_beta
+# %% [markdown]
+# The package's layer gives the same, [asserted below](#the-layer-number-by-number).
+#
+# ## More than a label can tell
+#
+# A Transformer of BERT's shape predicts the next word of docstrings from 22 Python submodules, in windows of 16 words, and is told the submodule. Bars: the gain on unseen text against the same model told nothing, mean of three seeds (dots). Dashed: the entropy of the label, all that it can tell. A nat is $1 / \log 2$ bits.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The gain in nats a word of six ways to tell a language model its label. All norms gain most, the last norm nearly as much, a code as first token and a vector added to every word less, the maps alone of a trained model least, labels shuffled in training nothing; a dashed line marks the entropy of the label, which the best ways pass."}}
+SHOWN = {
+    "all norms": "all norms",
+    "last norm only": "last norm only",
+    "vector added to every word": "vector, every word",
+    "code as first token": "code, first token",
+    "trained model, maps of the norms only": "trained, maps only",
+    "all norms, labels shuffled in training": "shuffled labels",
+}
+base, ceiling = of("told nothing", "nats"), record["bounds"]["16"]
+gain = {name: base - of(name, "nats") for name in SHOWN}
+
+fig, axis = plt.subplots(figsize=(5.4, 2.1), layout="constrained")
+for k, (name, values) in enumerate(gain.items()):
+    colour = GREY if "shuffled" in name else BLUE
+    axis.barh(k, values.mean(), color=colour, alpha=0.45, height=0.7)
+    axis.plot(values, [k] * len(values), "o", color="black", markersize=3)
+axis.axvline(ceiling, color=RED, linestyle="--", linewidth=1.3)
+axis.axvline(0, color="black", linewidth=0.8)
+axis.set(
+    yticks=range(len(SHOWN)),
+    yticklabels=SHOWN.values(),
+    xlabel="gain, nats a word",
 )
-with torch.no_grad():
-    # the maps are zero: the plain layer norm
-    assert torch.allclose(own(), F.layer_norm(x, (16,)), atol=1e-5)
-    for parameter in norm.parameters():
-        nn.init.normal_(parameter)
-    assert torch.allclose(own(), norm(x, wish), atol=1e-4)
-    assert (own() - norm(x, -wish)).abs().max() > 1
-print("the same, and another wish gives something else")
+axis.invert_yaxis()
+plt.show()
 
 # %% [markdown]
-# In a model that is there already, every norm is replaced in place, and one call hands the wish to them all:
-
-# %%
-plain = nn.Sequential(
-    nn.Linear(8, 16),
-    nn.LayerNorm(16),
-    nn.GELU(),
-    nn.Linear(16, 16),
-    nn.LayerNorm(16),
-)
-told = copy.deepcopy(plain)
-print("replaced:", condition_all_norms(told, condition_size=5))
-x = torch.randn(3, 7, 8)
-with conditioned(told, wish):
-    difference = (told(x) - plain(x)).abs().max().item()
-assert difference == 0.0
-print("largest change of the output:", difference)
-
-# %% [markdown]
-# Trained are the maps and the label's embedding, with the other weights or without, by a language model's ordinary loss: each word from the words before it, and the wish.
+# ## The verdict
 #
-# ## What a label can be worth
-#
-# A label with 22 values can be sent in $\log 22 \approx 3.1$ nats. Who reads along knows it after a few dozen words anyway; being told saves him at most those 3.1 nats, once for the whole text. Write $c_t$ for the entropy of word $t$ given the words before it, $\tilde{c}_t$ for the same given the label too, $I$ for the mutual information of text and label, $H$ for the entropy of the label (of $K$ values). By the chain rule, over a text of $S$ words,
-#
-# $$
-# \sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K
-# $$ (conditional-layer-norm:ceiling)
-#
-# so the gain a word is at most $H / S$: 0.18 nats in windows of 16 words of our 22 topics, 0.006 for good or bad in a review of 126 characters. A larger gain shows how badly the rival has learned, {eq}`conditional-layer-norm:excess`, and a small one speaks against nobody. Hence two other measures: what a *wrong* label costs, and whether a reader who was not told the wish finds it in what was written.
+# - **The wish acts.** In reviews like those above a classifier finds the wish in 73 of 100 (by chance 50; in real ones 87).
+# - **The last norm alone does nearly as well**: more than nine tenths of the gain on docstrings, 63 against 65 % of the reviews. There a shift multiplies the odds of favourite words, {eq}`conditional-layer-norm:tilt`.
+# - **A gain is not knowledge.** What is above the dashed line is slow learning of the model told nothing, which cannot yet read the subject off the text; with four times the steps the gain comes down to the line. A vector added to every word, started at zero too, gains four fifths as much.
+# - **Not known**: the same with BERT's weights, which the article has, and after longer training.
 #
 # ## Reviews to order: the article's own task
 #
-# The article's example is a review, good or bad as wished. Here it is on its own data: a character model of 0.73 million weights learns without labels to write Chinese reviews of hotels, books, computers and milk, is trained on for 2,000 steps with the label through all its norms, and writes. The first four pairs that it drew, as they came; the two of a pair have the same random numbers and differ by the wish alone. The last column is the verdict of a classifier that was trained on other reviews:
+# ```{folded} 5 minutes: what the wish is worth, the rivals, the data and its repetitions, two tables with intervals
+# ```
+#
+# A character model of 0.73 million weights learns without labels to write Chinese reviews of hotels, books, computers and milk, is trained on for 2,000 steps with the label through all its norms, and writes: these are the first four pairs of [the first figure](#one-model-two-wishes), as they came. A clause reads like language, a whole review seldom: the model has seen a million characters.
 
 # %% tags=["hide-input"]
-ENGLISH = {
-    "这个酒店大堂的设施比较陈旧，服务很好，房间冷气大，房间小得很大。早餐很丰富。但是房间里也不太小，床不干净，但是房间的设施也很不好": "The hotel's lobby is rather old; the service is good, the air conditioning strong, the room very small. Breakfast is plentiful. But the room is not too small either, the bed is not clean, and the room's equipment is bad too",
-    "这个酒店大堂的服务员态度很好，服务员工工作，服务员态度极度，以后再次入住这家酒店。": "The attitude of the staff in this hotel's lobby is good, the staff work, the staff's attitude is extreme; I shall stay at this hotel again.",
-    "感觉不错，不错，这本书的是，没有什么问题，我不知道什么太多，我觉得不是不过，我也不知道我所有的，没有什么评论，但是什么我觉得不知": "Feels not bad, not bad; as for this book, there is no problem, I do not know too much of what, I feel it is not but, nor do I know all that I have, there is no review, but what I feel I do not know",
-    "感觉很好，很好，这本书的是，我是一本书里面的内容没有看，有什么感觉。": "Feels good, very good; this book, I am, the contents of a book I have not read, what feeling there is.",
-    "我的是一个电脑上网本的，发短信就是没有问题。": "Mine is a computer, a netbook; for sending text messages there is just no problem.",
-    "我是是一本，实际上没有很多东西，外观很好，很好。一、上次去住这家酒店，但是酒店的服务也不错，不过去住，前台的时候还不错，服务员也": "I am one, in fact there is not much to it, looks good, very good. 1. Last time I stayed at this hotel, its service was not bad either, but going to stay, at the front desk it was all right too, the staff also",
-    "蒙牛的奶不好喝了": "Mengniu's milk does not taste good any more",
-    "蒙牛的奶不错": "Mengniu's milk is not bad",
-}
-run = reviews["late"]
-# one bad and one good from the same random numbers
+# what the first figure shows, one bad and one good from the same numbers
+WRITTEN = [
+    "这个酒店大堂的设施比较陈旧，服务很好，房间冷气大，房间小得很大。早餐很丰富。但是房间里也不太小，床不干净，但是房间的设施也很不好",
+    "这个酒店大堂的服务员态度很好，服务员工工作，服务员态度极度，以后再次入住这家酒店。",
+    "感觉不错，不错，这本书的是，没有什么问题，我不知道什么太多，我觉得不是不过，我也不知道我所有的，没有什么评论，但是什么我觉得不知",
+    "感觉很好，很好，这本书的是，我是一本书里面的内容没有看，有什么感觉。",
+    "我的是一个电脑上网本的，发短信就是没有问题。",
+    "我是是一本，实际上没有很多东西，外观很好，很好。一、上次去住这家酒店，但是酒店的服务也不错，不过去住，前台的时候还不错，服务员也",
+    "蒙牛的奶不好喝了",
+    "蒙牛的奶不错",
+]
+late = reviews["late"]
 drawn = [
-    (wish, run["samples"][wish][k], run["seen"][wish][k])
+    (late["samples"][wish][k], late["seen"][wish][k])
     for k in range(4)
     for wish in ("bad", "good")
 ]
-# a record made anew has new texts
-assert [text for _, text, _ in drawn] == list(ENGLISH)
-cells = lambda tag, row: "".join(
-    f"<{tag}>{escape(text)}</{tag}>" for text in row
-)
-lines = "".join(
-    f'<tr><td>{wish}</td><td lang="zh">{escape(text)}</td>'
-    f"<td>{escape(ENGLISH[text])}</td><td>{seen}</td></tr>"
-    for wish, text, seen in drawn
-)
-head = ("wished", "written", "in English", "seen as")
-HTML(
-    f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="reviews to order"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>'
-)
+assert [text for text, _ in drawn] == WRITTEN
+read_as = "bad bad bad good bad good bad good"
+assert [seen for _, seen in drawn] == read_as.split()
+
+
+TABLE = """<style>
+@media (max-width: 600px) {
+.cards thead { display: none; }
+.cards tr { display: flex; flex-direction: column; padding: .4rem 0; border-top: 1px solid; }
+.cards td { border: 0; padding: 0; text-align: left; }
+.cards td:first-child { font-weight: 600; }
+.cards td + td::before { content: attr(data-head) ": "; opacity: .8; }
+.claims td:first-child { order: -2; }
+.claims td:last-child { order: -1; }
+}
+</style>"""
+
+
+def as_table(head, rows, kind=""):
+    """A table; on a phone each row is a card."""
+    top = "".join(f"<th>{escape(text)}</th>" for text in head)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-head="{escape(name)}">{escape(str(text))}</td>'
+            for name, text in zip(head, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'{TABLE}<table class="table cards {kind}"><thead><tr>{top}</tr>'
+        f"</thead><tbody>{body}</tbody></table>"
+    )
+
 
 # %% [markdown]
-# **The wish acts.** The classifier finds it in 73 % of this model's texts, where 50 % would be chance; of real reviews it reads 87 % rightly. A clause reads like language, a whole review seldom: the model has seen a million characters.
-#
 # **The last norm alone does about as well as all of them, and code and vector come close.** After 250 steps each, five seeds, the wish is obeyed in 65 % of the texts told by all norms, in 63 % by the last norm alone, in 61 % by a vector added to every character, in 58 % by a code as first token. After Holm's correction none of these differences is safe (the smallest $p$ is .07; five to ten points would have been found four times in five). The labels that the likelihoods tell, {eq}`conditional-layer-norm:posterior`, are a finer measure: there all norms are three and four points ahead of vector and code ($p < .003$), and level with the last norm.
 #
-# **Perplexity is nearly blind**, as it must be. The label is worth at most 0.014 nats a character here; told it, each way gains 0.002 to 0.003; told the wrong one, it loses three to six times as much.
-#
-# Not known: what BERT's weights, which the article has, would make of the same steps, and whether the ways part after longer training.
-#
-# ### How the reviews were judged
-#
-# ```{folded} 4 minutes: the data and its repetitions, the rivals, a figure, two tables with intervals
-# ```
+# **Perplexity is nearly blind**, as it must be: the label is worth at most 0.014 nats a character here. Told it, each way gains 0.002 to 0.003; told the wrong one, it loses three to six times as much.
 #
 # **Data.** 21,105 reviews, published as 16,883 to train on, 2,111 to validate and 2,111 to test. They repeat themselves: 718 of the 2,111 test reviews stand in the other two parts, word for word. Here a review counts once, the nine with both labels not at all, and tested is on the 1,370 that stand nowhere else. 9,963 training reviews are for the language models, 4,000 others for the classifier, 400 validation reviews choose the rates.
 #
-# **Models.** Pre-norm, width 128, two layers, 2,500 characters, pieces of 64 after a slot for the code and a start. First 2,000 steps of 20 pieces without labels; from this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches. "Told nothing" gets the same 250 steps. Rates are the best of three in 40 steps, by validation text: that of the model's weights from the model told nothing, for all, and one for what each way adds. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
+# **Models.** Pre-norm, width 128, two layers, 2,500 characters, pieces of 64 after a slot for the code and a start. First 2,000 steps of 20 pieces without labels; from this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches; so is "told nothing". Rates are the best of three in 40 steps, by validation text. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
 #
-# **Judges.** Perplexity is $e$ to the nats a character; that without label mixes the two likelihoods, $\log 2 - \log (e^{-n_0} + e^{-n_1})$ in the notation of {eq}`conditional-layer-norm:posterior`, and is exact. Whether a wish was obeyed is decided by logistic regression on one to three characters, which knows only its own 4,000 reviews; of the real test reviews, cut at 64 characters too, it gets 87 % right. That is about what perfect obedience would score. Texts are drawn at temperature 0.8, those shown above at 0.5. The model of those, trained for eight times as long, is a single run and compared with nothing.
+# **Judges.** Perplexity is $e$ to the nats a character; that without label mixes the two likelihoods, $\log 2 - \log (e^{-n_0} + e^{-n_1})$ in the notation of {eq}`conditional-layer-norm:posterior`, and is exact. Whether a wish was obeyed is decided by logistic regression on one to three characters, which knows only its own 4,000 reviews; of the real test reviews, cut at 64 characters too, it gets 87 % right, about what perfect obedience would score. Texts are drawn at temperature 0.8, those of the first figure at 0.5; their model, trained for eight times as long, is a single run.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, bars for four ways to tell the wish, from fifty-eight to sixty-five per cent obeyed, with a dot for each seed; a dashed line at 87 per cent marks real reviews, a thin one at fifty chance. Right, four lines that rise together, from about half of the texts seen as good at the wish bad to about seven tenths at the wish good."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, bars for four ways to tell the wish, from fifty-eight to sixty-five per cent obeyed, with a dot for each seed; a dashed line at 87 per cent marks real reviews, a thin one at fifty chance. Below, four lines that rise together, from about half of the texts seen as good at the wish bad to about seven tenths at the wish good."}}
 TOLD_BY = [
     "all norms",
     "last norm only",
@@ -421,7 +383,7 @@ def seen_good(method):
 
 
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(8.4, 3.6), layout="constrained"
+    2, 1, figsize=(5.4, 5.6), layout="constrained"
 )
 for k, (method, (colour, _)) in enumerate(zip(TOLD_BY, STYLES, strict=True)):
     obeyed = 100 * review(method, "obeyed")
@@ -439,7 +401,7 @@ left.set(
     title="what the classifier sees",
 )
 left.tick_params(axis="x", labelsize=9)
-left.legend(loc="upper right")
+left.legend(loc="upper right", bbox_to_anchor=(1, 0.77))
 for method, (colour, style), name in zip(
     TOLD_BY, STYLES, SHORT, strict=True
 ):
@@ -462,18 +424,11 @@ right.set(
 right.legend()
 plt.show()
 
-
 # %% [markdown]
-# Left: a dot is a seed, a bar their mean, after 250 steps. Right: the share of texts that are seen as good rises along the straight line from the one condition to the other, by every way. (Told nothing, the model writes texts of which 60 % are seen as good; that is why the wish *bad* is obeyed less often.)
+# Above: bars are means, dots the seeds. Below: the share of texts that are seen as good rises along the straight line from the one condition to the other, by every way. (Told nothing, the model writes texts of which 60 % are seen as good; so *bad* is obeyed less often.)
 
 # %% tags=["hide-input"]
-def shown_table(table, label):
-    lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in table["rows"])
-    return f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{label}"><table class="table"><thead><tr>{cells("th", table["head"])}</tr></thead><tbody>{lines}</tbody></table></div>'
-
-
 first, second = reviews["tables"]
-late = reviews["late"]
 assert round(100 * late["obeyed"]) == 73 and round(100 * truth) == 87
 shares = [round(100 * review(m, "obeyed").mean()) for m in TOLD_BY]
 assert shares == [65, 63, 58, 61]
@@ -510,8 +465,8 @@ assert {run["parameters"] for run in plain} == {727_748}
 assert reviews["late"]["steps"] == 2000 and len(seeds) == 5
 assert reviews["late"]["temperature of samples"] == 0.5
 HTML(
-    shown_table(first, "reviews by wished sentiment")
-    + shown_table(second, "paired differences between the ways")
+    as_table(first["head"], first["rows"])
+    + as_table(second["head"], second["rows"])
 )
 
 # %% [markdown]
@@ -519,7 +474,7 @@ HTML(
 #
 # ## The layer, number by number
 #
-# ```{folded} 2 minutes: the statistics, how the two equations above are checked, the package's reference
+# ```{folded} 2 minutes: the statistics, the start at zero, the core's code and the package's
 # ```
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four small bar charts of the six features of one word. As they come, all are positive, between one and four. Normalized, they lie around zero with the same pattern. Under the wish bad and under the wish good the same six bars are stretched and moved differently, some of them to the other side of zero."}}
@@ -562,7 +517,11 @@ plt.show()
 # \rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}
 # $$ (conditional-layer-norm:normalized)
 #
-# These are the $\hat{x}_{li}$ of {eq}`conditional-layer-norm:definition`, which needs no constant term in its maps, for $\gamma$ and $\beta$ are it.
+# These are the $\hat{x}_{li}$ of {eq}`conditional-layer-norm:definition`. Whatever $h$ is,
+#
+# $$
+# y_{li} = \gamma_i \hat{x}_{li} + \beta_i \qquad \text{while } W_\gamma = W_\beta = 0
+# $$ (conditional-layer-norm:identity)
 
 # %% tags=["ledger"]
 # sequences N, words L, features D, condition C
@@ -655,7 +614,6 @@ def passed(draw, maps="any"):
 
 ledger.numeric(
     "conditional-layer-norm:statistics",
-    r"\mu_l = \frac{1}{D} \sum_{i=1}^{D} x_{li}, \qquad \sigma_l^2 = \frac{1}{D} \sum_{i=1}^{D} (x_{li} - \mu_l)^2",
     where=passed,
     tol=1e-13,
 )
@@ -663,7 +621,6 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:normalized",
-    r"\rho_l = \sqrt{\sigma_l^2 + \varepsilon}, \qquad \hat{x}_{li} = \frac{x_{li} - \mu_l}{\rho_l}",
     where=passed,
     tol=1e-13,
 )
@@ -671,7 +628,6 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:definition",
-    r"g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i",
     where=passed,
     tol=1e-13,
     code=[ConditionalLayerNorm, conditional_layer_norm],
@@ -680,8 +636,6 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:identity",
-    r"y_{li} = \gamma_i \hat{x}_{li} + \beta_i "
-    r"\qquad \text{while } W_\gamma = W_\beta = 0",
     # the page's own condition chooses among these
     where=lambda draw: passed(
         draw, draw.turn("any", "first", "second", "equal", "both")
@@ -690,6 +644,25 @@ ledger.numeric(
     draws=4,
     code=ConditionalLayerNorm,
 )
+
+# %% [markdown]
+# The core's code beside the package's layer:
+
+# %%
+torch.manual_seed(0)
+norm = ConditionalLayerNorm(16, 5)
+x, wish = torch.randn(3, 7, 16), torch.randn(3, 5)
+own = lambda: layer_told(
+    x, wish, norm.weight, norm.bias, norm.W_gamma, norm.W_beta
+)
+with torch.no_grad():
+    # the maps are zero: the plain layer norm
+    assert torch.allclose(own(), F.layer_norm(x, (16,)), atol=1e-5)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    assert torch.allclose(own(), norm(x, wish), atol=1e-4)
+    assert (own() - norm(x, -wish)).abs().max() > 1
+print("the same, and another wish gives something else")
 
 
 # %% [markdown]
@@ -705,14 +678,12 @@ body(conditional_layer_norm_ref)
 
 
 # %% [markdown]
-# What the package runs is asserted equal to it [below](#the-fast-path-asserted-equal-to-the-reference).
-#
 # ## The backward pass of layer normalization
 #
 # ```{folded} 8 minutes: all gradients by hand, and why the maps start at zero but nothing before them may
 # ```
 #
-# **Intuition.** The norm throws level and size away, so a push that raises all features alike, or stretches them, is removed; the rest is divided by the size.
+# The norm throws level and size away, so a push that raises all features alike, or stretches them, is removed; the rest is divided by the size.
 #
 # Each feature has a share of $\frac{1}{D}$ in the mean, and with $\rho = \sqrt{\sigma^2 + \varepsilon}$
 #
@@ -759,7 +730,6 @@ def one_row(draw):
 
 ledger.gradient(
     "conditional-layer-norm:mean-gradient",
-    r"\frac{\partial \mu}{\partial x} = \frac{1}{D} \mathbf{1}",
     where=one_row,
     of=lambda x: x.mean(),
     wrt="x",
@@ -775,7 +745,6 @@ def row_alone(draw):
 
 ledger.gradient(
     "conditional-layer-norm:size-gradient",
-    r"\frac{\partial \rho}{\partial x} = \frac{1}{D} \hat{x}",
     where=row_alone,
     of=lambda x, eps: (x.var(correction=0) + eps).sqrt(),
     wrt="x",
@@ -785,7 +754,6 @@ ledger.gradient(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:jacobian",
-    r"J = \frac{1}{\rho} \Bigl( I - \frac{1}{D} \mathbf{1} \mathbf{1}^{\top} - \frac{1}{D} \hat{x} \hat{x}^{\top} \Bigr)",
     where=one_row,
     tol=1e-13,
     weak="the derivative of a normalization is symmetric, as the page says",
@@ -794,8 +762,6 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:removed",
-    r"\sum_{j=1}^{D} J_{ij} = 0, \qquad "
-    r"\sum_{j=1}^{D} J_{ij} \hat{x}_j = \frac{\varepsilon}{\rho^3} \hat{x}_i",
     where=one_row,
     tol=1e-13,
 )
@@ -840,7 +806,6 @@ def backward_twice(draw):
 
 ledger.numeric(
     "conditional-layer-norm:backward",
-    r"\bar{x}_{li} = \frac{1}{\rho_l} \Bigl( \bar{y}_{li} g_i - \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j - \hat{x}_{li} \frac{1}{D} \sum_{j=1}^{D} \bar{y}_{lj} g_j \hat{x}_{lj} \Bigr)",
     where=backward_twice,
     tol=1e-13,
     code=[conditional_layer_norm_backward_ref, conditional_layer_norm],
@@ -849,7 +814,6 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:sums",
-    r"\bar{g}_i = \sum_{l=1}^{L} \bar{y}_{li} \hat{x}_{li}, \qquad \bar{b}_i = \sum_{l=1}^{L} \bar{y}_{li}",
     where=backward_twice,
     tol=1e-13,
     code=[conditional_layer_norm_backward_ref, conditional_layer_norm],
@@ -874,7 +838,6 @@ def batched(draw):
 
 ledger.numeric(
     "conditional-layer-norm:maps",
-    r"\bar{\gamma} = \sum_{n=1}^{N} \bar{g}_n, \qquad \bar{W}_\gamma = \sum_{n=1}^{N} \bar{g}_n h_n^{\top}, \qquad \bar{W}_\beta = \sum_{n=1}^{N} \bar{b}_n h_n^{\top}",
     where=batched,
     tol=1e-13,
 )
@@ -882,7 +845,6 @@ ledger.numeric(
 # %% tags=["ledger"]
 ledger.numeric(
     "conditional-layer-norm:condition",
-    r"\bar{h}_n = W_\gamma^{\top} \bar{g}_n + W_\beta^{\top} \bar{b}_n",
     where=batched,
     tol=1e-13,
     code=ConditionalLayerNorm,
@@ -892,7 +854,7 @@ ledger.numeric(
 # %% [markdown]
 # ### The first step, the second step, and the step that never comes
 #
-# At the start $W_\gamma = W_\beta = 0$. The maps have a gradient, {eq}`conditional-layer-norm:maps`; by {eq}`conditional-layer-norm:condition` the wish has none: $\bar{h}_n = 0$ exactly. Whatever computes $h$, a table of label embeddings or a network that looks at pictures, stands still on the first step and moves on the second. After one step of gradient descent with rate $\eta$ the maps are $-\eta \sum_m \bar{g}_m h_m^{\top}$ and $-\eta \sum_m \bar{b}_m h_m^{\top}$. Let $\tilde{g}_n$, $\tilde{b}_n$, $\tilde{h}_n$ be the derivatives by $g_n$, $b_n$, $h_n$ now. Put in:
+# At the start $W_\gamma = W_\beta = 0$. The maps have a gradient, {eq}`conditional-layer-norm:maps`; the wish has none, {eq}`conditional-layer-norm:condition`. Whatever computes $h$, a table of label embeddings or a network that looks at pictures, stands still on the first step and moves on the second. After one step of gradient descent with rate $\eta$ the maps are $-\eta \sum_m \bar{g}_m h_m^{\top}$ and $-\eta \sum_m \bar{b}_m h_m^{\top}$. Let $\tilde{g}_n$, $\tilde{b}_n$, $\tilde{h}_n$ be the derivatives by $g_n$, $b_n$, $h_n$ now. Put in:
 #
 # $$
 # \tilde{h}_n = - \eta \sum_{m=1}^{N} h_m \bigl( \bar{g}_m^{\top} \tilde{g}_n + \bar{b}_m^{\top} \tilde{b}_n \bigr)
@@ -943,20 +905,19 @@ def two_steps(draw):
 
 ledger.numeric(
     "conditional-layer-norm:second-step",
-    r"\tilde{h}_n = - \eta \sum_{m=1}^{N} h_m \bigl( \bar{g}_m^{\top} \tilde{g}_n + \bar{b}_m^{\top} \tilde{b}_n \bigr)",
     where=two_steps,
     tol=1e-12,
 )
 
 
 # %% [markdown]
-# The article also allows a hidden layer in front of the maps, for a long wish (an image has 1280 features): $h = \varphi(P c)$ with a matrix $P$ of few rows. $P$ must not start at zero too. Let $A$ be the map behind it, and both zero, $\varphi(0) = 0$. Then $\bar{A} = \sum \bar{g} h^{\top} = 0$ because $h = 0$, and $\bar{P} = 0$ because it passes through $A$. No first-order method ever leaves the place. It is a saddle, no minimum: along any pair of directions $A$, $P$, for one sequence and $\varphi$ the identity,
+# The article also allows a hidden layer in front of the maps, for a long wish (an image has 1280 features): $h = \varphi(P c)$ with a matrix $P$ of few rows. $P$ must not start at zero too. Let $A$ be the map behind it, and both zero, $\varphi(0) = 0$. Then $\bar{A} = \sum \bar{g} h^{\top} = 0$ because $h = 0$, and $\bar{P} = 0$ because it passes through $A$. No first-order method leaves this saddle: along any pair of directions $A$, $P$, for one sequence and $\varphi$ the identity,
 #
 # $$
 # \frac{d^2}{d \epsilon^2} \ell(\epsilon A, \epsilon P) \Big|_{\epsilon = 0} = 2 \bar{g}^{\top} A P c
 # $$ (conditional-layer-norm:saddle)
 #
-# which changes its sign with $A$. So the hidden layer, like a table of label embeddings, starts random and the last map at zero, as the article says too.
+# which changes its sign with $A$. So the hidden layer starts random and the last map at zero, as the article says too.
 
 # %% tags=["ledger"]
 def saddle(draw):
@@ -988,7 +949,6 @@ def saddle(draw):
 
 ledger.numeric(
     "conditional-layer-norm:saddle",
-    r"\frac{d^2}{d \epsilon^2} \ell(\epsilon A, \epsilon P) \Big|_{\epsilon = 0} = 2 \bar{g}^{\top} A P c",
     where=saddle,
     tol=1e-12,
 )
@@ -1028,8 +988,6 @@ print(
 
 
 # %% [markdown]
-# Zeros, then, not ones: in the forms $\gamma + W_\gamma h$ and $1 + W h$ a map that starts at one, as an ordinary norm's scale does, changes the model (a wish $c$ has the scale $1 + c$). In the form $W h + a$ the map is zero and $a$ a one, and zeros throughout let nothing pass.
-#
 # ## What the two vectors can say, and what they cannot
 #
 # ```{folded} 4 minutes: another weight matrix for every wish, favourite words, the geometric mean of two wishes
@@ -1041,13 +999,13 @@ print(
 # V (\operatorname{diag}(g)\, \hat{x} + b) = (V \operatorname{diag}(g))\, \hat{x} + V b
 # $$ (conditional-layer-norm:fold)
 #
-# So the next layer gets another weight matrix and another bias for every wish: a cheap *hypernetwork* (a network that makes weights), and a narrow one, which scales columns only. With $w_c$ the columns of $W_\gamma$,
+# So the next layer gets another weight matrix and another bias for every wish: a cheap *hypernetwork* (a network that makes weights), which scales columns only. With $w_c$ the columns of $W_\gamma$,
 #
 # $$
 # V \operatorname{diag}(g) = V \operatorname{diag}(\gamma) + \sum_{c=1}^{C} h_c\, V \operatorname{diag}(w_c)
 # $$ (conditional-layer-norm:mixture)
 #
-# the weights of all wishes are mixtures of $C + 1$ fixed matrices. Since the wish does not change while a text is written, it can be folded in once, into plain norms, and costs nothing then (first exercise).
+# the weights of all wishes are mixtures of $C + 1$ fixed matrices. While a text is written the wish can be folded into plain norms, and costs nothing (first exercise).
 
 # %% tags=["ledger"]
 def followed(draw):
@@ -1069,14 +1027,12 @@ def followed(draw):
 
 ledger.exact(
     "conditional-layer-norm:fold",
-    r"V (\operatorname{diag}(g)\, \hat{x} + b) = (V \operatorname{diag}(g))\, \hat{x} + V b",
     where=followed,
 )
 
 # %% tags=["ledger"]
 ledger.exact(
     "conditional-layer-norm:mixture",
-    r"V \operatorname{diag}(g) = V \operatorname{diag}(\gamma) + \sum_{c=1}^{C} h_c\, V \operatorname{diag}(w_c)",
     where=followed,
 )
 
@@ -1088,7 +1044,7 @@ ledger.exact(
 # r_v = \sum_{i=1}^{D} E_{vi} (b_i - \beta_i), \qquad p_v = \frac{q_v e^{r_v}}{\sum_{w=1}^{V} q_w e^{r_w}}
 # $$ (conditional-layer-norm:tilt)
 #
-# and $r$ does not depend on the text so far. The wish multiplies the odds of every pair of words by a constant: it has its own list of favourite words. This is a *unigram* model of the subject (one that counts words and ignores their order), multiplied onto the language model: crude, and worth a lot, as the [table](#all-rivals) shows.
+# and $r$ does not depend on the text so far. The wish multiplies the odds of every pair of words by a constant: it has its own list of favourite words, a *unigram* model of the subject (one that ignores the order of words), multiplied onto the language model.
 #
 # With the scale as well, the scores of the last norm are still linear in $h$. Write $p_v(h)$ for the probability of word $v$ under the wish $h$, in one and the same state $\hat{x}$. Then a wish $s$ between two others, $h$ and $k$, has
 #
@@ -1096,7 +1052,7 @@ ledger.exact(
 # \log \frac{p_v(s)}{p_w(s)} = (1 - t) \log \frac{p_v(h)}{p_w(h)} + t \log \frac{p_v(k)}{p_w(k)}, \qquad s = (1 - t)\, h + t\, k
 # $$ (conditional-layer-norm:slider)
 #
-# Half-way is not the mean of two texts but the geometric mean: words that *both* like. That is the slider below.
+# Half-way is the geometric mean: words that *both* like. That is [the slider](#between-two-wishes).
 #
 # **The same for every word.** Between two words of one sequence the shift cancels:
 #
@@ -1104,7 +1060,7 @@ ledger.exact(
 # y_{li} - y_{mi} = g_i (\hat{x}_{li} - \hat{x}_{mi})
 # $$ (conditional-layer-norm:positions)
 #
-# Equal states stay equal: a conditional norm cannot look at one part of the wish here and at another there. What must be *found* in the wish (the name in a question, the corner of a picture) needs attention. Peebles and Xie say of the adaptive norms in their diffusion Transformers that they alone of their mechanisms are restricted to one function for all tokens {cite:p}`peebles2023dit`. The following layers still combine the common signal with each state.
+# Equal states stay equal: a conditional norm cannot look at one part of the wish here and at another there, as {cite:t}`peebles2023dit` say of their adaptive norms too. What must be *found* in the wish (the name in a question, the corner of a picture) needs attention.
 
 # %% tags=["ledger"]
 def last_norm(draw):
@@ -1140,7 +1096,6 @@ def last_norm(draw):
 
 ledger.numeric(
     "conditional-layer-norm:tilt",
-    r"r_v = \sum_{i=1}^{D} E_{vi} (b_i - \beta_i), \qquad p_v = \frac{q_v e^{r_v}}{\sum_{w=1}^{V} q_w e^{r_w}}",
     where=last_norm,
     tol=1e-13,
 )
@@ -1181,8 +1136,6 @@ def slid(draw):
 
 ledger.numeric(
     "conditional-layer-norm:slider",
-    r"\log \frac{p_v(s)}{p_w(s)} = (1 - t) \log \frac{p_v(h)}{p_w(h)} "
-    r"+ t \log \frac{p_v(k)}{p_w(k)}, \qquad s = (1 - t)\, h + t\, k",
     where=slid,
     tol=1e-12,
     code=ConditionalLayerNorm,
@@ -1199,7 +1152,6 @@ def two_words(draw):
 
 ledger.numeric(
     "conditional-layer-norm:positions",
-    r"y_{li} - y_{mi} = g_i (\hat{x}_{li} - \hat{x}_{mi})",
     where=two_words,
     tol=1e-13,
 )
@@ -1219,17 +1171,17 @@ ledger.numeric(
 #
 # feature by feature, and differ in the statistics, in how scale and shift depend on the condition $c$, and in how they start. The cell below computes each one by its usual program and by {eq}`conditional-layer-norm:family`. (A SiLU is $x$ times the sigmoid of $x$.)
 #
-# | name | mean and size over | scale, shift | at the start |
-# | --- | --- | --- | --- |
-# | conditional batch norm {cite:p}`devries2017cbn` | batch and space, each channel | $\gamma + \Delta\gamma(c)$, $\beta + \Delta\beta(c)$; $\gamma$, $\beta$ pre-trained and frozen | changes $\Delta$ near zero |
-# | FiLM {cite:p}`perez2018film` | none, or any | $\gamma(c)$, $\beta(c)$; often as $1 + \Delta\gamma(c)$ | not prescribed |
-# | AdaIN {cite:p}`huang2017adain` | space, each picture and channel | size and mean of the *style's* features; nothing learned | – |
-# | conditional layer norm {cite:p}`su2019cln` | features, each word | $\gamma + W_\gamma h$, $\beta + W_\beta h$ | zero: the pre-trained net unchanged |
-# | conditional RMS norm | no mean; size over features, each word | $\gamma + W_\gamma h$, $W_\beta h$ | zero: the pre-trained net unchanged |
-# | adaLN {cite:p}`peebles2023dit` | features, each token | $1 + s(c)$, $t(c)$, from a SiLU and a linear layer *with* constant term | – |
-# | adaLN-Zero {cite:p}`peebles2023dit` | the same | as adaLN, and a gate: $x + \alpha(c)\, f(g\, \hat{x} + b)$ | last linear layer zero: **every block is the identity** |
+# | layer | what it normalizes; scale and shift; start |
+# | --- | --- |
+# | conditional batch norm {cite:p}`devries2017cbn` | batch and space, each channel; $\gamma + \Delta\gamma(c)$, $\beta + \Delta\beta(c)$, with $\gamma$, $\beta$ pre-trained and frozen; $\Delta$ near zero |
+# | FiLM {cite:p}`perez2018film` | nothing, or anything; $\gamma(c)$, $\beta(c)$, often as $1 + \Delta\gamma(c)$; not prescribed |
+# | AdaIN {cite:p}`huang2017adain` | space, each picture and channel; size and mean of the *style's* features, nothing learned |
+# | conditional layer norm {cite:p}`su2019cln` | features, each word; $\gamma + W_\gamma h$, $\beta + W_\beta h$; zero, the pre-trained net unchanged |
+# | conditional RMS norm | features, each word, without mean; $\gamma + W_\gamma h$, $W_\beta h$; zero, the pre-trained net unchanged |
+# | adaLN {cite:p}`peebles2023dit` | features, each token; $1 + s(c)$, $t(c)$, from a SiLU and a linear layer *with* constant term |
+# | adaLN-Zero {cite:p}`peebles2023dit` | as adaLN, and a gate $x + \alpha(c)\, f(g\, \hat{x} + b)$; last linear layer zero, **every block is the identity** |
 #
-# Conditional layer norm starts as the *old function*, adaLN-Zero as *no function at all*, for a net that is trained from nothing. BERT normalizes after each sum (post-norm), so there the wish scales the main stream; a diffusion Transformer normalizes at the entrance of each branch (pre-norm), where it scales the branch.
+# Conditional layer norm starts as the *old function*, adaLN-Zero as *no function at all*, for a net that is trained from nothing.
 
 # %% tags=["ledger"]
 def one_feature(draw):
@@ -1407,8 +1359,6 @@ for name, (usual, form) in general.items():
 # ```{folded} 3 minutes: pseudo-self-attention, control codes, PPLM, and how many numbers each adds
 # ```
 #
-# The article names three contemporaries.
-#
 # **Encoder-agnostic adaptation: pseudo-self-attention** {cite:p}`ziegler2019encoder`. The wish is a *sequence* of states $s_j$, say an encoded text. New maps $U_k$, $U_v$ put it in front of the keys and values of self-attention; all else is the pre-trained net. Let $a_j$ be the scores of a word with the $M$ source states, $u_j$ with the $L$ words it had; let $\mathbf{v}$ and $\mathbf{u}$ be the results of attention to the one and to the other alone. Together:
 #
 # $$
@@ -1419,7 +1369,7 @@ for name, (usual, form) in general.items():
 #
 # **CTRL** {cite:p}`keskar2019ctrl`. The first token is a control code, and the model is an ordinary language model: no new kind of layer, but 1.63 billion weights trained from scratch with the codes in the text, and the wish must be a word, or a few. In small: our rival "code as first token".
 #
-# **PPLM** {cite:p}`dathathri2020pplm`. Nothing is trained but a small classifier $p(a \mid x)$ (or a list of words). By Bayes, $p(x \mid a)$ is proportional to $p(x)\, p(a \mid x)$; at each word, gradient steps push the cached keys and values towards a larger $p(a \mid x)$, with a penalty that keeps near to $p(x)$. The cost is in the writing: each word takes several passes forwards *and* backwards. The tilt {eq}`conditional-layer-norm:tilt` is, word by word, the case in which the attribute is scored by a sum over words, $\log p(a \mid x) = \sum_t r(x_t)$ up to a constant: then no gradients are needed.
+# **PPLM** {cite:p}`dathathri2020pplm`. Nothing is trained but a small classifier $p(a \mid x)$ (or a list of words). At each word, gradient steps push the cached keys and values towards a larger $p(a \mid x)$, with a penalty that keeps near to $p(x)$: several passes forwards *and* backwards a word. The tilt {eq}`conditional-layer-norm:tilt` is, word by word, the case in which the attribute is scored by a sum over words, $\log p(a \mid x) = \sum_t r(x_t)$ up to a constant: then no gradients are needed.
 
 # %% tags=["ledger"]
 def attended(draw):
@@ -1444,7 +1394,6 @@ def attended(draw):
 
 ledger.numeric(
     "conditional-layer-norm:pseudo",
-    r"\mathbf{o} = (1 - \lambda)\, \mathbf{u} + \lambda\, \mathbf{v}, \qquad \lambda = \frac{\sum_{j=1}^{M} e^{a_j}}{\sum_{j=1}^{M} e^{a_j} + \sum_{j=1}^{L} e^{u_j}}",
     where=attended,
     tol=1e-13,
 )
@@ -1498,7 +1447,6 @@ assert {k: round(v, 1) for k, v in millions.items()} == {
 
 ledger.exact(
     "conditional-layer-norm:parameters",
-    r"P = 2 K C D",
     where=counted,
     code=condition_all_norms,
 )
@@ -1510,7 +1458,13 @@ ledger.exact(
 # ```{folded} 3 minutes: what a gain above the ceiling proves, and how a conditional model reads
 # ```
 #
-# Let a window of words $x = (x_1, \ldots, x_S)$ and its label $k$ have a joint law; entropies as in {eq}`conditional-layer-norm:ceiling`.
+# Let a window of $S$ words $x$ and its label $k$ have a joint law. Write $c_t$ for the entropy of word $t$ given the words before it, $\tilde{c}_t$ for the same given the label too, $I$ for the mutual information of text and label, $H$ for the entropy of the label (of $K$ values). By the chain rule
+#
+# $$
+# \sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K
+# $$ (conditional-layer-norm:ceiling)
+#
+# so the gain a word is at most $H / S$: 0.18 nats in windows of 16 words of our 22 topics, 0.006 for good or bad in a review of 126 characters.
 #
 # A model's cross-entropy (its mean $-\log p$ of the next word) is the entropy plus its Kullback–Leibler divergence from the truth. With $\kappa$ and $\tilde{\kappa}$ for the divergences of the model that was told nothing and of the one that was told the label, summed over the window, the cross-entropies $s$ and $\tilde{s}$ of a window differ by
 #
@@ -1518,7 +1472,7 @@ ledger.exact(
 # s - \tilde{s} = I + \kappa - \tilde{\kappa}
 # $$ (conditional-layer-norm:excess)
 #
-# If a measured gain exceeds $H$, the excess is a *lower* bound of $\kappa$: nats that the untold model could have had from the text and did not find. It says nothing about labels.
+# If a measured gain exceeds $H$, the excess is a *lower* bound of $\kappa$: nats that the untold model could have had from the text and did not find.
 #
 # The conditional model also reads. By Bayes, with $n_k$ the nats of the text under label $k$ and $\pi_k$ the share of the label,
 #
@@ -1568,7 +1522,6 @@ def joint_law(draw):
 
 ledger.numeric(
     "conditional-layer-norm:ceiling",
-    r"\sum_{t=1}^{S} (c_t - \tilde{c}_t) = I \le H \le \log K",
     where=joint_law,
     tol=1e-12,
 )
@@ -1604,7 +1557,6 @@ def two_models(draw):
 
 ledger.numeric(
     "conditional-layer-norm:excess",
-    r"s - \tilde{s} = I + \kappa - \tilde{\kappa}",
     where=two_models,
     tol=1e-12,
 )
@@ -1642,7 +1594,6 @@ def read_off(draw):
 
 ledger.numeric(
     "conditional-layer-norm:posterior",
-    r"p(k \mid x) = \frac{\pi_k e^{-n_k}}{\sum_{j=1}^{K} \pi_j e^{-n_j}}",
     where=read_off,
     tol=1e-13,
 )
@@ -1653,7 +1604,7 @@ ledger.numeric(
 # ```{folded} 1 minute: what runs on a CPU and on a GPU
 # ```
 #
-# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization and multiplies and adds in the same memory; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row, which reads each number once and sums $\bar{g}$ and $\bar{b}$ in blocks of rows, as exactly as the textbook. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, partial sums for $\bar{g}$ and $\bar{b}$ and no atomics (additions whose order varies); it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
+# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, without atomics (additions whose order varies); it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -1698,14 +1649,14 @@ body(conditional_layer_norm_backward_ref)
 # **Text.** The docstrings of 22 submodules of NumPy, SciPy, scikit-learn, SymPy and PyTorch, at most 150 of each, as lower-case words, in windows of 16; a fifth of the documents is held out. The label is the submodule. **Model.** BERT in small: post-norm, width 64, 2 layers, 4 heads, BERT's dense layer and norm before the output, which shares its weights with the embedding; the mask is causal. Six norms. The bias of the output starts at the logarithms of the words' frequencies. **Training.** 500 steps of 64 windows with AdamW, rate 0.005, twenty steps of warm-up, then linear decay. All this was fixed, with a seed that is not used again, before the runs that are reported.
 
 # %%
-WIDTH, LAYERS = {"reduced": (64, 2), "gpu": (256, 4), "paper": (768, 12)}[
+WIDTH, LAYERS = {"reduced": (64, 2), "gpu": (256, 4), "base": (768, 12)}[
     SCALE
 ]
 WORDS, LENGTH, BATCH, RATE, CONDITION = (
     2000,
     16,
     64,
-    {"reduced": 5e-3, "gpu": 1e-3, "paper": 1e-4}[SCALE],
+    {"reduced": 5e-3, "gpu": 1e-3, "base": 1e-4}[SCALE],
     32,
 )
 TOPICS = list(docstrings.TOPICS)
@@ -1928,22 +1879,47 @@ print(f"label guessed from 16 words: {accuracy:.0%} of 22")
 # %% [markdown]
 # ### All rivals
 #
+# The gain word by word:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The gain summed from the first to the last word of a window, for windows of 16 and of 64 words, three seeds each. It passes the entropy of the label after about a dozen words and goes on rising."}}
+fig, axis = plt.subplots(figsize=(5.4, 3), layout="constrained")
+for length, all_norms, nothing_at_all, colour in (
+    (16, "all norms", "told nothing", BLUE),
+    (64, "all norms, 64 words", "told nothing, 64 words", GREEN),
+):
+    summed = of(nothing_at_all, "by position") - of(all_norms, "by position")
+    for k, row in enumerate(summed.cumsum(1)):
+        label = None if k else f"windows of {length}"
+        places = range(1, length + 1)
+        axis.plot(places, row, color=colour, linewidth=1.2, label=label)
+axis.axhline(
+    16 * ceiling,
+    color=RED,
+    linestyle="--",
+    linewidth=1.3,
+    label="entropy of the label",
+)
+axis.set(
+    xlabel="words so far",
+    ylabel="gain so far, nats",
+    xscale="log",
+    xticks=[1, 4, 16, 64],
+    xticklabels=[1, 4, 16, 64],
+)
+axis.legend()
+plt.show()
+
+# %% [markdown]
 # `benchmarks/compare_condnorm.py` trains all with three seeds and one rate, two of them with windows of 64 words and with four times the steps too. All start as the model that was told nothing: the maps of the norms and the added vector at zero. The vector once more as an embedding usually starts, with normal numbers; its norm is 1 then, beside words of norm 0.48.
 
 # %% tags=["hide-input"]
 (table,) = record["tables"]
-cells = lambda tag, row: "".join(
-    f"<{tag}>{escape(text)}</{tag}>" for text in row
-)
 assert (of("all norms", "nats") < of("told nothing", "nats") - 0.1).all()
 assert (
     of("all norms, labels shuffled in training", "nats")
     > of("told nothing", "nats") - 0.03
 ).all()
-lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in table["rows"])
-HTML(
-    f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="all rivals"><table class="table"><thead><tr>{cells("th", table["head"])}</tr></thead><tbody>{lines}</tbody></table></div>'
-)
+HTML(as_table(table["head"], table["rows"]))
 
 # %% [markdown]
 # Mean and 95 % interval over three seeds. How much of the gain is the last norm alone, that is, by {eq}`conditional-layer-norm:tilt` and its scaled form, favourite words and a reweighting of features just before the output?
@@ -1984,17 +1960,13 @@ print(
 )
 
 # %% [markdown]
-# The cell below holds the numbers and orders that follow to the record.
+# **The wish acts.** Told a wrong label, the model is worse by three quarters of a nat a word; it guesses two labels of three from sixteen words. After shuffled labels there is no gain, and the guesses are those of chance.
 #
-# **The wish acts.** Told a wrong label, the model is worse by three quarters of a nat a word; it guesses two labels of three from sixteen words. With labels that were shuffled in training the gain is lost, and the guesses are those of chance.
+# **The gain is above the ceiling**, the 0.18 nats a word that the label can tell; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference in nats a window. With 64 words the ceiling is a quarter of that, and the gain more than three times the ceiling. With four times the steps the gain comes down to the ceiling.
 #
-# **Nearly all of it is the last norm.** The share is printed above. Whoever reports a conditional norm in all layers should report this one beside it.
+# **The start is part of the method.** The vector added to every word gains four fifths of what all norms gain, more than the code as first token, and goes through the ceiling too; every seed of all norms is better than every seed of it. From the usual random start the same vector gains half as much. It is heard best of all then, by the guesses and by what a wrong label costs: hearing is not gaining.
 #
-# **The gain is above the ceiling.** With windows of 16 words the most that the label can tell is 0.18 nats a word; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference of the two printed numbers, in nats a window. With 64 words, where the text itself betrays its subject early, the ceiling is a quarter of that, and the gain more than three times the ceiling. With four times the steps the gain comes down to the ceiling, as it must.
-#
-# **The start is part of the method.** The vector added to every word gains four fifths of what all norms gain, more than the code as first token, and goes through the ceiling too; every seed of all norms is better than every seed of it. From the usual random start the same vector gains half as much. It is heard best of all then, by the guesses and by what a wrong label costs: hearing is not gaining. Compare methods from the same start.
-#
-# **Maps alone learn little** in a model that was frozen after so short a training: its states do not yet carry much that a scale could bring out.
+# **Maps alone learn little** in a model that was frozen after so short a training.
 
 # %% tags=["hide-input"]
 cost = lambda name: of(name, "wrong") - of(name, "nats")
@@ -2096,8 +2068,6 @@ def drawn(v, M, P, n, rng):
 
 ledger.statistical(
     "conditional-layer-norm:nucleus",
-    r"\tilde{p}_v = \frac{p_v}{\sum_{w=1}^{M} p_w} \quad (v \le M), \qquad "
-    r"\sum_{w=1}^{M-1} p_w < P \le \sum_{w=1}^{M} p_w",
     where=nucleus,
     samples=drawn,
     n=40_000,
@@ -2106,7 +2076,7 @@ ledger.statistical(
 )
 
 # %% [markdown]
-# Here is one text for every label, generated as you run this, $P = 0.9$. They are not good texts: the model has seen half a million words, and looks back at most sixteen.
+# One text for every label, $P = 0.9$. They are not good texts: the model has seen half a million words, and looks back at most sixteen.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -2292,7 +2262,7 @@ assert write(listening.classes.weight.detach()[:1]).shape == (1, 1, LENGTH)
 # ```{folded} 3 minutes: frozen weights, BERT, GPT-2 and Llama, saving and loading
 # ```
 #
-# **Maps alone.** Take the model that was told nothing, freeze it, give it conditional norms, and train only the maps and the label embeddings. At the start nothing has changed, exactly, {eq}`conditional-layer-norm:identity`.
+# **Maps alone.** Take the model that was told nothing, freeze it, give it conditional norms, and train only the maps and the label embeddings.
 
 # %%
 before = cross_entropy(nothing)
@@ -2311,6 +2281,25 @@ with conditioned(adapted.model, None):
         adapted.nats(test[0][:64]) - nothing.nats(test[0][:64])
     ).abs().max() < 1e-5
 print(f"{trained:,} numbers trained, {frozen:,} frozen")
+
+# %% [markdown]
+# **Any model.** Every norm is replaced in place, and one call hands the wish to them all:
+
+# %%
+plain = nn.Sequential(
+    nn.Linear(8, 16),
+    nn.LayerNorm(16),
+    nn.GELU(),
+    nn.Linear(16, 16),
+    nn.LayerNorm(16),
+)
+told = copy.deepcopy(plain)
+print("replaced:", condition_all_norms(told, condition_size=5))
+x = torch.randn(3, 7, 8)
+with conditioned(told, torch.randn(3, 5)):
+    difference = (told(x) - plain(x)).abs().max().item()
+assert difference == 0.0
+print("largest change of the output:", difference)
 
 # %% [markdown]
 # **Hugging Face models.** Every layer norm and RMS norm inside is replaced in place; parameters stay the same objects under the same names. Tiny models with random weights show it for BERT, for GPT-2 and for Llama, also through `generate`:
@@ -2547,7 +2536,7 @@ print("held out: fewer nats with the right label than with the other")
 # ```{folded} 2 minutes: captions of digits, and a classifier that is told the question
 # ```
 #
-# The article's second example is captioning: the wish is the feature vector of an image. In small: the handwritten digits of scikit-learn, 8 × 8 pixels, and a caption made from what can be measured in them, such as *a bold seven leaning right*: the class, whether there is much or little ink (the outer thirds), whether the stroke leans. An encoder of two dense layers makes the wish of the 64 pixels and is trained with the rest, as the article trains its image network; its gradient comes only through the norms, and by {eq}`conditional-layer-norm:condition` not on the first step.
+# The article's second example is captioning: the wish is the feature vector of an image. In small: scikit-learn's handwritten digits, 8 × 8 pixels, with captions such as *a bold seven leaning right*: the class, whether there is much or little ink (the outer thirds), whether the stroke leans. An encoder of two dense layers makes the wish of the 64 pixels and is trained with the rest; its gradient comes only through the norms.
 
 # %%
 DIGITS = "zero one two three four five six seven eight nine".split()
@@ -2715,9 +2704,9 @@ for digit, ax in enumerate(axes.flat):
 plt.show()
 
 # %% [markdown]
-# With a sequence for the wish (say the 16 patches of a picture), a caption could look at another corner for each word; with conditional norms, by {eq}`conditional-layer-norm:positions`, everything must go through one vector. For these captions it is enough.
+# By {eq}`conditional-layer-norm:positions` everything must go through one vector. For these captions it is enough.
 #
-# **Not only writing.** The article closes with the remark that the condition may help a classifier as well. One classifier of the digits, three questions; which of them is asked comes in through its two norms:
+# **Not only writing.** The article closes with the remark that the condition may help a classifier as well. One classifier of the digits, three questions; which is asked comes in through its two norms:
 
 # %%
 torch.manual_seed(0)
@@ -2849,10 +2838,7 @@ rows = [
     ),
 ]
 head = ("claim", "article", "measured here", "device", "verdict")
-lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(
-    f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="claims and measurements"><table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{lines}</tbody></table></div>'
-)
+HTML(as_table(head, rows, "claims"))
 
 # %% [markdown]
 # ## Questions that readers asked
@@ -2861,11 +2847,11 @@ HTML(
 #
 # ### Is there a version for PyTorch?
 #
-# The ten lines above are one. {func}`gantext.norm.condition_all_norms` puts the layer into any model, your own or one of Hugging Face, in the place of the norms that are there: parameters keep their names, and what the model computes does not change, {eq}`conditional-layer-norm:identity`.
+# The core's eight lines are one. {func}`gantext.norm.condition_all_norms` puts the layer into any model, your own or one of Hugging Face, in the place of the norms that are there: parameters keep their names, and what the model computes does not change, {eq}`conditional-layer-norm:identity`.
 #
 # ### What is the list of additional inputs for, if only the condition is used?
 #
-# A Keras model must be told all its inputs, those too that only the network which makes the condition reads (the picture, say). That is all; the norms never see them. In PyTorch nothing need be listed: the condition carries its graph, and the gradient finds its way back.
+# A Keras model must be told all its inputs, those too that only the network which makes the condition reads (the picture, say). In PyTorch nothing need be listed: the gradient finds its way back.
 
 # %%
 network, seen = nn.Linear(6, 5), torch.randn(3, 6)
@@ -2897,11 +2883,11 @@ print("all at once or one by one: the same nats")
 # %% [markdown]
 # ### Why should a wish in the norms steer the text at all?
 #
-# Because a norm is followed by a linear map: another scale and shift before it are another weight matrix and another bias, {eq}`conditional-layer-norm:fold`. So each wish has a network of its own, as far as $2D$ numbers a norm can make it one. In the last norm one sees what that does: the odds of every pair of words are multiplied, {eq}`conditional-layer-norm:tilt`. Training decides what the multiplication says.
+# Because a norm is followed by a linear map: another scale and shift before it are another weight matrix and another bias, {eq}`conditional-layer-norm:fold`. So each wish has a network of its own, as far as $2D$ numbers a norm can make it one. In the last norm the odds of every pair of words are multiplied, {eq}`conditional-layer-norm:tilt`.
 #
 # ### Could the wish be added to the embedding, like a segment?
 #
-# In principle yes, the author answers; where it enters is another prior, and may work better or worse. Measured with the same start from zero: on docstrings the added vector gains four fifths of what all norms gain; on the reviews a text obeys it as often as all norms, as far as the record can tell, while the label is told less often by the likelihoods.
+# In principle yes, the author answers; it may work better or worse. Measured from the same start at zero: on docstrings the added vector gains four fifths of what all norms gain; on the reviews a text obeys it as often, as far as the record can tell, while the label is told less often by the likelihoods.
 
 # %%
 gained = added.mean() / total.mean()
@@ -3018,7 +3004,7 @@ print("always (12, 17)")
 # :class: dropdown
 # ```
 #
-# By {eq}`conditional-layer-norm:ceiling` from $S = 100 \log K$ on: 70 and 310. In a text of 126 characters the sentiment can lower the loss by 0.006 nats a character. That is no reproach to the method, but a reason to judge by samples, or better by {eq}`conditional-layer-norm:posterior`.
+# By {eq}`conditional-layer-norm:ceiling` from $S = 100 \log K$ on: 70 and 310. In a text of 126 characters the sentiment can lower the loss by 0.006 nats a character. So one judges by samples, or better by {eq}`conditional-layer-norm:posterior`.
 
 # %%
 lengths = {K: math.ceil(100 * math.log(K)) for K in (2, 22)}

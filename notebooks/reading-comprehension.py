@@ -14,21 +14,75 @@
 # (reading-comprehension)=
 # # Reading comprehension by sequence to sequence
 #
-# A language model can answer a question from several texts without pointing at the place: it *writes* the answer, a text that does not hold it says so with its first token, and all the others vote on every token. The vote hides a charge for length, and therefore **a correct beam search makes the answers worse** than the original's faulty one.
-#
-# Su Jianlin's (苏剑林) article 万能的 seq2seq：基于 seq2seq 的阅读理解问答 {cite:p}`su2019reading` wants the method that is most general and easiest to use, and leaves speed aside: with sequence to sequence (one text in, another out) hardly any model has to be designed, and both refusing and voting come by themselves. On 10,000 Chinese questions it scores $0.77$, {eq}`reading-comprehension:reported`. Those data cannot be shipped and need a pretrained BERT; so this chapter trains from nothing, on a laptop, on questions that every scientific Python installation answers: *what type does the parameter `axis` have?*
+# A language model answers a question from several texts by *writing*: they vote on every token, and a text without the answer says so with its first. Of 400 unseen questions 85 % are answered exactly; a wider search makes the answers worse, since the vote charges for length.
 #
 # **Three points**
 #
-# - **The idea.** Text and question are the prefix, the answer is the target. Three small rules replace the pointing: a text whose first token is the end is left out, the others vote, and a token may be written only if the answer so far still stands, letter for letter, in one of the texts.
-# - **The formula.** The vote {eq}`reading-comprehension:vote` is a mean in which each of $N$ passages weighs as much as it is sure, beside a phantom passage of weight 1 that always says no. So even a certain token costs $\log(1 + \frac1N)$, {eq}`reading-comprehension:penalty`: a length penalty that nobody asked for.
-# - **The measurement.** On 400 unseen questions 0.85 of the answers match exactly with greedy search, 0.73 with three beams, and 0.21 if useless texts vote too: means of three seeds in the record `benchmarks/results/reading.json`, which stands [below](#what-each-ingredient-is-worth) with its intervals.
+# - **The idea.** Text and question come first, the answer continues them; no part of the model points at a place.
+# - **The formula.** Each text weighs as much as it is sure, {eq}`reading-comprehension:vote`, and even a certain token has its price, {eq}`reading-comprehension:penalty`.
+# - **Measured**, three seeds: 0.85 exact with greedy search, 0.73 with three beams, 0.21 if useless texts vote too ([record](#what-each-ingredient-is-worth)).
 #
-# **Before you start**: the mask and the cache of {doc}`prefix-lm`; the chain rule of probabilities.
+# **Before you start**: {doc}`masks <prefix-lm>`. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (14 minutes) and experiments (8).
 #
-# **Short way**: [the picture](#the-result-in-one-picture), [one sequence](#finding-and-answering-in-one-sequence), [the vote](#the-vote), [the length penalty](#a-length-penalty-that-nobody-asked-for), [what each ingredient is worth](#what-each-ingredient-is-worth). The bounds of the vote, the costs and the score can wait.
+# ## One sure text against some lukewarm ones
 #
-# ## The result in one picture
+# One text is sure of *float*, others lean to *int*. The longer bar is written.
+#
+# ```{raw} html
+# <figure id="rv" class="rv">
+# <style>
+# .rv { --rv-one: #0072B2; --rv-many: #B35C00; }
+# html[data-theme="dark"] .rv { --rv-one: #56B4E9; --rv-many: #E69F00; }
+# .rv { margin: .2rem 0 0; }
+# .rv .rv-row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0 1rem; margin-bottom: .2rem; line-height: 1.3; }
+# .rv label { font-weight: 600; }
+# .rv output { display: inline-block; min-width: 2.2em; font-variant-numeric: tabular-nums; }
+# .rv input[type=range] { display: block; width: min(100%, 11rem); min-height: 1.75rem; accent-color: var(--pst-color-primary, #0072B2); vertical-align: middle; }
+# .rv .rv-way { display: grid; grid-template-columns: 9.5rem 1fr; align-items: center; gap: 0 .6rem; margin: .3rem 0; line-height: 1.25; }
+# .rv .rv-bar { display: flex; align-items: center; gap: .4rem; white-space: nowrap; font-size: .9rem; font-variant-numeric: tabular-nums; }
+# .rv .rv-bar i { flex: none; height: .8em; width: calc((100% - 7.5rem) * var(--v)); background: var(--rv-one); }
+# .rv .rv-bar + .rv-bar i { background: var(--rv-many); }
+# .rv .rv-won { font-weight: 700; }
+# .rv p { margin: .3rem 0 0; }
+# @media (max-width: 500px) { .rv .rv-way { grid-template-columns: 1fr; } }
+# @media print { .rv { break-inside: avoid; } .rv .rv-row { display: none; } }
+# </style>
+# <div class="rv-row">
+#   <span><label for="rv-q">sure text</label> <output id="rv-q-out" for="rv-q">0.70</output> <input id="rv-q" type="range" min="0.05" max="1" step="0.05" value="0.7"></span>
+#   <span><label for="rv-n">others</label> <output id="rv-n-out" for="rv-n">4</output> <input id="rv-n" type="range" min="1" max="9" step="1" value="4"></span>
+#   <span><label for="rv-p">each of them</label> <output id="rv-p-out" for="rv-p">0.20</output> <input id="rv-p" type="range" min="0.05" max="1" step="0.05" value="0.2"></span>
+# </div>
+# <div class="rv-way"><span>mean</span><div><div class="rv-bar" style="--v: 0.14"><i></i><span>float 0.140</span></div><div class="rv-bar rv-won" style="--v: 0.16"><i></i><span>int 0.160</span></div></div></div>
+# <div class="rv-way"><span>the article’s vote</span><div><div class="rv-bar rv-won" style="--v: 0.288"><i></i><span>float 0.288</span></div><div class="rv-bar" style="--v: 0.089"><i></i><span>int 0.089</span></div></div></div>
+# <div class="rv-way"><span>maximum</span><div><div class="rv-bar rv-won" style="--v: 0.7"><i></i><span>float 0.700</span></div><div class="rv-bar" style="--v: 0.2"><i></i><span>int 0.200</span></div></div></div>
+# <p id="rv-says" aria-live="polite">The article’s vote writes float, as the maximum does; the mean writes int.</p>
+# <script>
+# (function () {
+#   var root = document.getElementById("rv"), get = function (id) { return document.getElementById("rv-" + id); };
+#   var squares = function (p, n) { return n * p * p / (1 + n * p); };
+#   function draw() {
+#     var q = +get("q").value, n = +get("n").value, p = +get("p").value;
+#     var votes = [[q / (n + 1), n * p / (n + 1)], [squares(q, 1), squares(p, n)], [q, p]];
+#     get("q-out").textContent = q.toFixed(2); get("n-out").textContent = n; get("p-out").textContent = p.toFixed(2);
+#     var said = votes.map(function (v) { return Math.abs(v[0] - v[1]) < 1e-9 ? "either" : v[0] > v[1] ? "float" : "int"; });
+#     root.querySelectorAll(".rv-way").forEach(function (way, k) {
+#       way.querySelectorAll(".rv-bar").forEach(function (bar, j) {
+#         var name = j ? "int" : "float";
+#         bar.style.setProperty("--v", votes[k][j]);
+#         bar.classList.toggle("rv-won", said[k] === name);
+#         bar.querySelector("span").textContent = name + " " + votes[k][j].toFixed(3);
+#       });
+#     });
+#     var same = function (k) { return said[k] === said[1]; };
+#     var rest = same(0) && same(2) ? ", as mean and maximum do." : same(0) ? ", as the mean does; the maximum writes " + said[2] + "." : same(2) ? ", as the maximum does; the mean writes " + said[0] + "." : "; the mean writes " + said[0] + ", the maximum " + said[2] + ".";
+#     get("says").textContent = "The article’s vote writes " + said[1] + rest;
+#   }
+#   ["q", "n", "p"].forEach(function (k) { get(k).addEventListener("input", draw); });
+#   draw();
+# })();
+# </script>
+# </figure>
+# ```
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -97,7 +151,8 @@ from gantext.qa.questions import (
     parameters,
     score,
 )
-from gantext.qa.reader import Words, answer, batch, fit, source
+from gantext.qa.reader import answer, fit
+from gantext.qa.sources import Words, batch, source
 from gantext.qa.files import load
 from gantext.seq2seq.transformer import Config, Transformer
 
@@ -166,67 +221,93 @@ def hold(em):
     )
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, exact matches of three seeds for nine ways to decode with the same weights. Greedy search with the article's vote, with the mean and with the maximum lie together near 0.85, without the span constraint near 0.8, without exclusion near 0.2; beam search with the article's vote below 0.75, and with each of two repairs a little nearer to greedy search. Right, training loss against steps for four ways to train. All fall from 8 to 2 at once; then prefix-LM and causal mask fall together to 0.2, AdamW follows later, and without the input convolution the loss is still 0.7 at the end."}}
+# %% [markdown]
+# ## The idea, the formula, the code
+#
+# Su Jianlin (苏剑林) calls the method almighty (万能的 seq2seq, {cite:t}`su2019reading`): hardly any model has to be designed. One that can continue a text is given `[CLS]` text `[SEP]` question `[SEP]`, the *source*, and learns to write the answer and one more `[SEP]`; or `[SEP]` alone, where the text does not hold the answer. Several texts, *passages*, are read apart. Three rules make one answer:
+#
+# **Exclude.** A passage whose most probable first token is `[SEP]` has no vote.
+#
+# **Vote.** Each of the $N$ passages left gives a next token a probability $p_i$. The token's vote is
+#
+# $$
+# S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}
+# $$ (reading-comprehension:vote)
+#
+# a mean of the numbers $0, p_1, \dots, p_N$ with the weights $1, p_1, \dots, p_N$: each passage weighs as much as it is sure, and a phantom passage of weight 1 always says no. One $0.7$ earns $0.288$, four times $0.2$ only $0.089$.
+#
+# **Copy.** A token may be written only if the answer with it still stands, letter for letter, in one of these passages.
+#
+# `guess(s, y)` are the probabilities of the token after source `s`, answer `y`:
+
+# %%
+def read(sources, guess, end, steps=16):
+    """The answer of several passages: exclude, vote, copy."""
+    y, left = [], [s for s in sources if guess(s, []).argmax() != end]
+    while left and len(y) < steps:
+        p = torch.stack([guess(s, y) for s in left])
+        S = p.square().sum(0) / (1 + p.sum(0))  # the vote
+        n, may = len(y), {end}
+        for x in (s.words for s in left):  # what may come next
+            may |= {x[k + n] for k in range(len(x) - n) if x[k : k + n] == y}
+        best = max(may, key=lambda token: S[token])
+        if best == end:
+            break
+        y.append(best)
+    return y
+
+
+# %% [markdown]
+# The package gives the same answers, [asserted below](#a-reader-from-nothing).
+#
+# ## A wider search gives worse answers
+#
+# Question: a function's parameter. Answer: its type as documented, which two of four passages hold. A small Transformer learns that from nothing in 700 steps and is asked about other functions. Bars are means of three seeds, the dots.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Exact matches of three seeds for nine ways to decode with the same weights. Greedy search with the article's vote, with the mean and with the maximum lie together near 0.85, without the copying rule near 0.8, without exclusion near 0.2; three beams with the article's vote below 0.75, with the mean and with each of two repairs a little nearer to greedy search."}}
 usual = "prefix-LM mask"
 ways = {
-    "as it is": "S, excluded, span: greedy",
-    "mean vote": "mean in place of S",
-    "largest vote": "maximum in place of S",
-    "no span constraint": "without the span constraint",
-    "no exclusion": "without exclusion",
+    "as it is": "greedy",
+    "mean vote": "greedy, mean",
+    "largest vote": "greedy, maximum",
+    "no span constraint": "greedy, no copying rule",
+    "no exclusion": "greedy, no exclusion",
     "beams 3": "3 beams",
     "beams 3, mean vote": "3 beams, mean",
-    "beams 3, no length penalty": "3 beams, S·(N+1)/N",
-    "beams 3, no length penalty, no empty answer": "3 beams, S·(N+1)/N, not empty",
+    "beams 3, no length penalty": "3 beams, paid back",
+    "beams 3, no length penalty, no empty answer": "the same, not empty",
 }
-fig, (left, right) = plt.subplots(
-    1, 2, figsize=(9.2, 3.9), layout="constrained", width_ratios=(1.25, 1)
-)
+fig, axis = plt.subplots(figsize=(5.4, 2.3), layout="constrained")
 for k, way in enumerate(ways):
     values = of(usual, "em", way)
-    left.barh(
-        k,
-        values.mean(),
-        color=RED if way in ("no exclusion", "beams 3") else BLUE,
-        alpha=0.35,
-    )
-    left.plot(values, [k] * len(values), "o", color="black", markersize=4)
-left.set(
+    bad = way in ("no exclusion", "beams 3")
+    axis.barh(k, values.mean(), color=RED if bad else BLUE, alpha=0.35)
+    axis.plot(values, [k] * len(values), "o", color="black", markersize=3)
+axis.set(
     yticks=range(len(ways)),
     yticklabels=ways.values(),
     xlim=(0, 1),
-    xlabel="exact match, held-out functions",
-    title="decoding, same weights (three seeds)",
+    xlabel="exact match, unseen functions",
 )
-left.invert_yaxis()
-curves = {}
-for method, colour in zip(
-    dict.fromkeys(run["method"] for run in record["runs"]),
-    (BLUE, ORANGE, RED, GREY),
-    strict=True,
-):
-    curve = np.mean(
-        [run["curve"] for run in record["runs"] if run["method"] == method],
-        axis=0,
-    )
-    curves[method] = curve
-    right.plot(
-        10 * np.arange(len(curve)) + 5, curve, color=colour, label=method
-    )
-right.set(
-    xlabel="step", ylabel="loss, nats a token", yscale="log", title="training"
-)
-right.legend(loc="upper right", fontsize=9)
+axis.invert_yaxis()
 for run in record["runs"]:
     if run["method"] == usual:
         hold({way: found["em"] for way, found in run["decoding"].items()})
 plt.show()
 
 # %% [markdown]
+# ## The verdict
+#
+# - **The method works**: 0.85, where guessing by the name scores 0.44. Exclusion is indispensable, copying worth six points, the choice of vote at most three.
+# - **A correct beam search makes the answers worse.** A vote is at most $\frac{N}{N+1}$ {checked}`reading-comprehension:bounds`, so every token costs at least $\log(1 + \frac1N)$, and shorter answers win. With that paid back and the empty answer forbidden three beams reach 0.81. The original's search loses finished answers and so, by luck, [does as well as greedy](#searching-for-the-best-answer).
+# - **Not run**: the article's 0.77 on WebQA and SogouQA, with BERT's weights.
+#
 # ## Questions that ship with Python
 #
-# Su's data are questions people typed into a search engine, each with some ten short texts (*passages*), of which a few hold the answer: WebQA and SogouQA, which are not ours to give away. ({func}`gantext.qa.files.load` reads such files, and those of SQuAD and CMRC.) But documentation is full of questions with passages. A docstring in the style of NumPy has a section *Parameters* with lines such as `axis : int, optional`. Question: `axis`. Answer: `int, optional`. Four passages of at most 48
-# tokens: two windows of the section in which the line stands, and two without it, one of them from the same section if it is long enough, else from a function that has no such parameter. The reader is not told which is which.
+# ```{folded} 2 minutes: the data, and what guessing scores
+# ```
+#
+# Su's questions were typed into a search engine, each with some ten short texts of which a few hold the answer: WebQA and SogouQA, which are not ours to give away. ({func}`gantext.qa.files.load` reads such files, and those of SQuAD and CMRC.) But a docstring in the style of NumPy has a section *Parameters* with lines such as `axis : int, optional`. Question: `axis`. Answer: `int, optional`. Four passages of at most 48 tokens: two windows of the section in which the line stands, and two without it, one of them from the same section if it is long enough, else from a function that has no such parameter.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -253,7 +334,7 @@ if SCALE == "reduced":
     assert not sections and len(train) > 5000 and len(test) > 1000
 
 # %% [markdown]
-# Two guesses that read nothing set the scale: the most frequent answer of all, and the most frequent one for that name, a strong guess because most `axis` are alike.
+# Two guesses that read nothing set the scale: the most frequent answer of all, and the most frequent one for that name (most `axis` are alike).
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -291,21 +372,22 @@ if SCALE == "reduced":
 # %% [markdown]
 # ## Finding and answering in one sequence
 #
-# **Intuition.** A model that can continue a text can answer a question about it, if text and question come first. And it can refuse, by stopping before the first word.
+# ```{folded} 1 minute: the probability of an answer, and how little a refusal weighs in training
+# ```
 #
-# The source $x$ is `[CLS]` passage `[SEP]` question `[SEP]`, the target $y_1 \dots y_T$ the answer, closed by one more `[SEP]`. The model gives each next token a probability; with $y_{<t}$ for the tokens $y_1, \dots, y_{t-1}$ before it,
+# To a source $x$ and a target, the answer $y_1 \dots y_T$ and `[SEP]`, the model gives the probability (with $y_{<t}$ for $y_1, \dots, y_{t-1}$)
 #
 # $$
 # P(y \mid x) = \prod_{t=1}^{T+1} p(y_t \mid x, y_{<t}), \qquad y_{T+1} = \text{[SEP]}
 # $$ (reading-comprehension:likelihood)
 #
-# A passage without the answer gets the empty target, $T = 0$: `[SEP]` is the first token. So $p_1(\text{[SEP]})$ is the probability that the passage is *useless*, and no second classifier is needed. A training sample is one passage of one question, drawn at random. The loss counts target tokens alone, all alike. With a share $a$ of samples that have an answer of $T$ tokens, refusals get the share
+# A passage without the answer gets the empty target, $T = 0$. So $p_1(\text{[SEP]})$ is the probability that the passage is *useless*, and no second classifier is needed. A training sample is one passage of one question, drawn at random, and the loss counts target tokens alone, all alike. With a share $a$ of samples that have an answer of $T$ tokens, refusals get the share
 #
 # $$
 # \omega = \frac{1 - a}{1 + a T}
 # $$ (reading-comprehension:share)
 #
-# of the loss: with $a = \frac12$ and $T = 5$, half of the samples but only a seventh of the weight. Such a model does not learn to decide first.
+# of the loss: with $a = \frac12$ and $T = 5$, half of the samples but only a seventh of the weight.
 
 # %% tags=["ledger"]
 def asked_for(draw):
@@ -348,8 +430,6 @@ def all_at_once(model, x, y):
 
 ledger.numeric(
     "reading-comprehension:likelihood",
-    r"P(y \mid x) = \prod_{t=1}^{T+1} p(y_t \mid x, y_{<t}), "
-    r"\qquad y_{T+1} = \text{[SEP]}",
     where=asked_for,
     draws=4,
     tol=1e-12,
@@ -372,7 +452,6 @@ def mixed(draw):
 
 ledger.exact(
     "reading-comprehension:share",
-    r"\omega = \frac{1 - a}{1 + a T}",
     where=mixed,
 )
 
@@ -380,21 +459,16 @@ ledger.exact(
 # %% [markdown]
 # ## The vote
 #
-# **Intuition.** $N$ passages give $N$ distributions over the next token. Their average lets the lukewarm outvote the sure; their maximum lets a single mistaken passage decide. The compromise: everybody votes with *their own confidence as weight*.
+# ```{folded} 5 minutes: what kind of mean it is, its bounds, and when more support lowers it
+# ```
 #
-# Fix a token and let $p_1, \dots, p_N$ be the probabilities that the $N$ passages give it. Its vote is
-#
-# $$
-# S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}
-# $$ (reading-comprehension:vote)
-#
-# which is {func}`gantext.seq2seq.decoding.squares`. It comes from Su's earlier model for the same task, a convolutional net {cite:p}`su2018dgcnn`, where it joined whole answers; the program calls it "some kind of average" (某种平均投票方式). Read it as $\frac{1 \cdot 0 + \sum p_i \cdot p_i}{1 + \sum p_i}$: a weighted mean of the numbers $0, p_1, \dots, p_N$ with the weights $1, p_1, \dots, p_N$. Each passage weighs as much as it is sure, and one phantom passage, always there, has weight $1$ and says no. With $m$ and $v$ the mean and the variance (divisor $N$) of the $p_i$ we have $\sum p_i = Nm$ and $\sum p_i^2 = N (m^2 + v)$, hence
+# The vote {eq}`reading-comprehension:vote`, {func}`gantext.seq2seq.decoding.squares`, comes from Su's earlier convolutional net for the task {cite:p}`su2018dgcnn`, where it joined whole answers; the program calls it "some kind of average" (某种平均投票方式). Which kind? Let $m$ be the mean and $v$ the variance (divisor $N$) of the $p_i$. Then $\sum p_i = Nm$ and $\sum p_i^2 = N (m^2 + v)$, hence
 #
 # $$
 # S = \frac{N m}{1 + N m} \Bigl( m + \frac{v}{m} \Bigr)
 # $$ (reading-comprehension:moments)
 #
-# The bracket is the self-weighted mean, larger than $m$ by as much as the passages disagree. The factor before it is the phantom. The article's example: one passage with $0.7$ against four with $0.2$ each, votes $0.288$ and $0.089$, though the sums are $0.7$ and $0.8$.
+# The bracket is the self-weighted mean, larger than $m$ by as much as the passages disagree. The factor before it is the phantom.
 
 # %% tags=["ledger"]
 def vote(p):
@@ -411,7 +485,6 @@ def passages(draw):
 
 ledger.numeric(
     "reading-comprehension:vote",
-    r"S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}",
     where=passages,
     computed={"S": vote},
     draws=5,
@@ -436,7 +509,6 @@ def moments(draw):
 
 ledger.exact(
     "reading-comprehension:moments",
-    r"S = \frac{N m}{1 + N m} \Bigl( m + \frac{v}{m} \Bigr)",
     where=moments,
 )
 
@@ -455,7 +527,7 @@ assert (round(vote([0.7]), 3), round(vote([0.2] * 4), 3)) == (0.288, 0.089)
 # S = \frac{k}{k + 1}
 # $$ (reading-comprehension:certain)
 #
-# One certain passage earns $\frac12$, not $1$: the phantom holds against it. And no more is possible. A square divided by a positive linear function is convex: $\frac{x^2}{y}$ is, for $y > 0$, and $S$ is a sum of such terms with $x = p_i$ and $y = 1 + \sum p_j$. A convex function on the cube $[0, 1]^N$ is largest in a corner, and the corners are {eq}`reading-comprehension:certain`. From below, {eq}`reading-comprehension:moments` with $v \ge 0$. Together
+# One certain passage earns $\frac12$, not $1$, and no more is possible. A square divided by a positive linear function is convex, and $S$ is a sum of such terms. A convex function on the cube $[0, 1]^N$ is largest in a corner, and the corners are {eq}`reading-comprehension:certain`. From below, {eq}`reading-comprehension:moments` with $v \ge 0$. Together
 #
 # $$
 # \frac{N m^2}{1 + N m} \le S \le \frac{N}{N + 1}
@@ -470,7 +542,6 @@ def some_certain(draw):
 
 ledger.numeric(
     "reading-comprehension:certain",
-    r"S = \frac{k}{k + 1}",
     where=some_certain,
     draws=4,
     tol=1e-14,
@@ -494,7 +565,6 @@ def bounded(draw):
 
 ledger.exact(
     "reading-comprehension:bounds",
-    r"\frac{N m^2}{1 + N m} \le S \le \frac{N}{N + 1}",
     where=bounded,
     draws=12,
 )
@@ -503,7 +573,7 @@ ledger.exact(
 # %% [markdown]
 # ### More support, fewer votes
 #
-# Differentiate {eq}`reading-comprehension:vote` by the quotient rule. With $1 + \sum p_j$ in the denominator,
+# Differentiate {eq}`reading-comprehension:vote` by the quotient rule:
 #
 # $$
 # \frac{\partial S}{\partial p_i} = \frac{2 p_i - S}{1 + \sum_{j=1}^{N} p_j}
@@ -521,7 +591,7 @@ ledger.exact(
 # r = \sqrt{(1 + s)^2 + (1 + s) S} - (1 + s), \qquad S' = 2 r
 # $$ (reading-comprehension:lowest)
 #
-# Beside one certain passage, $s = 1$ and $S = \frac12$, it says $r = \sqrt5 - 2 \approx 0.24$, and the vote falls to $0.472$. The loss is small, but more support is not always better.
+# Beside one certain passage, $s = 1$ and $S = \frac12$, it says $r = \sqrt5 - 2 \approx 0.24$, and the vote falls to $0.472$.
 
 # %% tags=["ledger"]
 def some_passage(draw):
@@ -541,8 +611,6 @@ def slope(p, i):
 
 ledger.numeric(
     "reading-comprehension:marginal",
-    r"\frac{\partial S}{\partial p_i} = "
-    r"\frac{2 p_i - S}{1 + \sum_{j=1}^{N} p_j}",
     where=some_passage,
     lhs=slope,
     draws=5,
@@ -567,7 +635,6 @@ def newcomer(draw):
 
 ledger.exact(
     "reading-comprehension:newcomer",
-    r"S' - S = \frac{r (r - S)}{1 + r + \sum_{i=1}^{N} p_i}",
     where=newcomer,
 )
 
@@ -583,7 +650,6 @@ def worst_newcomer(draw):
 
 ledger.numeric(
     "reading-comprehension:lowest",
-    r"r = \sqrt{(1 + s)^2 + (1 + s) S} - (1 + s), \qquad S' = 2 r",
     where=worst_newcomer,
     draws=4,
     tol=1e-15,
@@ -593,13 +659,13 @@ ledger.numeric(
 # %% [markdown]
 # ### Not a distribution
 #
-# Over all tokens $w$ of a vocabulary of $V$ the votes $S_w$ do not sum to one. With one passage they sum to at most $\frac12$; with more it may be more. In {eq}`reading-comprehension:vote` keep only the own term in the denominator: $S_w \le \sum_i \frac{p_i(w)^2}{1 + p_i(w)} \le \sum_i \frac{p_i(w)}{2}$, and sum over $w$:
+# Over a vocabulary of $V$ tokens $w$ the votes $S_w$ do not sum to one. In {eq}`reading-comprehension:vote` keep only the own term in the denominator, $S_w \le \sum_i \frac{p_i(w)^2}{1 + p_i(w)} \le \sum_i \frac{p_i(w)}{2}$, and sum over $w$:
 #
 # $$
 # \sum_{w=1}^{V} S_w \le \frac{N}{2}
 # $$ (reading-comprehension:sum)
 #
-# with equality if every passage is certain of a token of its own. Three certain passages that agree give $\frac34$ in all, three that contradict each other $\frac32$: the total is larger where less is known. So $S$ is no distribution, and dividing it by its sum, which the article does not do, would change which answers win in a search.
+# with equality if every passage is certain of a token of its own. Three certain passages that agree give $\frac34$ in all, three that contradict each other $\frac32$: the total is larger where less is known. To divide $S$ by its sum, which the article does not do, would change which answers win in a search.
 
 # %% tags=["ledger"]
 def total(draw):
@@ -615,14 +681,16 @@ def total(draw):
 
 ledger.exact(
     "reading-comprehension:sum",
-    r"\sum_{w=1}^{V} S_w \le \frac{N}{2}",
     where=total,
     draws=8,
 )
 
 
 # %% [markdown]
-# ### A length penalty that nobody asked for
+# ## A length penalty that nobody asked for
+#
+# ```{folded} 2 minutes: what each token costs, and how to pay it back
+# ```
 #
 # An answer is judged by the sum of the logarithms of its votes $S_t$, one for each of its $T$ tokens and one for the closing `[SEP]`:
 #
@@ -636,13 +704,13 @@ ledger.exact(
 # \sum_{t=1}^{T+1} \log S_t \le - (T + 1) \log \Bigl( 1 + \frac{1}{N} \Bigr)
 # $$ (reading-comprehension:penalty)
 #
-# Per token that is $-0.69$ for one surviving passage, $-0.41$ for two, $-0.18$ for five, $-0.10$ for ten. Greedy search, which takes the best token at each place, does not notice. A search that compares answers of *different length* does. With two passages, both certain, the type `array_like of shape (n,)` with its eight tokens has the score $9 \log \frac23 = -3.6$, like something of probability $0.026$. A short wrong answer needs little to beat that. The penalty goes if it is paid back:
+# Per token that is $-0.69$ for one surviving passage, $-0.41$ for two, $-0.18$ for five, $-0.10$ for ten. Greedy search does not notice; one that compares answers of *different length* does. With two passages, both certain, the type `array_like of shape (n,)` with its eight tokens has the score $9 \log \frac23 = -3.6$, that of a probability of $0.026$; a short wrong answer needs little to beat it. The penalty goes if it is paid back:
 #
 # $$
 # \hat{S} = \frac{N + 1}{N} S \le 1
 # $$ (reading-comprehension:fair)
 #
-# with equality exactly if all $N$ passages are certain. The order of tokens at one place stays, so greedy answers are the same, letter for letter; a certain answer costs nothing, however long.
+# with equality exactly if all $N$ passages are certain. The order of tokens at one place stays, so greedy answers are the same.
 
 # %% tags=["ledger"]
 def copied(draw):
@@ -716,8 +784,6 @@ def scored(draw):
 
 ledger.numeric(
     "reading-comprehension:penalty",
-    r"\sum_{t=1}^{T+1} \log S_t \le "
-    r"- (T + 1) \log \Bigl( 1 + \frac{1}{N} \Bigr)",
     where=scored,
     draws=8,
     mutants={"T + 2 tokens": r"- (T + 2) \log \Bigl( 1 + \frac{1}{N} \Bigr)"},
@@ -733,7 +799,6 @@ def paid_back(draw):
 
 ledger.exact(
     "reading-comprehension:fair",
-    r"\hat{S} = \frac{N + 1}{N} S \le 1",
     where=paid_back,
     draws=12,
 )
@@ -756,15 +821,18 @@ print(
 # %% [markdown]
 # ## Who may vote, and for what
 #
-# **Exclusion.** Most passages do not hold the answer, and say so: $p_1(\text{[SEP]})$ is close to $1$. If they voted, two of them would give `[SEP]` the vote $\frac23$, as much as two passages with the answer can give its first token, and three would win. So a passage whose most probable first token is `[SEP]` is dropped at the outset; if none is left, the answer is empty. The others vote on all later tokens.
+# ```{folded} 1 minute: why useless passages must go, and copying as one shift of a Boolean vector
+# ```
 #
-# **Copied spans.** The answer shall stand in a passage. Let $x_1 \dots x_L$ be the tokens of one passage and $m_t(j) = 1$ if the $t$ tokens written so far stand directly *before* place $j$, else $0$; at the start $m_0 = 1$ everywhere. If $y$ is the token that is written next, the places move on by one where it agrees:
+# **Exclusion.** A useless passage says so: $p_1(\text{[SEP]})$ is close to $1$. Two of them with a vote would give `[SEP]` $\frac23$, as much as two passages with the answer can give its first token, and three would win. If no passage is left, the answer is empty.
+#
+# **Copying.** Let $x_1 \dots x_L$ be the tokens of one passage and $m_t(j) = 1$ if the $t$ tokens written so far stand directly *before* place $j$, else $0$; at the start $m_0 = 1$ everywhere. If $y$ is the token that is written next, the places move on by one where it agrees:
 #
 # $$
 # m_{t+1}(j + 1) = m_t(j)\, \delta(x_j, y)
 # $$ (reading-comprehension:advance)
 #
-# ($\delta = 1$ for equal tokens, else $0$), and the tokens that may be written are the $x_j$ with $m_t(j) = 1$ in *some* surviving passage, and `[SEP]`. The answer is then a contiguous piece of one passage, never glued together from two. The original makes Python sets of all $n$-grams (runs of $n$ tokens) at every step; here it is one comparison and one shift of a Boolean vector.
+# ($\delta = 1$ for equal tokens, else $0$), and what may be written are the $x_j$ with $m_t(j) = 1$ in *some* surviving passage, and `[SEP]`. The answer is then a contiguous piece of one passage. The original makes Python sets of all $n$-grams (runs of $n$ tokens) at every step; here it is one comparison and one shift.
 
 # %% tags=["ledger"]
 def text(draw):
@@ -810,7 +878,6 @@ def shifted(x, written, y):
 
 ledger.exact(
     "reading-comprehension:advance",
-    r"m_{t+1}(j + 1) = m_t(j)\, \delta(x_j, y)",
     where=text,
     draws=24,
     computed={"m_t+1": shifted},
@@ -820,16 +887,18 @@ ledger.exact(
 # %% [markdown]
 # ## Searching for the best answer
 #
-# Beam search (束搜索) keeps the $K$ best beginnings where greedy search keeps one, extends each, and keeps the $K$ best again. The delicate point is a beginning that *ends*. Scores only fall, because $S \le 1$; so a finished answer must be kept aside, and the search may stop as soon as the best finished score is at least the best unfinished one. That is {func}`gantext.seq2seq.decoding.beam_search`, and its textbook form without cache or batch,
-# {func}`gantext.seq2seq.decoding.beam_search_ref`.
+# ```{folded} 2 minutes: where the original's beam search loses finished answers
+# ```
 #
-# The program behind the article does it otherwise ({cite:t}`su2019bert4keras`, `AutoRegressiveDecoder.beam_search`). Its docstring promises the best sequence (返回：最优解码序列), so that the answer $\hat{y}$ would satisfy
+# Beam search (束搜索) keeps the $K$ best beginnings where greedy search keeps one, extends each, and keeps the $K$ best again. Scores only fall, because $S \le 1$; so a finished answer must be kept aside, and the search may stop as soon as its score is at least the best unfinished one: {func}`gantext.seq2seq.decoding.beam_search`, and without cache or batch {func}`gantext.seq2seq.decoding.beam_search_ref`.
+#
+# The program behind the article ({cite:t}`su2019bert4keras`, `AutoRegressiveDecoder.beam_search`) promises the best sequence (返回：最优解码序列), that is, an answer $\hat{y}$ with
 #
 # $$
 # P(\hat{y}) = \max_y P(y)
 # $$ (reading-comprehension:lost-hypothesis)
 #
-# at least where the best sequence has been in the beam. It need not: if the best of the $K$ has ended, it is returned, which is right; if another one has ended, it is *thrown away*, and the beam shrinks. The smallest example has two tokens, $a$ and the end $e$: at first $p(a) = 0.6$, $p(e) = 0.4$; after $a$, all continuations are weak.
+# at least where it has been in the beam. But what has ended is returned only if it is the best of the $K$; else it is *thrown away*, and the beam shrinks. An example: at first token $a$ has $0.6$, the end $e$ $0.4$; after $a$, all continuations are weak.
 
 # %% tags=["ledger"]
 END = "e"
@@ -889,7 +958,6 @@ assert mp.almosteq(sum(map(chance, finished)), 1)
 
 ledger.refutation(
     "reading-comprehension:lost-hypothesis",
-    r"P(\hat{y}) = \max_y P(y)",
     where={
         "P": chance,
         "y": Over(finished),
@@ -916,7 +984,14 @@ print(
 
 
 # %% [markdown]
-# ## Reading once
+# On questions the loss is a gain, [measured below](#a-reader-from-nothing).
+#
+# ## What reading costs, and how answers are scored
+#
+# ```{folded} 3 minutes: tokens with and without a cache; exact match, F1 and their blind spots
+# ```
+#
+# ### Reading once
 #
 # Without a cache each of the $T + 1$ steps sends all $N$ passages of $L$ tokens, with $t$ tokens of answer behind them, through the model for each of the $K$ beams. In a prefix-LM no state of the source depends on the target, so each passage can be read once for all beams; then a step costs one token a passage and beam. In tokens that pass through the model,
 #
@@ -924,7 +999,7 @@ print(
 # C_0 = K N (T + 1) \Bigl( L + \frac{T}{2} \Bigr), \qquad C_1 = N (L + K T)
 # $$ (reading-comprehension:cost)
 #
-# For ten passages of 320 tokens, two beams and an answer of four tokens, 32,200 against 3,280. Nor need the vocabulary be computed but at the last token; the original's program evaluates it at every position.
+# For ten passages of 320 tokens, two beams and an answer of four tokens, 32,200 against 3,280.
 
 # %% tags=["ledger"]
 def counted(draw):
@@ -942,13 +1017,12 @@ def counted(draw):
 
 ledger.exact(
     "reading-comprehension:cost",
-    r"C_0 = K N (T + 1) \Bigl( L + \frac{T}{2} \Bigr), \qquad C_1 = N (L + K T)",
     where=counted,
 )
 
 
 # %% [markdown]
-# ## The score
+# ### The score
 #
 # Prediction and accepted answers are *normalised*: compatibility forms to plain ones (Unicode's NFKC: full-width letters, ㎡, ①, and accents that stand alone), lower case, punctuation and symbols to blanks, then all blanks away; an answer of signs alone, such as `$`, keeps them. **Exact match** (EM): the result is one of the accepted answers, or the parts that the blanks separated are those of the first accepted answer, in any order. **F1** compares characters as multisets: with $a$ characters in the prediction, $b$ in the answer and $c$ in both, counted with repetition, precision $P = \frac{c}{a}$ and recall $R = \frac{c}{b}$ give
 #
@@ -982,7 +1056,6 @@ def strings(draw):
 
 ledger.numeric(
     "reading-comprehension:f1",
-    r"F_1 = \frac{2 P R}{P + R} = \frac{2 c}{a + b}",
     where=strings,
     tol=1e-14,
     code=f1,
@@ -1000,9 +1073,6 @@ def answered(draw):
 
 ledger.numeric(
     "reading-comprehension:reported",
-    r"G = \frac{M + F}{2}, \qquad "
-    r"\frac{0.7259005836184343 + 0.813860036706151}{2} = "
-    r"0.7698803101622926",
     where=answered,
     tol=1e-15,
     code=score,
@@ -1038,8 +1108,10 @@ assert f1("上海", ["海上"]) == 1 and normalise("３．５").split() == ["3",
 # %% [markdown]
 # ## A reader from nothing
 #
-# BERT can copy. A Transformer with random weights has to discover how: the answer's next token stands in the passage *behind* the token just written, so attention must find a token by what stands before it. That takes two layers that form together ("induction heads", {cite:t}`olsson2022context`), and until they do, the loss stands on a plateau. Two remedies, each measured [below](#what-each-ingredient-is-worth): feed every position with the *previous* two tokens as well,
-# by two linear maps (a causal convolution of width 3, `shift=True`), which gives the first half of the circuit; and let Muon {cite:p}`jordan2024muon` train the matrices between hidden layers, whose updates are orthogonal, so that all directions grow alike.
+# ```{folded} 3 minutes: training, every way to decode, and one answer step by step
+# ```
+#
+# BERT can copy; random weights have to discover how. The answer's next token stands in the passage *behind* the token just written, so attention must find a token by what stands before it. That takes two layers that form together ("induction heads", {cite:t}`olsson2022context`); until they do, the loss stands on a plateau. Two remedies: feed every position with the *previous* two tokens as well (a causal convolution of width 3, `shift=True`); and train the matrices between hidden layers with Muon {cite:p}`jordan2024muon`, whose updates are orthogonal, so that all directions grow alike.
 
 # %% tags=["hide-input"]
 def parts(scale):
@@ -1164,43 +1236,54 @@ if SCALE == "reduced":
         )
 
 # %% [markdown]
-# The decoder with cache, batches and shared passages against the textbook form, on the trained model: the same answers, the same scores.
+# The core's program, the package's decoder with cache, batches and shared passages, and the textbook's beam search, on the trained model: the same answers, the same scores.
 
 # %%
+lengths = {key: value for key, value in how.items() if key != "steps"}
+
+
+def sources_of(r):
+    """What the model reads of each passage of a question."""
+    return [
+        source(words, p.text, r.question, **lengths) for p in r.passages
+    ]
+
+
+@torch.no_grad()
+def guess(s, y):
+    """The trained model's probabilities of the next token."""
+    tokens = torch.tensor([[*s.tokens, *y]], device=model.bias.device)
+    last = model.hidden(tokens, len(s.tokens))[0, -1]
+    return model.logits(last).softmax(-1)
+
+
+end = words.sep_token_id
+for r, found in zip(asked[:20], readings["as it is"], strict=False):
+    assert read(sources_of(r), guess, end) == found.tokens
 worst, compared = 0.0, 0
 for r in asked[:6]:
-    read = [
-        source(
-            words,
-            p.text,
-            r.question,
-            **{k: v for k, v in how.items() if k != "steps"},
-        )
-        for p in r.passages
-    ]
+    seen = sources_of(r)
     slow = beam_search_ref(
         model,
-        [s.tokens for s in read],
-        separator=words.sep_token_id,
+        [s.tokens for s in seen],
+        separator=end,
         beams=3,
         steps=16,
-        texts=[s.words for s in read],
+        texts=[s.words for s in seen],
         exclude=True,
         vote=squares,
     )
     (fast,) = answer(model, [r], words, beams=3, **how)
     assert fast.tokens == (slow[0][0] if slow else [])
     if slow:
-        worst, compared = (
-            max(worst, abs(fast.score - slow[0][1])),
-            compared + 1,
-        )
+        worst = max(worst, abs(fast.score - slow[0][1]))
+        compared += 1
 assert worst < 1e-5 and compared >= 4
-print("cached and uncached beams agree to 1e-5")
+print("20 answers as in the core; beams agree to 1e-5")
 
 
 # %% [markdown]
-# And the original's search, which loses finished answers: 100 questions, three beams, next to greedy search and to the search that keeps them.
+# And the original's search, which loses finished answers: 100 questions, three beams, beside greedy search and the search that keeps them.
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -1239,15 +1322,7 @@ found = defaultdict(list)
 with torch.no_grad():
     for k in tried:
         r, read = asked[k], readings["as it is"][k]
-        sources = [
-            source(
-                words,
-                p.text,
-                r.question,
-                **{k: v for k, v in how.items() if k != "steps"},
-            )
-            for p in r.passages
-        ]
+        sources = sources_of(r)
         options = options_of(
             [s for s, votes in zip(sources, read.alive, strict=True) if votes]
         )
@@ -1274,7 +1349,7 @@ assert [
 # %% [markdown]
 # ### One answer, step by step
 #
-# Choose a question and move the slider, which writes the answer token by token. Beside each passage stands its probability of that token; a passage that is crossed out said `[SEP]` at once and has no vote. The texts are excerpts from the docstrings of the functions named (NumPy, SciPy, scikit-learn; BSD licence).
+# The slider writes the answer token by token. Each passage shows its probability of that token; a crossed-out one said `[SEP]` at once. The texts are excerpts from the docstrings of the functions named (NumPy, SciPy, scikit-learn; BSD licence).
 
 # %% tags=["hide-input"]
 # NBVAL_IGNORE_OUTPUT
@@ -1283,15 +1358,7 @@ assert [
 @torch.no_grad()
 def explain(r, read):
     """What every passage gave each token of the answer, and where the answer stands."""
-    sources = [
-        source(
-            words,
-            p.text,
-            r.question,
-            **{k: v for k, v in how.items() if k != "steps"},
-        )
-        for p in r.passages
-    ]
+    sources = sources_of(r)
     target, steps = [*read.tokens, words.sep_token_id], []
     tokens, prefix, ends = batch(
         [([*s.tokens, *target], len(s.tokens)) for s in sources]
@@ -1396,6 +1463,7 @@ for case in cases:
 STYLE = """<style>
 .rc-figure { margin: .5rem 0 1rem; --rc-main: var(--pst-color-primary, #0072B2); }
 .rc-figure .rc-row { display: flex; flex-wrap: wrap; gap: .6rem 1.25rem; align-items: center; margin-bottom: .6rem; }
+.rc-figure .rc-row > span { min-width: 0; max-width: 100%; }
 .rc-figure label { font-weight: 600; }
 .rc-figure select { font: inherit; color: inherit; background: var(--pst-color-background, Canvas); border: 1px solid currentColor; border-radius: .3rem; padding: .25rem .4rem; max-width: 100%; }
 .rc-figure input[type=range] { width: min(100%, 16rem); min-height: 1.75rem; accent-color: var(--rc-main); vertical-align: middle; }
@@ -1440,19 +1508,44 @@ HTML(
 })();</script></div>"""
 )
 
-
 # %% [markdown]
 # ## What each ingredient is worth
 #
-# The table repeats the run with three seeds, and trains it three times otherwise (`benchmarks/compare_reading.py`; protocol and seeds were fixed before the first result; mean and 95 % interval). The interval is that of the seeds; the sampling of the 400 questions adds about $\pm 0.035$, to all rows of one table in the same direction.
+# ```{folded} 3 minutes: three seeds of everything, with intervals; why wide search harms
+# ```
+#
+# The run above with three seeds, and trained otherwise (`benchmarks/compare_reading.py`; protocol and seeds were fixed before the first result; mean and 95 % interval over the seeds; the sampling of the 400 questions adds about $\pm 0.035$, to all rows in the same direction). *Span constraint* is the copying rule.
 
 # %% tags=["hide-input"]
-def as_table(head, rows):
-    cells = lambda tag, row: "".join(
-        f"<{tag}>{escape(str(text))}</{tag}>" for text in row
+TABLE = """<style>
+@media (max-width: 600px) {
+.rc-table thead { display: none; }
+.rc-table tr { display: flex; flex-direction: column; padding: .4rem 0; border-top: 1px solid; }
+.rc-table td { border: 0; padding: 0; text-align: left; }
+.rc-table td:first-child { font-weight: 600; }
+.rc-table td + td::before { content: attr(data-head) ": "; opacity: .8; }
+.rc-claims td:first-child { order: -2; }
+.rc-claims td:last-child { order: -1; }
+}
+</style>"""
+
+
+def as_table(head, rows, kind=""):
+    """A table; on a phone each row is a card."""
+    top = "".join(f"<th>{escape(text)}</th>" for text in head)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-head="{escape(name)}">{escape(str(text))}</td>'
+            for name, text in zip(head, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
     )
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        f'{TABLE}<table class="table rc-table {kind}"><thead><tr>{top}</tr>'
+        f"</thead><tbody>{body}</tbody></table>"
+    )
 
 
 HTML(
@@ -1462,6 +1555,18 @@ HTML(
         for table in record["tables"]
     )
 )
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss against steps on a logarithmic axis for four ways to train. All fall from 8 to 2 at once; then prefix-LM and causal mask fall together to 0.2, AdamW follows later, and without the input convolution the loss is still 0.7 at the end."}}
+fig, axis = plt.subplots(figsize=(5.4, 2.9), layout="constrained")
+methods = dict.fromkeys(run["method"] for run in record["runs"])
+for method, colour in zip(methods, (BLUE, ORANGE, RED, GREY), strict=True):
+    runs = [run for run in record["runs"] if run["method"] == method]
+    curve = np.mean([run["curve"] for run in runs], axis=0)
+    steps = 10 * np.arange(len(curve)) + 5
+    axis.plot(steps, curve, color=colour, label=method)
+axis.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
+axis.legend(loc="upper right")
+plt.show()
 
 # %% tags=["hide-input"]
 plain, tokens = of(usual, "em"), lambda way: of(usual, "tokens", way).mean()
@@ -1490,17 +1595,22 @@ assert round(
     * math.sqrt(plain.mean() * (1 - plain.mean()) / record["data"]["asked"]),
     3,
 ) in (0.034, 0.035, 0.036)
-print("what the text below says holds for the stored record")
+# the numbers of the first screens
+told = {"as it is": 0.85, "mean vote": 0.85, "largest vote": 0.82}
+told |= {"no exclusion": 0.21, "beams 3": 0.73}
+told["beams 3, no length penalty, no empty answer"] = 0.81
+for way, value in told.items():
+    assert round(of(usual, "em", way).mean(), 2) == value
+assert round(named, 2) == 0.44
+assert round(plain.mean() - of(usual, "em", "largest vote").mean(), 2) == 0.03
+print("what the text says holds for the stored record")
 
 # %% [markdown]
-# **Exclusion cannot be left out.** The span constraint is worth some six points of exact match; the rest of decoding is a matter of taste, as long as the search is greedy.
+# **A correct beam search makes the answers worse** for three reasons, which the table separates: *The vote* charges for every token, {eq}`reading-comprehension:penalty`; paying back, {eq}`reading-comprehension:fair`, recovers a part. *The empty answer*: even after exclusion `[SEP]` is a candidate for the first token, and nothing is cheaper than to say nothing; with `[SEP]` forbidden there (`min_tokens=1`), another part is recovered. *The model* does the rest: with the plain mean, which has no phantom, three beams lose too. The most probable sequence is not the best one; in machine translation it is often the empty one {cite:p}`stahlberg2019nmt`.
 #
-# **A correct beam search makes the answers worse.** What it finds has a better score, and is shorter, for three reasons, which the table separates. *The vote* charges for every token, {eq}`reading-comprehension:penalty`; paying back, {eq}`reading-comprehension:fair`, recovers a part. *The empty answer*: even after exclusion `[SEP]` is a candidate for the first token, and nothing is cheaper than to say nothing. A search that looks ahead finds that out, and overturns the exclusion; with `[SEP]` forbidden there (`min_tokens=1`), another part
-# is recovered. *The model* does the rest: with the plain mean, which has no phantom, three beams lose too. The most probable sequence is not the best one; in machine translation it is often the empty one {cite:p}`stahlberg2019nmt`. Greedy search is safe from all three.
+# In the original **two slips cancel**: a vote that favours short answers, and a search that loses them.
 #
-# So is the original's search, by accident: it forgets finished answers while a longer one is ahead. On the 100 questions above it is as good as greedy search, the repaired one clearly worse. **Two slips that cancel**: a vote that favours short answers, and a search that loses them. Whoever repairs only the search makes the reader worse.
-#
-# **The vote itself hardly matters here**: the mean is as good, the maximum a little worse. **Nor does the mask**: with a causal one the passage cannot look at the question, but question and answer still see the passage, which is enough for looking up.
+# **The mask does not matter here**: with a causal one the passage cannot look at the question, but question and answer still see the passage, which is enough for looking up.
 #
 # **The convolution and the optimiser buy time.** In 700 steps a reader without the convolution gets hardly further than guessing by name, and AdamW (Adam with separate weight decay) for everything is a few points behind. Longer training was not tried.
 #
@@ -1586,23 +1696,83 @@ HTML(
     as_table(
         ("claim", "source's number", "measured here", "device", "verdict"),
         rows,
+        "rc-claims",
     )
 )
 
 # %% [markdown]
-# The numbers in the second column are those of the programs' headers and of the articles {cite:p}`su2019reading,su2019mlm,su2018dgcnn`. That of the first row came with an older program, with two beams and $10^{-6}$ in the logarithm; today's has greedy search by default, and $10^{-12}$.
+# The second column is from the programs' headers and the articles {cite:p}`su2019reading,su2019mlm,su2018dgcnn`. Its first row came with two beams and $10^{-6}$ in the logarithm; today's program has greedy search by default, and $10^{-12}$.
+#
+# ## Questions that readers asked
+#
+# Below the article, 万能的 seq2seq：基于 seq2seq 的阅读理解问答 {cite:p}`su2019reading`.
+#
+# ### What does it mean to average distributions?
+#
+# $N$ inputs give $N$ distributions for the next token, and one answer needs one: the vote. The article names another way: every passage writes an answer of its own, and the vote is on whole answers, each with its probability. Here that does about as well:
+
+# %%
+# NBVAL_IGNORE_OUTPUT
+# As above.
+apart = [r._replace(passages=(p,)) for r in asked for p in r.passages]
+alone = iter(answer(model, apart, words, vote=decoding.mean, **how))
+said = []
+for r in asked:
+    sure = defaultdict(list)  # answer: probabilities of its passages
+    for found in itertools.islice(alone, len(r.passages)):
+        if found.text:
+            sure[found.text].append(math.exp(found.score))
+    said.append(max(sure, key=lambda text: vote(sure[text]), default=""))
+whole = score(said, [r.answers for r in asked]).em
+print(f"votes on whole answers: EM {whole:.3f}")
+assert SCALE != "reduced" or abs(whole - scores["as it is"].em) < 0.08
+
+# %% [markdown]
+# ### Is the answer not given away when it is fed in behind the question?
+#
+# No: by the mask of {doc}`prefix-lm` a row sees nothing behind itself. Exchange a token of the answer, and what the model says before it stays:
+
+# %%
+s = sources_of(asked[0])[0]
+n, y = len(s.tokens), s.words[:6]
+tokens = torch.tensor([s.tokens + y, s.tokens + y])
+tokens[1, n + 3] = words.unk_token_id  # another fourth token
+with torch.no_grad():
+    one, other = model.hidden(tokens.to(model.bias.device), n).cpu()
+assert torch.allclose(one[: n + 3], other[: n + 3], atol=1e-4)
+assert not torch.allclose(one[n + 3 :], other[n + 3 :], atol=0.1)
+print("rows before the exchanged token stay, those from it on move")
+
+# %% [markdown]
+# ### My decoder hardly ever reaches the end. What is wrong?
+#
+# The end is learned like a word: the target has $T + 1$ tokens, {eq}`reading-comprehension:likelihood`, and a loss without the last one does not teach to stop. Ours stops by itself, even without the copying rule:
+
+# %%
+# NBVAL_IGNORE_OUTPUT
+# As above.
+free = readings["no span constraint"]
+share = np.mean([len(found.tokens) < how["steps"] for found in free])
+print(f"{share:.3f} of the answers end before the limit")
+assert share > 0.95
+
+# %% [markdown]
+# ### And from passage and answer to a question?
+#
+# The same program with answer and question exchanged, and without the copying rule (`spans=False`), since a question is no piece of the passage.
 #
 # ## Where articles and programs disagree
 #
-# **The loss of finished answers**, above, with its smallest example.
+# ```{folded} 1 minute: labels, splits, and when passages are excluded
+# ```
 #
-# **"Some kind of average."** Not of the $p_i$: with one certain passage alone the vote is $\frac12$, less than what it averages, {eq}`reading-comprehension:certain`. It is one of the $p_i$ *and* a phantom.
+# **"Some kind of average."** Not of the $p_i$: with one certain passage alone the vote is $\frac12$, less than what it averages, {eq}`reading-comprehension:certain`.
 #
-# **Labels from afar.** The original labels a passage by whether all blank-separated parts of the answer occur, as substrings, anywhere in its first 254 characters (distant supervision, 远程监督): a passage that mentions 1998 in another context becomes a positive example, and *party* one for the answer *art*. And the model sees 256 *tokens*, not characters. Here a passage counts if it holds the parameter's own entry, the target consists of the passage's own tokens, and an answer that the model can neither see nor copy is not asked for, but counted ({func}`gantext.qa.reader.sample`; with `distant=True` the parts may stand anywhere, as in the original, but as whole words).
+# **Labels from afar.** In the original a passage holds the answer if all its blank-separated parts occur, as substrings, anywhere in the first 254 characters (distant supervision, 远程监督): *party* becomes an example of the answer *art*. And the model sees 256 *tokens*, not characters. Here a passage counts if it holds the parameter's own entry, and an answer that the model can neither see nor copy is not asked for, but counted ({func}`gantext.qa.sources.sample`; with `distant=True` the parts may stand anywhere, but as whole words).
 #
-# **A split by chance.** The original splits by a shuffle without a seed, kept in a file that was not published; and selects the epoch by training loss. So its number can be approached, not reproduced.
+# **A split by chance.** The original splits by a shuffle without a seed, kept in a file that was not published, and selects the epoch by training loss. So its number can be approached, not reproduced.
 #
-# **Exclusion happens once**, by the largest probability *before* the span constraint. A survivor may later put all its weight on tokens that the constraint forbids; its vote is then nearly nothing, but $N$ counts it as present.
+# **Exclusion happens once**, by the largest probability *before* the copying rule. A survivor may later put all its weight on tokens that the rule forbids; $N$ still counts it.
 #
 # ## Exercises
 #
@@ -1715,6 +1885,9 @@ print("every answer is a piece of one passage")
 # ```
 #
 # ## Ask it yourself
+#
+# ```{folded} 1 minute: a form for Colab or a notebook of your own
+# ```
 #
 # Pick a function and a parameter and run the cell again (on Colab the two lines are a form). Function names may be shortened to their end. A parameter that no passage has should be refused. In most cases it is, but not always: the cell counts how often.
 
