@@ -182,7 +182,7 @@ assert (
 assert np.abs(np.linalg.norm(model.word_vectors_, axis=1) - 1).max() < 1e-6
 
 # %% [markdown]
-# Type words: left, their neighbours; right, documents (docstrings of five packages). The method saw only which words stand near each other. (350 words, 270 documents; [the notebook](#search-and-neighbours-in-the-notebook) has all.)
+# Type words: left, their neighbours; right, documents (docstrings of five packages). The method saw only which words stand near each other ([all of them](#search-and-neighbours-in-the-notebook)).
 
 # %% tags=["hide-input"]
 # NBVAL_IGNORE_OUTPUT
@@ -391,13 +391,13 @@ HTML(page)
 # %% [markdown]
 # ## One loss, one step
 #
-# JoSE keeps every vector at length 1, so that only angles exist. For each word it has a *centre* vector $u$ and a *context* vector $v$, for each document a vector $d$. A word that was seen, $u$, beside another one, $v$, in the document $d$, must fit better than a word drawn at random, $u'$, by a margin $m$; what is missing is the loss, a *hinge*:
+# All vectors have length 1: only angles exist. A word has a *centre* vector $u$ and a *context* vector $v$, a document a vector $d$. A word that was seen, $u$, beside another, $v$, in the document $d$, must fit better than a word drawn at random, $u'$, by a margin $m$; what is missing is the loss, a *hinge*:
 #
 # $$
 # L = \max(0,\; m - \langle u, v \rangle - \langle u, d \rangle + \langle u', v \rangle + \langle u', d \rangle)
 # $$ (jose:loss)
 #
-# This is word2vec with negative sampling (负采样, random words as counterexamples) {cite:p}`mikolov2013distributed`, with documents as in Doc2Vec {cite:p}`le2014distributed`, without lengths and with a hinge. To stay on the sphere, take from the gradient $g$ the part along $x$ itself, walk, and divide by the length, which is what $R$ does. The factor $s = 1 + \langle x, g \rangle / \|g\|$ lengthens the step, the farther $-g$ points away from $x$ (*angle-aware*); $s = 1$ is the plain step:
+# This is word2vec with negative sampling (负采样, random words as counterexamples) {cite:p}`mikolov2013distributed`, with documents as in Doc2Vec {cite:p}`le2014distributed`. To stay on the sphere, take from the gradient $g$ the part along $x$ itself, walk, and divide by the length, which is $R$. The factor $s = 1 + \langle x, g \rangle / \|g\|$ lengthens the step, the farther $-g$ points away from $x$ (*angle-aware*); $s = 1$ is the plain step:
 #
 # $$
 # x^+ = R(- \eta\, s\, (I - x x^{\top})\, g)
@@ -499,7 +499,7 @@ plt.show()
 #
 # ## The verdict
 #
-# - **Holds.** Vectors trained on the sphere find topics twice as well as counted words (TF-IDF); shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
+# - **Holds.** Topics are found twice as well as by counted words (TF-IDF); shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
 # - **The order makes the lead.** The program's rule at twice its rate is 0.04 below Doc2Vec shuffled, and 0.03 *above* it in the file's order. And the factor does not help: plain steps are above the paper's rule in both orders ([tests](#numbers-on-20-newsgroups)).
 # - **Not known**: whether long runs say the same, and how the authors' Doc2Vec was trained.
 #

@@ -234,8 +234,8 @@ def test_pages_made_from_the_ledger_hold_all_of_it(site: Path) -> None:
 @every_chapter
 def test_set_up_is_folded_and_says_what_runs(site: Path, name: str) -> None:
     (cell,) = html(site / f"{name}.html").select("div.cell.tag_setup")
-    assert cell.select("details.hide div.cell_input") and not cell.select("details.hide div.cell_output")
-    assert "torch" in cell.select("div.cell_output")[0].get_text()
+    assert cell.select("details.hide div.cell_input")
+    assert "torch" in cell.select("details.hide div.cell_output")[0].get_text()
 
 
 @every_page
@@ -699,8 +699,8 @@ def test_following_a_mark_opens_its_check(site: Path, browser: Any, name: str) -
 
 BYTES, PACKED, NODES = 600_000, 300_000, 12_000  # of a page with everything that it loads, and of its document
 # What is above the goal, with what it may weigh: the text and the code of these chapters alone are 200 to 300 kB.
-HEAVY = {"notebooks/det-exp": 700_000, "notebooks/jose": 720_000, "notebooks/w-divergence": 625_000}
-LARGE = {"notebooks/jose": 320_000}  # compressed
+HEAVY = {"notebooks/det-exp": 670_000, "notebooks/jose": 705_000, "notebooks/w-divergence": 616_000}
+LARGE = {"notebooks/jose": 312_000}  # compressed
 MANY: dict[str, int] = {}
 CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the first folded section
 

@@ -120,11 +120,10 @@ def set_equations(doctree: nodes.document, view: BookView) -> None:
 
 
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
-    """``doctree-read``: fold the code of set-up cells, as the notebooks on Colab do; its line of versions stays."""
+    """``doctree-read``: fold set-up cells, as the notebooks on Colab do; the stamp has what their line of versions says."""
     for cell in doctree.findall(nodes.container):
         if "tag_setup" in cell["classes"]:
-            prompts = {"prompt_show": app.config.nb_code_prompt_show, "prompt_hide": app.config.nb_code_prompt_hide}
-            cell.attributes |= {"hide_mode": "input", **prompts}
+            cell.attributes |= {"hide_mode": "all", "prompt_show": "Show the set-up", "prompt_hide": "Hide the set-up"}
 
 
 class BookView(View):
