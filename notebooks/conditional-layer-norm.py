@@ -158,7 +158,7 @@ from texledger import Ledger
 from gantext.seq2seq.transformer import Config, Transformer
 
 # "gpu": longer live runs, and GPT-2 with a sentiment set; "base": the width
-# and depth of BERT-base on the same docstrings, which is not the article's run
+# and depth of BERT-base on the same docstrings, not the article's run
 SCALE = "reduced"
 STEPS = {"reduced": 500, "gpu": 5000, "base": 100_000}[SCALE]
 device = torch.device(

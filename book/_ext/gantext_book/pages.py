@@ -120,7 +120,7 @@ def set_equations(doctree: nodes.document, view: BookView) -> None:
 
 
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
-    """``doctree-read``: fold set-up cells, as the notebooks on Colab do; the stamp has what their line of versions says."""
+    """``doctree-read``: fold set-up cells, as the notebooks on Colab do; the stamp names the versions, too."""
     for cell in doctree.findall(nodes.container):
         if "tag_setup" in cell["classes"]:
             cell.attributes |= {"hide_mode": "all", "prompt_show": "Show the set-up", "prompt_hide": "Hide the set-up"}
