@@ -42,14 +42,19 @@ def site() -> Path:
     build = [str(Path(sys.executable).with_name(program)), *rest]
     lock = FileLock(ROOT / "_build" / ".lock", mode=0o644)  # workers of one run share the folder, and the build
     (ROOT / "_build").mkdir(exist_ok=True)
+    # One build for all workers of a run: a second one puts files in place anew, under the pages that others look at.
+    run, built = os.environ.get("PYTEST_XDIST_TESTRUNUID", ""), ROOT / "_build" / ".built-by"
     with (
         lock,
         TemporaryFile("w+", encoding="utf-8") as log,
     ):  # a pipe would stay open as long as any child of the build lives
+        if run and built.exists() and built.read_text(encoding="utf-8") == run:
+            return ROOT / "_build" / "html"
         status = subprocess.run(build, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
         log.seek(0)
         if status:
             pytest.fail(f"the book does not build\n{log.read()}", pytrace=False)
+        built.write_text(run, encoding="utf-8")
     return ROOT / "_build" / "html"
 
 
