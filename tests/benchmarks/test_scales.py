@@ -14,8 +14,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import _gpu_chapters  # noqa: E402
-import scales  # noqa: E402
+import _gpu_chapters  # noqa: E402  # found by the path above
+import scales  # noqa: E402  # found by the path above
 
 CHAPTERS = tuple(scales.SIZES)
 inside = pytest.mark.skipif(not _pretended.POSSIBLE, reason="this PyTorch lacks what a pretended GPU is made of")

@@ -585,7 +585,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
 
 
 def test_a_file_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
+    fcntl = pytest.importorskip("fcntl")  # not on Windows, where fit takes no lock
     file, lock = tmp_path / "run.pt", tmp_path / "run.pt.lock"
     train(steps=2, checkpoint=file)
     with lock.open("w") as other:  # as another process has it: of this one it is another opening

@@ -265,7 +265,7 @@ class TestWhichPage:
         with pytest.raises(LedgerError, match=r"no display equation.*Looked at: three\.md \(there"):
             Ledger(page="three.md").numeric("square", where=two)
         with pytest.raises(LedgerError, match="name the file"):
-            Ledger(page=3)  # type: ignore[arg-type]
+            Ledger(page=3)  # type: ignore[arg-type]  # what is refused
 
     def test_text_before_the_notebook_that_may_lag_behind(self, folder: Path) -> None:
         (folder / "one.ipynb").write_text(json.dumps(notebook(CUBE)))
@@ -316,7 +316,7 @@ def test_what_is_not_found_says_what_to_do(folder: Path) -> None:
     with pytest.raises(LedgerError, match=r"Is it square\? Looked at: one.md\. Save .*Ledger\(page=.*give the TeX"):
         Ledger().numeric("sqare", where=two)
     with pytest.raises(LedgerError, match="second argument is the equation's TeX: give the values as where="):
-        Ledger().numeric("square", two)  # type: ignore[arg-type]
+        Ledger().numeric("square", two)  # type: ignore[arg-type]  # what is refused
     (folder / "one.md").write_text(markdown() + markdown())
     with pytest.raises(LedgerError, match="two equations have the label square"):
         equations("one.md")
@@ -329,7 +329,7 @@ class Colab:
         self.answer, self.asked = answer, 0
         for name in ("google", "google.colab", "google.colab._message"):
             monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-        sys.modules["google.colab._message"].blocking_request = self.request  # type: ignore[attr-defined]
+        sys.modules["google.colab._message"].blocking_request = self.request  # type: ignore[attr-defined]  # a stand-in
         self.shell = types.SimpleNamespace(execution_count=1)
         monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: self.shell))
 
