@@ -17,10 +17,13 @@ for all. A task is one arm and one seed. Tasks run in an order in which stopping
 4. sweep: k and power of WGAN-div. 5. O-GAN. 6. Heads of the spectrally normalised hinge critic.
 
 The budget on a CPU, 300 steps, and its rates were set after a look at one run each of the two first arms, with a seed
-that no table has: small networks, hardly trained. A GPU has the budget at which the networks are DCGAN's.
+that no table has: small networks, hardly trained. The scale "long" was added when the 300 steps had answered nothing:
+ten times the steps, and rates and questions as they were, for `--groups places` first of all. A GPU has the budget at
+which the networks are DCGAN's.
 
-Each run is kept in `_build/images-SCALE` when it ends, in the middle of it every few hundred steps, and
-`benchmarks/results/images.json` is written anew after each: `make compare` goes on where it was stopped.
+Each run is kept in `_build/images-SCALE` when it ends, in the middle of it every few hundred steps, and the scale's
+record (`benchmarks/results/images.json` for "cpu", `images-SCALE.json` for the others) is written anew after each:
+`make compare` goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ class Scale:
 
 SCALES = {
     "cpu": Scale(16, 300, 64, 1, 8, 100, (1e-3, 3e-3)),
+    "long": Scale(16, 3000, 64, 1, 8, 500, (1e-3, 3e-3)),
     "gpu": Scale(64, 20_000, 64, 1, 8, 1000, (1e-4, 2e-4, 5e-4)),
 }
 
@@ -275,7 +279,7 @@ class Bench:
         runs = self.finished()
         budget = self.scale
         total = sum(1 for _ in tasks(budget, tuple(group for group, _ in ORDER)))
-        _common.write_json("images", {
+        _common.write_json("images" if self.name == "cpu" else f"images-{self.name}", {
             "schema": 1, "title": "Convolutional GANs on 28 x 28 digits", "chapter": "gan-comparison",
             **_common.environment("accelerate", "scikit-learn", "mlxtend"), "scale": self.name,
             "budget": {**vars(budget), "rates": list(budget.rates), "latent": LATENT, "samples": SAMPLES},
