@@ -54,6 +54,23 @@ for (const pre of document.querySelectorAll("article div.highlight > pre")) {
   pre.after(button);
 }
 
+// On a phone a line of code that is too long goes on below its beginning, a little to the right.
+if (matchMedia("(max-width: 600px)").matches) {
+  for (const pre of document.querySelectorAll("article div.highlight > pre")) {
+    const open = []; // the tags in which a line begins
+    const lines = pre.innerHTML.split("\n").map((line) => {
+      const before = open.join("");
+      for (const [tag] of line.matchAll(/<[^>]+>/g)) tag[1] === "/" ? open.pop() : open.push(tag);
+      return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
+    });
+    pre.innerHTML = lines.map((line, i) => {
+      const indent = line.replace(/<[^>]+>/g, "").search(/\S|$/) + 4;
+      const style = line ? ` style="padding-left: ${indent}ch; text-indent: -${indent}ch"` : "";
+      return i < lines.length - 1 ? `<span class="code-line"${style}>${line}\n</span>` : line;
+    }).join("");
+  }
+}
+
 // Paper is white: code, figures and all are printed as by day. Nobody can open a section on it.
 const root = document.documentElement.dataset;
 let shown, unfolded = [];

@@ -262,7 +262,7 @@ def test_notebook_is_offered_as_it_is_stored(site: Path, name: str) -> None:
 @every_chapter
 def test_nothing_was_executed_for_the_page(site: Path, name: str) -> None:
     verified = nbformat.read(ROOT / f"{name}.ipynb", as_version=4).metadata["gantext"]["verified"]
-    stamp = html(site / f"{name}.html").select_one("p.stamp")
+    stamp = html(site / f"{name}.html").select_one("details.stamp")
     assert stamp is not None
     assert verified["date"] in stamp.get_text()
     assert verified["device"] in stamp.get_text()
@@ -341,8 +341,9 @@ CUT = """() => {
     }
   }
   for (const number of document.querySelectorAll("div.math > .eqno")) {
-    const [a, b] = [number, number.parentElement.querySelector(".formula")].map(e => e.getBoundingClientRect());
-    if (a.left < b.right - 1 && a.right > b.left + 1 && a.top < b.bottom - 1 && a.bottom > b.top + 1)
+    const a = number.getBoundingClientRect();
+    const parts = [...number.parentElement.querySelectorAll(".formula math")].map(e => e.getBoundingClientRect());
+    if (parts.some(b => a.left < b.right - 1 && a.right > b.left + 1 && a.top < b.bottom - 1 && a.bottom > b.top + 1))
       cut.push("under its number: " + number.textContent);
   }
   return cut;
