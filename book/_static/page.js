@@ -54,8 +54,28 @@ for (const pre of document.querySelectorAll("article div.highlight > pre")) {
   pre.after(button);
 }
 
+// On a phone a table that is wider than the screen becomes cards, one for each row; its heads become labels.
+const phone = matchMedia("(max-width: 600px)");
+const deal = () => {
+  if (!phone.matches) return;
+  for (const table of document.querySelectorAll("article table:not([data-dealt])")) {
+    const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    if (!heads.length || !table.getClientRects().length) continue;
+    const card = table.matches(".cards, .claims");
+    if (!card && table.scrollWidth <= table.parentElement.clientWidth + 1) continue;
+    table.dataset.dealt = "";
+    if (!card) table.classList.add("cards");
+    for (const cell of table.querySelectorAll("tbody td")) {
+      cell.dataset.label ??= heads[cell.cellIndex] ?? "";
+      if (cell.textContent.trim().length > 24) cell.classList.add("whole-row");
+    }
+  }
+};
+deal();
+document.addEventListener("toggle", deal, true);
+
 // On a phone a line of code that is too long goes on below its beginning, a little to the right.
-if (matchMedia("(max-width: 600px)").matches) {
+if (phone.matches) {
   for (const pre of document.querySelectorAll("article div.highlight > pre")) {
     const open = []; // the tags in which a line begins
     const lines = pre.innerHTML.split("\n").map((line) => {
@@ -64,8 +84,7 @@ if (matchMedia("(max-width: 600px)").matches) {
       return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
     });
     pre.innerHTML = lines.map((line, i) => {
-      const indent = line.replace(/<[^>]+>/g, "").search(/\S|$/) + 4;
-      const style = line ? ` style="padding-left: ${indent}ch; text-indent: -${indent}ch"` : "";
+      const style = line ? ` style="--indent: ${line.replace(/<[^>]+>/g, "").search(/\S|$/) + 4}ch"` : "";
       return i < lines.length - 1 ? `<span class="code-line"${style}>${line}\n</span>` : line;
     }).join("");
   }

@@ -37,7 +37,8 @@ CORE = """async () => {
 }"""
 # On a phone a formula flows in its box, which would scroll; elsewhere it is a box that scrolls beside its number.
 WIDE = """() => [...document.querySelectorAll("article div.math > .formula")].filter(e => {
-  const box = getComputedStyle(e).display === "inline" ? e.parentElement : e, {left, right} = box.getBoundingClientRect();
+  const box = getComputedStyle(e).display === "inline" ? e.parentElement : e;
+  const {left, right} = box.getBoundingClientRect();
   const parts = [...e.querySelectorAll("math")].map(part => part.getBoundingClientRect());
   return box.scrollWidth > box.clientWidth + 1 || parts.some(part => part.right > right + 1 || part.left < left - 1);
 }).map(e => e.dataset.tex.trim())"""
