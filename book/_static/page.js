@@ -54,6 +54,42 @@ for (const pre of document.querySelectorAll("article div.highlight > pre")) {
   pre.after(button);
 }
 
+// On a phone a table that is wider than the screen becomes cards, one for each row; its heads become labels.
+const phone = matchMedia("(max-width: 600px)");
+const deal = () => {
+  if (!phone.matches) return;
+  for (const table of document.querySelectorAll("article table:not([data-dealt])")) {
+    const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    if (!heads.length || !table.getClientRects().length) continue;
+    const card = table.matches(".cards, .claims");
+    if (!card && table.scrollWidth <= table.parentElement.clientWidth + 1) continue;
+    table.dataset.dealt = "";
+    if (!card) table.classList.add("cards");
+    for (const cell of table.querySelectorAll("tbody td")) {
+      cell.dataset.label ??= heads[cell.cellIndex] ?? "";
+      if (cell.textContent.trim().length > 24) cell.classList.add("whole-row");
+    }
+  }
+};
+deal();
+document.addEventListener("toggle", deal, true);
+
+// On a phone a line of code that is too long goes on below its beginning, a little to the right.
+if (phone.matches) {
+  for (const pre of document.querySelectorAll("article div.highlight > pre")) {
+    const open = []; // the tags in which a line begins
+    const lines = pre.innerHTML.split("\n").map((line) => {
+      const before = open.join("");
+      for (const [tag] of line.matchAll(/<[^>]+>/g)) tag[1] === "/" ? open.pop() : open.push(tag);
+      return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
+    });
+    pre.innerHTML = lines.map((line, i) => {
+      const style = line ? ` style="--indent: ${line.replace(/<[^>]+>/g, "").search(/\S|$/) + 4}ch"` : "";
+      return i < lines.length - 1 ? `<span class="code-line"${style}>${line}\n</span>` : line;
+    }).join("");
+  }
+}
+
 // Paper is white: code, figures and all are printed as by day. Nobody can open a section on it.
 const root = document.documentElement.dataset;
 let shown, unfolded = [];

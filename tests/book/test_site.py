@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
-from gantext_book.measure import CODE, CORE, WIDE, weigh
+from gantext_book.measure import CODE, CORE, TABLES, WIDE, weigh
 from gantext_book.source import ROOT, chapters, fill, pages
 from gantext_book.source import site as facts_of_site
 from markdown_it import MarkdownIt
@@ -262,7 +262,7 @@ def test_notebook_is_offered_as_it_is_stored(site: Path, name: str) -> None:
 @every_chapter
 def test_nothing_was_executed_for_the_page(site: Path, name: str) -> None:
     verified = nbformat.read(ROOT / f"{name}.ipynb", as_version=4).metadata["gantext"]["verified"]
-    stamp = html(site / f"{name}.html").select_one("p.stamp")
+    stamp = html(site / f"{name}.html").select_one("details.stamp")
     assert stamp is not None
     assert verified["date"] in stamp.get_text()
     assert verified["device"] in stamp.get_text()
@@ -291,6 +291,9 @@ class Visit:
     wide: list[str] = field(default_factory=list)  # display formulas that scroll
     parted: list[str] = field(default_factory=list)  # inline formulas whose comma begins the next line
     cut_code: int = 0  # blocks that scroll
+    wide_tables: int = 0  # that scroll
+    picture: float = 0.0  # where the middle of the first picture is, in screens
+    small: list[str] = field(default_factory=list)  # text of the core and targets that are too small
     errors: list[str] = field(default_factory=list)
     sideways: int = 0  # pixels by which the page scrolls
     cut: list[str] = field(default_factory=list)
@@ -308,6 +311,7 @@ OPEN = """async () => {
   const folded = document.querySelectorAll("article button.toggle-button");
   folded.forEach(b => b.click());
   await document.fonts.ready;
+  await new Promise(done => setTimeout(done));  // what listens to the opening of a part has heard of it
   if (folded.length) {  // the theme finds out anew which code blocks scroll, 300 ms after a resize
     dispatchEvent(new Event("resize"));
     await new Promise(done => setTimeout(done, 500));
@@ -341,8 +345,9 @@ CUT = """() => {
     }
   }
   for (const number of document.querySelectorAll("div.math > .eqno")) {
-    const [a, b] = [number, number.parentElement.querySelector(".formula")].map(e => e.getBoundingClientRect());
-    if (a.left < b.right - 1 && a.right > b.left + 1 && a.top < b.bottom - 1 && a.bottom > b.top + 1)
+    const a = number.getBoundingClientRect();
+    const parts = [...number.parentElement.querySelectorAll(".formula math")].map(e => e.getBoundingClientRect());
+    if (parts.some(b => a.left < b.right - 1 && a.right > b.left + 1 && a.top < b.bottom - 1 && a.bottom > b.top + 1))
       cut.push("under its number: " + number.textContent);
   }
   return cut;
@@ -436,6 +441,21 @@ COPY = """() => {
   return [clipboardData.getData("text/plain"), formula.dataset.tex.trim()];
 }"""
 
+PICTURE = """() => {
+  const {top, height} = document.querySelector("article :is(figure, div.cell_output)").getBoundingClientRect();
+  return (top + height / 2) / innerHeight;
+}"""
+
+# Of what is seen before a section is opened: text below 16 px, code below 11.5 px, things to touch below 24 px.
+SMALL = """() => {
+  const seen = selector => [...document.querySelectorAll("article " + selector)].filter(e => e.checkVisibility());
+  const size = e => parseFloat(getComputedStyle(e).fontSize), height = e => e.getBoundingClientRect().height;
+  const text = seen(":is(section > p, li, li > p, dd)").filter(e => size(e) < 16);
+  const code = seen(".cell_input pre").filter(e => size(e) < 11.5);
+  const touched = seen(":is(summary, button, select, .eq-mark, input[type=range])").filter(e => height(e) < 23.9);
+  return [...text, ...code, ...touched].map(e => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`);
+}"""
+
 Look = Callable[[str, int], Visit]
 
 
@@ -459,10 +479,13 @@ def look(site: Path, browser: Any) -> Look:
         visit.uncopied = page.locator("article .cell_input .highlight:not(:has(.copybtn))").count()
         visit.nodes = page.evaluate("document.querySelectorAll('*').length")
         visit.core = page.evaluate(CORE)[0]
+        if name in CHAPTERS:
+            visit.picture, visit.small = page.evaluate(PICTURE), page.evaluate(SMALL)
         page.evaluate(OPEN)
         visit.wide = page.evaluate(WIDE)
         visit.parted = page.evaluate(PARTED)
         visit.cut_code = page.evaluate(CODE)
+        visit.wide_tables = page.evaluate(TABLES)
         if page.locator("article div.math .formula").count():
             visit.copied = page.evaluate(COPY)
         visit.sideways = page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -634,6 +657,8 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     cut = [line for line in page.evaluate(CUT) if not line.startswith("never shown")]  # checks stay folded
     sections = page.locator("details.folded")
     assert all(sections.nth(i).locator("> :last-child").is_visible() for i in range(sections.count()))
+    page.evaluate(UNFOLD)  # as for the printer
+    assert page.evaluate(TABLES) == 0, "nobody can scroll a table on paper"
     pdf = tmp_path / "page.pdf"
     page.pdf(path=pdf, format="A4")
     page.close()
@@ -703,6 +728,10 @@ HEAVY = {"notebooks/det-exp": 670_000, "notebooks/jose": 705_000, "notebooks/w-d
 LARGE = {"notebooks/jose": 312_000}  # compressed
 MANY: dict[str, int] = {}
 CORE_SCREENS = 4  # of a laptop: what a reader of ten minutes meets before the first folded section
+PHONE_SCREENS = {  # of a phone, 375 px wide; four are the goal
+    "cascading-rejection": 4.2, "conditional-layer-norm": 3.9, "det-exp": 4.3, "gan-comparison": 3.7, "gan-qp": 4.2,
+    "jose": 4.3, "o-gan": 4.1, "prefix-lm": 4.3, "reading-comprehension": 4.1, "w-divergence": 4.4, "wasserstein": 4.5,
+}  # fmt: skip
 
 
 @every_page
@@ -754,6 +783,26 @@ def test_pages_are_light(look: Look, site: Path, name: str) -> None:
 @every_chapter
 def test_the_core_of_a_chapter_is_short(look: Look, name: str) -> None:
     assert look(name, LAPTOP).core <= CORE_SCREENS
+
+
+@every_chapter
+def test_the_core_of_a_chapter_is_short_on_a_phone(look: Look, name: str) -> None:
+    assert look(name, PHONE).core <= PHONE_SCREENS[name.removeprefix("notebooks/")]
+
+
+@every_chapter
+def test_what_is_short_on_a_phone_is_not_small(look: Look, name: str) -> None:
+    none(look(name, PHONE).small)
+
+
+@every_chapter
+def test_a_chapter_opens_with_its_picture(look: Look, name: str) -> None:
+    assert look(name, LAPTOP).picture <= 1, "the upper half of the first picture is to be on the first screen"
+
+
+@every_page
+def test_tables_fit_on_a_phone(look: Look, name: str) -> None:
+    assert look(name, PHONE).wide_tables == 0
 
 
 @every_page

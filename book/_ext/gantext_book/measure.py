@@ -35,8 +35,13 @@ CORE = """async () => {
   const {top, bottom} = article.getBoundingClientRect(), first = article.querySelector("details.folded");
   return [(first ? first.getBoundingClientRect().top : bottom) - top, bottom - top].map(length => length / innerHeight);
 }"""
-WIDE = """() => [...document.querySelectorAll("article div.math > .formula")]
-  .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.dataset.tex.trim())"""
+# On a phone a formula flows in its box, which would scroll; elsewhere it is a box that scrolls beside its number.
+WIDE = """() => [...document.querySelectorAll("article div.math > .formula")].filter(e => {
+  const box = getComputedStyle(e).display === "inline" ? e.parentElement : e;
+  const {left, right} = box.getBoundingClientRect();
+  const parts = [...e.querySelectorAll("math")].map(part => part.getBoundingClientRect());
+  return box.scrollWidth > box.clientWidth + 1 || parts.some(part => part.right > right + 1 || part.left < left - 1);
+}).map(e => e.dataset.tex.trim())"""
 CODE = """() => [...document.querySelectorAll("article .highlight pre")].filter(e => e.getClientRects().length)
   .filter(e => e.scrollWidth > e.clientWidth + 1).length"""
 TABLES = """() => [...document.querySelectorAll("article table")].filter(e => e.getClientRects().length)

@@ -121,9 +121,34 @@ def set_equations(doctree: nodes.document, view: BookView) -> None:
 
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
     """``doctree-read``: fold set-up cells, as the notebooks on Colab do; the stamp names the versions, too."""
-    for cell in doctree.findall(nodes.container):
+    for cell in list(doctree.findall(nodes.container)):
         if "tag_setup" in cell["classes"]:
             cell.attributes |= {"hide_mode": "all", "prompt_show": "Show the set-up", "prompt_hide": "Hide the set-up"}
+            _picture_first(cell)
+
+
+def _picture_first(setup: nodes.container) -> None:
+    """A page opens with its picture: cells that only prepare it are shown last in their section, its own code below."""
+    section = setup.parent
+    at = section.index(setup)
+    end = next((i for i in range(at, len(section)) if not _only_code(section[i], setup)), len(section))
+    prepared, rest = section.children[at:end], section.children[end:]
+    for cell in prepared:
+        section.remove(cell)
+    place = next((i for i, node in enumerate(section.children) if isinstance(node, nodes.section)), len(section))
+    section[place:place] = prepared
+    for cell in rest:
+        if isinstance(cell, nodes.container) and cell.get("hide_mode") == "input":
+            cell["classes"].append("picture-first")
+            break
+
+
+def _only_code(node: nodes.Node, setup: nodes.container) -> bool:
+    """Whether a node is a folded cell that shows nothing but its code."""
+    if node is setup or isinstance(node, nodes.comment):
+        return True
+    folded = isinstance(node, nodes.container) and "cell" in node["classes"] and node.get("hide_mode") == "input"
+    return folded and not any("cell_output" in part["classes"] for part in node.findall(nodes.container))
 
 
 class BookView(View):
