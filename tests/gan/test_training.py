@@ -584,21 +584,6 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     assert same(weights(train(steps=8, checkpoint=file)), weights(train(steps=8)))
 
 
-def test_a_file_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")  # not on Windows, where fit takes no lock
-    file, lock = tmp_path / "run.pt", tmp_path / "run.pt.lock"
-    train(steps=2, checkpoint=file)
-    with lock.open("w") as other:  # as another process has it: of this one it is another opening
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"run.pt is in use by another process, must be of one run. Name another"):
-            train(steps=4, checkpoint=file)
-    assert torch.load(file)["step"] == 2
-    with pytest.raises(KeyboardInterrupt):  # a lock that was left behind is no hindrance, nor an interrupted run
-        train(steps=4, checkpoint=file, callbacks=[stop(3)])
-    assert train(steps=4, checkpoint=file).step == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
-
-
 @pytest.mark.parametrize(("most", "advice"), [(20, "16 fit: pass batch_size=16"), (1, "1 fit"), (0, "not even one")])
 def test_out_of_memory_says_which_batch_fits(most: int, advice: str, tmp_path: Path) -> None:
     class Small(nn.Module):
