@@ -35,11 +35,20 @@ def resolve(accelerator: Accelerator | None) -> Accelerator:
 
 def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
     """Over the processes, in one message. DistributedDataParallel does not support the penalty's `autograd.grad`."""
-    if accelerator.num_processes > 1:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        mean: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        for g, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-            g.copy_(part.view_as(g))
+    _average(accelerator, [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
+
+
+def average_statistics(accelerator: Accelerator, *networks: nn.Module) -> None:
+    """Of batch norms, over the processes: each normalises its own batch, and all end with the same running values."""
+    buffers = (named for network in networks for named in network.named_buffers())
+    _average(accelerator, [t for name, t in buffers if name.endswith(("running_mean", "running_var"))])
+
+
+def _average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
+    if accelerator.num_processes > 1 and tensors:
+        mean: Any = accelerator.reduce(torch.cat([t.flatten() for t in tensors]), "mean")
+        for t, part in zip(tensors, mean.split([t.numel() for t in tensors]), strict=True):
+            t.copy_(part.view_as(t))
 
 
 def exhausted(error: BaseException) -> bool:
