@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 import gantext
-from gantext._files import whole
+from gantext._files import held, whole
 from gantext.gan.metrics import half_width
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,14 +152,27 @@ def interleave(
 
 
 def sweep(keep: Callable[..., None], runs: Sequence[tuple[Any, ...]], path: Callable[..., Path], jobs: int) -> None:
-    """Call `keep(*run)` for each run whose file `path(*run)` is not there yet, `jobs` of them side by side."""
-    for folder in {path(*run).parent for run in runs}:
-        folder.mkdir(parents=True, exist_ok=True)
-    missing = [run for run in runs if not path(*run).exists()]
-    with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing)) as bar:
+    """Call `keep(*run)` for each run whose file `path(*run)` is not there yet, `jobs` of them side by side.
+
+    Nobody else may do so in these folders at the same time: ValueError.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in sorted({path(*run).parent for run in runs}):
+            stack.enter_context(alone(folder))
+        missing = [run for run in runs if not path(*run).exists()]
+        pool = stack.enter_context(ProcessPoolExecutor(jobs))
+        bar = stack.enter_context(tqdm(total=len(runs), initial=len(runs) - len(missing)))
         for done in as_completed(pool.submit(keep, *run) for run in missing):
             done.result()
             bar.update()
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make the folder of a sweep; another process that sweeps in it is refused meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with held("sweep", folder):
+        yield
 
 
 def store(file: Path, kept: dict[str, Any]) -> None:

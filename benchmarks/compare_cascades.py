@@ -249,10 +249,9 @@ def keep(setting: str, head: str, block: int, steps: int = STEPS) -> None:
 
 
 def sweep(blocks: Sequence[tuple[str, str, int]]) -> None:
-    RUNS.mkdir(parents=True, exist_ok=True)
-    missing = [block for block in blocks if not path(*block).exists()]
-    for block in tqdm(missing):
-        keep(*block)
+    with _common.alone(RUNS):
+        for block in tqdm([block for block in blocks if not path(*block).exists()]):
+            keep(*block)
 
 
 def difference(runs: list[dict[str, Any]], setting: str, a: str, b: str, end: str) -> dict[str, Any]:

@@ -376,8 +376,9 @@ if __name__ == "__main__":
     _common.device()
     torch.set_flush_denormal(True)
     bench, end = Bench(options.scale), time.monotonic() + 60 * options.minutes
-    for task in tasks(bench.scale, tuple(options.groups)):
-        if time.monotonic() < end and not bench.path(*task).exists():
-            bench.keep(*task)
-            bench.report()
-            print(*task, flush=True)
+    with _common.alone(bench.runs):
+        for task in tasks(bench.scale, tuple(options.groups)):
+            if time.monotonic() < end and not bench.path(*task).exists():
+                bench.keep(*task)
+                bench.report()
+                print(*task, flush=True)

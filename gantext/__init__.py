@@ -7,15 +7,45 @@ training, exact distances, O-GAN, cascades), :mod:`gantext.sphere` (JoSE, descen
 :mod:`gantext.docstrings` (text that is always at hand). The checked equations are the package `texledger`.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from gantext import docstrings, gan, kernels, matexp, norm, qa, seq2seq, sphere
 
 __version__ = "0.1.0"
-__all__ = ["docstrings", "environment", "gan", "kernels", "matexp", "norm", "qa", "seq2seq", "sphere"]
+__all__ = ["at_scale", "docstrings", "environment", "gan", "kernels", "matexp", "norm", "qa", "seq2seq", "sphere"]
+
+
+_Choice = TypeVar("_Choice")
+
+
+def at_scale(scale: str, choices: Mapping[str, _Choice]) -> _Choice:
+    """What a chapter does at this size: `choices[scale]`.
+
+    Args:
+        scale: the chapter's `SCALE`.
+        choices: what there is at each size that the chapter has.
+    Raises:
+        TypeError: scale is no str. ValueError: the chapter has no such size; names the nearest and all it has.
+
+    The commonest surprise: not every chapter has "paper". Where no source gives a configuration, it is not there.
+
+    >>> at_scale("gpu", {"reduced": 500, "gpu": 4000})
+    4000
+    """
+    if not isinstance(scale, str):
+        kind = type(scale).__name__
+        raise TypeError(f"SCALE is {scale!r} ({kind}), must be one of {', '.join(map(repr, choices))}. Write a str.")
+    if scale not in choices:
+        import difflib
+
+        near = difflib.get_close_matches(scale.strip().lower(), choices, 1, 0.5)
+        hint = f"Do you mean {near[0]!r}?" if near else "What each is, the chapter says."
+        raise ValueError(f"SCALE is {scale!r}, must be one of {', '.join(map(repr, choices))} here. {hint}")
+    return choices[scale]
 
 
 def environment() -> str:

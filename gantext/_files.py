@@ -1,15 +1,18 @@
-"""How files of others are opened (no pipes, gzip as what it holds), and ours written: as a whole or not at all."""
+"""How files of others are opened (no pipes, gzip as what it holds), and ours written: whole or not, by one run."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import os
+import socket
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 
 @contextmanager
@@ -65,3 +68,87 @@ def _clear(path: Path) -> None:
                 draft.unlink(missing_ok=True)
             except (PermissionError, OverflowError):  # of another user: it lives
                 continue
+
+
+def placed(name: str, argument: str, path: str | os.PathLike[str]) -> Path:
+    """The path of a file to write; TypeError or ValueError if it is none, before anything is computed for it."""
+    if not isinstance(path, str | os.PathLike):
+        kind = type(path).__name__
+        raise TypeError(f"{name}: {argument} is {path!r} ({kind}), must be the path of a file. Write a str.")
+    path = Path(path)
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        raise ValueError(f"{name}: {argument} is {path}, must be a file in a folder that exists. Make the folder.")
+    if not path.exists() and not os.access(folder, os.W_OK):
+        raise ValueError(f"{name}: {argument} is {path}, must be in a folder that can be written. Name another.")
+    return path
+
+
+@contextmanager
+def held(name: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """One run alone works on this file or folder meanwhile; ValueError, with who does, if there is another.
+
+    The lock is the system's, on PATH.lock: it ends with its process, whatever ends that, and children that are forked
+    do not have it. Windows, and file systems without locks, have none.
+    """
+    lock = _locked(name, Path(path).absolute())
+    owner = os.getpid()
+    try:
+        yield
+    finally:
+        if lock is not None and os.getpid() == owner:
+            _locks.discard(lock)
+            Path(lock.name).unlink(missing_ok=True)  # before it is let go: who waits finds that it is gone
+            lock.close()
+
+
+_locks: set[IO[str]] = set()  # of this process
+
+
+def _forget() -> None:
+    """In a forked child, which would keep a lock whose owner is dead."""
+    for lock in _locks:
+        lock.close()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _locked(name: str, path: Path) -> IO[str] | None:
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    beside = path.with_name(f"{path.name}.lock")
+    while True:
+        try:
+            lock = beside.open("a+", encoding="utf-8")
+        except OSError:  # nothing can be written there: the first `save` says so
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = " ".join(lock.read().split()) or "another process"
+            lock.close()
+            remedy = f"Wait for it or end it (what it has stored is kept), or name another {'folder' * path.is_dir()}"
+            raise ValueError(
+                f"{name}: {path} is in use by {holder}, must be of one run at a time. {remedy.strip()}."
+            ) from None
+        except OSError:
+            lock.close()
+            beside.unlink(missing_ok=True)
+            return None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock.fileno()), beside.stat()):
+                break
+        lock.close()  # that of a run which has just ended
+    with contextlib.suppress(OSError):  # a full disk: then it is another process without a name
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        lock.flush()
+    _locks.add(lock)
+    return lock

@@ -7,14 +7,14 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gantext._files import whole
+from gantext._files import held, placed, whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,11 +35,20 @@ def resolve(accelerator: Accelerator | None) -> Accelerator:
 
 def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
     """Over the processes, in one message. DistributedDataParallel does not support the penalty's `autograd.grad`."""
-    if accelerator.num_processes > 1:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        mean: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        for g, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-            g.copy_(part.view_as(g))
+    _average(accelerator, [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
+
+
+def average_statistics(accelerator: Accelerator, *networks: nn.Module) -> None:
+    """Of batch norms, over the processes: each normalises its own batch, and all end with the same running values."""
+    buffers = (named for network in networks for named in network.named_buffers())
+    _average(accelerator, [t for name, t in buffers if name.endswith(("running_mean", "running_var"))])
+
+
+def _average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
+    if accelerator.num_processes > 1 and tensors:
+        mean: Any = accelerator.reduce(torch.cat([t.flatten() for t in tensors]), "mean")
+        for t, part in zip(tensors, mean.split([t.numel() for t in tensors]), strict=True):
+            t.copy_(part.view_as(t))
 
 
 def exhausted(error: BaseException) -> bool:
@@ -90,7 +99,8 @@ class Checkpoint:
         recipe: Mapping[str, Any],
         accelerator: Accelerator,
     ) -> None:
-        self.path, self.accelerator, scaler = None if path is None else Path(path), accelerator, accelerator.scaler
+        self.path = None if path is None else placed("fit", "checkpoint", path)
+        self.accelerator, self.lock, scaler = accelerator, ExitStack(), accelerator.scaler
         self.parts = [*parts, *([] if scaler is None else [scaler])]
         self.recipe = {
             **recipe,
@@ -98,17 +108,20 @@ class Checkpoint:
             "processes": accelerator.num_processes,
             "mixed precision": accelerator.mixed_precision,
         }
-        if self.path is not None and (self.path.is_dir() or not self.path.absolute().parent.is_dir()):
-            raise ValueError(f"fit: checkpoint is {path}, must be a file in a folder that exists. Make the folder.")
 
     def hold(self) -> None:
         """No other process may write it until `close`; ValueError if one does. The main process looks."""
         if self.path is not None and self.accelerator.is_main_process:
-            _take(self.path)
+            self.lock.enter_context(held("fit", self.path))
 
     def close(self) -> None:
-        if self.path is not None:
-            _release(self.path)
+        self.lock.close()
+
+    def __enter__(self) -> None:
+        self.hold()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def load(self, steps: int) -> tuple[int, Any]:
         """Steps done, and the history; the parts get their states. (0, None) if there is no file."""
@@ -143,38 +156,3 @@ class Checkpoint:
                     "name a file elsewhere."
                 ) from error
         self.accelerator.wait_for_everyone()
-
-
-_locks: dict[Path, IO[str]] = {}  # of this process
-
-
-def _take(path: Path) -> None:
-    """A lock beside the file, which the system lets go when the process ends in any way; ValueError if it is held.
-
-    This process may take it again: an interrupted cell of a notebook is run once more.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        return
-    path = path.absolute()
-    if path in _locks:
-        return
-    file = path.with_name(f"{path.name}.lock").open("a", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        rule = "must be of one run. Name another file, or end that run."
-        raise ValueError(f"fit: checkpoint {path} is in use by another process, {rule}") from None
-    except OSError:  # a file system without locks
-        file.close()
-        Path(file.name).unlink(missing_ok=True)
-        return
-    _locks[path] = file
-
-
-def _release(path: Path) -> None:
-    if file := _locks.pop(path.absolute(), None):
-        Path(file.name).unlink(missing_ok=True)
-        file.close()

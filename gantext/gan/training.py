@@ -11,7 +11,9 @@ The loop runs through Hugging Face Accelerate, so a script that calls `fit` need
     accelerate launch --num_processes 2 train.py      # on two GPUs, twice the batch; with --cpu, two processes
 
 Each process runs the whole script and ends with the same weights: write samples from one of them
-(`accelerate.PartialState().is_main_process`). An argument of the wrong kind raises TypeError, one outside its range
+(`accelerate.PartialState().is_main_process`). A batch norm normalises the batch of its own process, as it does under
+DistributedDataParallel, and the running statistics are averaged; all else is as in one process with all samples in its
+batch. An argument of the wrong kind raises TypeError, one outside its range
 ValueError, before any step.
 """
 
@@ -33,7 +35,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, exhausted, layout, resolve
+from gantext._training import Checkpoint, average_gradients, average_statistics, exhausted, layout, resolve
 from gantext.gan.methods import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -261,6 +263,7 @@ class _Loop:
         self.losses["critic"].append(values[-1])
         self.losses["generator"].append(self._turn("generator", self.game.generator_loss))
         self.run.step += 1
+        average_statistics(self.accelerator, self.run.generator, self.run.critic)
         self.average.update_parameters(self.run.generator)
 
     def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:

@@ -128,40 +128,42 @@ def fit(
     }
     scaler = accelerator.scaler
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
-    done, before = file.load(steps)
-    losses: list[float] = before or []
-    draws = _draws(records, batch_size, random.Random(1000 * seed + accelerator.process_index))
-    batches = itertools.islice(draws, done, steps)
-    quiet = not (progress and accelerator.is_main_process)
-    for step in tqdm(range(done, steps), initial=done, total=steps, desc="reading", disable=quiet):
-        chosen = next(batches)
-        found = [
-            sample(record, number, tokenizer, distant=distant, dropped=dropped, **lengths) for record, number in chosen
-        ]
-        tokens, prefix, ends = batch(found)
-        with accelerator.autocast():
-            loss = model.loss(tokens.to(accelerator.device), prefix, ends)
-        model.zero_grad()
-        accelerator.backward(loss)
-        for optimizer in used:
-            average_gradients(accelerator, optimizer)
-            if scaler is not None:
-                scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        share = min((step + 1) / max(warmup, 1), 1.0) * min((steps - step) / max(steps - warmup, 1), 1.0)
-        for optimizer, base in zip(used, rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = rate * share
-            scaler.step(optimizer) if scaler is not None else optimizer.step()
-        if scaler is not None:  # once for all of them: Accelerate's own optimizers would do so at each
-            scaler.update()
-        losses.append(loss.item())
-        if not losses[-1] < float("inf"):
-            raise FloatingPointError(
-                f"fit: the loss is {losses[-1]} in step {step + 1}, must be finite. Lower the rate."
-            )
-        if (step + 1) % save_every == 0 or step + 1 == steps:
-            file.save(step + 1, losses)
+    with file:
+        done, before = file.load(steps)
+        losses: list[float] = before or []
+        draws = _draws(records, batch_size, random.Random(1000 * seed + accelerator.process_index))
+        batches = itertools.islice(draws, done, steps)
+        quiet = not (progress and accelerator.is_main_process)
+        for step in tqdm(range(done, steps), initial=done, total=steps, desc="reading", disable=quiet):
+            chosen = next(batches)
+            found = [
+                sample(record, number, tokenizer, distant=distant, dropped=dropped, **lengths)
+                for record, number in chosen
+            ]
+            tokens, prefix, ends = batch(found)
+            with accelerator.autocast():
+                loss = model.loss(tokens.to(accelerator.device), prefix, ends)
+            model.zero_grad()
+            accelerator.backward(loss)
+            for optimizer in used:
+                average_gradients(accelerator, optimizer)
+                if scaler is not None:
+                    scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            share = min((step + 1) / max(warmup, 1), 1.0) * min((steps - step) / max(steps - warmup, 1), 1.0)
+            for optimizer, base in zip(used, rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, base, strict=True):
+                    group["lr"] = rate * share
+                scaler.step(optimizer) if scaler is not None else optimizer.step()
+            if scaler is not None:  # once for all of them: Accelerate's own optimizers would do so at each
+                scaler.update()
+            losses.append(loss.item())
+            if not losses[-1] < float("inf"):
+                raise FloatingPointError(
+                    f"fit: the loss is {losses[-1]} in step {step + 1}, must be finite. Lower the rate."
+                )
+            if (step + 1) % save_every == 0 or step + 1 == steps:
+                file.save(step + 1, losses)
     model.eval()
     if dropped:
         warnings.warn(

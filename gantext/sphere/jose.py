@@ -10,6 +10,7 @@ On many machines::
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import os
@@ -21,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from gantext._checks import check_count
+from gantext._files import held, placed
 from gantext.sphere import files, training
 from gantext.sphere.geometry import Mode, projx
 from gantext.sphere.processes import World
@@ -157,7 +160,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             resume: go on where an interrupted `fit` of the same settings and corpus stopped, in this object or in the
                 one that `load` gave. The result is that of an unbroken run to the last bit, if runs are
                 reproducible at all (`random_state`).
-            checkpoint: file to `save` to after every epoch and on an interrupt.
+            checkpoint: file to `save` to after every epoch and on an interrupt; of one run at a time.
             callbacks: each is called with the estimator after every epoch; its vectors are the live ones.
 
         Returns:
@@ -174,49 +177,63 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         device = training.place(self.device, there=True)
         if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
-        words, counts, tokens = read("fit", corpus, self.min_count)
-        if len(words) < 2:
-            raise ValueError(
-                f"fit: the vocabulary has {len(words)} words of min_count {self.min_count}, must have at least 2: a "
-                "negative has to differ. Lower min_count or give more text."
-            )
-        checksum = zlib.crc32("\n".join(words).encode("utf-8", "surrogatepass"), tokens.checksum())
-        if resume:
-            settings, run = self._same(settings, checksum), self._run
-            run.U, run.V, run.D = (t.to(device) for t in (run.U, run.V, run.D))
-        else:
-            run = training.begin(len(words), len(tokens.lengths), settings, device)
-        self._take(words, counts, run, settings, checksum)
+        file = None if checkpoint is None else placed("fit", "checkpoint", checkpoint)
+        if not World.find().main:
+            file = None
 
-        def each_epoch() -> None:
-            self._publish()
-            if checkpoint is not None and World.find().main:
-                self.save(checkpoint)
-            for callback in callbacks:
-                callback(self)
+        def keep() -> None:
+            try:
+                if file is not None:
+                    self.save(file)
+            except (OSError, SafetensorError) as error:  # SafetensorError: of its own writer, as on a full disk
+                kept = "the last one is kept" if file and file.exists() else "there is none yet"
+                raise OSError(
+                    f"fit: checkpoint {file} cannot be written after {len(self.history_['loss'])} epochs ({error}); "
+                    f"{kept}. Make room and fit with resume=True, or name a file elsewhere."
+                ) from error
 
-        try:
-            training.train(
-                run, tokens, counts, settings, backend=self.backend, progress=self.progress, each_epoch=each_epoch
-            )
-        except KeyboardInterrupt:
+        with contextlib.nullcontext() if file is None else held("fit", file):
+            words, counts, tokens = read("fit", corpus, self.min_count)
+            if len(words) < 2:
+                raise ValueError(
+                    f"fit: the vocabulary has {len(words)} words of min_count {self.min_count}, must have at least 2: "
+                    "a negative has to differ. Lower min_count or give more text."
+                )
+            checksum = zlib.crc32("\n".join(words).encode("utf-8", "surrogatepass"), tokens.checksum())
+            if resume:
+                settings, run = self._same(settings, checksum), self._run
+                run.U, run.V, run.D = (t.to(device) for t in (run.U, run.V, run.D))
+            else:
+                run = training.begin(len(words), len(tokens.lengths), settings, device)
+            self._take(words, counts, run, settings, checksum)
+
+            def each_epoch() -> None:
+                self._publish()
+                keep()
+                for callback in callbacks:
+                    callback(self)
+
+            try:
+                training.train(
+                    run, tokens, counts, settings, backend=self.backend, progress=self.progress, each_epoch=each_epoch
+                )
+            except KeyboardInterrupt:
+                self._publish()
+                if World.find().size == 1:
+                    keep()
+                raise
+            if run.seen == 0:
+                warnings.warn(
+                    "fit: nothing was learned: subsampling left no pair of words, or no word is left to differ from "
+                    "both as a negative. Give more text, lower min_count, or set sample=0.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            never = np.flatnonzero(~run.touched)
+            self._start("fit", run, tokens, never, torch.from_numpy(run.touched).to(run.D) @ run.D)
             self._publish()
-            if checkpoint is not None and World.find().size == 1:
-                self.save(checkpoint)
-            raise
-        if run.seen == 0:
-            warnings.warn(
-                "fit: nothing was learned: subsampling left no pair of words, or no word is left to differ from both "
-                "as a negative. Give more text, lower min_count, or set sample=0.",
-                UserWarning,
-                stacklevel=2,
-            )
-        never = np.flatnonzero(~run.touched)
-        self._start("fit", run, tokens, never, torch.from_numpy(run.touched).to(run.D) @ run.D)
-        self._publish()
-        if checkpoint is not None and World.find().main:
-            self.save(checkpoint)
-        return self
+            keep()
+            return self
 
     def fit_transform(self, X: Corpus, y: object = None, **fit_params: Any) -> NDArray[np.float32]:
         """The trained vectors of the documents, `document_vectors_`; arguments as `fit`."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import _two
 import numpy as np
 import pytest
 import torch
@@ -584,21 +585,6 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     assert same(weights(train(steps=8, checkpoint=file)), weights(train(steps=8)))
 
 
-def test_a_file_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")  # not on Windows, where fit takes no lock
-    file, lock = tmp_path / "run.pt", tmp_path / "run.pt.lock"
-    train(steps=2, checkpoint=file)
-    with lock.open("w") as other:  # as another process has it: of this one it is another opening
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"run.pt is in use by another process, must be of one run. Name another"):
-            train(steps=4, checkpoint=file)
-    assert torch.load(file)["step"] == 2
-    with pytest.raises(KeyboardInterrupt):  # a lock that was left behind is no hindrance, nor an interrupted run
-        train(steps=4, checkpoint=file, callbacks=[stop(3)])
-    assert train(steps=4, checkpoint=file).step == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
-
-
 @pytest.mark.parametrize(("most", "advice"), [(20, "16 fit: pass batch_size=16"), (1, "1 fit"), (0, "not even one")])
 def test_out_of_memory_says_which_batch_fits(most: int, advice: str, tmp_path: Path) -> None:
     class Small(nn.Module):
@@ -919,6 +905,41 @@ def test_two_processes_train_as_one_on_both_batches(tmp_path: Path) -> None:
     for net, state in zip((one.generator, one.critic, one.ema), first["state"], strict=True):
         for ours, two in zip(net.state_dict().values(), state.values(), strict=True):
             torch.testing.assert_close(ours, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What each of two processes ends with: the states of generator, critic and average, by name."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-W", "ignore", str(Path(_two.__file__)), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    files = {**{name: str(k) for k, name in enumerate(_two.CASES)}, "resumed": "resumed"}
+    return {name: [torch.load(folder / f"{file} {rank}") for rank in (0, 1)] for name, file in files.items()}
+
+
+@pytest.mark.parametrize("name", [*_two.CASES, "resumed"])
+def test_convolutional_players_are_the_same_in_both_processes(name: str, pair: dict[str, list[Any]]) -> None:
+    """Weights, vectors of spectral norm, statistics of batch norm, and their averages, to the last bit."""
+    for ours, other in zip(*pair[name], strict=True):
+        assert [key for key in ours if not torch.equal(ours[key], other[key])] == []
+
+
+@pytest.mark.parametrize("name", [name for name, case in _two.CASES.items() if case.frozen])
+def test_convolutional_players_train_in_two_processes_as_in_one(name: str, pair: dict[str, list[Any]]) -> None:
+    case = _two.CASES[name]
+    for ours, two, begin in zip(_two.train(case, 0, 1), pair[name][0], _two.train(case, 0, 1, 1), strict=True):
+        torch.testing.assert_close(ours, two, rtol=1e-8, atol=1e-11)
+        assert any(not torch.allclose(ours[key], begin[key], rtol=1e-5) for key in ours)  # it has moved
+
+
+def test_batch_norm_takes_its_own_process_and_its_statistics_all(pair: dict[str, list[Any]]) -> None:
+    """As under DistributedDataParallel; a resumed run too."""
+    name = [*_two.CASES][-1]
+    for whole, resumed in zip(pair[name][0], pair["resumed"][0], strict=True):
+        assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+    one, two = _two.train(_two.CASES[name], 0, 1, 1)[0], pair[name][0][0]
+    assert not torch.allclose(one["0.weight"], two["0.weight"], rtol=1e-6)
 
 
 def test_an_accelerator_that_accumulates_is_refused() -> None:
