@@ -6,13 +6,12 @@ The chapter is `prefix-lm`; `gantext.seq2seq.decoding` decodes with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gantext.seq2seq.prefixlm import Layout
+from gantext.seq2seq.prefixlm import Attend, Layout
 from gantext.seq2seq.transformer import Transformer
 
 __all__ = ["Cache"]
@@ -44,16 +43,13 @@ class Cache:
     def __init__(self, model: Transformer, sources: Tensor, lengths: Tensor, beams: int, steps: int) -> None:
         B, L = sources.shape
         config, place = model.config, sources.device
-        self.model, self.lengths, self.beams, self.t = model, lengths, beams, 0
+        self.model, self.lengths, self.beams, self.room, self.t = model, lengths, beams, steps * beams, 0
         layout = Layout(0 if config.causal else lengths, B, L, lengths=lengths, device=place, name="Cache")
-        self.sources: list[
-            tuple[Tensor, Tensor]
-        ] = []  # of each layer: k^T / sqrt(d), (B, H, d, L), and v, (B, H, L, d)
-
+        self.layers: list[tuple[Tensor, Tensor]] = []  # k and v of each, (B, H, L + steps K, d)
         real = (torch.arange(L, device=place) < lengths[:, None])[:, None, None]  # (B, 1, 1, L)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self.sources.append(((k.mT * k.shape[-1] ** -0.5).contiguous(), v.contiguous()))  # no copy a step
+            self.layers.append(tuple(F.pad(t, (0, 0, 0, self.room)) for t in (k, v)))
             if q.shape == k.shape:
                 return layout(q, k, v)
             return F.scaled_dot_product_attention(q, k, v, attn_mask=real)  # the last row sees its whole source
@@ -70,47 +66,38 @@ class Cache:
             last,
         )
         self.recent = torch.stack([before.gather(1, last + 2), before.gather(1, last + 1)]).expand(-1, -1, beams)
-        self.hide = h.new_zeros(real.shape).masked_fill(~real, -math.inf)
-        shape = (B, beams, config.heads, steps, config.width // config.heads)
-        self.made = [(h.new_zeros(shape), h.new_zeros(shape)) for _ in range(config.layers)]
+        hide = h.new_zeros(real.shape).masked_fill(~real, -math.inf)
+        self.hide = F.pad(hide.expand(-1, -1, beams, -1), (0, self.room), value=-math.inf)  # (B, 1, K, L + steps K)
+        self.own = h.new_full((beams, beams), -math.inf).fill_diagonal_(0)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Hidden states (B, K, D) of the next token of each beam, (B, K)."""
         positions = (self.lengths + self.t)[:, None].expand_as(tokens)
         before = (self.recent[0], self.recent[1])
-        attends = [self._attend(*layer) for layer in zip(self.sources, self.made, strict=True)]
-        h = self.model.run(tokens, positions, torch.ones_like(tokens), before, attends)
+        end = self.hide.shape[3] - self.room + (self.t + 1) * self.beams
+        new = slice(end - self.beams, end)
+        self.hide[..., new] = self.own
+        hide = self.hide[..., :end]
+
+        def attend(layer: tuple[Tensor, Tensor]) -> Attend:
+            def call(q: Tensor, *kv: Tensor) -> Tensor:
+                for whole, part in zip(layer, kv, strict=True):
+                    whole[:, :, new] = part
+                return F.scaled_dot_product_attention(q, *(whole[:, :, :end] for whole in layer), attn_mask=hide)
+
+            return call
+
+        h = self.model.run(tokens, positions, torch.ones_like(tokens), before, [attend(kv) for kv in self.layers])
         self.recent = torch.stack([tokens, self.recent[0]])
         self.t += 1
         return h
 
-    def _attend(self, source: tuple[Tensor, Tensor], made: tuple[Tensor, Tensor]) -> Callable[..., Tensor]:
-        (K, V), t = source, self.t + 1
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            made[0][:, :, :, t - 1] = k.transpose(1, 2) * k.shape[-1] ** -0.5
-            made[1][:, :, :, t - 1] = v.transpose(1, 2)
-            new_k, new_v = (m[:, :, :, :t] for m in made)  # (B, K, H, t, d)
-            old = q @ K + self.hide  # (B, H, K, L): the beams are rows of one product
-            new = (new_k @ q.transpose(1, 2)[..., None])[..., 0]  # (B, K, H, t): each beam has its own
-            w = torch.cat([old, new.transpose(1, 2)], -1).softmax(-1)
-            old, new = w.split([K.shape[3], t], -1)
-            return old @ V + (new.transpose(1, 2)[..., None, :] @ new_v)[..., 0, :].transpose(1, 2)
-
-        return attend
-
     def reorder(self, parents: Tensor) -> None:
-        """Beam k continues beam parents[b, k]; only what was generated moves."""
-        B, K = parents.shape
+        """Beam k continues beam parents[b, k]: it sees what that one saw. No key and no value moves."""
         self.recent = self.recent.gather(2, parents.expand(2, -1, -1))
-        index = (parents + K * torch.arange(B, device=parents.device)[:, None]).flatten()
-        for pair in self.made:
-            for m in pair:
-                part = m.flatten(0, 1)[:, :, : self.t]  # (B K, H, t, d)
-                part.copy_(part.index_select(0, index))
+        self.hide = self.hide.gather(2, parents[:, None, :, None].expand(self.hide.shape))
 
     def select(self, rows: Tensor) -> None:
         """Keep these sources, (R,) int64, only."""
         self.lengths, self.hide, self.recent = self.lengths[rows], self.hide[rows], self.recent[:, rows]
-        self.sources = [(k[rows], v[rows]) for k, v in self.sources]
-        self.made = [(k[rows], v[rows]) for k, v in self.made]
+        self.layers = [(k[rows], v[rows]) for k, v in self.layers]

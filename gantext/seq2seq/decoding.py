@@ -6,6 +6,7 @@ The chapter is `reading-comprehension`; the model is `gantext.seq2seq.transforme
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -181,16 +182,18 @@ def beam_search(
     with evaluating(model):
         rows, alive = valid.flatten().nonzero()[:, 0], valid  # the sources that are still read
         rows = rows if len(rows) else rows.new_zeros(1)
+        question = rows // N
         cache = Cache(model, tokens.flatten(0, 1)[rows], n.flatten()[rows], K, T)
         h = cache.first
         scores = new(Q, K, fill=-math.inf, dtype=torch.promote_types(h.dtype, torch.float32))  # of the unfinished
         scores[:, 0] = 0
         history = new(Q, K, T, fill=separator)
-        kept = _Kept(scores, history)
-        match, none = start[:, :, None], scores.new_zeros(Q, N)  # (Q, N, 1 or K, L)
+        finished = new(Q, K, fill=-math.inf, dtype=scores.dtype), history
+        none = scores.new_zeros(Q, N)
         words = torch.arange(V, device=rows.device).expand(Q, V)  # (Q, C), the tokens that can come next
         places = words[:, :0]
-        if spans is not None:
+        if spans is not None:  # a place more after each source, the separator's, that never matches
+            start, tokens = F.pad(start, (0, 1)), F.pad(tokens, (0, 1))
             words, places = _vocabulary(tokens.masked_fill(~start, separator), separator)
         allow = allow[words][:, None]  # (Q, 1, C)
         for t in range(T):
@@ -202,9 +205,11 @@ def beam_search(
                     alive = alive.clone()
                     alive.view(-1)[rows] &= p[:, 0].argmax(-1) != separator
                 scores = scores.masked_fill(~alive.any(1, keepdim=True), -math.inf)
-                match, start = match & alive[..., None, None], start & alive[..., None]
+                allow = allow & alive.any(1)[:, None, None]
+                start = start & alive[..., None]
+                match = start[:, :, None]  # (Q, N, 1 or K, L + 1)
             if spans is not None:
-                p = p.gather(2, words[rows // N][:, None].expand(-1, p.shape[1], -1))
+                p = p.gather(2, words[question][:, None].expand(-1, p.shape[1], -1))
             if len(rows) < Q * N:
                 p = p.new_zeros(Q * N, *p.shape[1:]).index_copy_(0, rows, p)
             p = p.unflatten(0, (Q, N))  # (Q, N, 1 or K, C)
@@ -216,25 +221,24 @@ def beam_search(
                     f"{name}: vote gives shape {tuple(S.shape)}, must be {(Q, *p.shape[2:])}. Reduce the sources' "
                     "dimension, the second, alone."
                 )
-            may = allow & alive.any(1)[:, None, None]
+            may = allow
             if spans is not None:
                 may = may & _next_tokens(match, places, words.shape[1])
             if t < min_tokens:
                 may = may & (words != separator)[:, None]
-            S, columns = _largest(S.to(scores.dtype).masked_fill(~may, -1), 2 * K)
-            logs = S.clamp(min=torch.finfo(S.dtype).tiny).log().masked_fill(S < 0, -math.inf)
-            total = (scores[..., None] + logs).flatten(1)  # (Q, 2 K^2)
-            best, flat = _first(total, 2 * K)
-            parent = flat // logs.shape[2]
-            token = words.gather(1, columns.expand(-1, K, -1).flatten(1).gather(1, flat))
-            stop = token == separator
+            S = S.to(scores.dtype).masked_fill(~may, -1)
+            logs = S.clamp(min=torch.finfo(S.dtype).tiny).log().masked_fill_(S < 0, -math.inf)
+            best, flat = _largest((scores[..., None] + logs).flatten(1), 2 * K)  # of (Q, K C): by beam, then by token
+            parent, column = flat // words.shape[1], flat % words.shape[1]
+            stop = words.gather(1, column) == separator
             stop_score = best.masked_fill(~stop, -math.inf)[:, :K]  # one that ends outside the beam is no candidate
-            kept.add(stop_score, history.gather(1, parent[:, :K, None].expand(-1, -1, T)), t, True)
+            finished = _better(finished, stop_score, _of(parent[:, :K], history))
             scores, order = _first(best.masked_fill(stop, -math.inf), K)
-            parent, token = parent.gather(1, order), token.gather(1, order)  # (Q, K)
-            history = history.gather(1, parent[..., None].expand(-1, -1, T))
+            parent, column = parent.gather(1, order), column.gather(1, order)  # (Q, K)
+            token = words.gather(1, column)
+            history = _of(parent, history)
             history[..., t] = token
-            done = kept.scores[:, 0] >= scores[:, 0]
+            done = finished[0][:, 0] >= scores[:, 0]
             scores = scores.masked_fill(done[:, None], -math.inf)  # what is decided does not depend on the others
             going = (alive & ~done[:, None]).flatten()
             most, left = torch.stack([S.amax(), going[rows].sum().to(S.dtype)]).tolist()  # the one host read
@@ -246,16 +250,18 @@ def beam_search(
                 break
             if left <= 3 * len(rows) / 4 or (t == 0 and left < len(rows)):
                 keep = going[rows].nonzero()[:, 0]
-                rows = rows[keep]
+                rows, question = rows[keep], question[keep]
                 cache.select(keep)
-            question = rows // N
-            if t > 0:
+            if t > 0 and K > 1:
                 cache.reorder(parent[question])
             if spans is not None:
                 match = _advance(match, start, tokens, parent, token)
             h = cache.step(token[question])
-        kept.add(scores, history, T, False)  # what is unfinished competes as it is
-    return kept.answers(separator, alive, none)
+        scores, tokens = _better(finished, scores, history)  # what is unfinished competes as it is
+    empty = scores == -math.inf
+    tokens = tokens.masked_fill(empty[..., None], separator)
+    lengths = (tokens != separator).sum(-1)  # no answer holds the separator
+    return Answers(tokens, lengths, scores, (lengths < T) & ~empty, alive, none)
 
 
 def greedy(model: Transformer, sources: Tensor, lengths: Tensor | None = None, **options: Any) -> Answers:
@@ -425,54 +431,39 @@ def beam_search_ref(
     return sorted(finished + beam, key=lambda pair: -pair[1])[:beams]
 
 
-class _Kept:
-    """The K best finished hypotheses of each question, the best first."""
-
-    def __init__(self, scores: Tensor, tokens: Tensor) -> None:
-        self.scores, self.tokens = torch.full_like(scores, -math.inf), tokens.clone()  # (Q, K), (Q, K, T)
-        self.lengths = torch.zeros_like(tokens[..., 0])
-        self.ended = self.lengths.bool()
-
-    def add(self, scores: Tensor, tokens: Tensor, length: int, ended: bool) -> None:
-        """Candidates (Q, K), of one length; those of score -inf are none."""
-        self.scores, order = _first(torch.cat([self.scores, scores], 1), scores.shape[1])
-        self.tokens = torch.cat([self.tokens, tokens], 1).gather(1, order[..., None].expand(tokens.shape))
-        self.lengths = torch.cat([self.lengths, torch.full_like(self.lengths, length)], 1).gather(1, order)
-        self.ended = torch.cat([self.ended, torch.full_like(self.ended, ended)], 1).gather(1, order)
-
-    def answers(self, separator: int, alive: Tensor, none: Tensor) -> Answers:
-        empty = self.scores == -math.inf
-        lengths = self.lengths.masked_fill(empty, 0)
-        beyond = torch.arange(self.tokens.shape[2], device=empty.device) >= lengths[..., None]
-        tokens = self.tokens.masked_fill(beyond, separator)
-        return Answers(tokens, lengths, self.scores, self.ended & ~empty, alive, none)
-
-
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of the last dimension, in order, and where they are: of equal ones the first, unlike `topk`."""
     found, order = scores.sort(dim=-1, descending=True, stable=True)
     return found[..., :k], order[..., :k]
 
 
-def _largest(S: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As `_first`, at most k, without sorting a vocabulary where `topk` can do no harm; below 0 is no candidate."""
-    k = min(k, S.shape[-1])
-    if S.is_cuda:  # sorting is fast there, and to ask for the tie would stop the queue
-        return _first(S, k)
-    found, order = S.topk(min(k + 1, S.shape[-1]))
-    if found.shape[-1] > k and ((found[..., k - 1] == found[..., k]) & (found[..., k] >= 0)).any():
-        return _first(S, k)  # who comes last is a tie
-    order = order[..., :k].sort().values
-    found, place = _first(S.gather(-1, order), k)
-    return found, order.gather(-1, place)
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As `_first` of (Q, n), without sorting all where `topk` can do no harm; -inf is no candidate, wherever it is."""
+    if scores.is_cuda or scores.shape[1] <= k:  # sorting is fast there, and to ask for ties would stop the queue
+        return _first(scores, k)
+    found, order = scores.topk(k + 1)
+    if any(a == b > -math.inf for row in found.tolist() for a, b in itertools.pairwise(row)):
+        return _first(scores, k)
+    return found[:, :k], order[:, :k]
+
+
+def _of(rows: Tensor, values: Tensor) -> Tensor:
+    """Rows (Q, K) of values (Q, 1 or K', ...), all of its one."""
+    return values if values.shape[1] == 1 else values.gather(1, rows[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _better(best: tuple[Tensor, Tensor], scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The K best of hypotheses and further ones, scores (Q, K) and tokens (Q, K, T), the best first."""
+    scores, order = _first(torch.cat([best[0], scores], 1), scores.shape[1])
+    return scores, _of(order, torch.cat([best[1], tokens], 1))
 
 
 def _vocabulary(tokens: Tensor, separator: int) -> tuple[Tensor, Tensor]:
-    """The different tokens of each question, (Q, C) in ascending order, the separator among them, filled up with it.
+    """The different tokens of each question, (Q, C) in ascending order, filled up with the separator, among them too.
 
-    And the column of each position of tokens (Q, N, L), then of the separator: (Q, N L + 1).
+    And the column of each position of tokens (Q, N, L): (Q, N L).
     """
-    found, order = F.pad(tokens.flatten(1), (0, 1), value=separator).sort(1)
+    found, order = tokens.flatten(1).sort(1)
     rank = F.pad((found[:, 1:] != found[:, :-1]).cumsum(1), (1, 0))  # column of each sorted token
     places = torch.empty_like(rank).scatter_(1, order, rank)
     most = max(2, int(rank[:, -1].max()) + 1)  # with one beam two candidates are asked for
@@ -480,11 +471,9 @@ def _vocabulary(tokens: Tensor, separator: int) -> tuple[Tensor, Tensor]:
 
 
 def _next_tokens(match: Tensor, places: Tensor, C: int) -> Tensor:
-    """The columns at matching positions and the separator's, (Q, K, C) bool; match (Q, N, K, L)."""
-    end = places[:, None, -1:]  # (Q, 1, 1)
-    index = places[:, None, :-1].where(match.transpose(1, 2).flatten(2), end)  # (Q, K, N L)
-    may = torch.zeros(*index.shape[:2], C, dtype=torch.bool, device=places.device)
-    return may.scatter_(2, end.expand(-1, may.shape[1], -1), True).scatter_(2, index, True)
+    """The columns at matching positions (Q, N, K, L), as (Q, K, C) bool, and the last position's, the separator's."""
+    index = places[:, None].where(match.transpose(1, 2).flatten(2), places[:, None, -1:])  # (Q, K, N L)
+    return index.new_zeros(*index.shape[:2], C, dtype=torch.bool).scatter_(2, index, True)
 
 
 def _advance(match: Tensor, start: Tensor, tokens: Tensor, parent: Tensor, token: Tensor) -> Tensor:

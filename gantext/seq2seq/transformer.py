@@ -113,9 +113,9 @@ class Block(nn.Module):
         return self.norm2(x + self._feed(x))
 
     def _attention(self, x: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
-        heads = lambda t: t.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, R, D) -> (B, H, R, D/H)
-        q, k, v = self.qkv(x).chunk(3, -1)
-        return self.dropout(self.out(attend(heads(_take(q, rows)), heads(k), heads(v)).transpose(1, 2).flatten(2)))
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, R, D/H) each
+        q = q if rows is None else q.gather(2, rows[:, None, :, None].expand(*q.shape[:2], -1, q.shape[3]))
+        return self.dropout(self.out(attend(q, k, v).transpose(1, 2).flatten(2)))
 
     def _feed(self, x: Tensor) -> Tensor:
         return self.dropout(self.down(ACTIVATIONS[self.activation](self.up(x))))

@@ -101,11 +101,16 @@ def test_cached_states_are_those_of_whole_sequences(changes: dict[str, Any]) -> 
 def test_the_source_is_stored_once_and_not_moved() -> None:
     model = small()
     cache = Cache(model, torch.randint(V, (2, 7)), torch.tensor([7, 5]), 4, 3)
-    assert [tuple(v.shape) for _, v in cache.sources] == [(2, 2, 7, 8)] * 2  # no dimension of beams
-    before = [(k.data_ptr(), v.data_ptr()) for k, v in cache.sources]
-    cache.step(torch.randint(V, (2, 4)))
-    cache.reorder(torch.randint(4, (2, 4)))
-    assert [(k.data_ptr(), v.data_ptr()) for k, v in cache.sources] == before
+    layers = lambda: [tensor for layer in cache.layers for tensor in layer]
+    assert [tuple(t.shape) for t in layers()] == [(2, 2, 7 + 3 * 4, 8)] * 4  # no dimension of beams
+    before, places = [t[:, :, :7].clone() for t in layers()], [t.data_ptr() for t in layers()]
+    for _ in range(3):
+        cache.step(torch.randint(V, (2, 4)))
+        made = [t.clone() for t in layers()]
+        cache.reorder(torch.randint(4, (2, 4)))
+        assert all(map(torch.equal, layers(), made))  # nor does what was generated move
+    assert [t.data_ptr() for t in layers()] == places
+    assert all(torch.equal(t[:, :, :7], old) for t, old in zip(layers(), before, strict=True))
 
 
 # --- beam search
