@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import gantext
 from gantext._files import held, whole
-from gantext.gan.metrics import half_width
+from gantext.statistics import half_width
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

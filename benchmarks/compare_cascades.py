@@ -44,6 +44,7 @@ from gantext._files import whole
 from gantext.gan import features, laws, methods, metrics, networks, training
 from gantext.gan.cascades import CascadeHead, cascade_directions
 from gantext.gan.objectives import HINGE, NON_SATURATING, WASSERSTEIN, Objective, gan_qp
+from gantext.statistics import half_width
 
 RUNS = _common.ROOT / "_build" / "cascades"
 STEPS, BATCH, RATE, SAMPLES, WIDTH = 2000, 64, 4e-4, 5000, 64
@@ -264,7 +265,7 @@ def difference(runs: list[dict[str, Any]], setting: str, a: str, b: str, end: st
     n, mean, spread = len(gaps), statistics.fmean(gaps), statistics.stdev(gaps)
     return {
         "setting": setting, "a": a, "b": b, "end": end, "n": n, "mean": mean, "spread": spread,
-        "half": metrics.half_width(gaps),
+        "half": half_width(gaps),
         "p": float(cast(Any, scipy.stats.ttest_1samp(gaps, 0)).pvalue), "detectable": detectable(n) * spread,
     }  # fmt: skip
 
@@ -327,7 +328,7 @@ def asked_again(runs: list[dict[str, Any]], score: str, end: str, a: str, b: str
     p = test() if spread > 0 else float(not any(gaps))  # all alike: SciPy divides by zero
     return {
         "score": score, "end": end, "a": a, "b": b, "n": n, "mean": statistics.fmean(gaps), "spread": spread,
-        "half": metrics.half_width(gaps), "p": p,
+        "half": half_width(gaps), "p": p,
         "detectable": detectable(n) * spread,
     }  # fmt: skip
 

@@ -34,12 +34,12 @@ from typing import Any
 import _common
 import torch
 
-from gantext.gan.metrics import half_width
 from gantext.qa.files import load
 from gantext.qa.questions import TOKEN, Passage, Record
 from gantext.qa.reader import answer, fit, muon
 from gantext.qa.sources import Words
 from gantext.seq2seq.transformer import Config, Transformer
+from gantext.statistics import half_width
 
 RUNS = _common.ROOT / "_build" / "cmrc"
 SEEDS = range(3)

@@ -48,6 +48,7 @@ from gantext.gan.images import Images, images
 from gantext.gan.methods import Batch, Critic, Game
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, interpolate
 from gantext.gan.penalties import tangent_penalty
+from gantext.statistics import half_width
 
 SHAPE, LATENT, SAMPLES, SEARCH_SEED, RULER_STEPS = (1, 28, 28), 32, 1000, 100, 600
 
@@ -332,7 +333,7 @@ def claims(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     }
     made = []
     for claim, differences in asked.items():
-        mean, half = statistics.fmean(differences), metrics.half_width(differences)
+        mean, half = statistics.fmean(differences), half_width(differences)
         verdict = "holds" if mean - half > 0 else "fails" if mean + half < 0 and differences is more else "open"
         measured = f"{mean:.3f} ± {half:.3f} (95 % interval over {len(whole)} seeds)"
         made.append({"claim": claim, "measured": measured, "verdict": verdict, "where": where})

@@ -47,11 +47,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gantext import docstrings
-from gantext.gan.metrics import half_width
 from gantext.sphere import training
 from gantext.sphere.geometry import Mode
 from gantext.sphere.jose import JoSE
 from gantext.sphere.vocabulary import Tokens, read
+from gantext.statistics import half_width
 
 RUNS = _common.ROOT / "_build" / "jose-20news"
 EPOCHS, LONGEST = 4, 100  # the paper's: 20 epochs, all words of a message (0)

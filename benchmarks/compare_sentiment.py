@@ -44,10 +44,10 @@ import torch.nn.functional as F
 from compare_cascades import detectable
 from torch import Tensor, nn
 
-from gantext.gan.metrics import half_width
 from gantext.norm import condition_all_norms, conditioned
 from gantext.seq2seq import decoding
 from gantext.seq2seq.transformer import Config, Transformer
+from gantext.statistics import half_width
 
 RUNS = _common.ROOT / "_build" / "sentiment"
 SEEDS = range(3)

@@ -327,7 +327,8 @@ def expm_kernel_checks(bench: Bench) -> str:
     """The Triton kernel, value and gradient, against the series in float64, and on matrices that are hard."""
     import torch
 
-    from gantext.matexp import THETA18, composed, expm, expm_ref
+    from gantext.kernels.expm_formula import THETA18, composed
+    from gantext.matexp import expm, expm_ref
 
     def run(f: Call, A: Tensor, G: Tensor) -> list[Tensor]:
         A = A.detach().requires_grad_()

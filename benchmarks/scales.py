@@ -148,7 +148,7 @@ def trainings(chapter: str, scale: str) -> list[Training]:
         return training.Fit(generator, critic, Blank(shape))
 
     class NoRuler:
-        scores = staticmethod(lambda *sets: {})
+        judge = staticmethod(lambda generator, codes, seen, held_out: (seen.take(slice(len(codes))), {}))
 
     path = ROOT / "notebooks" / f"{chapter}.md"
     space: dict[str, Any] = {"__name__": "__main__"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numbers
 import os
 import re
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,20 @@ def exhausted(error: BaseException) -> bool:
     """Whether a device, or the machine, has run out of memory."""
     words = ("can't allocate memory", "not enough memory")  # of the CPU's allocator, by system
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def fitting(attempt: Callable[[int], object], n: int) -> int:
+    """The first of n / 2, n / 4, ... 1 whose attempt does not run out of memory; 0 if none is."""
+    while n > 1:
+        n //= 2
+        try:
+            attempt(n)
+            return n
+        except RuntimeError as error:
+            if not exhausted(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold what does not fit
+    return 0
 
 
 def layout(network: nn.Module) -> list[Any]:

@@ -2,7 +2,8 @@
 
 The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out for a CPU
 (`gantext.kernels.expm_cpu`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`, which have
-not run on a GPU yet), and, wherever PyTorch itself is to trace, transform or differentiate again, plain operations.
+not run on a GPU yet), and, wherever PyTorch itself is to trace, transform or differentiate again, plain operations
+(`gantext.kernels.expm_formula`).
 """
 
 from __future__ import annotations
@@ -14,25 +15,11 @@ import numbers
 import torch
 from torch import Tensor
 
-from gantext._checks import no_autocast, product, rounds_products, transformed
+from gantext._checks import no_autocast, rounds_products, transformed
 from gantext.kernels import dispatch
+from gantext.kernels.expm_formula import THETA18, WIDEST, composed
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
-
-# Row k: the weights of (I, A, A^2, A^3, A^6) in B_k; then A9 = B1 B5 + B4 and T18 = B2 + (B3 + A9) A9.
-T18 = (
-    (0.0, -1.00365581030144618291e-01, -8.02924648241156932449e-03, -8.92138498045729985177e-04, 0.0),
-    (0.0, 3.97849749499645077844e-01, 1.36783778460411720168e00, 4.98289622525382669416e-01,
-     -6.37898194594723280150e-04),
-    (-1.09676396052962061844e01, 1.68015813878906206114e00, 5.71779846478865511061e-02, -6.98210122488052056106e-03,
-     3.34975017086070470649e-05),
-    (-9.04316832390810593223e-02, -6.76404519071381882256e-02, 6.75961301770459654925e-02, 2.95552570429315521194e-02,
-     -1.39180257516060693404e-05),
-    (0.0, 0.0, -9.23364619367118555360e-02, -1.69364939002081722752e-02, -1.40086798182036094347e-05),
-)  # fmt: skip
-
-# Largest 1-norm at which T18 has a relative backward error below the unit roundoff 2^-24 or 2^-53 (same paper).
-THETA18 = {torch.float32: 3.010066362817634, torch.float64: 1.090863719290036}
 
 _WORK = {  # input dtype -> dtype of the products
     torch.float16: torch.float32,
@@ -43,13 +30,7 @@ _WORK = {  # input dtype -> dtype of the products
     torch.complex128: torch.complex128,
 }
 _DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-LONG = 14.0  # of ||X^6||^(1/6) / 2^s, see `squarings_by_powers`
-MEAN = 32.0  # of |mu| / 2^s: e^mu by itself leaves the range long before exp A
-WIDEST = {torch.float32: 32, torch.float64: 16}  # order for the kernel, by what it computes in: registers are full
 KERNEL_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-SLIGHT = 0.5  # of -mu: below it the terms of T18 cancel by less than a factor e
-FEW = 3  # squarings by ||X|| alone that cost less than to look closer, and at most a factor 8 in the error
-_MAX_SQUARINGS = 1024  # log2 of the largest float64 norm over theta, rounded up
 
 
 def expm(
@@ -66,7 +47,7 @@ def expm(
     of the diagonal where that is below -1/2 and taking it off makes the 1-norm smaller, so that the terms of T18 cancel
     less, else 0. s is the smallest >= 0 for which ||A / 2^s||_1 <= theta, theta being 3.01 in float32 and 1.09 in
     float64, if that is at most 3. Else it is the smallest for which the backward error of T18 stays below the unit
-    roundoff, by bounds on ||A^18||_1 ... ||A^23||_1 from the powers that T18 forms anyway: never more, and far less
+    roundoff, by bounds on ||A^18||_1 ... ||A^29||_1 from the powers that T18 forms anyway: never more, and far less
     where A is badly scaled or far from normal: one squaring instead of 39 for [[1, 1e12], [0, -1]] in float32.
     Gradients of every order go through the products, so the backward pass costs two forward passes, where
     `torch.linalg.matrix_exp` exponentiates a matrix of twice the size, eight times the work. Neither pass sees
@@ -150,203 +131,6 @@ def _eager_on_cpu(X: Tensor) -> bool:
     modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, the formula serves
     plain = type(X) is Tensor and X.device.type == "cpu" and not torch.compiler.is_compiling()
     return plain and modes is not None and not modes() and not transformed()
-
-
-def composed(X: Tensor, squarings: int | None, theta: float) -> Tensor:
-    """The matrix exponential of X (B, n, n) by operations that PyTorch differentiates, traces and transforms itself.
-
-    Args: X in the dtype of the products; squarings and theta as in `expm`.
-
-    >>> composed(torch.zeros(1, 2, 2), None, 3.0)
-    tensor([[[1., 0.],
-             [0., 1.]]])
-    """
-    X, mean, norm = _centred(X)
-    bad = ~norm.isfinite()
-    s = squarings_by_norm(norm, mean, theta)
-    most = math.inf if squarings is not None else _largest(s)
-    if most > FEW:
-        powers, s = _scaled_powers(X, mean, norm, theta, s)
-    else:
-        powers = _powers(X * torch.exp2(-s)[:, None, None] if most else X)
-    if squarings is not None:
-        bad = bad | (s > squarings)
-    # A factor NaN spreads over its own matrix in forward and backward, and costs no pass of its own.
-    factor = torch.exp(mean * torch.exp2(-s)).masked_fill(bad, math.nan)
-    s = s.masked_fill(bad, 0).long()
-    X = _taylor18(powers) * factor[:, None, None]
-    if most:
-        X = _square_sorted(X, s) if squarings is None else _square_masked(X, s, squarings)
-    return X
-
-
-def squarings_by_norm(norm: Tensor, mean: Tensor | None, theta: float) -> Tensor:
-    """Squarings (B,), as floats, for which ||X||_1 <= 2^s theta, and |mu| <= 2^s 32.
-
-    >>> squarings_by_norm(torch.tensor([1.0, 9.0]), None, 3.0)
-    tensor([0., 2.])
-    """
-    size = norm / theta
-    if mean is not None:
-        size = torch.maximum(size, mean.abs() / MEAN)
-    return size.clamp(min=1).log2().ceil()
-
-
-def _largest(s: Tensor) -> float:
-    if s.is_meta:
-        raise ValueError("expm: A is on the device meta, must hold numbers, from which s is chosen. Give squarings.")
-    try:
-        most = s.max().item()
-    except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        raise ValueError(
-            "expm: squarings is None, must be an int under torch.func.vmap. Give an upper bound."
-        ) from error
-    return most if most <= FEW else math.inf  # NaN is neither
-
-
-def _norm(X: Tensor) -> Tensor:
-    return X.abs().sum(-2).amax(-1)  # (B,), largest column sum; several times as fast as vector_norm on a CPU
-
-
-def _centred(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """X - mu I, mu (B,) and the norm of X - mu I. exp X does not depend on mu, so none needs a graph through it."""
-    Y = X.detach()
-    mean = Y.diagonal(dim1=-2, dim2=-1).mean(-1)
-    eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
-    norm, less = _norm(Y), _norm(Y - mean[:, None, None] * eye)
-    found = (mean.real < -SLIGHT) & (less < norm)
-    mean = mean.where(found, 0)
-    return X - mean[:, None, None] * eye, mean, less.where(found, norm)
-
-
-def _powers(X: Tensor) -> tuple[Tensor, ...]:
-    """X, X^2, X^3, X^6."""
-    X2 = product(X, X)
-    X3 = product(X, X2)
-    return X, X2, X3, product(X3, X3)
-
-
-def _scaled_powers(
-    X: Tensor, mean: Tensor, norm: Tensor, theta: float, by_norm: Tensor
-) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The powers 1, 2, 3, 6 of X / 2^s, and the counts s (B,) as floats: `by_norm` where that is small."""
-    at = lambda t: t[:, None, None]
-    down = steps_down(norm)
-    X1 = X * at(torch.exp2(-down))
-    X2 = product(X1, X1)
-    X3 = product(X1, X2)
-    size = cube_size(X3.detach())
-    unit = X3 * at(torch.exp2(-size))
-    X6 = product(unit, unit)  # times 2^(2 size)
-    with torch.no_grad():
-        s = squarings_by_powers((X1, X2, unit, X6), size, down, mean, norm, theta)
-        s = torch.minimum(s, by_norm).where(by_norm > FEW, by_norm)  # the powers are rounded, ||X|| is not
-    r = down - s
-    factors = r, 2 * r, 3 * r, 2 * size + 6 * r
-    return tuple(P * at(torch.exp2(f)) for P, f in zip((X1, X2, X3, X6), factors, strict=True)), s
-
-
-def _room(dtype: torch.dtype) -> int:
-    return int(math.log2(torch.finfo(dtype).max) // 3 - 2)  # of the exponent, for a cube
-
-
-def steps_down(norm: Tensor) -> Tensor:
-    """Halvings (B,), as floats, after which a matrix of such a norm has a cube within the range; mostly none."""
-    return (norm.clamp(min=1).log2() - _room(norm.dtype)).ceil().clamp(min=0)
-
-
-def cube_size(X3: Tensor) -> Tensor:
-    """log2 (B,) of the norm of a cube, rounded; the square of X3 / 2^size is in range wherever it matters."""
-    return _norm(X3).clamp(min=2.0 ** (-3 * _room(X3.dtype))).log2().round()
-
-
-def squarings_by_powers(
-    powers: tuple[Tensor, ...], size: Tensor, down: Tensor, mean: Tensor | None, norm: Tensor, theta: float
-) -> Tensor:
-    """Squarings (B,), as floats, for which the backward error of T18 stays below the unit roundoff.
-
-    That error, relative to X / 2^s, is at most sum_(k >= 18) |c_k| ||X^k|| / 2^(sk), which reaches the unit roundoff at
-    ||X^k|| = (2^s theta)^k. So ||X^k||^(1/k) <= 2^s theta is asked for k = 18 ... 23. Every higher power is a product
-    of those, but for some below 72 that are one of them times X^6 or X^12; the coefficients fall so fast (c_25 / c_19
-    = 19! / 25!) that `LONG` is what ||X^6||^(1/6) may be.
-
-    No power beyond X^6 is formed: the column sums of a product of absolute values bound it, and cost a vector a factor.
-    One badly scaled entry, b in [[1, b], [0, -1]], then enters the bound once and not once a factor.
-
-    Args:
-        powers: of X1 = X / 2^down: X1, X1^2, X1^3 / 2^size, X1^6 / 4^size.
-        mean, norm: mu, or None, and the norm of X.
-
-    >>> X = torch.diag_embed(torch.tensor([[8.0, -8.0]]))
-    >>> zero = torch.zeros(1)
-    >>> squarings_by_powers((X, X @ X, X @ X @ X, (X @ X @ X) @ (X @ X @ X)), zero, zero, None, zero + 8, 1.0)
-    tensor([3.])
-    """
-    a1, a2, a3, a6 = (t.detach().abs() for t in powers)
-    info = torch.finfo(a1.dtype)
-    least = a1.shape[-1] * info.tiny / info.eps  # below it a sum may be what underflow has left; logs of 0 are slow
-    log2 = lambda t: t.clamp(min=least).log2()
-    sums = a6.sum(-2, keepdim=True)
-    six = log2(sums.amax((-2, -1)))
-    down6 = torch.exp2(-six.round())[:, None, None]
-    for _ in range(2):
-        sums = (sums * down6) @ a6
-    sums = sums * down6
-    both = torch.cat([sums, sums @ a3], -2)  # (B, 2, n): of 18 and 21
-    bounds = torch.cat([both, both @ a1, both @ a2], -2).amax(-1)  # (B, 6): of 18, 21, 19, 22, 20, 23
-    exponents = torch.arange(18, 24, dtype=six.dtype, device=six.device).view(2, 3).T.flatten()
-    known = (3 * six.round() + 6 * size)[:, None] + (exponents > 20) * size[:, None]
-    need = ((log2(bounds) + known) / exponents).amax(-1) - math.log2(theta)
-    need = torch.maximum(need, (six + 2 * size) / 6 - math.log2(LONG)) + down
-    need = torch.maximum(need, down - _room(a1.dtype))  # the powers of X / 2^s are in range
-    if mean is not None:
-        need = torch.maximum(need, mean.abs().clamp(min=1).log2() - math.log2(MEAN))
-    return need.ceil().clamp(min=0)
-
-
-def _taylor18(powers: tuple[Tensor, ...]) -> Tensor:
-    """I + A + A^2/2! + ... + A^18/18! in two products from A, A^2, A^3, A^6 (equation `det-exp:taylor18`)."""
-    eye = torch.eye(powers[0].shape[-1], dtype=powers[0].dtype, device=powers[0].device)
-    B1, B2, B3, B4, B5 = (_combine(weights, eye, powers) for weights in T18)
-    # Sums after the products: baddbmm starts its inner sums from the addend and rounds a fifth worse at n = 32.
-    A9 = B4.add_(product(B1, B5))
-    return B2.add_(product(B3.add_(A9), A9))  # B2 + (B3 + A9) A9
-
-
-def _combine(weights: tuple[float, ...], eye: Tensor, powers: tuple[Tensor, ...]) -> Tensor:
-    # Python scalars, not a tensor of weights: making one on a GPU copies from the host, which graph capture forbids.
-    first, *others = ((c, P) for c, P in zip(weights[1:], powers, strict=True) if c)
-    out = first[0] * first[1]
-    for c, P in others:
-        out.add_(P, alpha=c)
-    return out.add_(eye, alpha=weights[0]) if weights[0] else out
-
-
-def _square_masked(X: Tensor, s: Tensor, squarings: int) -> Tensor:
-    for k in range(squarings):
-        X = torch.where((s > k)[:, None, None], product(X, X), X)
-    return X
-
-
-def _square_sorted(X: Tensor, s: Tensor) -> Tensor:
-    bins = torch.zeros(_MAX_SQUARINGS + 2, dtype=torch.long, device=s.device)
-    counts = bins.scatter_add_(0, s, torch.ones_like(s)).tolist()  # the one host read
-    top = max(k for k, count in enumerate(counts) if count)
-    if counts[top] == len(X):
-        for _ in range(top):
-            X = product(X, X)
-        return X
-    order = s.argsort()
-    X = X.index_select(0, order)
-    done = []
-    for count in counts[:top]:  # the matrices that need exactly k squarings leave before the next
-        if count:
-            ready, X = X.split([count, len(X) - count])
-            done.append(ready)
-        X = product(X, X)
-    return torch.cat([*done, X]).index_select(0, order.argsort())
 
 
 def expm_ref(A: Tensor) -> Tensor:

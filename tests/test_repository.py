@@ -78,6 +78,7 @@ def test_exports_are_few_and_known() -> None:
         "qa",
         "seq2seq",
         "sphere",
+        "statistics",
     ]
     assert texledger.__all__ == [
         *("KINDS", "MIME", "STRENGTHS", "By", "CheckFailed", "Density", "Derived", "Draw", "Entry", "Indexed"),

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gantext._checks import check_count, floating, samples_of
+from gantext.gan.images import Images
 from gantext.gan.laws import digits
 from gantext.gan.metrics import frechet_distance, kernel_distance, precision_recall
 from gantext.gan.networks import mlp
@@ -135,6 +136,24 @@ class Ruler:
         found = {"frechet, seen": frechet_distance(near, x), "frechet, held out": frechet_distance(far, x)}
         found["kernel, held out"] = kernel_distance(far, x).value
         return {"ruler": self.name, "images": n, **found, **precision_recall(far, x)._asdict()}
+
+    @torch.no_grad()
+    def judge(
+        self, generator: nn.Module, codes: Tensor, seen: Images, held_out: Images
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """What a generator makes of codes, in evaluation mode, 100 at a time on its device; and its `scores`.
+
+        Args:
+            codes: (n, latent).
+            seen, held_out: the set it was trained on, and another; the first n images of each are compared with.
+        Returns:
+            The images (n, C, H, W), on the CPU, and the scores.
+        """
+        device, mode = next(generator.parameters()).device, generator.training
+        generator.eval()
+        fakes = torch.cat([generator(part.to(device)).cpu() for part in codes.split(100)])
+        generator.train(mode)
+        return fakes, self.scores(fakes, *(images.take(slice(len(fakes))) for images in (seen, held_out)))
 
 
 def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: int = 0) -> Ruler:

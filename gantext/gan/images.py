@@ -24,7 +24,7 @@ from gantext._checks import check_count
 from gantext._files import opened
 from gantext.gan.laws import check_draw
 
-__all__ = ["Images", "images"]
+__all__ = ["Images", "images", "show"]
 
 _IDX = "train- and t10k-images-idx3-ubyte.gz and -labels-idx1-ubyte.gz, four files, into {root}/"
 _TORCHVISION = {  # what belongs where
@@ -146,6 +146,22 @@ def images(
     else:
         count, items = _path(Path(source))
     return _read(items, count, size, crop, channels)
+
+
+def show(images: Tensor, title: str, columns: int = 8) -> None:
+    """Draw images (n, C, H, W) in [-1, 1], n a multiple of `columns`, row by row as one figure of Matplotlib.
+
+    >>> show(torch.zeros(3, 1, 28, 28), "three grey images", columns=3)
+    """
+    import matplotlib.pyplot as plt
+
+    if images.dim() != 4 or len(images) % columns:
+        raise ValueError(f"show: images has shape {tuple(images.shape)}, must be ({columns} k, C, H, W). Take fewer.")
+    rows = images.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)  # (k, H, columns, W, C)
+    plt.imshow((rows.flatten(0, 1).flatten(1, 2).numpy(force=True) + 1) / 2, cmap="gray")
+    plt.title(title)
+    plt.axis("off")
+    plt.show()
 
 
 def _read(items: Iterator[_Item], count: int, size: int | None, crop: int | None, channels: int | None) -> Images:

@@ -12,10 +12,8 @@ finite, as those of a diverged generator: count such a run as failed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +22,7 @@ from gantext.gan.distances import bures
 from gantext.gan.laws import Mixture
 
 __all__ = [
-    "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "frechet_distance", "frechet_floor", "half_width",
+    "Floor", "KernelDistance", "ModeCoverage", "PrecisionRecall", "frechet_distance", "frechet_floor",
     "kernel_distance", "mode_coverage", "precision_recall",
 ]  # fmt: skip
 
@@ -197,31 +195,6 @@ def _kernel(x: Tensor, degree: int) -> Tensor:
 def _kernel_sums(x: Tensor, y: Tensor, degree: int) -> Tensor:
     """Sum over j of k(x_i, y_j), for each i."""
     return torch.cat([(part @ y.mT / x.shape[1] + 1).pow(degree).sum(1) for part in _parts(x, len(y))])
-
-
-def half_width(values: Sequence[float] | np.ndarray) -> float:
-    """Half of Student's 95 % interval of the mean, `t_0.975 s / n^(1/2)` (equation `gan-comparison:interval`).
-
-    Args:
-        values: n >= 2 scores, finite, one for each seed.
-
-    The commonest surprise: with eight seeds t is 2.36 and not 1.96. Needs SciPy, which comes with scikit-learn.
-
-    >>> round(half_width([1.0, 2.0, 3.0]), 3)  # t = 4.303, s = 1
-    2.484
-    >>> half_width([1.0, 1.0])
-    0.0
-    """
-    from scipy.stats import sem, t
-
-    x = np.asarray(values, dtype=float)
-    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
-        raise ValueError(
-            f"half_width: values has shape {x.shape}, {np.sum(~np.isfinite(x))} of them not finite, must be (n,) with "
-            "n >= 2, all finite. Run more seeds, and count those that diverged apart."
-        )
-    error = sem(x)
-    return float(t.interval(0.95, len(x) - 1, scale=error)[1]) if error > 0 else 0.0  # SciPy warns of 0 times infinity
 
 
 class PrecisionRecall(NamedTuple):

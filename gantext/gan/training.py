@@ -35,7 +35,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, average_statistics, exhausted, layout, resolve
+from gantext._training import Checkpoint, average_gradients, average_statistics, exhausted, fitting, layout, resolve
 from gantext.gan.methods import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -309,22 +309,17 @@ class _Loop:
 
     def advice(self) -> str:
         """After a step that did not fit: the half, the quarter, ... of its batch that does, tried without a step."""
-        recipe, where, n = self.recipe, self.accelerator.device, self.recipe.batch_size
-        found = 0
-        while n > 1 and not found:
-            n //= 2
+        recipe, where = self.recipe, self.accelerator.device
+
+        def attempt(n: int) -> None:
             other = recipe.generator_batch and max(1, recipe.generator_batch * n // recipe.batch_size)
             self.recipe = replace(recipe, batch_size=n, generator_batch=other)
-            try:
-                for player, loss in (("critic", self.game.critic_loss), ("generator", self.game.generator_loss)):
-                    self.freeze(player == "generator")
-                    self._loss(player, loss)
-                    self.stepping[player].zero_grad()
-                found = n
-            except RuntimeError as error:
-                if not exhausted(error):
-                    raise
-                traceback.clear_frames(error.__traceback__)
+            for player, loss in (("critic", self.game.critic_loss), ("generator", self.game.generator_loss)):
+                self.freeze(player == "generator")
+                self._loss(player, loss)
+                self.stepping[player].zero_grad()
+
+        found = fitting(attempt, recipe.batch_size)
         self.recipe = recipe
         remedy = f"{found} fit: pass batch_size={found}" if found else "not even one fits: take smaller networks"
         return f"fit: batches of {recipe.batch_size} do not fit into the memory of {where}; {remedy}."

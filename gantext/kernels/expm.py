@@ -1,7 +1,7 @@
 """The operators of the Triton kernels for the matrix exponential: traced, and differentiated twice.
 
 The function is `gantext.matexp.expm`, its reference `gantext.matexp.expm_ref`, the formula that the kernels compute
-`gantext.matexp.composed`.
+`gantext.kernels.expm_formula.composed`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gantext.matexp import WIDEST, composed
+from gantext.kernels.expm_formula import WIDEST, composed
 
 __all__ = ["exponential"]
 
 
 def exponential(X: Tensor, squarings: int | None, theta: float) -> Tensor:
-    """exp of X (B, n, n), float32 or float64, n from 2 to WIDEST, by the kernel; `squarings`, `theta` as in `expm`."""
+    """exp of X (B, n, n), float32 or float64, by the kernel; `squarings` and `theta` as in `gantext.matexp.expm`."""
     if X.shape[-1] > WIDEST.get(X.dtype, 0):
         raise ValueError(
             f"expm: A is of order {X.shape[-1]} in {X.dtype}, must be at most {WIDEST.get(X.dtype, 0)} for the kernel. "

@@ -2,7 +2,7 @@
 
 The five products of T18 are between sums of the same four powers: on a CPU and at small n it is those sums that cost,
 and one matrix product of weights with powers forms all of them. What autograd would keep for each product is kept once,
-and a derivative of the derivative goes through the plain formula, `gantext.matexp.composed`.
+and a derivative of the derivative goes through the plain formula, `gantext.kernels.expm_formula`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gantext._checks import no_autocast
-from gantext.matexp import FEW, SLIGHT, T18, composed, cube_size, squarings_by_norm, squarings_by_powers, steps_down
+from gantext.kernels.expm_formula import SLIGHT, T18, composed
+from gantext.kernels.expm_scaling import FEW, cube_size, squarings_by_norm, squarings_by_powers, steps_down
 
 __all__ = ["exponential"]
 
@@ -128,7 +129,7 @@ def _powers(
     unit = X3 * torch.exp2(-size)[:, None, None]
     X6 = torch.bmm(unit, unit)
     mean, few = mean if mean is None else take(mean), take(by_norm)
-    found = squarings_by_powers((X1, X2, unit, X6), size, down, mean, take(norm), theta)
+    found = squarings_by_powers((X1, X2, unit, X6), size, down, mean, take(norm), theta, read=True)
     found = torch.minimum(found, few).where(few > FEW, few)
     r = down - found
     for k, (power, f) in enumerate(zip((X1, X2, X3, X6), (r, 2 * r, 3 * r, 2 * size + 6 * r), strict=True)):

@@ -16,17 +16,16 @@ import triton.language as tl
 from torch import Tensor
 
 from gantext.kernels import launch
-from gantext.matexp import FEW, LONG, MEAN, SLIGHT, T18
+from gantext.kernels.expm_formula import SLIGHT, T18
+from gantext.kernels.expm_scaling import FEW, LONG, LONGER, MEAN, room
 
 __all__ = ["adjoint", "adjoint_matrices", "forward", "forward_matrices", "tiles"]
 
-LARGEST = (
-    32  # order of a matrix: beyond it PyTorch's batched product fills a GPU, and a matrix no longer fits registers
-)
 TILE = 512  # bytes of a tile for each warp, four or two numbers a thread: an adjoint has a dozen tiles in registers
 
 ROWS = tl.constexpr(T18)
-COUNTED, SHIFT, LOG_LONG, LOG_MEAN = (tl.constexpr(c) for c in (FEW, SLIGHT, math.log2(LONG), math.log2(MEAN)))
+COUNTED, SHIFT = tl.constexpr(FEW), tl.constexpr(SLIGHT)
+LOG_LONG, LOG_LONGER, LOG_MEAN = (tl.constexpr(math.log2(c)) for c in (LONG, LONGER, MEAN))
 
 
 @triton.jit
@@ -67,8 +66,27 @@ def row_times(v, a):
 
 
 @triton.jit
-def root_log2(v, known, k: tl.constexpr, LEAST: tl.constexpr):
-    return (tl.log2(tl.maximum(tl.max(v, 1), LEAST)) + known) / k
+def log2_max(v, LEAST: tl.constexpr):
+    return tl.log2(tl.maximum(tl.max(v, 1), LEAST))
+
+
+@triton.jit
+def times_six(row, log, a6, known, LEAST: tl.constexpr):
+    """row 2^log bounds the column sums of a power: the same of the power times X^6, which is a6 2^known."""
+    row = tl.maximum(row_times(row, a6), LEAST)
+    top = tl.max(row, 1)
+    return row / top[:, None], log + known + tl.log2(top)
+
+
+@triton.jit
+def asked(k: tl.constexpr, row, log, X1, X2, unit, size, LOG_THETA: tl.constexpr, LEAST: tl.constexpr):
+    """Squarings for the powers k ... k + 5."""
+    more = row_times(row, unit)
+    need = tl.maximum((log2_max(row, LEAST) + log) / k, (log2_max(row_times(row, X1), LEAST) + log) / (k + 1))
+    need = tl.maximum(need, (log2_max(row_times(row, X2), LEAST) + log) / (k + 2))
+    need = tl.maximum(need, (log2_max(more, LEAST) + log + size) / (k + 3))
+    need = tl.maximum(need, (log2_max(row_times(more, X1), LEAST) + log + size) / (k + 4))
+    return tl.maximum(need, (log2_max(row_times(more, X2), LEAST) + log + size) / (k + 5)) - LOG_THETA
 
 
 @triton.jit
@@ -96,7 +114,7 @@ def place(B, n, M: tl.constexpr, N: tl.constexpr):
 @triton.jit
 def forward_matrices(
     A, out, means, counts, B, n, most, a_b, a_i, a_j,
-    LOG_THETA: tl.constexpr, ROOM: tl.constexpr, LEAST: tl.constexpr, MAX: tl.constexpr,
+    LOG_THETA: tl.constexpr, ROOM: tl.constexpr, LEAST: tl.constexpr, LOST: tl.constexpr, MAX: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """exp of M matrices, mu (NaN of a matrix that must be NaN) and s, by the rule of `gantext.matexp.expm`."""
@@ -120,20 +138,19 @@ def forward_matrices(
     unit = scaled(X3, -size)
     X6 = times(unit, unit, DOT)
 
-    sums = tl.sum(tl.abs(X6), 1)  # what follows is `gantext.matexp.squarings_by_powers`
-    six = tl.log2(tl.maximum(tl.max(sums, 1), LEAST))
-    rounded = tl.floor(six + 0.5)
-    a6 = scaled(X6, -rounded)
-    sums = row_times(row_times(tl.sum(tl.abs(a6), 1), a6), a6)
-    more = row_times(sums, unit)
-    known = 3 * rounded + 6 * size
-    need = tl.maximum(root_log2(sums, known, 18, LEAST), root_log2(row_times(sums, X1), known, 19, LEAST))
-    need = tl.maximum(need, root_log2(row_times(sums, X2), known, 20, LEAST))
-    need = tl.maximum(need, root_log2(more, known + size, 21, LEAST))
-    need = tl.maximum(need, root_log2(row_times(more, X1), known + size, 22, LEAST))
-    need = tl.maximum(need, root_log2(row_times(more, X2), known + size, 23, LEAST))
-    need = tl.maximum(need - LOG_THETA, (six + 2 * size) / 6 - LOG_LONG) + down
-    need = tl.maximum(tl.maximum(need, down - ROOM), of_mean)
+    row = tl.sum(tl.abs(X6), 1)  # what follows is `gantext.kernels.expm_scaling.squarings_by_powers`
+    shift = tl.floor(tl.log2(tl.maximum(tl.max(row, 1), LEAST)) + 0.5)
+    a6, row = scaled(X6, -shift), row * two_to(-shift, X)[:, None]
+    six = tl.log2(tl.maximum(tl.max(row, 1), LEAST)) + shift + 2 * size
+    known = shift + 2 * size  # log2 of what a6 has been divided by
+    row, twelve = times_six(row, known, a6, known, LEAST)
+    row, log = times_six(row, twelve, a6, known, LEAST)
+    need = asked(18, row, log, X1, X2, unit, size, LOG_THETA, LEAST)
+    row, log = times_six(row, log, a6, known, LEAST)
+    longer = tl.maximum(asked(24, row, log, X1, X2, unit, size, LOG_THETA, LEAST), twelve / 12 - LOG_LONGER)
+    need = tl.where(six / 6 - LOG_LONG > need, tl.maximum(need, longer), need)
+    need = tl.maximum(tl.maximum(need, (six - 3 * ROOM) / 6), tl.maximum((LOST + 2 * size) / 6 - LOG_LONG, -ROOM))
+    need = tl.maximum(need + down, of_mean)
     s = tl.where(by_norm > COUNTED, tl.minimum(tl.maximum(tl.ceil(need), 0.0), by_norm), by_norm)
     bad = bad | (s > most)
     s = tl.where(bad, 0.0, s)
@@ -206,8 +223,8 @@ def tiles(n: int, itemsize: int = 4) -> tuple[dict[str, int], int]:
 def limits(dtype: torch.dtype, n: int, theta: float) -> dict[str, float]:
     """Constants of the choice of s."""
     info = torch.finfo(dtype)
-    room = int(math.log2(info.max) // 3 - 2)
-    return {"LOG_THETA": math.log2(theta), "ROOM": room, "LEAST": n * info.tiny / info.eps, "MAX": info.max}
+    lost = math.log2(n * info.tiny / info.eps)
+    return {"LOG_THETA": math.log2(theta), "ROOM": room(dtype), "LEAST": n * info.tiny, "LOST": lost, "MAX": info.max}
 
 
 def forward(A: Tensor, out: Tensor, means: Tensor, counts: Tensor, squarings: int | None, theta: float) -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from gantext_book.source import ROOT
 
-from gantext.gan.metrics import half_width
 from gantext.qa.questions import Passage, Record
+from gantext.statistics import half_width
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import compare_cmrc as script

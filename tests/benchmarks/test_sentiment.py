@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from gantext.gan.metrics import half_width
+from gantext.statistics import half_width
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "benchmarks" / "results" / "sentiment.json"

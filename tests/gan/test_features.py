@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gantext.gan.convolutional import dcgan_generator
 from gantext.gan.features import Ruler, classifier_ruler, inception_ruler
+from gantext.gan.images import Images
 
 
 def bars(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -57,6 +59,18 @@ def test_it_tells_good_images_from_bad_and_learnt_by_heart_from_new(ruler: Ruler
     assert one["recall"] < 0.1 < good["recall"] and noise["precision"] < 0.5 < good["precision"]
     assert good["ruler"] == ruler.name and good["images"] == 60
     assert ruler.scores(fresh[:20], seen, held_out)["images"] == 20
+
+
+def test_a_generator_is_judged_in_evaluation_mode_and_left_as_it_was(ruler: Ruler) -> None:
+    G = dcgan_generator((1, 28, 28), latent=4, width=2).train()
+    before = {name: t.clone() for name, t in G.state_dict().items()}
+    codes, pixels = torch.randn(110, 4), torch.randint(256, (2, 120, 1, 28, 28), dtype=torch.uint8)
+    seen, held_out = map(Images, pixels)
+    fakes, row = ruler.judge(G, codes, seen, held_out)
+    assert G.training and all(torch.equal(t, before[name]) for name, t in G.state_dict().items())
+    with torch.no_grad():
+        assert torch.allclose(fakes, G.eval()(codes), atol=1e-6) and not fakes.requires_grad
+    assert row == ruler.scores(fakes, *(law.take(slice(110)) for law in (seen, held_out))) and row["images"] == 110
 
 
 def test_samples_that_are_not_finite_are_refused(ruler: Ruler) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from gantext.gan import images as module
 from gantext.gan import training
 from gantext.gan.convolutional import dcgan_critic, dcgan_generator
-from gantext.gan.images import Images, images
+from gantext.gan.images import Images, images, show
 from gantext.gan.methods import wgan_div
 
 
@@ -428,3 +428,18 @@ def test_importing_it_imports_nothing_heavy() -> None:
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_images_are_shown_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(plt, "imshow", lambda picture, **how: drawn.append(picture))
+    monkeypatch.setattr(plt, "show", lambda: None)
+    x = torch.rand(6, 3, 4, 5) * 2 - 1
+    show(x, "", columns=3)
+    assert drawn[0].shape == (8, 15, 3)
+    assert np.allclose(drawn[0][4:, 5:10], (x[4].permute(1, 2, 0).numpy() + 1) / 2)  # the second of the second row
+    with pytest.raises(ValueError, match=r"^show: images has shape \(6, 3, 4, 5\), must be \(4 k, C, H, W\)"):
+        show(x, "", columns=4)
+    plt.close("all")

@@ -455,13 +455,3 @@ def test_the_classifier_is_the_same_under_another_default_dtype(dtype: torch.dty
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(before, after)
-
-
-def test_half_width_is_scipys_interval() -> None:
-    x = np.random.default_rng(0).normal(size=8)
-    low, high = scipy.stats.t.interval(0.95, 7, x.mean(), scipy.stats.sem(x))
-    assert metrics.half_width(x) == pytest.approx((high - low) / 2, rel=1e-12)
-    with pytest.raises(ValueError, match=r"^half_width: values has shape \(1,\), .* must be .* Run more seeds"):
-        metrics.half_width([1.0])
-    with pytest.raises(ValueError, match="1 of them not finite"):
-        metrics.half_width([1.0, math.nan])

@@ -16,6 +16,8 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 
 from gantext import matexp
 from gantext.kernels.expm import exponential
+from gantext.kernels.expm_formula import centred, composed
+from gantext.kernels.expm_scaling import scaled_powers, squarings_by_norm
 from gantext.matexp import THETA18, WIDEST, expm, expm_ref
 
 F32, F64 = torch.float32, torch.float64
@@ -102,12 +104,12 @@ def test_hard_matrices_by_the_same_rule_at_most_ten_times_the_error_of_the_formu
         exact = torch.tensor([[[float(x / largest) for x in row] for row in true]], dtype=F64)
         ours, plain = (
             ((X.double().cpu() / float(largest) - exact).norm() / exact.norm()).item()
-            for X in (by_kernel(A), matexp.composed(A, None, theta))
+            for X in (by_kernel(A), composed(A, None, theta))
         )
         assert ours <= 10 * max(plain, 2 * eps(dtype)), f"{name}: {ours:.1e}, PyTorch {plain:.1e}"
         means, counts = torch.ops.gantext.expm(A, None, theta)[1:]
-        X, mean, norm = matexp._centred(A)
-        s = matexp._scaled_powers(X, mean, norm, theta, matexp.squarings_by_norm(norm, mean, theta))[1]
+        X, mean, norm = centred(A)
+        s = scaled_powers(X, mean, norm, theta, squarings_by_norm(norm, mean, theta))[1]
         assert counts.tolist() == s.tolist(), f"{name}: squarings {counts.tolist()}, by the rule {s.tolist()}"
         assert_close(means[:, None, None], mean[:, None, None], eps(dtype)) if mean.any() else None
 
