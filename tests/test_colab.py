@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from gantext_book.source import ROOT, chapters, site
+from gantext_book.twins import code_cells
 from IPython.core.inputtransformer2 import TransformerManager
 from packaging.utils import canonicalize_name
 
@@ -58,12 +59,12 @@ with open(report, "w", encoding="utf-8") as file:
 
 
 def code(notebook: Path) -> list[str]:
-    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    return [cell.source for cell in code_cells(nbformat.read(notebook, as_version=4))]
 
 
 def setup_cell(notebook: Path) -> str:
-    """The first code cell, which must be the one tagged `setup`."""
-    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    """The first cell of Python, which must be the one tagged `setup`; a figure may stand before it."""
+    cells = code_cells(nbformat.read(notebook, as_version=4))
     tagged = [i for i, cell in enumerate(cells) if "setup" in cell.metadata.get("tags", [])]
     assert tagged == [0], f"{notebook.name}: the first code cell, and no other, is tagged `setup`"
     assert cells[0].metadata.cellView == "form" and cells[0].metadata.jupyter.source_hidden

@@ -53,8 +53,7 @@ def texts() -> dict[str, str]:
 
 
 def code_cells(chapter: Path) -> list[nbformat.NotebookNode]:
-    notebook = nbformat.read(chapter.with_suffix(".ipynb"), as_version=4)
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return twins.code_cells(nbformat.read(chapter.with_suffix(".ipynb"), as_version=4))
 
 
 def test_addresses_stand_in_one_place() -> None:

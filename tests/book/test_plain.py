@@ -6,8 +6,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from gantext_book import widgets
 from gantext_book.plain import MarkupError, contexts, leftovers, render
 from gantext_book.source import ROOT, chapters, read_notebook
+from gantext_book.twins import code_cells
 from nbformat import NotebookNode
 from texledger._pages import read_page
 
@@ -257,6 +259,11 @@ REFUSED = {
     "folded in a box": ("## A\n\n````{note}\n```{folded} x\n```\n````", "not inside of something"),
     "folded in a list": ("## A\n\n- ```{folded} x\n  ```", "it is empty, with"),
     "folded with emphasis": ("## A\n\n```{folded} the *idea*\n```", "without emphasis"),
+    "widget unknown": ("```{widget} nothing\n```", "no nothing.html"),
+    "widget without a name": ("```{widget}\n```", "it is empty and stands by itself"),
+    "widget with content": ("```{widget} wasserstein\nx\n```", "it is empty and stands by itself"),
+    "widget in a list": ("- ```{widget} wasserstein\n  ```", "it is empty and stands by itself"),
+    "widget in a box": ("````{note}\n```{widget} wasserstein\n```\n````", "not inside of something"),
     "directive in a quotation": ("> ```{note}\n> x\n> ```", "quotation"),
 }
 
@@ -273,6 +280,24 @@ def test_other_markup_is_refused_where_it_stands(root: Path, construct: str) -> 
     first = text[: text.index("## References")].count("\n") + 1
     exact = construct != "directive in a quotation"  # found afterwards, by cell
     assert first <= line <= first + markup.count("\n") if exact else line <= first
+
+
+def test_a_widget_is_a_cell_between_its_texts(root: Path) -> None:
+    path = root / "notebooks" / "second.md"
+    path.write_text(
+        path.read_text().replace("## References", "Before.\n\n```{widget} wasserstein\n```\n\nAfter.\n\n## References")
+    )
+    context = contexts(root)[path]
+    nb = read_notebook(path, context.site)
+    result = render(nb, context)
+    (at,) = [k for k, cell in enumerate(result.cells) if widgets.is_widget(cell)]
+    before, cell, after = result.cells[at - 1 : at + 2]
+    assert before.source.endswith("\n\nBefore.") and after.source.startswith("After.\n\n## References")
+    assert cell.source == f"%%html\n{widgets.html('wasserstein')}" and cell.metadata.jupyter.source_hidden
+    assert cell.outputs[0].data["text/html"] == f"{widgets.html('wasserstein')}\n"
+    assert len({cell.id for cell in result.cells}) == len(result.cells)
+    nbformat.validate(result)
+    assert [cell.source for cell in code_cells(result)] == [cell.source for cell in code_cells(nb)]
 
 
 def test_a_label_belongs_to_one_place(root: Path) -> None:

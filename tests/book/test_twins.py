@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from gantext_book import twins
+from gantext_book import twins, widgets
 from gantext_book.source import read_notebook, site
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -129,6 +129,18 @@ def test_only_what_changed_is_executed(
     assert runs == expected
     assert twins.main([], root) == 0
     assert runs == expected
+
+
+def test_a_widget_needs_no_execution(root: Path, runs: list[str]) -> None:
+    edit(root / "notebooks" / "second.md", "## References", "```{widget} wasserstein\n```\n\n## References")
+    assert twins.main([], root) == 0
+    assert runs == []
+    nb = nbformat.read(root / "notebooks" / "second.ipynb", as_version=4)
+    (at,) = [k for k, cell in enumerate(nb.cells) if widgets.is_widget(cell)]
+    assert twins.check(root / "notebooks" / "second.md", site(root)) == []
+    change(root, lambda nb: nb.cells[at].outputs.clear())
+    (found,) = twins.check(root / "notebooks" / "second.md", site(root))
+    assert "its stored output is not the figure" in found
 
 
 def test_force_executes_the_named_chapter(root: Path, runs: list[str]) -> None:

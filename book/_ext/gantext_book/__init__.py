@@ -30,11 +30,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
         stored,
         theme,
         wheels,
+        widgets,
     )
 
     stored.connect(app)
     math.setup(app)
     folds.setup(app)
+    widgets.setup(app)
     theme.setup(app)
     light.setup(app)
     search.setup(app)

@@ -24,6 +24,7 @@ from pybtex.richtext import Text
 from pybtex.style.formatting.unsrt import Style
 from texledger.sphinx import MARKS, marked
 
+from . import widgets
 from .source import ROOT, Site, chapters, fill, pages, read_notebook, site
 
 PROOFS = ("theorem", "lemma", "proposition", "corollary", "definition", "remark", "example")
@@ -33,12 +34,12 @@ DIRECTIVES = (
     *(f"prf:{kind}" for kind in (*PROOFS, "proof")),
     *("exercise", "exercise-start", "exercise-end", "solution", "solution-start", "solution-end"),
     *(*NOTES, "admonition", "dropdown", "margin", "figure", "image", "math", "bibliography", "raw"),
-    "folded",
+    *("folded", "widget"),
 )
 REFERENCES = ("eq", "prf:ref", "ref", "numref", "doc", "cite:p", "cite:t")
 ROLES = (*REFERENCES, "math", "checked", *API, *(f"py:{role}" for role in API))
 # What they hold is not Markdown.
-LEAVES = ("math", "raw", "bibliography", "image", "exercise-end", "solution-end", "folded")
+LEAVES = ("math", "raw", "bibliography", "image", "exercise-end", "solution-end", "folded", "widget")
 
 OPEN = re.compile(r"^(?P<prefix>\s*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}(?=[^`]*$)|~{3,}|:{3,})(?P<info>.*)$")
 MATH = re.compile(r"^(?P<prefix>\s*)\$\$(?P<rest>.*)$")
@@ -59,6 +60,7 @@ INLINE = re.compile(
 
 
 CHECK = re.compile(r"\bledger\.(?P<kind>\w+)\(\s*\"(?P<label>[\w:-]+)\"")  # where an entry is made
+PLACE = "\0widget {}\0"  # in a text that is not yet split into cells
 FOLDED = {"ledger", "setup", "hide-input"}
 
 
@@ -352,6 +354,8 @@ class _Renderer:
                     self.fail(block.line, "`folded`", rule)
             elif inner := next((b for b in walk(block.children) if b.name == "folded"), None):
                 self.fail(inner.line, "`folded`", "it must stand by itself, not inside of something")
+            elif inner := next((b for b in walk(block.children) if b.name == "widget"), None):
+                self.fail(inner.line, "`widget`", "it must stand by itself, not inside of something")
             if block.kind not in ("target", "comment"):
                 above = block.text.splitlines()[-1] if block.kind == "text" else ""
 
@@ -401,6 +405,8 @@ class _Renderer:
             )
         if name == "raw":
             return f"*(interactive figure: see [the page in the book]({self.context.site.page(page)}))*"
+        if name == "widget":
+            return self.widget(block)
         if name == "bibliography":
             return self.works()
         if name in ("figure", "image"):
@@ -433,6 +439,16 @@ class _Renderer:
         if name.endswith("-start"):  # it runs on over code cells, which no quotation can hold
             return text
         return "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
+
+    def widget(self, block: Block) -> str:
+        """The place of an interactive figure, for which `render` puts a cell of its own."""
+        if block.text or block.options or block.prefix or not block.argument:
+            self.fail(block.line, "`widget`", "it is empty and stands by itself, its name behind it")
+        try:
+            widgets.html(block.argument)
+        except ValueError as error:
+            self.fail(block.line, "`widget`", str(error))
+        return PLACE.format(block.argument)
 
     def figure(self, block: Block) -> str:
         alt, path = block.options.get("alt", ""), block.argument
@@ -598,8 +614,8 @@ def render(nb: NotebookNode, context: Context) -> NotebookNode:
     """Return the notebook with its text cells in plain Markdown; code cells and ids are those of `nb`.
 
     Checks, set-ups and figures fold their code there as they do on the page: `cellView` for Colab, `source_hidden` for
-    JupyterLab. Raises MarkupError, naming file and line, for markup outside the house subset or a name that leads
-    nowhere.
+    JupyterLab; a `widget` becomes a folded cell of HTML. Raises MarkupError, naming file and line, for markup outside
+    the house subset or a name that leads nowhere.
     """
     nb = copy.deepcopy(nb)
     renderer = _Renderer(context)
@@ -621,8 +637,14 @@ def render(nb: NotebookNode, context: Context) -> NotebookNode:
                 source = "\n\n".join(filter(None, [head, link, rest.strip("\n")]))
             if not source:
                 continue
-            cell = NotebookNode(cell, source=source)
-        elif FOLDED & set(cell.metadata.get("tags", [])):
+            for k, piece in enumerate(re.split(PLACE.format("(.+?)"), source)):
+                identity = f"{cell.id}-w{k}" if k else cell.id
+                if k % 2:
+                    cells.append(widgets.cell(piece, identity))
+                elif piece.strip():
+                    cells.append(NotebookNode(cell, source=piece.strip("\n"), id=identity))
+            continue
+        if FOLDED & set(cell.metadata.get("tags", [])):
             folded = NotebookNode(cell.metadata, cellView="form", jupyter=NotebookNode(source_hidden=True))
             cell = NotebookNode(cell, metadata=folded)
         cells.append(cell)

@@ -12,6 +12,8 @@ import jupytext
 import yaml
 from nbformat import NotebookNode
 
+from . import widgets
+
 ROOT = Path(__file__).resolve().parents[3]
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -95,6 +97,8 @@ def read_notebook(path: Path, site: Site) -> NotebookNode:
     nb.nbformat, nb.nbformat_minor = 4, 5
     seen: Counter[str] = Counter()
     for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.source = widgets.fill(cell.source)
         digest = hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"

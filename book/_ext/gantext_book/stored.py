@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from . import widgets
 from .source import LANGUAGE, Site, chapters, fill, site
 
 
@@ -25,9 +26,9 @@ def attach(path: Path, notebook: NotebookNode) -> NotebookNode:
         raise ExtensionError(f"{path.name}: there is no {twin_path.name} to take outputs from; {remedy}")
     twin = nbformat.read(twin_path, as_version=4)
     own = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    stored = [cell for cell in twin.cells if cell.cell_type == "code"]
+    stored = [cell for cell in twin.cells if cell.cell_type == "code" and not widgets.is_widget(cell)]
     for number, (cell, other) in enumerate(zip(own, stored, strict=False), start=1):
-        if cell.source != other.source:
+        if widgets.fill(cell.source) != other.source:
             raise ExtensionError(
                 f"{path.name}: code cell {number} is not the one whose outputs {twin_path.name} stores; {remedy}\n"
                 f"source:\n{cell.source}\n\ntwin:\n{other.source}"

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from texledger import equations, normal
 
+from . import widgets
 from .plain import Context, contexts, render
 from .source import ROOT, Site, read_notebook
 
@@ -55,8 +56,8 @@ def write(path: Path, text: str) -> bool:
 
 
 def code_cells(nb: NotebookNode) -> list[NotebookNode]:
-    """The code cells of a notebook."""
-    return [cell for cell in nb.cells if cell.cell_type == "code"]
+    """The code cells that a chapter has; the figures of its notebook, which are cells of HTML, are not among them."""
+    return [cell for cell in nb.cells if cell.cell_type == "code" and not widgets.is_widget(cell)]
 
 
 def code_hash(nb: NotebookNode) -> str:
@@ -267,7 +268,10 @@ def check(path: Path, site: Site, context: Context | None = None) -> list[str]:
             found.append(
                 f"{where}: its tags or metadata are {dict(other.metadata)}, in the source {dict(cell.metadata)}"
             )
-        if other.cell_type == "code":
+        if widgets.is_widget(cell):
+            if cell.outputs != other.get("outputs"):
+                found.append(f"{where}: its stored output is not the figure")
+        elif other.cell_type == "code":
             if other.execution_count is None:
                 found.append(f"{where}: it has not been executed")
             if any(output.output_type == "error" for output in other.outputs):
