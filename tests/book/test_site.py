@@ -236,6 +236,9 @@ def test_set_up_is_folded_and_says_what_runs(site: Path, name: str) -> None:
     (cell,) = html(site / f"{name}.html").select("div.cell.tag_setup")
     assert cell.select("details.hide div.cell_input")
     assert "torch" in cell.select("details.hide div.cell_output")[0].get_text()
+    first = html(site / f"{name}.html").select_one("article :is(figure, div.cell)")
+    assert first is not None
+    assert first.name == "figure" or first.select(":scope > div.cell_output"), "a page opens with its picture"
 
 
 @every_page
@@ -565,6 +568,38 @@ def test_the_button_copies_the_code_and_symbols_are_not_translated(site: Path, b
     translated = page.evaluate("document.querySelectorAll('[data-tex]:not(.notranslate[translate=no])').length")
     assert page.locator("[data-tex]").count() > 100 and translated == 0
     page.close()
+
+
+# Of the first line of code that is seen and takes two lines: where these begin. And all code, as it is copied.
+HANGING = """() => {
+  const text = [...document.querySelectorAll("article .cell_input pre")].map(pre => pre.textContent);
+  for (const line of document.querySelectorAll("article .cell_input .code-line")) {
+    if (!line.checkVisibility()) continue;
+    const range = document.createRange(), lefts = new Map();
+    const walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) for (let i = 0; i < walker.currentNode.length; i++) {
+      if (!walker.currentNode.data[i].trim()) continue;
+      range.setStart(walker.currentNode, i);
+      range.setEnd(walker.currentNode, i + 1);
+      const {top, left} = range.getBoundingClientRect();
+      if (!lefts.has(Math.round(top))) lefts.set(Math.round(top), left);
+    }
+    if (lefts.size > 1) return [text, [...lefts.values()]];
+  }
+  return [text, []];
+}"""
+
+
+def test_long_lines_of_code_hang_on_a_phone(site: Path, browser: Any) -> None:
+    found = {}
+    for width in (LAPTOP, PHONE):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto((site / f"{CHAPTERS[0]}.html").as_uri())
+        found[width] = page.evaluate(HANGING)
+        page.close()
+    assert found[PHONE][0] == found[LAPTOP][0], "the same text is copied"
+    first, *rest = found[PHONE][1]
+    assert rest and all(left > first + 20 for left in rest)
 
 
 @dataclass
