@@ -639,13 +639,23 @@ def main(file: str, arguments: Sequence[str] | None = None) -> int:
     if absent := missing(["torch", "numpy"]):
         parser.error(f"{' and '.join(absent)} missing: nothing can be run.")
     given.out = given.out.resolve()
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {given.out} cannot be made ({error}): name a folder that can be written.")
     if given.device == "cpu" and not missing(["triton"]):
         os.environ["TRITON_INTERPRET"] = "1"  # the kernels run here too, a thousand times slower
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HF_HUB_OFFLINE"] = "1"
     sys.path[:0] = [str(path) for path in PATHS if str(path) not in sys.path]
     os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PATHS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    stack = contextlib.ExitStack()
+    from gantext._files import held  # now that it is on the path
+
+    try:
+        stack.enter_context(held("gpu.py", given.out))
+    except ValueError as error:
+        parser.error(str(error))
     run, code = Run(given, file, items), 0
     try:
         run.go()
@@ -656,6 +666,7 @@ def main(file: str, arguments: Sequence[str] | None = None) -> int:
         for process in multiprocessing.active_children():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid or 0, signal.SIGKILL)
+        stack.close()
     if run.book.about:
         run.book.publish()
     print(run.table(), flush=True)

@@ -246,8 +246,9 @@ def _path(path: Path) -> tuple[int, Iterator[_Item]]:
     from PIL import Image
 
     if not path.exists():
-        near = difflib.get_close_matches(path.name, _SOURCES, 1, 0.5)
-        hint = f"Do you mean {near[0]!r}?" if near else f"The named sets are {list(_SOURCES)}."
+        names = {name.lower(): name for name in _SOURCES}
+        near = difflib.get_close_matches(path.name.lower(), names, 1, 0.5)
+        hint = f"Do you mean {names[near[0]]!r}?" if near else f"The named sets are {list(_SOURCES)}."
         raise FileNotFoundError(f"images: {path} is not there, must be a folder, a file or a named set. {hint}")
     if path.is_file():
         if path.suffix != ".parquet":

@@ -93,6 +93,10 @@ class Recipe:
     ema: float = 0.999
     seed: int = 0
 
+    def __new__(cls, **settings: object) -> Recipe:
+        _known(settings)  # the dataclass's own error names no neighbour
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         counts = ["steps", "batch_size", "n_critic", *([] if callable(self.latent) else ["latent"])]
         counts += [] if self.generator_batch is None else ["generator_batch"]
@@ -163,13 +167,7 @@ def fit(
     functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
     _check("fit", game, {"generator": generator, "critic": critic}, functions)
     save_every = check_count("fit", "save_every", save_every)
-    known = [each.name for each in fields(Recipe)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, [*known, *_OTHERS], 3) or known
-            raise TypeError(
-                f"fit: {name} is no argument, must be one of fit or Recipe. Do you mean {' or '.join(near)}?"
-            )
+    _known(settings)
     recipe = Recipe(**settings) if recipe is None else replace(recipe, **settings)
     accelerator = resolve(accelerator)
     loop = _Loop(generator, critic, real, game, recipe, accelerator)
@@ -205,6 +203,17 @@ def fit(
         file.close()
         loop.freeze(False)
     return run
+
+
+def _known(settings: Iterable[str]) -> None:
+    """TypeError for a name that is no field of `Recipe`, with the nearest ones, those of `fit` among them."""
+    known = [each.name for each in fields(Recipe)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *_OTHERS], 3) or known
+            raise TypeError(
+                f"fit: {name} is no argument, must be one of fit or Recipe. Do you mean {' or '.join(near)}?"
+            )
 
 
 class _Loop:

@@ -18,6 +18,8 @@ import _pretended
 import pytest
 import torch
 
+from gantext._files import held
+
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 DEVICE = ["--device", "cpu", "--tiny"]
@@ -245,6 +247,13 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         )
         assert ran.returncode == 2 and message in ran.stderr
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    for out, message in ((tmp_path / "file", "cannot be made"), (tmp_path / "used", "is in use by process")):
+        with held("other", tmp_path / "used"):
+            ran = subprocess.run(
+                command(BENCHMARKS / "gpu.py", out, "--only", "picture"), capture_output=True, text=True, timeout=60
+            )
+        assert ran.returncode == 2 and f"{out} {message}" in ran.stderr.replace("\n", " "), ran.stderr
 
 
 def test_everything_passes_at_tiny_sizes(tmp_path: Path) -> None:

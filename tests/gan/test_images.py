@@ -215,7 +215,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("source", "hint"),
-    [("CIFAR-10", "'CIFAR10'"), ("cifar10", "named sets"), ("celeba", "'CelebA'"), ("nothing/there", "named sets")],
+    [
+        ("CIFAR-10", "'CIFAR10'"),
+        ("cifar10", "mean 'CIFAR10'"),
+        ("mnist", "mean 'MNIST'"),
+        ("celeba", "'CelebA'"),
+        ("nothing/there", "named sets"),
+    ],
 )
 def test_what_is_not_there_is_guessed_at(source: str, hint: str) -> None:
     with pytest.raises(FileNotFoundError, match=hint):

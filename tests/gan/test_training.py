@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 import subprocess
@@ -285,6 +286,9 @@ def test_a_recipe_is_its_fields_by_name() -> None:
     for wrong, right in (("n_critics", "n_critic"), ("learn_rate", "learning_rate"), ("checkpoints", "checkpoint")):
         with pytest.raises(TypeError, match=rf"^fit: {wrong} is no argument.*Do you mean {right}"):
             train(**cast(Any, {wrong: 2}))
+        with pytest.raises(TypeError, match=rf"^fit: {wrong} is no argument.*Do you mean {right}"):
+            Recipe(**cast(Any, {"steps": 1, wrong: 2}))
+    assert copy.deepcopy(recipe) == pickle.loads(pickle.dumps(recipe)) == recipe
     with pytest.raises(TypeError, match="steps"):
         fit(*players(), ring().sample, wgan_gp())
 
