@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,20 +18,7 @@ from torch import Tensor
 
 from gantext._checks import check_count, check_number, floating
 
-__all__ = ["Digits", "Law", "Mixture", "digits", "grid", "normal", "ring"]
-
-
-class Law(Protocol):
-    """What a training loop asks of its data."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
-        ...
-
-    def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """n independent samples, of shape `(n, *shape)`, float32, on the device of rng."""
-        ...
+__all__ = ["Digits", "Mixture", "digits", "grid", "normal", "ring"]
 
 
 @dataclass(frozen=True, eq=False)
