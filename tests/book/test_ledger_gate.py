@@ -300,7 +300,7 @@ def test_a_complete_book_is_built_and_linked(book: SmallBook) -> None:
         back = details.find("a")
         assert back is not None
         assert page.find(id=str(back["href"]).split("#")[1]) is not None
-    assert "Last verified 2026-01-02" in page.text
+    assert "Verified 2026-01-02" in page.text
     assert "2 of 2 numbered statements" in index.text
     assert "Of 2 both sides are computed" in " ".join(index.text.split())
     strengths = [row.select("td")[3].text for row in index.select("table.ledger tbody tr")]
