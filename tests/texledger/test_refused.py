@@ -136,6 +136,12 @@ X = {"x": mp.mpf("0.3"), "y": mp.mpf(2), "n": mp.mpf(3), "f": mp.exp, "A": mp.ma
         (r"x \in \mathbb{R}_+ y \log n", "after a set of numbers"),
         (r"x \in [n]", "as a set"),
         (r"x_{1,1} + \ldots + x_{1,n}", "no single index"),
+        (r"\log(A)_{12}", "bracket the one or the other"),
+        (r"x {A + B}", "print no brackets"),
+        (r"\exp{x + y}", "print no brackets"),
+        (r"x - {y + n}", "print no brackets"),
+        (r"\mathrm{HC:} x", "more than a name"),
+        (r"\partial_j u_j", "derivative by the index 'j'"),
     ],
 )
 def test_it_is_refused_with_the_remedy(tex: str, remedy: str) -> None:
@@ -186,6 +192,7 @@ def test_it_is_refused_with_the_remedy(tex: str, remedy: str) -> None:
         (r"x(y) + x(2)", {"x": lambda t: t * t, "y": 3}, 13),
         (r"E_x E_y \{ x y \}", {"E": Means("expectation"), "x": Law([1, 3], [0.5, 0.5]), "y": Law.uniform([2, 4])}, 6),
         (r"[\log x]_2", {"x": 3}, None),
+        (r"{x + y} + {2 x} y", {"x": 3, "y": 4}, 31),
         (r"\operatorname{sq} x + 1", {"sq": lambda t: t * t, "x": 3}, 10),
         (r"\mathop{\mathrm{maximize}}_x x(1 - x)", {"x": Optimum(mp.mpf("0.5"), [0, 1])}, mp.mpf("0.25")),
         (r"\text{minimize}_x x^2", {"x": Optimum(0, [-1, 1])}, 0),

@@ -83,6 +83,7 @@ GUARDS = (
 ).replace("for for all", "for|for all")
 GUARD_WORDS = set(GUARDS.split("|")) - {"if and only if", "iff"}
 JOINING = {"and", "and so", "so", "hence", "thus", "so that", "therefore", "then", "and thus", "&", "and hence", ""}
+COUNTS = {"i", "j", "k", "l", "m", "n", "mu", "nu"}
 CONSTRAINTS = {"subject to", "s.t", "s. t", "st", "such that"}
 BETWEEN = set(
     "in on over under or but near between from to by via using since because unless until during within inside outside "
@@ -1287,7 +1288,8 @@ class _Reader:
             self.next()
             return self.group({"(": ")", "[": "]"}[token])
         if token == "{":
-            return self.unprinted(self.braces())
+            before = self.items[self.at - 1] if self.at else "+"
+            return self.unprinted(self.braces(), before)
         if token == r"\{":
             return self.curly()
         if token[0].isdigit():
@@ -1375,12 +1377,15 @@ class _Reader:
         self.items = [*self.items[:at], "{", *_styled_each(inside, style), "}", *self.items[end:]]
         return self.unprinted(self.braces())
 
-    def unprinted(self, node: Node) -> Node:
+    def unprinted(self, node: Node, before: str = "+") -> Node:
         """``node`` from a TeX group.
 
         Raises:
-            Unreadable: an index or power follows, which on the page belongs to the last factor.
+            Unreadable: an index or power follows, which on the page belongs to the last factor, or a sum is a factor.
         """
+        split_ = before not in {"+", "(", "[", "|", ",", r"\{", "{"} or self.starts_factor()
+        if node.op in {"add", "neg"} and split_ and self.page.strict:
+            raise self.refuse(f"comes after {node} in braces, which print no brackets: print them, it")
         if self.peek() in {"_", "^"} and self.page.strict and node.op in {"add", "neg", "mul", "div"}:
             raise self.refuse(f"comes after {node} in braces, which print no brackets: print them, it")
         return node
@@ -1638,7 +1643,7 @@ class _Reader:
             name = reader.stem()
             if reader.peek() is None:
                 return name
-        if any(t in {"+", "=", r"\cdot", "(", ")"} for t in inside):
+        if any(t in {"+", "=", r"\cdot", "(", ")"} for t in inside) or inside[-1:] == [":"]:
             raise self.refuse("comes after a style around more than a name, which")
         return spelled(inside)
 
@@ -1935,7 +1940,7 @@ class _Reader:
         else:
             return Node("sym", (name,))
         call = Node("call", (name, *values))
-        if is_known and opens and token != "(" and self.peek() == "_":
+        if is_known and opens and self.peek() == "_" and self.page.strict:
             raise self.refuse(
                 f"may be an index of what {name} is of, or of its value: bracket the one or the other; this"
             )
@@ -2487,10 +2492,22 @@ class _Reader:
         names = [self.list_name(s) for s in split(items, {","})]
         if len(names) == 1 and len(items) > 1 and all(t.isalpha() for t in items):
             names = self.letters(items)
+        for name in names:
+            if self.page.strict and name in COUNTS and self.is_index(name):
+                raise self.refuse(f"comes after a derivative by the index {name!r}: print the variable, x_{name}, it")
         body = self.gradient_body(names[0])
         for name in reversed(names):
             body = Node("diff", (body, name))
         return body
+
+    def is_index(self, name: str) -> bool:
+        """Whether ``name`` is an index of something on this side."""
+        for i, t in enumerate(self.items[:-1]):
+            if t == "_" and self.items[i - 1] != r"\partial":
+                index = self.items[i + 1 : _after_argument(self.items, i + 1)]
+                if name in [x.lstrip("\\") for x in index]:
+                    return True
+        return False
 
     def read_nabla(self) -> Node:
         name = ""
