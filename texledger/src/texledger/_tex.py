@@ -25,7 +25,7 @@ from typing import Any
 
 from texledger._declared import Indexed, Means, Operator, Optimum, Over, Superscript, is_declaration
 from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, Glued, Numbered, spelled, split, tokens, top_level
-from texledger._tree import Node, Reading, Relation, Unreadable, nodes
+from texledger._tree import Node, Reading, Relation, Unreadable, nodes, show
 
 FUNCTIONS = set(
     "exp log ln lg det tr Tr adj diag sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan max min sup inf "
@@ -62,6 +62,9 @@ INFIX |= {
 MARKS = {"*", r"\ast", r"\star", r"\dagger", r"\circ", r"\prime", "+", "-", r"\#", r"\perp", r"\sharp", r"\flat", "'"}
 MARKS |= {r"\ddagger", r"\ominus", r"\oplus", r"\pm", r"\infty", r"\bullet", r"\wedge", r"\vee", r"\times"}
 OPERATORS = {"operatorname", "operatorname*", "mathop"}
+BOLD = {"mathbf", "boldsymbol", "bm", "pmb"}
+PROBLEMS = {"minimize": "min", "minimise": "min", "Minimize": "min", "maximize": "max", "maximise": "max"}
+PROBLEMS |= {"Maximize": "max", "Minimise": "min", "Maximise": "max"}
 LONG = {r"\sum": "sum", r"\prod": "prod", r"\max": "max", r"\min": "min", r"\sup": "sup", r"\inf": "inf"}
 LONG |= {r"\argmax": "argmax", r"\argmin": "argmin", r"\bigcup": "union", r"\bigcap": "intersection"}
 OPTIMA = {"max", "min", "sup", "inf", "argmax", "argmin", "esssup", "essinf"}
@@ -80,6 +83,13 @@ GUARDS = (
 ).replace("for for all", "for|for all")
 GUARD_WORDS = set(GUARDS.split("|")) - {"if and only if", "iff"}
 JOINING = {"and", "and so", "so", "hence", "thus", "so that", "therefore", "then", "and thus", "&", "and hence", ""}
+COUNTS = {"i", "j", "k", "l", "m", "n", "mu", "nu"}
+CONSTRAINTS = {"subject to", "s.t", "s. t", "st", "such that"}
+BETWEEN = set(
+    "in on over under or but near between from to by via using since because unless until during within inside outside "
+    "after before only either both denotes means implies i.e e.g a.s w.p vs versus almost whose which that is are be "
+    "has".split()
+)
 OTHERWISE = {"otherwise", "else", "if otherwise", "or else", "elsewhere", "in all other cases", "in other cases"}
 
 
@@ -215,14 +225,15 @@ class _Statements:
         self.page = page
         self.reading = Reading()
         self.guarding = False  # what follows are conditions: words such as "where" came before
+        self.constrained = False  # so are all later rows: "subject to" came before
         self.said: list[str] = []  # such words that nothing has followed yet
 
     def read(self, items: list[str]) -> Reading:
         for row in self.rows(items):
-            self.guarding = False
+            self.guarding = self.constrained
             for piece in split(row, {r"\quad", r"\qquad", ";"}):
                 self.piece(piece)
-            if self.said:
+            if self.said and not self.constrained:
                 self.reading.conditions.append(_said(self.said))
                 self.said = []
         self.reading.unread.extend(self.page.unread)
@@ -263,6 +274,7 @@ class _Statements:
             lines[-1].append(t)
             i += 1
         joined: list[list[str]] = []
+        stepwise: set[int] = set()
         for line in lines:
             while line and line[0] in {r"\quad", r"\qquad"}:
                 line = line[1:]
@@ -274,6 +286,11 @@ class _Statements:
             last = joined[-1][-1] if joined else ""
             ends = last in RELATIONS or last in {"+", "-", r"\cdot", r"\times", "/", "*", r"\left."}
             open_ = bool(joined) and sum((t in OPEN) - (t in CLOSE) for t in joined[-1]) > 0
+            if joined and line[0] in RELATIONS and not open_ and (cut := self.remark(joined[-1])) is not None:
+                self.step_only(joined[-1][cut:])
+                joined[-1] = joined[-1][:cut]
+                stepwise.add(len(joined) - 1)
+                last = joined[-1][-1]
             if joined and (begins or ends or open_):
                 if line[0] in {"=", r"\approx", r"\le", r"\ge"} and last in {",", "."}:
                     joined[-1] = joined[-1][:-1]
@@ -282,7 +299,28 @@ class _Statements:
                 joined[-1] = joined[-1] + line
             else:
                 joined.append(line)
+        for k in stepwise:
+            if (cut := self.remark(joined[k])) is not None:  # what is said beside the last step
+                self.step_only(joined[k][cut:])
+                joined[k] = joined[k][:cut]
         return joined
+
+    def step_only(self, items: list[str]) -> None:
+        """What is said beside one step of a chain is no condition of the whole: it stays words."""
+        self.reading.conditions.append(_said([t for t in items if t not in {r"\quad", r"\qquad"}]))
+
+    def remark(self, line: list[str]) -> int | None:
+        """Where the words or the condition beside a step of a chain begin, which the next row goes on with."""
+        cuts = [
+            i for i, t in top_level(line) if i and (t in {r"\quad", r"\qquad"} or (t[0] == '"' and _is_connective(t)))
+        ]
+        for i in cuts:
+            tail = [t for t in line[i:] if t not in {r"\quad", r"\qquad"}]
+            worded = bool(tail) and tail[0][0] == '"' and _is_connective(tail[0])
+            bracketed = tail[:1] == ["("] and _closing(tail, 0) == len(tail) - 1 and any(t in RELATIONS for t in tail)
+            if worded or bracketed or tail[:1] == [r"\forall"]:
+                return i
+        return None
 
     def environment(self, items: list[str], i: int) -> tuple[str, int]:
         end = i + 1
@@ -363,6 +401,7 @@ class _Statements:
             return self.piece(rest) if rest else None
         if said in GUARD_WORDS:
             self.guarding = True
+            self.constrained |= said in CONSTRAINTS
             if rest:
                 self.condition(rest, items)
             else:
@@ -384,7 +423,7 @@ class _Statements:
 
     def stated(self, items: list[str]) -> list[Relation | Node]:
         """The relations (or the lone expression) of one statement; commas separate statements and lists."""
-        segments = split(items, {","})
+        segments = self.ranges(split(items, {","}))
         groups: list[list[list[str]]] = []
         pending: list[list[str]] = []
         for segment in segments:
@@ -407,6 +446,29 @@ class _Statements:
                 "belongs to nothing. Separate statements by \\qquad, write a list in brackets."
             )
         return found
+
+    def ranges(self, segments: list[list[str]]) -> list[list[str]]:
+        """``1 \\le i, j \\le n`` says the same of each name.
+
+        Raises:
+            Unreadable: ``a < i, j < b`` may be two statements, or the same of each name.
+        """
+        order = {"<", r"\le"}
+        k = 0
+        while k + 1 < len(segments):
+            first, last = (split(s, set(RELATIONS)) for s in segments[k : k + 2])
+            signs = [t for s in segments[k : k + 2] for _, t in top_level(s) if t in RELATIONS]
+            alone = [len(p) == 1 and (p[0].isalpha() or p[0][1:] in GREEK) for p in (first[-1], last[0])]
+            if len(first) == len(last) == 2 and set(signs) <= order and len(signs) == 2 and all(alone):
+                if not first[0][0].isdigit():
+                    raise Unreadable(
+                        f"cannot read {self.page.source!r}: two statements, or a range of two names? Separate "
+                        "statements by \\qquad, and give each name its range."
+                    )
+                low, high = [*first[0], signs[0]], [signs[1], *last[1]]
+                segments[k : k + 2] = [[*low, *first[1], *high], [*low, *last[0], *high]]
+            k += 1
+        return segments
 
     def continues(self, group: list[list[str]], segment: list[str]) -> bool:
         """``i = 1, \\ldots, n``: dots or further items after a relation."""
@@ -467,7 +529,9 @@ def _is_connective(word: str) -> bool:
     """Words between formulas, not a name in letters such as ``\\text{loss}``."""
     said = _normal(word)
     first = said.split(" ")[0] if said else ""
-    return said in GUARD_WORDS | JOINING | OTHERWISE or " " in said or first in GUARD_WORDS | {"or"}
+    apart = word[1:2].isspace() and word[-1:].isspace()  # "\\text{ in }"
+    apart |= word[1:].strip()[:1] == "(" and word.strip()[-1:] == ")"  # "\\text{(remark)}"
+    return said in GUARD_WORDS | JOINING | OTHERWISE | BETWEEN or " " in said or first in GUARD_WORDS | {"or"} or apart
 
 
 def _said(items: list[str]) -> str:
@@ -565,6 +629,13 @@ def _unify(a: Any, b: Any, pairs: set[tuple[Node, Node]], page: _Page) -> Any:
         (stem, _, low), (other, _, high) = a.args[0].partition("_"), b.args[0].partition("_")
         if stem != other or not low or not high:
             return None
+        first, last = (tokens(_unspelled(x)) for x in (low, high))
+        if len(first) == 1 and first[0].isdigit() and len(first[0]) == len(last):
+            first = list(first[0])  # a_{11}, ..., a_{nn}
+        if len(first) == len(last) > 1 and all(t.isalnum() or t[1:] in GREEK for t in [*first, *last]):
+            ends = [(_Reader([x], page).whole(), _Reader([y], page).whole()) for x, y in zip(first, last, strict=True)]
+            places = [_unify(x, y, pairs, page) for x, y in ends]
+            return None if None in places else Node("item", (stem, *places))
         try:
             first, last = (_Reader(tokens(_unspelled(x)), _Page(None, x)).whole() for x in (low, high))
         except Unreadable:
@@ -588,8 +659,10 @@ def _as_names(node: Any) -> Any:
     if not isinstance(node, Node):
         return node
     if node.op == "item":
-        index = ",".join(str(x).replace(" ", "").replace("·", "") for x in node.args[1:])
-        return Node("sym", (f"{node.args[0]}_{index}",))
+        index = "".join(str(x).replace(" ", "").replace("·", "") for x in node.args[1:])
+        return Node("sym", (f"{node.args[0]}_{index.replace(',', '')}",))
+    if node.op == "sym":
+        return Node("sym", (node.args[0].replace(",", ""),))
     return Node(node.op, tuple(_as_names(x) for x in node.args))
 
 
@@ -622,9 +695,22 @@ def _domain(items: list[str], page: _Page) -> Node:
         if len(ends) == 2 and [r"\ldots"] not in ends:
             low, high = (_Reader(_trimmed(e), page).whole() for e in ends)
             return Node("interval", (low, high, items[0] + items[-1]))
+        if len(ends) == 1 and items[0] == "[" and page.strict:
+            raise Unreadable(
+                f"cannot read {page.source!r}: {' '.join(items)!r} as a set. Write \\{{1, \\ldots, n\\}} "
+                "or an interval."
+            )
     if items[0] == r"\{" and _closing(items, 0) == len(items) - 1:
         return _set(items[1:-1], page)
     if items[0] == r"\mathbb" or (items[0] in {r"\mathbf", r"\mathds"} and spelled(items[1:2]) in set("RNZQC")):
+        end = _after_argument(items, 1)
+        while end < len(items) and items[end] in {"_", "^"}:
+            end = _after_argument(items, end + 1)
+        if end < len(items):
+            raise Unreadable(
+                f"cannot read {page.source!r}: {' '.join(items[end:])!r} after a set of numbers. A condition on its "
+                "members follows \\mid or a colon."
+            )
         return Node("numbers", (spelled(items).replace("^", "^").replace("_", "_"),))
     if len(items) == 1 and items[0] in {r"\R", r"\N", r"\Z", r"\Q", r"\C", r"\reals"}:
         return Node("numbers", (items[0][1:],))
@@ -663,6 +749,8 @@ def _free(node: Any) -> set[str]:
         stem, _, index = args[0].partition("_")
         upper = stem.partition("^")[0]
         return {args[0], stem, upper, *index, index} - {""}
+    if op == "call":
+        return {args[0]} | _free(args[1:])
     if op in {"sum", "prod", "int", "seq"}:
         return (_free(args[0]) - {args[1]}) | _free(args[2]) | _free(args[3])
     if op in {"lim"}:
@@ -690,6 +778,35 @@ def _open_names(node: Node) -> set[str]:
     if node.op in {"mul", "neg", "add"}:
         return _open_names(node.args[-1])
     return set()
+
+
+def _styled_each(items: list[str], style: str) -> list[str]:
+    """The names of a product, each in the style that was around all of them; indices as they are."""
+    found: list[str] = []
+    i = 0
+    while i < len(items):
+        t = items[i]
+        i += 1
+        if t in {"_", "^"}:
+            end = _after_argument(items, i)
+            found += [t, *items[i:end]]
+            i = end
+        elif t[0] == "\\" and t[1:] in ACCENTS | STYLES:
+            end = _after_argument(items, i)
+            found += [style, "{", t, *items[i:end], "}"]
+            i = end
+        elif t.isalpha() or t[1:] in GREEK:
+            found += [style, "{", str(t), "}"]
+        else:
+            found.append(t)
+    return found
+
+
+def _after_argument(items: list[str], i: int) -> int:
+    if i >= len(items) or items[i] != "{":
+        return i + 1
+    end = _closing(items, i)
+    return end + 1 if end >= 0 else len(items)
 
 
 class _Reader:
@@ -892,21 +1009,49 @@ class _Reader:
             elif self.starts_factor():
                 if argument and self.starts_function():
                     break
-                self.no_application()
+                self.no_application(factors[-1])
                 factors.append(self.factor())
             else:
                 break
         if dots:
             factors = self.with_dots(factors, ["+"] * len(factors), "prod")
+        if self.page.strict and len(factors) > 1 and any(f.op == "tuple" for f in factors):
+            raise self.refuse("comes after a product with a list in brackets: declare a function for it, or it")
         return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
 
-    def no_application(self) -> None:
-        """Refuse ``(T v)(i)``: a bracket around a lone name after a bracket is no product."""
-        if self.peek() == "(" and self.items[self.at - 1] in {")", "]"}:
-            end = _closing(self.items, self.at)
-            inside = self.items[self.at + 1 : end]
+    def no_application(self, before: Node) -> None:
+        """Refuse ``(T v)(i)`` and ``x(t)``: a bracket around a lone name, a number or a list is no factor."""
+        end = _closing(self.items, self.at) if self.peek() == "(" else -1
+        if end < 0:
+            return
+        inside = self.items[self.at + 1 : end]
+        if self.items[self.at - 1] in {")", "]"}:
             if len(inside) == 1 and (inside[0].isalpha() or inside[0][1:] in GREEK):
                 raise self.refuse("(a bracket applied to a name) is no product: declare a function for it, it")
+            return
+        base = before.args[0] if before.op == "pow" else before
+        if not self.page.strict or base.op not in {"sym", "item", "upper", "entry", "diff"}:
+            return
+        if not self.is_lone(inside) and len(split(inside, {","})) == 1:
+            return
+        shown = show(before)
+        if before.op == "pow" and base.op == "sym":
+            shown = f"{base.args[0]}^{show(before.args[1]).replace(' ', '')}"
+        what = f"{shown}({_said(inside)}) is no product: one is written without the brackets"
+        needs = shown if before.op in {"sym", "pow"} else ""
+        remedy = f"Declare {shown!r} a function." if needs else "Declare a name for it by a macro."
+        raise self.undeclared(what, needs, remedy)
+
+    def is_lone(self, items: list[str]) -> bool:
+        """Whether ``items`` are a single name, with its index and marks, or a number."""
+        if len(items) == 1 and items[0][0].isdigit():
+            return True
+        reader = _Reader(items, _Page(None, self.page.source))
+        try:
+            node = reader.atom() if items and items[0] not in {"(", "[", "{", "|"} else None
+        except Unreadable:
+            return False
+        return node is not None and reader.peek() is None and node.op in {"sym", "item", "pow"}
 
     def infix(self, factors: list[Node]) -> Node:
         token = self.peek() or ""
@@ -1046,6 +1191,17 @@ class _Reader:
         )
         if (styled and not number) or any(t in {",", r"\mid", ":", "|"} for _, t in top_level(upper)):
             raise self.undeclared(f"the superscript {text!r} of {named or base} is a name", key, remedy)
+        if (
+            page.strict
+            and base == Node("sym", ("e",))
+            and upper[0] in {"(", "["}
+            and _closing(upper, 0) == len(upper) - 1
+        ):
+            raise self.undeclared(
+                f"e^{text} may be an index or the exponential",
+                f"e^{text}",
+                "Leave the brackets out for the exponential.",
+            )
         exponent = self.sub(upper)
         if base == Node("sym", ("e",)):
             return Node("call", ("exp", exponent))
@@ -1057,6 +1213,16 @@ class _Reader:
         """A power needs a base that has a value and an exponent that is a number; else it may be an index."""
         page = self.page
         is_group = named is None
+        if page.strict and not is_group and exponent == Node("num", ("1",)):
+            raise self.undeclared(
+                f"{key} is no power, which nobody prints for the power 1", key, f"Give it in `where` under {key!r}."
+            )
+        if exponent.op == "num" and any(
+            k.partition("^")[2].isdigit() for k in page.declared if k.startswith(f"{named}^")
+        ):
+            raise self.undeclared(
+                f"{key} may be a power or a name, as others of {named!r} are", key, f"Give it in `where` under {key!r}."
+            )
         if exponent == Node("sym", ("pi",)) and not is_group and "pi" not in page.declared:
             raise self.undeclared(
                 f"{key} may be a power or a name",
@@ -1122,7 +1288,8 @@ class _Reader:
             self.next()
             return self.group({"(": ")", "[": "]"}[token])
         if token == "{":
-            return self.braces()
+            before = self.items[self.at - 1] if self.at else "+"
+            return self.unprinted(self.braces(), before)
         if token == r"\{":
             return self.curly()
         if token[0].isdigit():
@@ -1149,12 +1316,79 @@ class _Reader:
         if token == r"\Pr":
             self.next()
             return self.expectation("Pr")
+        if problem := self.problem():
+            return self.over(problem)
         name = token[1:] if token[0] == "\\" else ""
+        if name in BOLD and self.peek(1) == "{" and (found := self.bold()):
+            return found
         method = getattr(self, "read_" + name, None) if name.isalpha() else None
         if method:
             self.next()
             return method()
         return self.atom()
+
+    def problem(self) -> str | None:
+        """``\\text{minimize}``, in any style: an optimum, not a factor."""
+        at, token = self.at, self.next()
+        word = token[1:]
+        if token[0] == "\\" and word in STYLES and self.peek() == "{":
+            word = spelled(self.argument_tokens())
+        elif token[0] != '"':
+            word = ""
+        word = word.strip("~ ").replace(" ", "").replace("~", "")
+        if word in OPTIMA and self.peek() == "_":
+            return word
+        if word := PROBLEMS.get(word):
+            if self.peek() is None:
+                raise self.refuse(
+                    f"comes where {word} is of nothing: write it before what it is of, \\{word}_x f(x), it"
+                )
+            return word
+        self.at = at
+        return None
+
+    def bold(self) -> Node | None:
+        r"""``\mathbf{A b_i}``: a product in one style. One name in it is left to be read as any other.
+
+        Raises:
+            Unreadable: letters printed without a space, which may be a word or a product.
+        """
+        at, style = self.at, self.next()
+        inside = self.argument_tokens()
+        end, self.at = self.at, at
+        reader = _Reader(inside, _Page(None, self.page.source))
+        try:
+            name = reader.raw_name()
+        except Unreadable:
+            return None
+        if reader.peek() is None or not all(t.isalnum() or t[0] == "\\" or t in "_^{},+-'" for t in inside):
+            return None
+        if all(t.isalnum() for t in inside):
+            if not all(isinstance(t, Glued | Numbered) for t in inside[1:]):
+                pass  # letters with spaces between: a product
+            elif (name := "".join(inside)) in self.page.declared or not self.page.strict or name.isdigit():
+                return None
+            else:
+                raise self.undeclared(
+                    f"{name} in one style may be a word or a product",
+                    name,
+                    f"Declare {name!r} for a word; for a product put each letter into a style of its own.",
+                )
+        self.items = [*self.items[:at], "{", *_styled_each(inside, style), "}", *self.items[end:]]
+        return self.unprinted(self.braces())
+
+    def unprinted(self, node: Node, before: str = "+") -> Node:
+        """``node`` from a TeX group.
+
+        Raises:
+            Unreadable: an index or power follows, which on the page belongs to the last factor, or a sum is a factor.
+        """
+        split_ = before not in {"+", "(", "[", "|", ",", r"\{", "{"} or self.starts_factor()
+        if node.op in {"add", "neg"} and split_ and self.page.strict:
+            raise self.refuse(f"comes after {node} in braces, which print no brackets: print them, it")
+        if self.peek() in {"_", "^"} and self.page.strict and node.op in {"add", "neg", "mul", "div"}:
+            raise self.refuse(f"comes after {node} in braces, which print no brackets: print them, it")
+        return node
 
     def braces(self) -> Node:
         """A TeX group: a font switch, a binomial with \\choose, or a bracket that is not printed."""
@@ -1235,11 +1469,15 @@ class _Reader:
         return self.norm_of(self.enclosed(close, "norm").args[1])
 
     def norm_of(self, inside: Node) -> Node:
-        which = "2"
+        which, power = "2", None
+        if self.peek() == "^":
+            self.next()
+            power = self.argument_tokens()
         if self.peek() == "_":
             self.next()
             which = spelled(self.argument_tokens())
-        return Node("norm", (inside, which))
+        node = Node("norm", (inside, which))
+        return node if power is None else self.raised(node, power, None)
 
     def angle(self) -> Node:
         parts = self.arguments(self.bracket_tokens())
@@ -1286,7 +1524,8 @@ class _Reader:
             Unreadable: some letter has none, so that nothing says which of both it is.
         """
         first = self.peek() or ""
-        if not first.isalpha() or len(first) > 1 or isinstance(first, Glued):
+        behind = self.at > 1 and self.items[self.at - 2] == "_" and isinstance(self.peek(1), Glued)  # x_max
+        if not first.isalpha() or len(first) > 1 or (isinstance(first, Glued) and not behind):
             return None
         end = self.at + 1
         while end < len(self.items) and isinstance(self.items[end], Glued):
@@ -1309,6 +1548,8 @@ class _Reader:
             if run[:stop] in self.page.declared:
                 self.at += stop
                 return run[:stop]
+        if run in FUNCTIONS | {"lim"} and self.page.strict:
+            raise self.undeclared(f"{run} is spelled like the function", run, f"Write \\{run}, or declare {run!r}.")
         if len(run) > 1 and self.page.strict:
             ahead = self.items[end:] if self.integrals else []
             running = {b for a, b in itertools.pairwise(ahead) if a == "d"}
@@ -1332,12 +1573,21 @@ class _Reader:
             Unreadable: neither the name nor Δ alone has a value.
         """
         sign = self.peek() or ""
-        if sign not in {r"\Delta", "d"} or isinstance(sign, Glued):
+        if (length := self.differential_length()) > 1 and not self.integrals and self.page.strict:
+            at, self.at = self.at, self.at + length
+            name = f"d {self.raw_name()}"
+            if name not in self.page.declared:
+                self.at = at
+                raise self.undeclared(f"{name} is a differential outside an integral", name, f"Declare {name!r}.")
+            return name
+        if sign not in {r"\Delta", r"\delta", "d"} or isinstance(sign, Glued):
             return None
         following = self.peek(1) or ""
         is_name = following.isalpha() or following[1:] in (GREEK - {"infty", "emptyset"}) | ACCENTS
         if not is_name or (sign == "d" and not isinstance(following, Glued) and following.isalpha()):
             return None
+        if sign == "d" and isinstance(self.peek(2), Glued):
+            return None  # diag(x): a word of more letters
         letter = sign.lstrip("\\")
         at = self.at
         self.next()
@@ -1393,7 +1643,7 @@ class _Reader:
             name = reader.stem()
             if reader.peek() is None:
                 return name
-        if any(t in {"+", "=", r"\cdot", "(", ")"} for t in inside):
+        if any(t in {"+", "=", r"\cdot", "(", ")"} for t in inside) or inside[-1:] == [":"]:
             raise self.refuse("comes after a style around more than a name, which")
         return spelled(inside)
 
@@ -1442,9 +1692,11 @@ class _Reader:
                 return self.raised(node, self.argument_tokens(), name)
             return node
         start = self.at
+        wide = self.items[start] in {r"\operatorname", r"\operatorname*"}
         upright = self.items[start][0] == "\\" and self.items[start][1:] in {"operatorname", "operatorname*", "mathrm"}
         name = self.raw_name()
         page = self.page
+        self.no_law(name, self.items[start : self.at])
         upper: list[str] | None = None
         if self.peek() == "^":
             mark = self.at
@@ -1486,13 +1738,31 @@ class _Reader:
         if not is_known and not is_declared and upright and len(plain_name) > 1 and opens and upper is None:
             is_declared = plain_name not in page.declared
         if not is_known and not is_declared:
+            bare = wide and len(plain_name) > 1 and name not in page.declared and upper is None
+            if bare and page.strict and not opens and self.starts_factor():
+                raise self.undeclared(
+                    f"the operator {name} may be a function or a factor", name, f"Declare {name!r}: f, or a value."
+                )
             if opens and name in page.declared and isinstance(page.declared[name], Indexed):
                 raise self.refuse("comes after an indexed name, which")
             if self.no_conditional(name):
                 return self.applied(name, upper, False)
             node = self.symbol(name)
             return node if upper is None else self.raised(node, upper, name)
-        return self.applied(name, upper, is_known)
+        if wide and not is_known and not opens and upper is None and self.starts_factor():
+            return Node("call", (name, self.bare_argument(name)))
+        return self.applied(name, upper, is_known, start)
+
+    def no_law(self, name: str, items: list[str]) -> None:
+        r"""Refuse ``E_{x \sim p}`` as a name: it is a mean, of what follows."""
+        letter, _, index = name.partition("_")
+        value = self.page.declared.get(name)
+        if isinstance(value, Means) and index:
+            raise self.undeclared(f"{name!r} means nothing with its index", letter, f"Declare {letter!r} alone.")
+        if self.page.strict and index and r"\sim" in items and value is None:
+            raise self.undeclared(
+                f"{name} names a law below it, and is no factor", letter, f"Declare {letter!r}: Means('expectation')."
+            )
 
     def is_label(self, upper: list[str]) -> bool:
         """Whether a superscript is a name or mark, where nothing is declared: it is then part of the name."""
@@ -1559,12 +1829,14 @@ class _Reader:
                 raise self.undeclared(
                     f"{name}(...) is no product", name, f"Declare {name!r} a function, or Means('probability')."
                 )
-            if self.page.strict and self.peek() == "[" and name not in self.page.declared:
-                raise self.undeclared(
-                    f"{name}[...] may be a mean, a function or a product",
-                    name,
-                    f"Declare {name!r}: a value, a function, or Means('expectation').",
-                )
+        known = name in self.page.declared or name in self.page.bound
+        if self.page.strict and self.peek() in {"[", r"\{"} and not known:
+            letter = name.partition("_")[0]
+            raise self.undeclared(
+                f"{name}[...] may be a mean, a function or a product",
+                letter if letter in PROBABILITY else name,
+                f"Declare {name!r}: a value or a function; or {letter!r}: Means('expectation').",
+            )
         return False
 
     def special(self) -> Node | None:
@@ -1608,7 +1880,12 @@ class _Reader:
         base = self.sub(tokens(_unspelled(index)))
         return Node("div", (value, Node("call", ("log", base))))
 
-    def applied(self, name: str, upper: list[str] | None, is_known: bool) -> Node:
+    def stands_alone(self, start: int) -> bool:
+        """Whether the name that was read from ``start`` on is no factor: a whole side, or beside an operator."""
+        before = self.items[start - 1] if start > 0 else None
+        return (before is None or before in INFIX) and (self.peek() is None or self.peek() in INFIX)
+
+    def applied(self, name: str, upper: list[str] | None, is_known: bool, start: int = 0) -> Node:
         power: Node | None = None
         text = spelled(upper or [])
         if upper is not None:
@@ -1634,8 +1911,8 @@ class _Reader:
         opens = self.peek() in {"(", "["} or (
             self.peek() == r"\{" and r"\begin" not in self.items[self.at : self.at + 2]
         )
+        token = self.peek()
         if opens:
-            token = self.peek()
             inside = self.bracket_tokens()
             if inside in ([r"\cdot"], []):
                 if inside:
@@ -1655,12 +1932,18 @@ class _Reader:
         elif is_known and not self.starts_factor():
             if self.peek() in {"-", "+"}:
                 raise self.refuse("follows a function without brackets, which")
+            if power is None and self.page.strict and name not in OPTIMA and not self.stands_alone(start):
+                raise self.undeclared(f"{name} is of nothing", name, f"Say what of, or declare {name!r}.")
             return Node("sym", (name,)) if power is None else self.lonely(name)
         elif power is not None:
             return self.lonely(name)
         else:
             return Node("sym", (name,))
         call = Node("call", (name, *values))
+        if is_known and opens and self.peek() == "_" and self.page.strict:
+            raise self.refuse(
+                f"may be an index of what {name} is of, or of its value: bracket the one or the other; this"
+            )
         if power is None:
             return call
         if not is_known and len(values) == 1:
@@ -1730,11 +2013,22 @@ class _Reader:
             return [*before[:start], _pattern_list(before[start:], last, self.page), *rest]
         values = []
         for part in parts:
+            if part[:1] == ["["] and self.page.strict and _closing(part, 0) == len(part) - 1:
+                self.bracketed()
             if any(t in RELATIONS for _, t in top_level(part)):
                 values.append(_conjunction(_conditions(part, self.page)))
             else:
                 values.append(self.sub(part))
         return values
+
+    def bracketed(self) -> None:
+        """Refuse ``P([n])`` unless square brackets are declared: they may be a set or a whole part."""
+        if not isinstance(self.page.declared.get("[]"), Operator):
+            raise self.undeclared(
+                "square brackets around the whole of an argument may be a set or a whole part",
+                "[]",
+                "Leave them out, or declare '[]': Operator(f).",
+            )
 
     # Probability
 
@@ -1928,7 +2222,7 @@ class _Reader:
             names, which = self.binder(head, op)
             with self.page.binding(*names):
                 return names, [*which, *_conditions(tail, self.page)]
-        segments = [_trimmed(s) for s in split(lower, {","})]
+        segments = _Statements(self.page).ranges([_trimmed(s) for s in split(lower, {","})])
         signed = [any(t in RELATIONS for _, t in top_level(s)) for s in segments]
         if not any(signed):
             if [r"\ldots"] in segments:
@@ -1938,7 +2232,7 @@ class _Reader:
                 return self.letters(segments[0]), []
             return [self.list_name(s) for s in segments], []
         if [r"\ldots"] in segments or (signed[0] and not any(signed[1:]) and len(segments) > 1):
-            which = _conditions(lower, self.page)
+            which = _conditions([t for s in segments for t in [*s, ","]][:-1], self.page)
         else:
             which = []
             waiting: list[list[str]] = []
@@ -2064,12 +2358,26 @@ class _Reader:
             raise self.refuse(f"comes after an integral over {printed} and a differential of {names[0]}, which")
         if ends is not None:
             return Node("int", (body, names[0], *ends))
+        lower = self.integrated_over(lower, names)
         domain = (_domain(lower, self.page),) if lower is not None else ()
         if domain and len(names) > 1:
             return Node("integral", (body, ", ".join(names), *domain))
         for name in names:
             body = Node("integral", (body, name, *domain))
         return body
+
+    def integrated_over(self, lower: list[str] | None, names: list[str]) -> list[str] | None:
+        r"""The domain below an integral: ``\int_x f(x) dx`` names its variable only, ``\int_{x \in S}`` both."""
+        if lower is None:
+            return None
+        if names == [spelled(p) for p in split(lower, {","})]:
+            if any(n[:1].isupper() for n in names):
+                raise self.refuse("comes after an integral whose domain is named as its variable: tell them apart, it")
+            return None
+        parts = split(lower, {r"\in"})
+        if len(parts) == 2 and [spelled(parts[0])] == names:
+            return parts[1]
+        return lower
 
     def read_iint(self) -> Node:
         return self.read_int(2)
@@ -2184,10 +2492,22 @@ class _Reader:
         names = [self.list_name(s) for s in split(items, {","})]
         if len(names) == 1 and len(items) > 1 and all(t.isalpha() for t in items):
             names = self.letters(items)
+        for name in names:
+            if self.page.strict and name in COUNTS and self.is_index(name):
+                raise self.refuse(f"comes after a derivative by the index {name!r}: print the variable, x_{name}, it")
         body = self.gradient_body(names[0])
         for name in reversed(names):
             body = Node("diff", (body, name))
         return body
+
+    def is_index(self, name: str) -> bool:
+        """Whether ``name`` is an index of something on this side."""
+        for i, t in enumerate(self.items[:-1]):
+            if t == "_" and self.items[i - 1] != r"\partial":
+                index = self.items[i + 1 : _after_argument(self.items, i + 1)]
+                if name in [x.lstrip("\\") for x in index]:
+                    return True
+        return False
 
     def read_nabla(self) -> Node:
         name = ""
@@ -2201,7 +2521,10 @@ class _Reader:
                 raise self.refuse("comes after a power of nabla, which")
         if self.peek() == r"\cdot":
             self.next()
-            return Node("divergence", (self.factor(), name))
+            body = self.factor()
+            if self.starts_factor():
+                raise self.refuse("comes after a divergence: is it of this too? Put what it is of in brackets; this")
+            return Node("divergence", (body, name))
         if self.peek() in {r"\times", r"\wedge"}:
             raise self.refuse("comes after nabla (a curl), which")
         if second:
@@ -2255,6 +2578,8 @@ class _Reader:
         text = spelled(inside)
         if text in OPTIMA or inside[:1] == [r"\arg"]:
             return self.over(text if text in OPTIMA else "".join(t.lstrip("\\") for t in inside))
+        if not (inside and inside[0] in {r"\operatorname", r"\operatorname*"}) and len(text) > 1:
+            inside = [r"\operatorname", "{", *inside, "}"]
         self.items = [*self.items[: self.at], *inside, *self.items[self.at :]]
         return self.base()
 

@@ -191,7 +191,9 @@ def _stacked(command: str, label: list[str], sign: list[str]) -> list[str]:
     if command == r"\underset":
         return [*sign, "_", "{", *label, "}"]
     name = "".join(label).replace("\\", "").replace("mathrm", "").strip('"{}').lower()
-    if sign == ["="] and name in {"def", "def.", "delta", "triangle", "!", "?", "set", "define", "."}:
+    if sign == ["="] and name in {"!", "?"}:
+        return sign
+    if sign == ["="] and name in {"def", "def.", "delta", "triangle", "set", "define", "."}:
         return [":="]
     if sign == ["="] and name in {"d", "law", "dist", "d.", "(d)", "mathcald"}:
         return [r"\sim"]
