@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gantext._checks import check_number, transformed
-from gantext.kernels import dispatch
+from gantext.kernels import OVERRIDE, dispatch
 
 __all__ = [
     "conditional_layer_norm",
@@ -65,12 +66,15 @@ def conditional_layer_norm(
     """
     gamma, beta = _check(x, gamma, beta, eps)
     eps = float(eps)
+    tracing = torch.compiler.is_compiling()
+    if backend is None and (tracing or (x.device.type == "cpu" and not os.environ.get(OVERRIDE))):
+        return _plain(x, gamma, beta, eps)  # at once: a short sequence takes no longer than choosing
     plain = lambda: _plain(x, gamma, beta, eps)
 
     def triton() -> Tensor:
         return _kernel(x, gamma, beta, eps)
 
-    if torch.compiler.is_compiling():
+    if tracing:
         return triton() if backend == "triton" else plain()
     if x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST and backend is None:
         return plain()
@@ -80,19 +84,18 @@ def conditional_layer_norm(
 
 def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     D, work = x.shape[-1], work_dtype(x, gamma, beta)
-    rows, gamma, beta = x.to(work), gamma.to(work), beta.to(work)
+    if not x.dtype == gamma.dtype == beta.dtype == work:
+        return _plain(x.to(work), gamma.to(work), beta.to(work), eps).to(x.dtype)
     if gamma.numel() == beta.numel() == D:
-        return F.layer_norm(rows, (D,), gamma.reshape(D), beta.reshape(D), eps).to(x.dtype)
+        return F.layer_norm(x, (D,), gamma.reshape(D), beta.reshape(D), eps)
     if not torch.compiler.is_compiling() and not transformed():
-        if not (torch.is_grad_enabled() and any(t.requires_grad for t in (rows, gamma, beta))):
-            return _affine(rows, gamma, beta, eps)[0].to(x.dtype)
-        shared = gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D  # by the tokens of a sequence
-        on_cpu = type(rows) is Tensor and rows.device.type == "cpu"
-        if shared and on_cpu and rows.numel() >= FEW and _compiles():
+        if not (torch.is_grad_enabled() and (x.requires_grad or gamma.requires_grad or beta.requires_grad)):
+            return _affine(x, gamma, beta, eps)[0]
+        many = x.numel() >= FEW and type(x) is Tensor and x.device.type == "cpu" and _compiles()
+        if many and gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D:  # by the tokens of a sequence
             each = (t.reshape(-1, D).expand(len(x), D) for t in (gamma, beta))
-            y = _Sequences.apply(rows.reshape(len(x), x.shape[1:-1].numel(), D), *each, eps)
-            return y.reshape(x.shape).to(x.dtype)
-    return torch.addcmul(beta, gamma, F.layer_norm(rows, (D,), eps=eps)).to(x.dtype)
+            return _Sequences.apply(x.reshape(len(x), x.shape[1:-1].numel(), D), *each, eps).reshape(x.shape)
+    return torch.addcmul(beta, gamma, F.layer_norm(x, (D,), eps=eps))
 
 
 def _affine(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -288,7 +291,10 @@ _backward.register_autograd(_differentiate_backward, setup_context=_save_backwar
 
 def work_dtype(*tensors: Tensor) -> torch.dtype:
     """The widest dtype of the tensors, float32 at least."""
-    return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+    dtypes = [t.dtype for t in tensors]
+    if dtypes.count(torch.float32) == len(dtypes):
+        return torch.float32
+    return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def _check(
@@ -301,7 +307,7 @@ def _check(
             got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(f"{name}: {argument} is {got}, must be a dense floating tensor. Use .float().")
         width = t.shape[-1:]
-        if width != x.shape[-1:] or width in ((), (0,)) or t.device != x.device:
+        if width != x.shape[-1:] or not width or width[0] == 0 or t.device != x.device:
             raise ValueError(
                 f"{name}: {argument} has shape {tuple(t.shape)} on {t.device}, must end with the width "
                 f"D >= 1 of x, whose shape is {tuple(x.shape)}, on {x.device}. Put the features last."
@@ -311,6 +317,8 @@ def _check(
 
 def _placed(name: str, argument: str, t: Tensor, x: Tensor) -> Tensor:
     given, whole = t.shape, x.shape
+    if len(given) == 2 and len(whole) == 3 and given[0] in (1, whole[0]):
+        return t.unsqueeze(1)
     middle = (1,) * (len(whole) - len(given))
     shape = (*middle, *given) if len(given) == 1 else (given[0], *middle, *given[1:])
     fits = len(given) in (1, 2, len(whole)) and len(shape) == len(whole)

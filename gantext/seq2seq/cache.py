@@ -49,7 +49,7 @@ class Cache:
         real = (torch.arange(L, device=place) < lengths[:, None])[:, None, None]  # (B, 1, 1, L)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self.layers.append(tuple(F.pad(t, (0, 0, 0, self.room)) for t in (k, v)))
+            self.layers.append((F.pad(k, (0, 0, 0, self.room)), F.pad(v, (0, 0, 0, self.room))))
             if q.shape == k.shape:
                 return layout(q, k, v)
             return F.scaled_dot_product_attention(q, k, v, attn_mask=real)  # the last row sees its whole source

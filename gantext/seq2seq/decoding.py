@@ -191,7 +191,7 @@ def beam_search(
         finished = new(Q, K, fill=-math.inf, dtype=scores.dtype), history
         none = scores.new_zeros(Q, N)
         words = torch.arange(V, device=rows.device).expand(Q, V)  # (Q, C), the tokens that can come next
-        places = words[:, :0]
+        places, match = words[:, :0], start[:, :, None]
         if spans is not None:  # a place more after each source, the separator's, that never matches
             start, tokens = F.pad(start, (0, 1)), F.pad(tokens, (0, 1))
             words, places = _vocabulary(tokens.masked_fill(~start, separator), separator)
