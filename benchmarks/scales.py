@@ -8,15 +8,22 @@ Views are free. That is arithmetic: no card was there to hold it against, and wh
 is not known to it.
 
     python benchmarks/scales.py
+    python benchmarks/scales.py --here      # the same arithmetic for this CPU, held against steps that are run
+
+On a CPU, with the matrix rate and the bandwidth of a copy as measured beside them, steps of the middle sizes are
+predicted within the factor of 2 that is asked for; small networks take more than twice as long as predicted, since
+what Python and autograd do for an operation costs more than the launch that is counted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -28,7 +35,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gantext.gan import features, images, training
+from gantext.gan import convolutional, features, images, methods, training
+from gantext.gan.objectives import HINGE
 
 CARDS = {"T4": (8.1e12, 300e9), "A100": (156e12, 1555e9)}  # data sheets: float32, TF32, each a second; bytes a second
 FEW = (2, 3)  # samples of the batches that are run: of a batch of 1, views and copies differ
@@ -68,9 +76,13 @@ class Training(NamedTuple):
 
     def seconds(self, card: str) -> float:
         """Of all steps."""
-        rate, bandwidth = (share * most for share, most in zip(SHARE, CARDS[card], strict=True))
-        each = (max(o.flop / rate, o.bytes / bandwidth, LAUNCH if o.bytes else 0) for o in self.step)
-        return self.steps * sum(each)
+        return self.steps * duration(self.step, *CARDS[card])
+
+
+def duration(step: list[Operation], rate: float, bandwidth: float, launch: float = LAUNCH) -> float:
+    """Seconds of a step where so many operations and bytes a second are the most."""
+    rate, bandwidth = SHARE[0] * rate, SHARE[1] * bandwidth
+    return sum(max(o.flop / rate, o.bytes / bandwidth, launch if o.bytes else 0) for o in step)
 
 
 class Books(TorchDispatchMode):
@@ -189,7 +201,49 @@ def table(runs: list[Training]) -> dict[str, str]:
     return {"tflop": f"{max(run.flop for run in runs) / 1e12:.2g}", "time": ", ".join(times)}
 
 
+def processor_time(call: Callable[[], object], times: int) -> float:
+    call()
+    begin = time.process_time()
+    for _ in range(times):
+        call()
+    return (time.process_time() - begin) / times
+
+
+def here() -> None:
+    """Steps of three sizes on one thread of this CPU: predicted from its own rates, and run."""
+    torch.set_num_threads(1)
+    a, x, z = torch.randn(512, 512), torch.randn(2**24), torch.zeros(1)
+    y = torch.empty_like(x)
+    rate = 2 * 512**3 / processor_time(lambda: a @ a, 20)
+    bandwidth, launch = 2 * x.nbytes / processor_time(lambda: y.copy_(x), 8), processor_time(lambda: z.add_(1), 20_000)
+    print(f"{rate / 1e9:.3g} GFLOP/s, {bandwidth / 1e9:.3g} GB/s, {launch * 1e6:.3g} microseconds an operation")
+    for name, channels, width, batch, game in (
+        ("DCGAN, 28 pixels", 1, 16, 32, methods.wgan_div()),
+        ("DCGAN, 28 pixels", 1, 32, 64, methods.wgan_gp()),
+        ("residual, 32 pixels", 3, 32, 16, methods.game(HINGE)),
+    ):
+        shape = (channels, 28, 28) if channels == 1 else (channels, 32, 32)
+        law = images.Images(torch.randint(256, (500, *shape), dtype=torch.uint8))
+        plain = convolutional.dcgan_generator(shape, 32, width), convolutional.dcgan_critic(shape, width)
+        nets = plain if channels == 1 else (
+            convolutional.resnet_generator(shape, 32, width), convolutional.resnet_critic(shape, width)
+        )  # fmt: skip
+        given: tuple[Any, ...] = (*nets, law.sample, game)
+        settings: dict[str, Any] = {"batch_size": batch, "latent": 32}
+        step = at(batch, *[one_step(few, given, settings) for few in FEW])
+        predicted = duration(step, rate, bandwidth, launch)
+        two, six = (functools.partial(FIT, *given, steps=n, progress=False, **settings) for n in (2, 6))
+        measured = (processor_time(six, 1) - processor_time(two, 1)) / 4
+        print(
+            f"{name}, width {width}, {batch} samples, {game.name}: predicted {predicted * 1e3:.1f} ms a step, "
+            f"measured {measured * 1e3:.1f} ms, ratio {measured / predicted:.2f}"
+        )
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--here"]:
+        here()
+        return
     for chapter, scales in SIZES.items():
         for size in scales:
             runs = trainings(chapter, size)

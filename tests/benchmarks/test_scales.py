@@ -87,6 +87,7 @@ def test_the_books_are_right_where_the_answer_is_known() -> None:
         scales.Operation("looks", 0, 0),
     ]
     assert scales.Training("x", 2, step).seconds("T4") == pytest.approx(2 * (2.5 + 1.25 + 1e-5))
+    assert scales.duration(step, 4e12, 100e9, 0.5) == pytest.approx(8.1 / 1.6 + 3.75 + 0.5)  # of another machine
     line = scales.at(64, [scales.Operation("x", 12, 20)], [scales.Operation("x", 13, 25)])
     assert line == [scales.Operation("x", 74, 330)]
     assert [scales.time_of(s) for s in (3, 600, 5400, 509 * 3600)] == ["1 min", "10 min", "1.5 h", "510 h"]
