@@ -91,6 +91,9 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
     for script in asked:
         if script.suffix == ".js" and script.is_file() and "search" not in script.name:
             used.script(script.read_text(encoding="utf-8"))
+    own = out / "_static" / "page.js"
+    if own.is_file():  # what its comments say is for those who read the source
+        own.write_text(COMMENT.sub("", own.read_text(encoding="utf-8")), encoding="utf-8")
     search = out / "_static" / "search.js"
     if search.is_file():
         used.script(search.read_text(encoding="utf-8"))
@@ -112,6 +115,7 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
 
 
 CUT = "/*cut*/"
+COMMENT = re.compile(r"^ *// .*\n", re.MULTILINE)  # a line of its own in a script
 MADE = re.compile(r"""(?:class(?:Name|List\.\w+\()?|createElement\w*\()[\s=(\\"'+]*([\w -]+)""")
 IMPORTED = re.compile(r'@import\s+(?:url\()?["\']?([^"\')\s;]+\.css)')
 ASKED = re.compile(r'<(?:link|script)\b[^>]*?\s(?:href|src)="?([^\s">]+\.(?:css|js)\b[^\s">]*)')
