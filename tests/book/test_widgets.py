@@ -332,7 +332,10 @@ def test_cascading_rejection(figure: Callable[[str], Figure]) -> None:
         assert ("is back" in place["says"]) == (steps > 1 and abs(left[-1] @ W[0]) > 5e-4)
     apart = [[a, b, c, d] for a, b, c, d in angles if min(abs((b - c) % 180), abs((c - d) % 180)) > 1]
     for orthogonal in (False, True):
-        calls = [([*unit(a)], [[*unit(w)] for w in rest], orthogonal) for a, *rest in apart]
+        calls = [
+            ([*unit(a)], [[*(k * unit(w))] for k, w in zip((2, 0.5, 3), rest, strict=True)], orthogonal)
+            for a, *rest in apart
+        ]
         js = [result["scores"] for result in shown.call("cascade", *calls)]
         package = [cascade_ref(torch.tensor([v]), torch.tensor(W), orthogonal)[0].tolist() for v, W, _ in calls]
         np.testing.assert_allclose(js, package, atol=1e-12)
