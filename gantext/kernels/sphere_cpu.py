@@ -12,7 +12,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 __all__ = ["MODE", "Rows", "merge", "train"]
@@ -43,9 +45,18 @@ def _negative(state, limit, alias):  # alias table: the low half decides between
     return k if (z & np.uint64(0xFFFFFFFF)) < np.uint64(limit[k]) else np.int64(alias[k])
 
 
-@njit(inline="always")
 def _row(own, table, k):  # of a thread's own copies, where they reach
-    return own[k] if k < len(own) else table[k]
+    return own[k] if own is not None and k < len(own) else table[k]
+
+
+@overload(_row, inline="always")
+def _(own, table, k):  # to choose a row costs as much as a product: where there is no choice, none is compiled
+    return (lambda own, table, k: table[k]) if isinstance(own, types.NoneType) else None
+
+
+@overload(_row)
+def _(own, table, k):
+    return None if isinstance(own, types.NoneType) else lambda own, table, k: own[k] if k < len(own) else table[k]
 
 
 @njit(inline="always")
@@ -65,16 +76,16 @@ def _normalise(x):
 
 
 @njit(inline="always", fastmath=FAST)
-def _joint(u, v, d, n, rate, margin, angle, frozen):
-    """Hinge of v and d together; returns the loss."""
-    a = b = np.float32(0)
-    for i in range(len(u)):
-        w = v[i] + d[i]
-        a += u[i] * w
-        b += n[i] * w
-    loss = margin - a + b
-    if not loss > 0:  # a NaN ends here too
-        return np.float32(0)
+def _dot(x, y):
+    total = np.float32(0)
+    for i in range(len(x)):
+        total += x[i] * y[i]
+    return total
+
+
+@njit(inline="always", fastmath=FAST)
+def _joint(u, v, d, n, w, a, b, rate, angle, frozen):
+    """The step of a hinge of v and d together that has a loss; w is v + d, before and after, a = <u, w>, b = <n, w>."""
     r = fv = fd = ee = uu = nn = np.float32(0)
     for i in range(len(u)):
         e = u[i] - n[i]
@@ -95,7 +106,8 @@ def _joint(u, v, d, n, rate, margin, angle, frozen):
     if frozen:
         for i in range(len(u)):
             d[i] = cd * d[i] + sd * (u[i] - n[i])
-        return loss
+            w[i] = v[i] + d[i]
+        return
     cu, cn, cv = ONE - su * a, ONE + sn * b, ONE - sv * fv
     tu = ONE / math.sqrt(cu * cu * uu + TWO * cu * su * a + su * su * ww)
     tn = ONE / math.sqrt(cn * cn * nn - TWO * cn * sn * b + sn * sn * ww)
@@ -103,24 +115,19 @@ def _joint(u, v, d, n, rate, margin, angle, frozen):
     cu, su, cn, sn, cv, sv = cu * tu, su * tu, cn * tn, sn * tn, cv * tv, sv * tv
     for i in range(len(u)):
         ui, vi, di, ni = u[i], v[i], d[i], n[i]
-        w, e = vi + di, ui - ni
-        u[i] = cu * ui + su * w
-        n[i] = cn * ni - sn * w
+        wi, e = vi + di, ui - ni
+        u[i] = cu * ui + su * wi
+        n[i] = cn * ni - sn * wi
         v[i] = cv * vi + sv * e
         d[i] = cd * di + sd * e
-    return loss
+    for i in range(len(u)):  # apart: with five rows to be told apart the loop above would not be vectorised
+        w[i] = v[i] + d[i]
 
 
 @njit(inline="always", fastmath=FAST)
-def _single(u, x, n, rate, margin, frozen):
-    """Hinge of one partner x, a context word or a document, with the released program's factors; returns the loss."""
-    f = h = np.float32(0)
-    for i in range(len(u)):
-        f += u[i] * x[i]
-        h += n[i] * x[i]
-    loss = margin - f + h
-    if not loss > 0:
-        return np.float32(0)
+def _single(u, x, n, f, h, rate, frozen):
+    """The same for one partner x, a context word or a document, with the released program's factors; f = <u, x>,
+    h = <n, x>."""
     ee = uu = nn = np.float32(0)
     for i in range(len(u)):
         e = u[i] - n[i]
@@ -134,7 +141,7 @@ def _single(u, x, n, rate, margin, frozen):
     if frozen:
         for i in range(len(u)):
             x[i] = cx * x[i] + sx * (u[i] - n[i])
-        return loss
+        return
     tu = ONE / math.sqrt(cu * cu * uu + TWO * cu * su * f + su * su)
     tn = ONE / math.sqrt(cn * cn * nn - TWO * cn * sn * h + sn * sn)
     cu, su, cn, sn = cu * tu, su * tu, cn * tn, sn * tn
@@ -143,7 +150,25 @@ def _single(u, x, n, rate, margin, frozen):
         u[i] = cu * ui + su * xi
         n[i] = cn * ni - sn * xi
         x[i] = cx * xi + sx * (ui - ni)
-    return loss
+
+
+@intrinsic
+def _ask(typing, address):  # for a cache line, without waiting for it
+    def generate(context, builder, signature, arguments):
+        line = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [line.type, *[ir.IntType(32)] * 3])
+        call = builder.module.declare_intrinsic("llvm.prefetch", (), kind)
+        builder.call(call, [line, *(ir.Constant(ir.IntType(32), k) for k in (1, 3, 1))])  # to write, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(address), generate
+
+
+@njit(inline="always")
+def _prefetch(row):
+    start = row.ctypes.data
+    for offset in range(0, 4 * len(row), 64):
+        _ask(start + offset)
 
 
 class Rows(NamedTuple):
@@ -158,7 +183,6 @@ class Rows(NamedTuple):
     touched: NDArray[np.bool_]  # (documents,); set where a document's row was moved
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
 def train(text, order, rows, chances, window, negatives, mode, margin, rate, rate_end, seed, frozen):
     """Train on the pieces `order`, int64, of a corpus; word and document tables change in place.
 
@@ -175,6 +199,15 @@ def train(text, order, rows, chances, window, negatives, mode, margin, rate, rat
     Returns:
         Tuples looked at, tuples with a loss, sum of losses.
     """
+    own = len(rows.own_u)
+    if own in (0, len(rows.U)):
+        U, V = (rows.own_u, rows.own_v) if own else (rows.U, rows.V)
+        rows = rows._replace(U=U, V=V, own_u=None, own_v=None)
+    return _train(text, order, rows, chances, window, negatives, mode, margin, rate, rate_end, seed, frozen)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _train(text, order, rows, chances, window, negatives, mode, margin, rate, rate_end, seed, frozen):
     ids, starts, owners = text.ids, text.starts, text.owners
     U, V, D, own_u, own_v, moves, touched = rows
     keep, limit, alias = chances
@@ -184,7 +217,8 @@ def train(text, order, rows, chances, window, negatives, mode, margin, rate, rat
         length = starts[piece + 1] - starts[piece]
         longest = max(longest, length)
         size += length
-    kept = np.empty(longest, np.int32)
+    kept, w = np.empty(longest, np.int32), np.empty(U.shape[1], np.float32)
+    drawn = np.empty(min(2 * window, longest) * negatives, np.int32)
     seen, active, total = 0, 0, 0.0
     for piece in order:
         now = rate + (rate_end - rate) * np.float32(done / size)
@@ -201,38 +235,57 @@ def train(text, order, rows, chances, window, negatives, mode, margin, rate, rat
             word = kept[i]
             v = _row(own_v, V, word)
             reach = 1 + _below(_random(state), window)
-            for j in range(max(0, i - reach), min(length, i + reach + 1)):
-                if j == i or (mode == 2 and frozen):
+            first, last = max(0, i - reach), min(length, i + reach + 1)
+            if mode == 2 and frozen:
+                first = last  # documents learn from no pair
+            for m in range((last - first - 1) * negatives):  # before they are looked at, so that their rows are there
+                drawn[m] = _negative(state, limit, alias)
+                _prefetch(_row(own_u, U, drawn[m]))
+            if mode != 2:
+                for q in range(len(w)):
+                    w[q] = v[q] + d[q]
+            partner = v if mode == 2 else w
+            m = 0
+            for j in range(first, last):
+                if j == i:
                     continue
                 centre = kept[j]
                 u = _row(own_u, U, centre)
-                for _ in range(negatives):
-                    k = _negative(state, limit, alias)
+                near = _dot(u, partner)
+                for k in drawn[m : m + negatives]:
                     if k in (centre, word):
                         continue
                     n = _row(own_u, U, k)
-                    if mode == 2:
-                        loss = _single(u, v, n, now, margin, False)
-                    else:
-                        loss = _joint(u, v, d, n, now, margin, mode == 0, frozen)
-                        moved |= loss > 0
+                    far = _dot(n, partner)
+                    loss = margin - near + far
                     seen += 1
-                    if loss > 0:
+                    if loss > 0:  # no NaN
                         active += 1
                         total += loss
+                        if mode == 2:
+                            _single(u, v, n, near, far, now, False)
+                        else:
+                            _joint(u, v, d, n, w, near, far, now, mode == 0, frozen)
+                            moved = True
+                        near = _dot(u, partner)
                         _count(moves, 1, word)
                         _count(moves, 0, centre)
                         _count(moves, 0, k)
+                m += negatives
             if mode == 2:
+                u = _row(own_u, U, word)
                 for _ in range(negatives):
                     k = _negative(state, limit, alias)
                     if k == word:
                         continue
-                    loss = _single(_row(own_u, U, word), d, _row(own_u, U, k), now, margin, frozen)
+                    n = _row(own_u, U, k)
+                    near, far = _dot(u, d), _dot(n, d)
+                    loss = margin - near + far
                     seen += 1
                     if loss > 0:
                         active += 1
                         total += loss
+                        _single(u, d, n, near, far, now, frozen)
                         moved = True
                         _count(moves, 0, word)
                         _count(moves, 0, k)
