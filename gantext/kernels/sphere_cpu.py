@@ -168,7 +168,7 @@ def _ask(typing, address):  # for a cache line, without waiting for it
 def _prefetch(row):
     start = row.ctypes.data
     for offset in range(0, 4 * len(row), 64):
-        _ask(start + offset)
+        _ask(start + offset)  # pyright: ignore[reportCallIssue]  # numba passes the first itself
 
 
 class Rows(NamedTuple):
