@@ -15,16 +15,6 @@
 # # Ten ways to train one GAN: a fair comparison
 #
 # Which GAN should one train? With one loop, one pair of networks and one budget for ten games, each of three data sets has another winner by modes found or Fréchet distance, and 57 of 135 pairwise differences drown in the spread of eight seeds.
-#
-# **Three points**
-#
-# - **A difference needs a ruler.** Networks and budgets differ from paper to paper, so nobody can tell method from luck {cite:p}`lucic2018are`.
-# - **Rulers have floors.** Two samples of *one* law have a Fréchet distance above zero, {eq}`gan-comparison:floor`; eight seeds miss small differences, {eq}`gan-comparison:detectable`.
-# - **Measured**, 240 runs: WGAN-div and GAN-QP lead on the ring, the classical games and the hinge on the grid, gradient penalties, with averaged weights, on digits.
-#
-# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, {doc}`WGAN-div <w-divergence>`, {doc}`GAN-QP <gan-qp>`, their cores. **Six minutes** to [the verdict](#the-verdict), a quarter of an hour for the closed sections.
-#
-# ## The result in one picture
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -81,15 +71,17 @@ import sympy as sp
 import torch
 from IPython.display import HTML
 
+from gantext import at_scale
 from gantext.gan import convolutional, distances, features, laws, methods
 from gantext.gan import images as image_sets
 from gantext.gan import metrics, networks, training
 from gantext.gan.objectives import NON_SATURATING, SATURATING, WASSERSTEIN
+from gantext.statistics import half_width
 from texledger import Density, Derived, Law, Ledger, Samples
 
 # "gpu": see "Two sizes"; the live runs take the sweep's number of steps, too
 SCALE = "reduced"
-STEPS = {"reduced": 900, "gpu": 3000}[SCALE]
+STEPS = at_scale(SCALE, {"reduced": 900, "gpu": 3000})
 
 ledger = Ledger("gan-comparison")
 # the networks here are so small that sharing the work costs more than the
@@ -151,7 +143,7 @@ for axis, (task, score, title, logarithmic) in zip(axes, panels, strict=True):
             axis.errorbar(
                 x.mean(),
                 row,
-                xerr=metrics.half_width(x),
+                xerr=half_width(x),
                 fmt="|",
                 color=BLUE,
                 markersize=12,
@@ -177,6 +169,14 @@ plt.show()
 # %% [markdown]
 # *A dot is one trained generator, a bar the mean of eight seeds with its 95 % interval. Of the Fréchet distance small is good; dotted, a perfect generator.* No method is best on two of the three. (`make compare` repeats the sweep; this page draws its stored record.)
 #
+# **Three points**
+#
+# - **A difference needs a ruler.** Networks and budgets differ from paper to paper, so nobody can tell method from luck {cite:p}`lucic2018are`.
+# - **Rulers have floors.** Two samples of *one* law have a Fréchet distance above zero, {eq}`gan-comparison:floor`; eight seeds miss small differences, {eq}`gan-comparison:detectable`.
+# - **Measured**, 240 runs: WGAN-div and GAN-QP lead on the ring, the classical games and the hinge on the grid, gradient penalties, with averaged weights, on digits.
+#
+# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, {doc}`WGAN-div <w-divergence>`, {doc}`GAN-QP <gan-qp>`, their cores. **Six minutes** to [the verdict](#the-verdict), a quarter of an hour for the closed sections.
+#
 # ## The idea, the formula, the code
 #
 # A game is two losses. Everything else can be the same for all ten, and here is; the package's {func}`gantext.gan.training.fit` [does the same](#the-loop):
@@ -189,7 +189,7 @@ def descend(player, loss):
 
 
 def step(game, G, T, real, codes, player_G, player_T, turns=2):
-    for _ in range(turns):  # of the critic T, then one of the generator G
+    for _ in range(turns):  # of the critic; then one of G
         x, z = real(64, None), codes(64, None)
         batch = methods.Batch(x, G(z).detach(), z, torch.Generator())
         descend(player_T, game.critic_loss(T, batch))
@@ -217,7 +217,9 @@ def step(game, G, T, real, codes, player_G, player_T, turns=2):
 #
 # ## The verdict
 #
-# *What holds*, asserted [on the record](#who-beats-whom): no game wins everywhere; settings can matter more than games (WGAN-GP with two critic steps and momentum fails on both mixtures, with five and none, its authors' way, it works on the ring); and GAN-QP loses most classes of digits with two seeds of eight. *Not told apart*: 57 of 135 pairs of methods, among them WGAN-GP and WGAN-div on digits. *Not known*: any of this at 128 × 128 pixels or in long training; the networks are dense and tiny, no rate was searched, and the Fréchet distance is to the training digits, so that it also rewards memory. [Short runs of convolutional networks, a rate for each](#convolutional-networks-and-a-rate-for-each), tell hardly any apart.
+# - **Holds**, asserted [on the record](#who-beats-whom). No game wins everywhere; settings can matter more than games (WGAN-GP with two critic steps and momentum fails on both mixtures; with five and none, its authors' way, it works on the ring); GAN-QP loses most classes of digits with two seeds of eight.
+# - **Not told apart**: 57 of 135 pairs of methods, among them WGAN-GP and WGAN-div on digits.
+# - **Not known**: any of this at 128 × 128 pixels or in long training. The networks are dense and tiny, no rate was searched, and the Fréchet distance is to the training digits, so that it also rewards memory. [Short runs of convolutional networks, a rate for each](#convolutional-networks-and-a-rate-for-each), tell hardly any apart.
 #
 # ## The loop
 #
@@ -930,40 +932,122 @@ shown = {
 }
 targets = dots(law.means)
 panel = lambda number, name: (
-    f'<figure><svg viewBox="0 0 200 200" role="img" aria-label="{escape(name)}: samples in the plane"><path d="{targets}" class="gc-goal"></path>'
-    f'<path class="gc-dots" data-game="{number}" d="{shown[name][-1]}"></path></svg><figcaption>{escape(name)}</figcaption></figure>'
+    '<figure><svg viewBox="0 0 200 200" role="img" '
+    f'aria-label="{escape(name)}: samples in the plane">'
+    f'<path d="{targets}" class="goal"></path>'
+    f'<path id="gan-comparison-{number}" d="{shown[name][-1]}"></path></svg>'
+    f"<figcaption>{escape(name)}</figcaption></figure>"
 )
-HTML(f"""<div id="gc-film" class="gc-film"><style>
-.gc-film {{ --gc-main: var(--pst-color-primary, #0072B2); margin: 1rem 0; }}
-.gc-film .gc-panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(max(8rem, 30%), 1fr)); gap: .75rem; }}
-.gc-film figure {{ margin: 0; }} .gc-film figcaption {{ font-size: .85rem; text-align: center; }}
-.gc-film svg {{ width: 100%; height: auto; border: 1px solid currentColor; }}
-.gc-film .gc-dots {{ fill: none; stroke: var(--gc-main); stroke-width: 3.5; stroke-linecap: round; }}
-.gc-film .gc-goal {{ fill: none; stroke: currentColor; stroke-opacity: .25; stroke-width: 14; stroke-linecap: round; }}
-.gc-film .gc-controls {{ display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; margin: .5rem 0; }}
-.gc-film input {{ width: min(100%, 18rem); min-height: 1.75rem; accent-color: var(--gc-main); }}
-.gc-film button {{ font: inherit; color: inherit; background: transparent; border: 1px solid currentColor; border-radius: .3rem; padding: .2rem .7rem; }}
-@media print {{ .gc-film .gc-controls {{ display: none; }} }}
-</style><div class="gc-panels">{"".join(panel(k, name) for k, name in enumerate(LIVE))}</div>
-<div class="gc-controls"><button type="button" id="gc-play">Play</button>
-<label for="gc-step">generator step</label> <input id="gc-step" type="range" min="0" max="{len(FRAMES)}" value="{len(FRAMES)}"> <output id="gc-now" for="gc-step">{STEPS}</output></div>
-<script>(function () {{
-  var films = {json.dumps(list(shown.values()))}, steps = {json.dumps([0, *FRAMES])}, box = document.getElementById("gc-film");
-  var slider = box.querySelector("#gc-step"), button = box.querySelector("#gc-play"), paths = box.querySelectorAll(".gc-dots"), timer = null;
-  function draw() {{
-    var k = +slider.value;
-    paths.forEach(function (path, n) {{ path.setAttribute("d", films[n][k]); }});
-    box.querySelector("#gc-now").textContent = steps[k];
-  }}
-  function stop() {{ clearInterval(timer); timer = null; button.textContent = "Play"; }}
-  button.addEventListener("click", function () {{
-    if (timer) return stop();
-    if (+slider.value === steps.length - 1) slider.value = 0;
-    draw(); button.textContent = "Stop";
-    timer = setInterval(function () {{ slider.value = +slider.value + 1; draw(); if (+slider.value === steps.length - 1) stop(); }}, 450);
-  }});
-  slider.addEventListener("input", function () {{ if (timer) stop(); draw(); }});
-}})();</script></div>""")
+data = {"films": list(shown.values()), "steps": [0, *FRAMES]}
+HTML(
+    r"""<figure id="gan-comparison-figure" class="live">
+<style>
+.live { --main: var(--pst-color-primary, #0072B2); --bad: #B34700; margin: .5rem 0; }
+:is([data-theme="dark"], [theme="dark"], [data-jp-theme-light="false"]) .live { --main: var(--pst-color-primary, #56B4E9); --bad: #FF8A3D; }
+.live :is(.controls, .row, .read-out) { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; align-items: center; }
+.live .control { display: flex; gap: .5rem; align-items: center; max-width: 100%; }
+.live :is(label, legend) { font-weight: 600; margin: 0; }
+.live fieldset { border: 0; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem 1rem; }
+.live legend { float: left; width: auto; font-size: 1em; padding: 0; }
+.live fieldset label { display: inline-flex; gap: .3rem; align-items: center; min-height: 1.75rem; font-weight: 400; }
+.live :is(output, .read-out, table) { font-variant-numeric: tabular-nums; }
+.live input { accent-color: var(--main); min-width: 0; }
+.live input[type="range"] { width: 5.5rem; min-height: 1.75rem; }
+.live :is(input[type="text"], select, button) { font: inherit; color: inherit; background: var(--pst-color-background, Canvas); border: 1px solid currentColor; border-radius: .3rem; padding: .15rem .5rem; min-height: 1.75rem; min-width: 0; max-width: 100%; }
+.live .read-out { margin: .25rem 0; }
+.live .read-out strong { color: var(--main); }
+.live svg { flex: 1 1 15rem; width: 100%; min-width: 0; max-width: 22rem; height: auto; }
+.live svg text { fill: currentColor; font-size: 13px; }
+.live table { border-collapse: collapse; margin: 0; width: auto; }
+.live :is(th, td) { padding: .1rem .4rem; text-align: right; border-bottom: 1px solid currentColor; }
+.live .broken { color: var(--bad); font-weight: 700; }
+@media (max-width: 500px) {
+.live .controls { display: grid; grid-template-columns: minmax(0, max-content) minmax(4rem, 1fr) max-content; gap: .1rem .6rem; }
+.live .controls > * { grid-column: 1 / -1; }
+.live .control { display: grid; grid-template-columns: subgrid; }
+.live .control > :is(select, input[type="text"]) { grid-column: 2 / -1; justify-self: start; }
+.live input[type="range"] { width: 100%; }
+}
+@media print { .live { break-inside: avoid; } .live .controls { display: none; } }
+#gan-comparison-figure {
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(max(8rem, 30%), 1fr)); gap: .75rem; margin: .5rem 0; }
+figure { margin: 0; } figcaption { font-size: .85rem; text-align: center; }
+svg { max-width: none; border: 1px solid currentColor; }
+path { fill: none; stroke: var(--main); stroke-width: 3.5; stroke-linecap: round; }
+path.goal { stroke: currentColor; stroke-opacity: .25; stroke-width: 14; }
+}
+</style>
+<div class="controls">
+<span class="control"><label for="gan-comparison-step">generator step</label> <input id="gan-comparison-step" type="range" min="0" max="14" step="1" value="14"> <output id="gan-comparison-step-out" for="gan-comparison-step">STEPS</output></span>
+<span><button type="button" id="gan-comparison-play">Play</button></span>
+</div>
+<div class="panels">PANELS</div>
+<noscript>The controls need JavaScript.</noscript>
+<script>
+(() => {
+const path = (points, close) =>
+  `M${points.map((p) => p.map((x) => +x.toFixed(2)).join(" ")).join("L")}${close ? "Z" : ""}`;
+const curve = (f, low, high, n, x, y) =>
+  path(Array.from({ length: n + 1 }, (_, k) => low + (high - low) * k / n).map((at) => [x(at), y(f(at))]));
+const live = (name, functions, picture) => {
+  const figure = document.getElementById(`${name}-figure`);
+  const part = (id) => document.getElementById(`${name}-${id}`);
+  const read = (control) => {
+    if (control.matches("fieldset")) return control.querySelector(":checked").value;
+    if (control.matches("[type=checkbox]")) return control.checked;
+    return control.matches("[type=range]") ? +control.value : control.value;
+  };
+  const write = (element, what) => {
+    if (typeof what === "object") for (const key in what) element.setAttribute(key, what[key]);
+    else if (element.matches("path")) element.setAttribute("d", what);
+    else if (element.matches("g, tbody, .html")) element.innerHTML = what;
+    else element.textContent = what;
+  };
+  const draw = () => {
+    const values = {};
+    for (const control of figure.querySelectorAll("input[id], select, fieldset")) {
+      values[control.id.slice(name.length + 1)] = read(control);
+      const shown = document.getElementById(`${control.id}-out`);
+      if (shown) shown.textContent = (+control.value).toFixed(control.dataset.digits || 0);
+    }
+    const shown = picture(values);
+    for (const id in shown) write(part(id), shown[id]);
+  };
+  figure.addEventListener("input", draw);
+  figure.live = { ...functions, picture, draw };
+  draw();
+  return { figure, part, draw };
+};
+const { films, steps } = DATA;
+const { figure, part, draw } = live("gan-comparison", { films, steps }, ({ step }) => ({
+  "step-out": steps[step],
+  ...Object.fromEntries(films.map((film, game) => [game, film[step]])),
+}));
+const slider = part("step"), play = part("play");
+let timer = 0;
+const stop = () => {
+  timer = clearInterval(timer) || 0;
+  play.textContent = "Play";
+};
+const show = (step) => {
+  slider.value = step;
+  draw();
+  if (+slider.value === steps.length - 1) stop();
+};
+play.addEventListener("click", () => {
+  if (timer) return stop();
+  play.textContent = "Stop";
+  timer = setInterval(() => show(+slider.value + 1), 450);
+  show(+slider.value === steps.length - 1 ? 0 : +slider.value);
+});
+slider.addEventListener("input", stop);
+})();
+</script>
+</figure>"""
+    .replace("PANELS", "".join(map(panel, range(len(LIVE)), LIVE)))
+    .replace("STEPS", str(STEPS))
+    .replace("DATA", json.dumps(data))
+)
 
 # %% [markdown]
 # The two classical games and WGAN-div open into a ring and then gather at the modes. The clipped critic, a nearly straight ramp, pushes the whole cloud gently to and fro. WGAN-GP at two critic steps does so with more force: the circling of the Dirac-GAN (one real point, one fake), {eq}`wasserstein:dirac-penalty`.
@@ -1050,7 +1134,7 @@ def interval(task, method, score, digits, end="last"):
     return (
         "none"
         if len(x) < 2
-        else f"{x.mean():.{digits}f} ± {metrics.half_width(x):.{digits}f}"
+        else f"{x.mean():.{digits}f} ± {half_width(x):.{digits}f}"
     )
 
 
@@ -1323,18 +1407,9 @@ def larger():
             learning_rate=2e-4,
             checkpoint=f"{played.name}-{SCALE}.pt",
         )
-        device = next(run.ema.parameters()).device
-        with torch.no_grad():
-            made = [run.ema.eval()(part.to(device)) for part in z.split(100)]
-        fakes = torch.cat(made).cpu()
-        real = [law.take(slice(1000)) for law in (seen, unseen)]
-        print(played.name, ruler.scores(fakes, *real))
-        rows = fakes[:32].reshape(4, 8, *seen.shape).permute(0, 3, 1, 4, 2)
-        rows = rows.flatten(0, 1).flatten(1, 2).numpy()
-        plt.imshow((rows + 1) / 2, cmap="gray")
-        plt.title(played.name)
-        plt.axis("off")
-        plt.show()
+        fakes, row = ruler.judge(run.ema, z, seen, unseen)
+        print(played.name, row)
+        image_sets.show(fakes[:32], played.name)
 
 
 if SCALE == "gpu":
@@ -1384,7 +1459,7 @@ for axis, end in zip(axes, ("scores", "average"), strict=True):
             place = np.full(len(found), y + shift)
             axis.plot(10**found, place, "o", color=colour, ms=4, alpha=0.35)
             if len(found) > 1:
-                half = metrics.half_width(found)
+                half = half_width(found)
                 ends = 10 ** (found.mean() + np.array([-half, half]))
                 axis.plot(
                     10 ** found.mean(),
@@ -1495,7 +1570,7 @@ print(
 
 # %% tags=["hide-input"]
 show = lambda m, end="last": (
-    f"{mean('digits', m, 'frechet', end):.1f} ± {metrics.half_width(of('digits', m, 'frechet', end)):.1f}"
+    f"{mean('digits', m, 'frechet', end):.1f} ± {half_width(of('digits', m, 'frechet', end)):.1f}"
 )
 # the source's pair; the table above has both beside the plain game
 longer = [
