@@ -16,6 +16,11 @@
 #
 # A trained language model can be told *what* to write through its layer normalizations alone: their scale and shift become functions of a vector. It listens, mostly in the last norm, and **gains more than a label can tell**.
 #
+# Choose the wish; the random numbers stay. A classifier judges what was written.
+#
+# ```{widget} conditional-layer-norm
+# ```
+#
 # **Three points**
 #
 # - **The idea.** A norm erases level and size of a word's features; a wish moves the scale and shift that set them anew, {eq}`conditional-layer-norm:definition`.
@@ -23,62 +28,6 @@
 # - **Measured** ([record](#all-rivals)): 0.24 nats a word where the label can tell 0.18, nine tenths of it by the last norm alone; reviews obey six to seven times in ten.
 #
 # **Before you start**: {doc}`masks <prefix-lm>`; entropy. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (23 minutes) and experiments (21).
-#
-# ## One model, two wishes
-#
-# Choose the wish; the random numbers stay. A classifier judges what was written.
-#
-# ```{raw} html
-# <figure id="cw" class="cw">
-# <style>
-# .cw { margin: .2rem 0 0; }
-# .cw .cw-row { display: flex; flex-wrap: wrap; gap: .1rem 1.5rem; align-items: center; }
-# .cw fieldset { border: 0; margin: 0; padding: 0; display: flex; gap: 1rem; }
-# .cw legend { font-size: 1em; font-weight: 600; float: left; width: auto; margin: 0 .75rem 0 0; padding: 0; }
-# .cw label { display: inline-flex; align-items: center; gap: .3rem; min-height: 1.75rem; cursor: pointer; }
-# .cw .cw-name { font-weight: 600; }
-# .cw input { accent-color: var(--pst-color-primary, #0072B2); }
-# .cw input[type=range] { width: 7rem; min-height: 1.75rem; vertical-align: middle; }
-# .cw blockquote { margin: .3rem 0 0; padding: .1rem 0 .1rem .8rem; border-left: 3px solid var(--pst-color-primary, #0072B2); background: none; font-size: .95rem; line-height: 1.4; min-height: 8.6rem; }
-# .cw blockquote p { margin: 0 0 .3rem; }
-# .cw .cw-seen { font-weight: 600; }
-# .cw .cw-hidden { display: none; }
-# @media (max-width: 500px) { .cw blockquote { min-height: 15.5rem; } }
-# @media print { .cw .cw-row { display: none; } .cw blockquote, .cw .cw-hidden { display: block; min-height: 0; } }
-# </style>
-# <div class="cw-row">
-# <fieldset><legend>wish</legend>
-#   <label><input type="radio" name="cw-wish" value="bad" checked> bad</label>
-#   <label><input type="radio" name="cw-wish" value="good"> good</label>
-# </fieldset>
-# <span><label class="cw-name" for="cw-k">random numbers</label> <output id="cw-out" for="cw-k">1</output> <input id="cw-k" type="range" min="1" max="4" step="1" value="1"></span>
-# </div>
-# <div aria-live="polite">
-# <blockquote data-wish="bad" data-k="1"><p lang="zh">这个酒店大堂的设施比较陈旧，服务很好，房间冷气大，房间小得很大。早餐很丰富。但是房间里也不太小，床不干净，但是房间的设施也很不好</p><p>The hotel&#x27;s lobby is rather old; the service is good, the air conditioning strong, the room very small. Breakfast is plentiful. But the room is not too small either, the bed is not clean, and the room&#x27;s equipment is bad too</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
-# <blockquote data-wish="good" data-k="1" class="cw-hidden"><p lang="zh">这个酒店大堂的服务员态度很好，服务员工工作，服务员态度极度，以后再次入住这家酒店。</p><p>The attitude of the staff in this hotel&#x27;s lobby is good, the staff work, the staff&#x27;s attitude is extreme; I shall stay at this hotel again.</p><p class="cw-seen">Wished: good. Read as: bad.</p></blockquote>
-# <blockquote data-wish="bad" data-k="2" class="cw-hidden"><p lang="zh">感觉不错，不错，这本书的是，没有什么问题，我不知道什么太多，我觉得不是不过，我也不知道我所有的，没有什么评论，但是什么我觉得不知</p><p>Feels not bad, not bad; as for this book, there is no problem, I do not know too much of what, I feel it is not but, nor do I know all that I have, there is no review, but what I feel I do not know</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
-# <blockquote data-wish="good" data-k="2" class="cw-hidden"><p lang="zh">感觉很好，很好，这本书的是，我是一本书里面的内容没有看，有什么感觉。</p><p>Feels good, very good; this book, I am, the contents of a book I have not read, what feeling there is.</p><p class="cw-seen">Wished: good. Read as: good.</p></blockquote>
-# <blockquote data-wish="bad" data-k="3" class="cw-hidden"><p lang="zh">我的是一个电脑上网本的，发短信就是没有问题。</p><p>Mine is a computer, a netbook; for sending text messages there is just no problem.</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
-# <blockquote data-wish="good" data-k="3" class="cw-hidden"><p lang="zh">我是是一本，实际上没有很多东西，外观很好，很好。一、上次去住这家酒店，但是酒店的服务也不错，不过去住，前台的时候还不错，服务员也</p><p>I am one, in fact there is not much to it, looks good, very good. 1. Last time I stayed at this hotel, its service was not bad either, but going to stay, at the front desk it was all right too, the staff also</p><p class="cw-seen">Wished: good. Read as: good.</p></blockquote>
-# <blockquote data-wish="bad" data-k="4" class="cw-hidden"><p lang="zh">蒙牛的奶不好喝了</p><p>Mengniu&#x27;s milk does not taste good any more</p><p class="cw-seen">Wished: bad. Read as: bad.</p></blockquote>
-# <blockquote data-wish="good" data-k="4" class="cw-hidden"><p lang="zh">蒙牛的奶不错</p><p>Mengniu&#x27;s milk is not bad</p><p class="cw-seen">Wished: good. Read as: good.</p></blockquote>
-# </div>
-# <script>
-# (function () {
-#   var root = document.getElementById("cw"), place = document.getElementById("cw-k");
-#   function draw() {
-#     var wish = root.querySelector("input[name=cw-wish]:checked").value;
-#     document.getElementById("cw-out").textContent = place.value;
-#     root.querySelectorAll("blockquote").forEach(function (review) {
-#       review.classList.toggle("cw-hidden", review.dataset.wish !== wish || review.dataset.k !== place.value);
-#     });
-#   }
-#   root.addEventListener("input", draw);
-#   draw();
-# })();
-# </script>
-# </figure>
-# ```
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -140,7 +89,7 @@ import torch.nn.functional as F
 from IPython.display import HTML
 from torch import nn
 
-from gantext import docstrings
+from gantext import at_scale, docstrings
 from gantext.gan import laws
 from gantext.seq2seq import decoding
 from gantext.norm import (
@@ -160,7 +109,7 @@ from gantext.seq2seq.transformer import Config, Transformer
 # "gpu": longer live runs, and GPT-2 with a sentiment set; "base": the width
 # and depth of BERT-base on the same docstrings, not the article's run
 SCALE = "reduced"
-STEPS = {"reduced": 500, "gpu": 5000, "base": 100_000}[SCALE]
+STEPS = at_scale(SCALE, {"reduced": 500, "gpu": 5000, "base": 100_000})
 device = torch.device(
     "cuda" if torch.cuda.is_available() and SCALE != "reduced" else "cpu"
 )
@@ -220,7 +169,7 @@ def of(method, score):
 # %% [markdown]
 # ## The idea, the formula, the code
 #
-# Su Jianlin (苏剑林) had free generation and translation from masks, and wanted a wish that is no text: a sentiment, a picture to be captioned. He took the answer, 条件层归一化 {cite:p}`su2019cln`, from the conditional batch normalization of image GANs. Layer normalization {cite:p}`ba2016layernorm` moves each word's vector of $D$ features to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ the result is $\hat{x}_l$), then multiplies feature $i$ by $\gamma_i$ and adds $\beta_i$: a mixing desk with $2D$ sliders, in one position for all texts. Now let a wish move the sliders, a vector $h$ of $C$ numbers for the whole text, through two matrices $W_\gamma$ and $W_\beta$:
+# Su Jianlin (苏剑林) had free generation and translation from masks, and wanted a wish that is no text: a sentiment, a picture to be captioned. He took the answer, 条件层归一化 {cite:p}`su2019cln`, from the conditional batch normalization of image GANs. Layer normalization {cite:p}`ba2016layernorm` moves each word's vector of $D$ features to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ to $\hat{x}_l$), then multiplies feature $i$ by $\gamma_i$ and adds $\beta_i$: a mixing desk with $2D$ sliders, in one position for all texts. Now let a wish, a vector $h$ of $C$ numbers for the whole text, move the sliders through two matrices:
 #
 # $$
 # g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i
@@ -230,7 +179,7 @@ def of(method, score):
 
 # %%
 def layer_told(x, h, gamma, beta, W_gamma, W_beta, eps=1e-5):
-    """x (N, L, D): N texts of L words; h (N, C): one wish for each text."""
+    """x (N, L, D): texts of L words; h (N, C): their wishes."""
     g = gamma + h @ W_gamma.T  # (N, D)
     b = beta + h @ W_beta.T
     mean = x.mean(-1, keepdim=True)
@@ -243,7 +192,7 @@ def layer_told(x, h, gamma, beta, W_gamma, W_beta, eps=1e-5):
 #
 # ## More than a label can tell
 #
-# A Transformer of BERT's shape predicts the next word of docstrings from 22 Python submodules, in windows of 16 words, and is told the submodule. Bars: the gain on unseen text against the same model told nothing, mean of three seeds (dots). Dashed: the entropy of the label, all that it can tell. A nat is $1 / \log 2$ bits.
+# A Transformer of BERT's shape predicts the next word of docstrings from 22 Python submodules, in windows of 16 words, and is told the submodule. Bars: the gain on unseen text over the same model told nothing, mean of three seeds (dots). Dashed: the label's entropy, all that it can tell. A nat is $1 / \log 2$ bits.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The gain in nats a word of six ways to tell a language model its label. All norms gain most, the last norm nearly as much, a code as first token and a vector added to every word less, the maps alone of a trained model least, labels shuffled in training nothing; a dashed line marks the entropy of the label, which the best ways pass."}}
 SHOWN = {
@@ -277,7 +226,7 @@ plt.show()
 #
 # - **The wish acts.** In reviews like those above a classifier finds the wish in 73 of 100 (by chance 50; in real ones 87).
 # - **The last norm alone does nearly as well**: more than nine tenths of the gain on docstrings, 63 against 65 % of the reviews. There a shift multiplies the odds of favourite words, {eq}`conditional-layer-norm:tilt`.
-# - **A gain is not knowledge.** What is above the dashed line is slow learning of the model told nothing, which cannot yet read the subject off the text; with four times the steps the gain comes down to the line. A vector added to every word, started at zero too, gains four fifths as much.
+# - **A gain is not knowledge.** Above the dashed line is slow learning of the model told nothing, which cannot yet read the subject off the text; with four times the steps the gain comes down to the line. A vector added to every word, from zero too, gains four fifths as much.
 # - **Not known**: the same with BERT's weights, which the article has, and after longer training.
 #
 # ## Reviews to order: the article's own task
@@ -285,7 +234,7 @@ plt.show()
 # ```{folded} 5 minutes: what the wish is worth, the rivals, the data and its repetitions, two tables with intervals
 # ```
 #
-# A character model of 0.73 million weights learns without labels to write Chinese reviews of hotels, books, computers and milk, is trained on for 2,000 steps with the label through all its norms, and writes: these are the first four pairs of [the first figure](#one-model-two-wishes), as they came. A clause reads like language, a whole review seldom: the model has seen a million characters.
+# A character model of 0.73 million weights learns without labels to write Chinese reviews of hotels, books, computers and milk, is trained on for 2,000 steps with the label through all its norms, and writes: these are the first four pairs of the figure at the top of the page, as they came. A clause reads like language, a whole review seldom: the model has seen a million characters.
 
 # %% tags=["hide-input"]
 # what the first figure shows, one bad and one good from the same numbers

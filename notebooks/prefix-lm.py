@@ -16,105 +16,18 @@
 #
 # One table of zeros and ones, who may look at whom, makes a Transformer a language model, an encoder or a translator. The last, the *prefix-LM* (前缀语言模型), **needs no masked kernel**: two calls of ordinary attention compute it.
 #
+# Choose a mask and a row; marked is what the row may look at.
+#
+# ```{widget} prefix-lm
+# ```
+#
 # **Three points**
 #
 # - **The idea.** A mask is an order: each token becomes known at some time, and a row sees what is known by its own time, {eq}`prefix-lm:cumsum`.
 # - **The formula.** Behind a source of $s$ tokens row $i$ sees the first $\max(s, i)$, {eq}`prefix-lm:reach`: hence the two calls, {eq}`prefix-lm:two-call`.
-# - **Measured.** Three masks answer a small task equally well. The fourth has less than half the loss and can hardly answer ([experiment](#does-the-mask-matter)).
+# - **Measured.** Three masks answer a small task equally well; the fourth has less than half the loss and can hardly answer ([experiment](#does-the-mask-matter)).
 #
 # **Before you start**: matrix products and the softmax. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (39 minutes) and the experiment (4).
-#
-# ## Who may look at whom
-#
-# Choose a mask and a row; marked is what the row may look at.
-#
-# ```{raw} html
-# <figure id="pl-figure" class="pl-figure">
-# <style>
-# .pl-figure { margin: 0; --pl-main: var(--pst-color-primary, #0072B2); --pl-row: #B34700; }
-# html[data-theme="dark"] .pl-figure { --pl-row: #FF8A3D; }
-# .pl-figure fieldset { border: 0; margin: 0; padding: 0; display: grid; grid-template-columns: auto 1fr; gap: .1rem 1rem; }
-# .pl-figure legend { font-size: 1em; font-weight: 600; width: auto; margin: 0; padding: 0; }
-# .pl-figure fieldset label { display: inline-flex; align-items: center; gap: .3rem; min-height: 1.75rem; }
-# .pl-figure .pl-row { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; align-items: center; margin: .35rem 0; }
-# .pl-figure label { cursor: pointer; }
-# .pl-figure .pl-name { font-weight: 600; }
-# .pl-figure input[type=range] { width: min(100%, 12rem); min-height: 1.75rem; accent-color: var(--pl-main); vertical-align: middle; }
-# .pl-figure input[type=radio] { width: 1.05rem; height: 1.05rem; accent-color: var(--pl-main); vertical-align: middle; }
-# .pl-figure .pl-both { display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; align-items: center; }
-# .pl-figure .pl-side { flex: 1 1 14rem; }
-# .pl-figure .pl-side p { margin: .3rem 0 0; }
-# .pl-figure svg { flex: 0 1 21rem; width: min(100%, 21rem); height: auto; display: block; touch-action: manipulation; }
-# .pl-figure svg text { fill: currentColor; font-size: 16px; }
-# .pl-figure .pl-cell { fill: none; stroke: currentColor; stroke-opacity: .35; }
-# .pl-figure .pl-on { fill: var(--pl-main); fill-opacity: .38; stroke: currentColor; stroke-opacity: .35; }
-# .pl-figure .pl-here.pl-on { fill: var(--pl-row); fill-opacity: 1; }
-# .pl-figure .pl-dot { fill: currentColor; }
-# .pl-figure .pl-bold { font-weight: 700; }
-# .pl-figure .pl-target { font-style: italic; }
-# @media print { .pl-figure { break-inside: avoid; } .pl-figure .pl-controls { display: none; } }
-# </style>
-# <div class="pl-both">
-# <svg viewBox="0 0 420 415" role="img" aria-labelledby="pl-title">
-#   <title id="pl-title">A table of ten rows and ten columns: a filled cell in row i and column j says that token i may look at token j</title>
-#   <g id="pl-grid"></g>
-# </svg>
-# <div class="pl-side">
-# <div class="pl-controls">
-# <fieldset><legend>mask</legend>
-#   <label><input type="radio" name="pl-mask" value="lm"> language model</label>
-#   <label><input type="radio" name="pl-mask" value="permuted"> permuted</label>
-#   <label><input type="radio" name="pl-mask" value="prefix" checked> prefix-LM</label>
-#   <label><input type="radio" name="pl-mask" value="bi"> bidirectional</label>
-# </fieldset>
-# <div class="pl-row">
-#   <span><label class="pl-name" for="pl-s">prefix length</label> <output id="pl-s-out" for="pl-s">7</output> <input id="pl-s" type="range" min="0" max="10" step="1" value="7"></span>
-#   <span><label class="pl-name" for="pl-i">row</label> <output id="pl-i-out" for="pl-i">8</output> <input id="pl-i" type="range" min="1" max="10" step="1" value="8"></span>
-# </div>
-# </div>
-# <p aria-live="polite" id="pl-says">Row 8, “in”, sees 8 of 10 tokens. The mask admits 76 of 100 pairs.</p>
-# <noscript>The controls need JavaScript; the figure below shows the four masks.</noscript>
-# </div>
-# </div>
-# <script>
-# (function () {
-#   var get = function (id) { return document.getElementById("pl-" + id); };
-#   var words = ["Paris", "is", "in", "France", "[SEP]", "where", "[SEP]", "in", "France", "[SEP]"], n = 10, z = [4, 9, 2, 6, 1, 10, 7, 3, 8, 5];
-#   var X = 92, Y = 78, W = 31, root = document.getElementById("pl-figure");
-#   function sees(kind, s, i, j) {
-#     if (kind === "bi") return true;
-#     if (kind === "permuted") return z[j] <= z[i];
-#     return j <= i || (kind === "prefix" && j < s);
-#   }
-#   function draw() {
-#     var kind = root.querySelector("input[name=pl-mask]:checked").value, s = +get("s").value, row = +get("i").value - 1, out = "", pairs = 0, mine = 0, who = [];
-#     get("s").disabled = kind !== "prefix"; get("s-out").textContent = kind === "prefix" ? s : "–"; get("i-out").textContent = row + 1;
-#     for (var i = 0; i < n; i++) {
-#       var part = kind === "prefix" && i >= s ? " pl-target" : "";
-#       out += '<text x="' + (X - 8) + '" y="' + (Y + W * i + 21) + '" text-anchor="end" class="' + (i === row ? "pl-bold" : "") + part + '">' + words[i] + '</text>';
-#       out += '<text transform="translate(' + (X + W * i + 20) + ' ' + (Y - 8) + ') rotate(-60)" class="' + part + '">' + words[i] + '</text>';
-#       for (var j = 0; j < n; j++) {
-#         var on = sees(kind, s, i, j);
-#         pairs += on;
-#         if (i === row && on) { mine++; who.push(j + 1); }
-#         out += '<rect data-row="' + i + '" x="' + (X + W * j) + '" y="' + (Y + W * i) + '" width="' + W + '" height="' + W + '" class="' + (on ? "pl-on" : "pl-cell") + (i === row ? " pl-here" : "") + '" pointer-events="all"></rect>';
-#         if (i === row && on) out += '<circle class="pl-dot" cx="' + (X + W * j + W / 2) + '" cy="' + (Y + W * i + W / 2) + '" r="4" pointer-events="none"></circle>';
-#       }
-#     }
-#     get("grid").innerHTML = out;
-#     var list = who.every(function (v, k) { return v === k + 1; }) ? (mine === 1 ? "only itself" : mine === n ? "all of them" : "the first " + mine) : who.join(", ");
-#     if (mine === 1) list = "only itself";
-#     get("says").textContent = "Row " + (row + 1) + ", “" + words[row] + "”, sees " + mine + " of " + n + " tokens: " + list + ". The mask admits " + pairs + " of " + n * n + " pairs" + (kind === "permuted" ? "; the tokens are read in the order 5, 3, 8, 1, 10, 4, 7, 9, 2, 6." : ".");
-#   }
-#   ["s", "i"].forEach(function (k) { get(k).addEventListener("input", draw); });
-#   root.querySelectorAll("input[name=pl-mask]").forEach(function (e) { e.addEventListener("change", draw); });
-#   function pick(e) { var r = e.target.getAttribute && e.target.getAttribute("data-row"); if (r !== null && r !== undefined && +r + 1 !== +get("i").value) { get("i").value = +r + 1; draw(); } }
-#   get("grid").addEventListener("pointerover", pick); get("grid").addEventListener("pointerdown", pick);
-#   draw();
-# })();
-# </script>
-# </figure>
-# ```
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -169,6 +82,7 @@ from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 from torch.utils.flop_counter import FlopCounterMode
 
+from gantext import at_scale
 from gantext.seq2seq import prefixlm
 from gantext.docstrings import topics
 from texledger import Derived, Indexed, Ledger
@@ -182,6 +96,8 @@ from gantext.seq2seq.transformer import Config, Transformer
 
 # "gpu": more steps and wider networks in the experiment, nothing else
 SCALE = "reduced"
+# seeds, steps, width
+SIZES = at_scale(SCALE, {"reduced": (3, 150, 48), "gpu": (10, 1500, 128)})
 
 ledger = Ledger("prefix-lm")
 step = lambda x: 1 if x >= 0 else 0
@@ -204,27 +120,27 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The idea, the formula, the code
 #
-# Su Jianlin (苏剑林) says it in a title, Transformer 如戏，全靠 Mask {cite:p}`su2019onlymask`: the play is a Transformer's, but all of the acting is the mask's. In attention each row $i$ asks every row $j$ how much it matters, makes the answers, the scores $S_{ij}$, into weights $e^{S_{ij}}$, and takes the weighted mean of the values $V_j$. A mask strikes some $j$ from the list. With a prefix-LM, a *source* of $s$ tokens before a *target*, a row sees all of the source, and of the target what is not after itself: **the first $\max(s, i)$ tokens**, counted from 1. $s = 0$ is the language model, $s = n$ the bidirectional encoder.
+# Transformer 如戏，全靠 Mask, says Su Jianlin (苏剑林) {cite:p}`su2019onlymask`: the play is a Transformer's, all of the acting is the mask's. In attention row $i$ asks every row $j$ how much it matters, makes the answers, the scores $S_{ij}$, into weights $e^{S_{ij}}$, and takes the weighted mean of the values $V_j$. A mask strikes some $j$ from the list. With a *source* of $s$ tokens before a *target* a row sees all of the source, and of the target what is not after itself: **the first $\max(s, i)$ tokens**, counted from 1. $s = 0$ is the language model, $s = n$ the bidirectional encoder.
 #
-# Fast kernels know two patterns, "everything" and "the triangle"; another mask slows them down or is refused. But cut the picture with *one horizontal line* below the source: above it is everything, below it the triangle.
+# Fast kernels know two patterns, "everything" and "the triangle"; others are slow or refused. But cut the picture with *one horizontal line* below the source: above it is everything, below it the triangle.
 #
 # ```{prf:theorem} Two calls
 # :label: prefix-lm-theorem
 #
-# Under the prefix-LM mask the output of row $i$ is
+# Row $i$ of a prefix-LM gives
 #
 # $$
 # O_{ic} = \frac{\sum_{j=1}^{\max(s, i)} e^{S_{ij}} V_{jc}}{\sum_{j=1}^{\max(s, i)} e^{S_{ij}}}
 # $$ (prefix-lm:two-call)
 #
-# So the first $s$ rows are unmasked attention of the first $s$ queries to the first $s$ keys, and the others causal attention of the other queries to all $n$ keys, with the triangle in the *bottom right* corner.
+# So the first $s$ rows are unmasked attention to the first $s$ keys, the others causal attention to all $n$ keys, with the triangle in the *bottom right* corner.
 # ```
 #
-# A softmax stays within its row, so the results are *put one below the other*.
+# A softmax stays within its row, so one result is *put below the other*:
 
 # %%
 def by_two_calls(q, k, v, s):
-    """q, k, v (..., n, d): two patterns that every kernel knows."""
+    """q, k, v (..., n, d): patterns that every kernel knows."""
     n, attend = q.shape[-2], F.scaled_dot_product_attention
     source = attend(q[..., :s, :], k[..., :s, :], v[..., :s, :])
     triangle = causal_lower_right(n - s, n)
@@ -235,7 +151,7 @@ def by_two_calls(q, k, v, s):
 # %% [markdown]
 # ## Three masks answer alike, the fourth cheats
 #
-# A small network is trained five times, from one start and on the same batches, to say from a docstring's first words where it comes from. Right answers of three seeds; beside them the loss:
+# A small network, trained five times from one start on the same batches, says from a docstring's first words where it comes from. Right answers of three seeds; beside them the loss:
 
 # %% tags=["hide-input"]
 places_of_text = (
@@ -250,10 +166,7 @@ documents, label_numbers = topics(150, 200, labels=places_of_text)
 # source without its separator; package, submodule, separator
 WORDS, ANSWER = 16, 3
 SOURCE, ALL = WORDS + 1, WORDS + 1 + ANSWER
-SEEDS, STEPS, WIDTH = {
-    "reduced": (3, 150, 48),
-    "gpu": (10, 1500, 128),
-}[SCALE]
+SEEDS, STEPS, WIDTH = SIZES
 names = sorted(
     {part for place in places_of_text for part in place.split(".")}
 )
@@ -402,8 +315,8 @@ plt.show()
 # ## The verdict
 #
 # - **The two calls are exact** for every prefix, [asserted](#the-mask-in-numbers); nothing leaks by detours {checked}`prefix-lm:transitive`, and the source can be read once and kept, {eq}`prefix-lm:cache`.
-# - **By itself the mask does not make a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. The prefix-LM lets the weights of a bidirectional encoder, BERT's for one, keep the view of the source that they were trained with; whether that pays is not measured.
-# - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ that it has to predict. By far the least loss writes the worst answers.
+# - **By itself the mask does not make a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Weights of a bidirectional encoder, such as BERT's, keep in a prefix-LM the view of the source that they were trained with; whether that pays is not measured.
+# - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ that it is to predict. By far the least loss, the worst answers.
 # - **It saves little**: 0.6 % of a layer for a question on a passage ([counted](#what-it-costs)).
 #
 # ## The mask in numbers
@@ -2260,7 +2173,7 @@ print(
 # The loss on all tokens catches up with the loss on the answer: it spends its steps on other predictions, not on wrong ones. The bidirectional mask stays a guess: its loss has nothing to do with the task, for at row $i - 1$ the answer is an input. For the last question, the cell that you will want, here with the three seeds that were run above:
 
 # %%
-from gantext.gan.metrics import half_width
+from gantext.statistics import half_width
 
 gaps = right["prefix-LM"] - right["triangle"]
 low, high = gaps.mean() - half_width(gaps), gaps.mean() + half_width(gaps)

@@ -16,6 +16,11 @@
 #
 # A language model answers a question from several texts by *writing*: they vote on every token, and a text without the answer says so with its first. Of 400 unseen questions 85 % are answered exactly; a wider search makes the answers worse, since the vote charges for length.
 #
+# One text is sure of *float*, others lean to *int*. The longer bar is written.
+#
+# ```{widget} reading-comprehension
+# ```
+#
 # **Three points**
 #
 # - **The idea.** Text and question come first, the answer continues them; no part of the model points at a place.
@@ -23,66 +28,6 @@
 # - **Measured**, three seeds: 0.85 exact with greedy search, 0.73 with three beams, 0.21 if useless texts vote too ([record](#what-each-ingredient-is-worth)).
 #
 # **Before you start**: {doc}`masks <prefix-lm>`. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (14 minutes) and experiments (8).
-#
-# ## One sure text against some lukewarm ones
-#
-# One text is sure of *float*, others lean to *int*. The longer bar is written.
-#
-# ```{raw} html
-# <figure id="rv" class="rv">
-# <style>
-# .rv { --rv-one: #0072B2; --rv-many: #B35C00; }
-# html[data-theme="dark"] .rv { --rv-one: #56B4E9; --rv-many: #E69F00; }
-# .rv { margin: .2rem 0 0; }
-# .rv .rv-row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0 1rem; margin-bottom: .2rem; line-height: 1.3; }
-# .rv label { font-weight: 600; }
-# .rv output { display: inline-block; min-width: 2.2em; font-variant-numeric: tabular-nums; }
-# .rv input[type=range] { display: block; width: min(100%, 11rem); min-height: 1.75rem; accent-color: var(--pst-color-primary, #0072B2); vertical-align: middle; }
-# .rv .rv-way { display: grid; grid-template-columns: 9.5rem 1fr; align-items: center; gap: 0 .6rem; margin: .3rem 0; line-height: 1.25; }
-# .rv .rv-bar { display: flex; align-items: center; gap: .4rem; white-space: nowrap; font-size: .9rem; font-variant-numeric: tabular-nums; }
-# .rv .rv-bar i { flex: none; height: .8em; width: calc((100% - 7.5rem) * var(--v)); background: var(--rv-one); }
-# .rv .rv-bar + .rv-bar i { background: var(--rv-many); }
-# .rv .rv-won { font-weight: 700; }
-# .rv p { margin: .3rem 0 0; }
-# @media (max-width: 500px) { .rv .rv-way { grid-template-columns: 1fr; } }
-# @media print { .rv { break-inside: avoid; } .rv .rv-row { display: none; } }
-# </style>
-# <div class="rv-row">
-#   <span><label for="rv-q">sure text</label> <output id="rv-q-out" for="rv-q">0.70</output> <input id="rv-q" type="range" min="0.05" max="1" step="0.05" value="0.7"></span>
-#   <span><label for="rv-n">others</label> <output id="rv-n-out" for="rv-n">4</output> <input id="rv-n" type="range" min="1" max="9" step="1" value="4"></span>
-#   <span><label for="rv-p">each of them</label> <output id="rv-p-out" for="rv-p">0.20</output> <input id="rv-p" type="range" min="0.05" max="1" step="0.05" value="0.2"></span>
-# </div>
-# <div class="rv-way"><span>mean</span><div><div class="rv-bar" style="--v: 0.14"><i></i><span>float 0.140</span></div><div class="rv-bar rv-won" style="--v: 0.16"><i></i><span>int 0.160</span></div></div></div>
-# <div class="rv-way"><span>the article’s vote</span><div><div class="rv-bar rv-won" style="--v: 0.288"><i></i><span>float 0.288</span></div><div class="rv-bar" style="--v: 0.089"><i></i><span>int 0.089</span></div></div></div>
-# <div class="rv-way"><span>maximum</span><div><div class="rv-bar rv-won" style="--v: 0.7"><i></i><span>float 0.700</span></div><div class="rv-bar" style="--v: 0.2"><i></i><span>int 0.200</span></div></div></div>
-# <p id="rv-says" aria-live="polite">The article’s vote writes float, as the maximum does; the mean writes int.</p>
-# <script>
-# (function () {
-#   var root = document.getElementById("rv"), get = function (id) { return document.getElementById("rv-" + id); };
-#   var squares = function (p, n) { return n * p * p / (1 + n * p); };
-#   function draw() {
-#     var q = +get("q").value, n = +get("n").value, p = +get("p").value;
-#     var votes = [[q / (n + 1), n * p / (n + 1)], [squares(q, 1), squares(p, n)], [q, p]];
-#     get("q-out").textContent = q.toFixed(2); get("n-out").textContent = n; get("p-out").textContent = p.toFixed(2);
-#     var said = votes.map(function (v) { return Math.abs(v[0] - v[1]) < 1e-9 ? "either" : v[0] > v[1] ? "float" : "int"; });
-#     root.querySelectorAll(".rv-way").forEach(function (way, k) {
-#       way.querySelectorAll(".rv-bar").forEach(function (bar, j) {
-#         var name = j ? "int" : "float";
-#         bar.style.setProperty("--v", votes[k][j]);
-#         bar.classList.toggle("rv-won", said[k] === name);
-#         bar.querySelector("span").textContent = name + " " + votes[k][j].toFixed(3);
-#       });
-#     });
-#     var same = function (k) { return said[k] === said[1]; };
-#     var rest = same(0) && same(2) ? ", as mean and maximum do." : same(0) ? ", as the mean does; the maximum writes " + said[2] + "." : same(2) ? ", as the maximum does; the mean writes " + said[0] + "." : "; the mean writes " + said[0] + ", the maximum " + said[2] + ".";
-#     get("says").textContent = "The article’s vote writes " + said[1] + rest;
-#   }
-#   ["q", "n", "p"].forEach(function (k) { get(k).addEventListener("input", draw); });
-#   draw();
-# })();
-# </script>
-# </figure>
-# ```
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -139,6 +84,7 @@ import sympy as sp
 import torch
 from IPython.display import HTML
 
+from gantext import at_scale
 from gantext.seq2seq import decoding
 from gantext.seq2seq.decoding import beam_search_ref, squares
 from texledger import Derived, Ledger, Over
@@ -159,6 +105,7 @@ from gantext.seq2seq.transformer import Config, Transformer
 # "gpu": BERT-base on the same questions; "paper": the original's data, which
 # must be at hand
 SCALE = "reduced"
+EPOCHS = at_scale(SCALE, {"reduced": None, "gpu": 3, "paper": 8})
 
 ledger = Ledger("reading-comprehension")
 torch.set_num_threads(1)
@@ -234,9 +181,9 @@ def hold(em):
 # S = \frac{\sum_{i=1}^{N} p_i^2}{1 + \sum_{i=1}^{N} p_i}
 # $$ (reading-comprehension:vote)
 #
-# a mean of the numbers $0, p_1, \dots, p_N$ with the weights $1, p_1, \dots, p_N$: each passage weighs as much as it is sure, and a phantom passage of weight 1 always says no. One $0.7$ earns $0.288$, four times $0.2$ only $0.089$.
+# a mean of $0, p_1, \dots, p_N$ with the weights $1, p_1, \dots, p_N$: each passage weighs as much as it is sure, and a phantom of weight 1 always says no. One $0.7$ earns $0.288$, four times $0.2$ only $0.089$.
 #
-# **Copy.** A token may be written only if the answer with it still stands, letter for letter, in one of these passages.
+# **Copy.** A token may be written only if the answer with it still stands in one of these passages, letter for letter.
 #
 # `guess(s, y)` are the probabilities of the token after source `s`, answer `y`:
 
@@ -262,7 +209,7 @@ def read(sources, guess, end, steps=16):
 #
 # ## A wider search gives worse answers
 #
-# Question: a function's parameter. Answer: its type as documented, which two of four passages hold. A small Transformer learns that from nothing in 700 steps and is asked about other functions. Bars are means of three seeds, the dots.
+# Question: a function's parameter. Answer: its documented type, which two of four passages hold. A small Transformer learns that from nothing in 700 steps and is asked about other functions. Bars: means of three seeds (dots).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Exact matches of three seeds for nine ways to decode with the same weights. Greedy search with the article's vote, with the mean and with the maximum lie together near 0.85, without the copying rule near 0.8, without exclusion near 0.2; three beams with the article's vote below 0.75, with the mean and with each of two repairs a little nearer to greedy search."}}
 usual = "prefix-LM mask"
@@ -299,7 +246,7 @@ plt.show()
 # ## The verdict
 #
 # - **The method works**: 0.85, where guessing by the name scores 0.44. Exclusion is indispensable, copying worth six points, the choice of vote at most three.
-# - **A correct beam search makes the answers worse.** A vote is at most $\frac{N}{N+1}$ {checked}`reading-comprehension:bounds`, so every token costs at least $\log(1 + \frac1N)$, and shorter answers win. With that paid back and the empty answer forbidden three beams reach 0.81. The original's search loses finished answers and so, by luck, [does as well as greedy](#searching-for-the-best-answer).
+# - **A correct beam search makes the answers worse.** A vote is at most $\frac{N}{N+1}$ {checked}`reading-comprehension:bounds`: every token costs at least $\log(1 + \frac1N)$, and shorter answers win. With that paid back and the empty answer forbidden three beams reach 0.81. The original's search loses finished answers and, by luck, [does as well as greedy](#searching-for-the-best-answer).
 # - **Not run**: the article's 0.77 on WebQA and SogouQA, with BERT's weights.
 #
 # ## Questions that ship with Python
@@ -1112,6 +1059,8 @@ assert f1("上海", ["海上"]) == 1 and normalise("３．５").split() == ["3",
 # ```
 #
 # BERT can copy; random weights have to discover how. The answer's next token stands in the passage *behind* the token just written, so attention must find a token by what stands before it. That takes two layers that form together ("induction heads", {cite:t}`olsson2022context`); until they do, the loss stands on a plateau. Two remedies: feed every position with the *previous* two tokens as well (a causal convolution of width 3, `shift=True`); and train the matrices between hidden layers with Muon {cite:p}`jordan2024muon`, whose updates are orthogonal, so that all directions grow alike.
+#
+# Larger sizes start from BERT. `SCALE = "gpu"` reads docstrings with it; `"paper"` is not a paper's but Su's program, [task_reading_comprehension_by_seq2seq.py](https://github.com/bojone/bert4keras/blob/148c6002d76a6bf787cfb4e1d0619336c7d80afc/examples/task_reading_comprehension_by_seq2seq.py): BERT-base for Chinese, at most 256 tokens of a passage (`max_p_len`), 64 of a question (`max_q_len`), 32 of an answer (`max_a_len`), batches of 32, 8 epochs, Adam with the rate $10^{-5}$, a third of SogouQA held out, the rest read twice for each time of WebQA. Not his: the vocabulary, which he cuts down, the order of the questions, and commas, which he makes one sign. Neither has been run for this page.
 
 # %% tags=["hide-input"]
 def parts(scale):
@@ -1151,9 +1100,8 @@ def parts(scale):
             2 * sogou[len(sogou) // 3 :] + list(load("WebQA.json")),
             sogou[: len(sogou) // 3],
         )
-    epochs = {"gpu": 3, "paper": 8}[scale]
     recipe = {
-        "steps": epochs * len(questions) // 32,
+        "steps": EPOCHS * len(questions) // 32,
         "warmup": 0,
         "distant": scale == "paper",
         **lengths,

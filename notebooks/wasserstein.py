@@ -16,107 +16,18 @@
 #
 # From any distance the Wasserstein distance pulls fakes with slope 1; its usual stand-in, the gradient penalty, gives them no rest at the data.
 #
+# All data lie on the point $0$, all fakes at distance $a$. First the value of each objective, then the slope that pulls the fakes home: 0 for the Jensen–Shannon divergence (JS 散度) of the original game, 1 for $W_1$ (W 距离), more with the gradient penalty (GP).
+#
+# ```{widget} wasserstein
+# ```
+#
 # **Three points**
 #
-# - **The idea.** The least cost of carrying one law to the other says *how far* apart they are; the prices that prove this cost least are a critic.
-# - **The formula.** That cost is $\max \mathbb{E}_p T - \mathbb{E}_q T$ over all $T$ with Lipschitz constant 1, {eq}`wasserstein:kantorovich-rubinstein`; under the gradient penalty the best slope is above 1, {eq}`wasserstein:penalty-slope`.
+# - **The idea.** The least cost of carrying one law to the other says *how far* apart they are; the prices that prove it least are a critic.
+# - **The formula.** It is $\max \mathbb{E}_p T - \mathbb{E}_q T$ over all $T$ with Lipschitz constant 1, {eq}`wasserstein:kantorovich-rubinstein`; under the gradient penalty the best slope is above 1, {eq}`wasserstein:penalty-slope`.
 # - **Measured.** One fake, one datum at $0$, penalty weight $\lambda = 10$: the fake runs through the data and is within $0.002$ of $-20$ at time 200.
 #
-# **Before you start**: expectation, density, the chain rule. **A large value of the critic means "real"** throughout. **Ten minutes**: read to [the verdict](#the-verdict); the closed sections take 35 more. After Su Jianlin (苏剑林) {cite:p}`su2017wgangp,su2019wasserstein`.
-#
-# ## The result in one picture
-#
-# All data lie on the point $0$, all fakes at distance $a$. Left, the value of each objective; right, the slope that pulls the fakes home: 0 for the Jensen–Shannon divergence (JS 散度) of the original game, 1 for the Wasserstein distance $W_1$ (W 距离), more with the gradient penalty (GP), however near.
-#
-# ```{raw} html
-# <figure id="wass-figure" class="wass-figure">
-# <style>
-# .wass-figure { margin: .5rem 0; --wass-main: var(--pst-color-primary, #0072B2); }
-# .wass-figure .wass-row { display: flex; flex-wrap: wrap; gap: .75rem 1.25rem; align-items: center; }
-# .wass-figure .wass-controls span { display: inline-flex; flex-wrap: wrap; gap: 0 .5rem; align-items: center; }
-# .wass-figure label { font-weight: 600; }
-# .wass-figure input[type=range] { width: 16rem; max-width: 100%; min-height: 1.75rem; accent-color: var(--wass-main); vertical-align: middle; }
-# .wass-figure select { font: inherit; color: inherit; background: var(--pst-color-background, Canvas); border: 1px solid currentColor; border-radius: .3rem; padding: .25rem .4rem; }
-# .wass-figure svg { flex: 1 1 15rem; width: 100%; max-width: 22rem; min-width: 0; height: auto; }
-# .wass-figure svg.wass-line { flex: 1 1 100%; max-width: 45rem; }
-# .wass-figure svg text { fill: currentColor; font-size: 13px; }
-# .wass-figure svg.wass-line text { font-size: 17px; }
-# .wass-figure .wass-numbers { font-variant-numeric: tabular-nums; margin: .25rem 0 0; }
-# .wass-figure .wass-numbers strong { color: var(--wass-main); }
-# @media print { .wass-figure { break-inside: avoid; } .wass-figure .wass-controls { display: none; } }
-# </style>
-# <div class="wass-row wass-controls">
-#   <span><label for="wass-distance">distance <i>a</i> =</label> <output id="wass-a" for="wass-distance">2.00</output> <input id="wass-distance" type="range" min="0" max="4" step="0.02" value="2"></span>
-#   <span><label for="wass-lambda">penalty <i>λ</i></label>
-#   <select id="wass-lambda"><option value="10">10 (usual)</option><option value="2">2</option><option value="1">1</option></select></span>
-# </div>
-# <svg class="wass-line" viewBox="0 0 640 70" role="img" aria-labelledby="wass-title-0">
-#   <title id="wass-title-0">Two point masses on a line, the data at zero and the fake at distance a</title>
-#   <path d="M20 48H620" stroke="currentColor" stroke-opacity=".5" fill="none"></path>
-#   <path d="M60 48V14" stroke="currentColor" stroke-width="4"></path><text x="60" y="66" text-anchor="middle">data</text>
-#   <path id="wass-spike" d="M0 48V14" stroke-width="4" style="stroke: var(--wass-main)"></path><text id="wass-spike-label" y="66" text-anchor="middle">fake</text>
-#   <path id="wass-pull" fill="none" stroke-width="2.5" style="stroke: var(--wass-main)"></path>
-# </svg>
-# <div class="wass-row">
-#   <svg viewBox="0 0 320 182" role="img" aria-labelledby="wass-title-1">
-#     <title id="wass-title-1">Value of each objective against the distance</title>
-#     <path d="M40 8V140H308" fill="none" stroke="currentColor" stroke-opacity=".5"></path>
-#     <path id="wass-v-js" fill="none" stroke="currentColor" stroke-width="1.8" stroke-dasharray="2 4"></path>
-#     <path id="wass-v-w" fill="none" stroke="currentColor" stroke-width="1.8"></path>
-#     <path id="wass-v-gp" fill="none" stroke-width="1.8" stroke-dasharray="7 4" style="stroke: var(--wass-main)"></path>
-#     <circle id="wass-dot-js" r="5" fill="currentColor"></circle><circle id="wass-dot-w" r="5" fill="currentColor"></circle><circle id="wass-dot-gp" r="5" style="fill: var(--wass-main)"></circle>
-#     <text x="46" y="20">value</text><text x="36" y="156" text-anchor="middle">0</text><text x="300" y="156" text-anchor="middle">4</text><text x="170" y="174" text-anchor="middle">distance a</text>
-#     <text x="304" y="124" text-anchor="end">JS</text><text x="272" y="108" text-anchor="end">W₁</text><text id="wass-gp-label" x="240" text-anchor="end">GP</text>
-#   </svg>
-#   <svg viewBox="0 0 320 182" role="img" aria-labelledby="wass-title-2">
-#     <title id="wass-title-2">Slope of each optimal critic against the distance</title>
-#     <path d="M40 8V140H308" fill="none" stroke="currentColor" stroke-opacity=".5"></path>
-#     <path id="wass-s-js" fill="none" stroke="currentColor" stroke-width="1.8" stroke-dasharray="2 4"></path>
-#     <path id="wass-s-w" fill="none" stroke="currentColor" stroke-width="1.8"></path>
-#     <path id="wass-s-gp" fill="none" stroke-width="1.8" stroke-dasharray="7 4" style="stroke: var(--wass-main)"></path>
-#     <circle id="wass-sdot-js" r="5" fill="currentColor"></circle><circle id="wass-sdot-w" r="5" fill="currentColor"></circle><circle id="wass-sdot-gp" r="5" style="fill: var(--wass-main)"></circle>
-#     <text x="46" y="20">slope</text><text x="36" y="156" text-anchor="middle">0</text><text x="300" y="156" text-anchor="middle">4</text><text x="170" y="174" text-anchor="middle">distance a</text>
-#     <text x="304" y="134" text-anchor="end">JS</text><text x="272" y="120" text-anchor="end">W₁</text><text id="wass-gp-slabel" x="240" text-anchor="end">GP</text>
-#   </svg>
-# </div>
-# <p class="wass-numbers wass-row" aria-live="polite"><span>JS = <strong id="wass-n-js">0.6931</strong></span> <span><i>W</i><sub>1</sub> = <strong id="wass-n-w">2.0000</strong></span> <span>WGAN-GP = <strong id="wass-n-gp">2.1000</strong></span> <span>its slope = <strong id="wass-n-s">1.1000</strong></span></p>
-# <noscript>The slider needs JavaScript; the measured figure below shows the same curves.</noscript>
-# <script>
-# (function () {
-#   var get = function (id) { return document.getElementById("wass-" + id); };
-#   function draw() {
-#     var a = +get("distance").value, l = +get("lambda").value;
-#     var value = { js: function (x) { return x > 0 ? Math.LN2 : 0; }, w: function (x) { return x; }, gp: function (x) { return x + x * x / (4 * l); } };
-#     var slope = { js: function () { return 0; }, w: function () { return 1; }, gp: function (x) { return 1 + x / (2 * l); } };
-#     var X = function (x) { return 40 + 65 * x; }, V = function (v) { return 140 - 124 * v / 8.2; }, S = function (s) { return 140 - 124 * s / 3.4; };
-#     function curve(f, Y) {
-#       var d = [];
-#       for (var n = 1; n <= 100; n++) d.push(X(n / 25).toFixed(1) + " " + Y(f(n / 25)).toFixed(1));
-#       return "M" + d.join("L");
-#     }
-#     ["js", "w", "gp"].forEach(function (k) {
-#       get("v-" + k).setAttribute("d", curve(value[k], V));
-#       get("s-" + k).setAttribute("d", curve(slope[k], S));
-#       get("dot-" + k).setAttribute("cx", X(a)); get("dot-" + k).setAttribute("cy", V(value[k](a)));
-#       get("sdot-" + k).setAttribute("cx", X(a)); get("sdot-" + k).setAttribute("cy", S(slope[k](a)));
-#     });
-#     get("gp-label").setAttribute("y", V(value.gp(3.1)) - 10);
-#     get("gp-slabel").setAttribute("y", S(slope.gp(3.1)) - 10);
-#     var x = 60 + 130 * a, tip = x - 30 * slope.gp(a);
-#     get("spike").setAttribute("d", "M" + x + " 48V14");
-#     get("spike-label").setAttribute("x", a < 0.35 ? x + 40 : x);
-#     get("pull").setAttribute("d", "M" + x + " 22H" + tip + "M" + (tip + 7) + " 17L" + tip + " 22L" + (tip + 7) + " 27");
-#     get("a").textContent = a.toFixed(2);
-#     get("n-js").textContent = value.js(a).toFixed(4); get("n-w").textContent = a.toFixed(4);
-#     get("n-gp").textContent = value.gp(a).toFixed(4); get("n-s").textContent = slope.gp(a).toFixed(4);
-#   }
-#   get("distance").addEventListener("input", draw);
-#   get("lambda").addEventListener("change", draw);
-#   draw();
-# })();
-# </script>
-# </figure>
-# ```
+# **Before you start**: expectation, density, the chain rule. **A large value of the critic means "real"**. **Ten minutes** to [the verdict](#the-verdict), 35 more for the closed sections. After Su Jianlin (苏剑林) {cite:p}`su2017wgangp,su2019wasserstein`.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -173,13 +84,14 @@ import sympy as sp
 import torch
 from IPython.display import HTML
 
+from gantext import at_scale
 from gantext.gan import convolutional, features, methods, training
 from gantext.gan import images as image_sets
 from texledger import By, Interval, Law, Ledger, Optimum, Operator, Over
 
 # "gpu" or "paper": see "Three sizes"; the small critics train longer, too
 SCALE = "reduced"
-STEPS = {"reduced": 500, "gpu": 4000, "paper": 20_000}[SCALE]
+STEPS = at_scale(SCALE, {"reduced": 500, "gpu": 4000, "paper": 20_000})
 
 ledger = Ledger("wasserstein")
 
@@ -202,26 +114,26 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The formula: the cheapest plan is a critic
 #
-# A generative adversarial network has two laws, $p$ of the data and $q$ of its generator's (生成器) fakes, and a critic (判别器) whose slope is all that the generator hears. See $p$ as heaps of earth and $q$ as holes: to carry $\pi_{ij}$ from $i$ to $j$ costs $d_{ij}$, the distance, a unit. The cheapest plan costs $W_1$, the earth mover's distance (推土机距离). A haulier offers to do it for $T_i - T_j$ a unit. You agree if this never exceeds $d_{ij}$, written $\|T\|_L \le 1$: Lipschitz constant (利普希茨常数) at most 1. His best income is your least cost:
+# A generative adversarial network has two laws, $p$ of the data and $q$ of its generator's (生成器) fakes, and a critic (判别器) whose slope is all that the generator hears. Let $p$ be heaps of earth and $q$ holes. To carry a unit from $i$ to $j$ costs the distance $d_{ij}$; the cheapest plan, $\pi_{ij}$ units each way, costs $W_1$, the earth mover's distance (推土机距离). A haulier asks $T_i - T_j$ a unit. You agree if this never exceeds $d_{ij}$: a Lipschitz constant (利普希茨常数) $\|T\|_L \le 1$. His best income is your least cost:
 #
 # $$
 # \max_{\|T\|_L \le 1} \sum_{i=1}^{n} T_i\, (p_i - q_i) = \sum_{i=1}^{n} \sum_{j=1}^{n} d_{ij}\, \pi_{ij}
 # $$ (wasserstein:kantorovich-rubinstein)
 #
-# The left side, $\mathbb{E}_p T - \mathbb{E}_q T$, needs no plan, only two means: *$T$ is the critic.* To hold its slope near 1, WGAN-GP {cite:p}`gulrajani2017improved` charges the difference, a gradient penalty (梯度惩罚), and maximises
+# The left side needs no plan, only two means: *$T$ is the critic.* To hold its slope near 1, WGAN-GP {cite:p}`gulrajani2017improved` adds a gradient penalty (梯度惩罚) and maximises
 #
 # $$
 # L(T) = \mathbb{E}_{x \sim p} T(x) - \mathbb{E}_{x \sim q} T(x) - \lambda\, \mathbb{E}_{x \sim r} \bigl[ (\|\nabla T(x)\| - 1)^2 \bigr]
 # $$ (wasserstein:gradient-penalty)
 #
-# where $r$ is the law of $t x_p + (1 - t) x_q$ for a real $x_p$, a fake $x_q$ and a uniform $t \in (0, 1)$. With `descend` for one step of an optimiser:
+# with $r$ the law of $t x_p + (1 - t) x_q$, for a real $x_p$, a fake $x_q$ and a uniform $t \in (0, 1)$. `descend` is one step of an optimiser:
 
 # %%
 def critic_loss(T, real, fake, lam=10.0):
     t = torch.rand(len(real), 1)
     x = (t * real + (1 - t) * fake).requires_grad_(True)
-    (slope,) = torch.autograd.grad(T(x).sum(), x, create_graph=True)
-    penalty = ((slope.norm(dim=1) - 1) ** 2).mean()
+    (g,) = torch.autograd.grad(T(x).sum(), x, create_graph=True)
+    penalty = ((g.norm(dim=1) - 1) ** 2).mean()
     return T(fake).mean() - T(real).mean() + lam * penalty
 
 
@@ -234,7 +146,7 @@ def step(T, G, draw, descend):
 # %% [markdown]
 # ## No calm equilibrium
 #
-# The best slope of the penalised critic on a line is $1 + |F_p - F_q| / (2 \lambda r)$, {eq}`wasserstein:penalty-slope`, with the distribution functions $F_p$ and $F_q$: *never below 1*, even when the fakes have arrived. In the smallest model, the Dirac-GAN {cite:p}`mescheder2018which`, all data are on $0$, all fakes on $\theta$, the critic is a ramp $T(x) = \psi x$, and both follow their gradients. At $\theta = 0$, $\psi \to 0$ the critic's velocity is $\pm 2\lambda$, {eq}`wasserstein:dirac-penalty`: the solution throws it off. The game rests only at $\psi = 0$, $\theta = \pm 2\lambda$, far *behind* the data.
+# On a line the best slope under the penalty is $1 + |F_p - F_q| / (2 \lambda r)$, {eq}`wasserstein:penalty-slope`, with the distribution functions $F_p$ and $F_q$: *never below 1*, even when the fakes have arrived. In the smallest model, the Dirac-GAN {cite:p}`mescheder2018which`, all data are on $0$, all fakes on $\theta$, and the critic is a ramp $\psi x$. At the solution, $\theta = 0$ and $\psi \to 0$, the critic's velocity is $\pm 2\lambda$, {eq}`wasserstein:dirac-penalty`: it is thrown off. The game rests only at $\psi = 0$, $\theta = \pm 2\lambda$, far *behind* the data.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the true Wasserstein distance of generator and data after each of 100 generator steps, for three seeds. One falls from about 3 to nearly zero after some forty steps and climbs again above 2, two rise from the start. Right, the generator of the Dirac-GAN against time up to 600. Without a penalty it oscillates around zero, with the penalty it goes to minus 20 (both drawn to time 200), with noise it swings between minus 20 and plus 20."}}
 from gantext.gan.distances import wasserstein_1d
@@ -363,13 +275,13 @@ right.set(xlabel="time", ylabel="generator θ", ylim=(-56, 24))
 plt.show()
 
 # %% [markdown]
-# *Left: $W_1$ while WGAN-GP moves a generator $az + b$ to data from $\mathcal{N}(3, \frac14)$, three seeds: one runs through the data, two walk away. Right: the Dirac-GAN, $\lambda = 10$, without penalty, with it, and with noisy gradients; dotted, $\pm 2\lambda$.*
+# *Left: WGAN-GP moves a generator $az + b$ to data from $\mathcal{N}(3, \frac14)$; of three seeds one runs through the data, two walk away. Right: the Dirac-GAN, $\lambda = 10$; dotted, $\pm 2\lambda$.*
 #
 # ## The verdict
 #
 # - **Holds.** $W_1$ is the right yardstick for laws that are apart: its critic pulls with slope 1 {checked}`wasserstein:point-w`, where the slope of the original game vanishes or explodes {checked}`wasserstein:slope-saturating`.
 # - **Fails.** WGAN-GP's value *is* a [divergence](#in-which-sense-it-is-a-divergence), yet its critic is too steep, may be [trapped on the wrong side](#the-gradient-penalty), and gives the game no rest at the data.
-# - **Not known.** WGAN-GP works in wide use, with several critic steps and small rates. How much of that is owed to $W_1$ we do not know.
+# - **Not known.** WGAN-GP works in wide use, with several critic steps and small rates; how much of that is owed to $W_1$.
 #
 # ## The same picture, measured
 #
@@ -2570,18 +2482,9 @@ def larger(scale):
         checkpoint=f"wasserstein-{scale}.pt",
         **budget,
     )
-    device = next(run.ema.parameters()).device
-    with torch.no_grad():
-        made = [run.ema.eval()(part.to(device)) for part in z.split(100)]
-    fakes = torch.cat(made).cpu()
-    real = [law.take(slice(1000)) for law in (seen, unseen)]
-    print(played.name, ruler.scores(fakes, *real))
-    rows = fakes[:32].reshape(4, 8, *seen.shape).permute(0, 3, 1, 4, 2)
-    rows = rows.flatten(0, 1).flatten(1, 2).numpy()
-    plt.imshow((rows + 1) / 2, cmap="gray")
-    plt.title(played.name)
-    plt.axis("off")
-    plt.show()
+    fakes, row = ruler.judge(run.ema, z, seen, unseen)
+    print(played.name, row)
+    image_sets.show(fakes[:32], played.name)
 
 
 if SCALE != "reduced":

@@ -112,12 +112,21 @@ def test_watching_ends_once_all_was_seen_and_leaves_other_profilers_alone() -> N
         bystander(1)
         assert sys.getprofile() is None
     assert len(watch.codes) == before
-    profile = cProfile.Profile()
+    other = lambda frame, event, arg: None
+    sys.setprofile(other)
+    try:
+        with Watch([outer]).on("left"):
+            pass
+        assert sys.getprofile() is other
+    finally:
+        sys.setprofile(None)
+    profile = cProfile.Profile()  # Python's own profiler sets another kind of function, from 3.12 on none at all
     profile.enable()
     with Watch([outer]).on("left"):
         pass
-    assert sys.getprofile() is not None
+    outer(mp.eye(2))
     profile.disable()
+    assert outer.__code__ in {entry.code for entry in profile.getstats()}
     assert sys.getprofile() is None
 
 

@@ -156,7 +156,7 @@ def _statement(node: ast.stmt, cell: Cell) -> Statement:
 
 def _names(node: ast.stmt) -> tuple[set[str], set[str], set[str]]:
     """Names that a statement binds, reads, and reads inside functions, by Python's own rules of scope."""
-    top = symtable.symtable(ast.unparse(node), "cell", "exec")
+    top = symtable.symtable(ast.unparse(_Apart().visit(ast.parse(ast.unparse(node)))), "cell", "exec")
     binds = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
     reads = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
     deferred: set[str] = set()
@@ -172,6 +172,21 @@ def _names(node: ast.stmt) -> tuple[set[str], set[str], set[str]]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         binds.add(node.name)
     return binds, reads | deferred, deferred
+
+
+class _Apart(ast.NodeTransformer):
+    """Comprehensions as generators: from Python 3.12 on, symtable mixes a comprehension's names with those outside."""
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.GeneratorExp(node.elt, node.generators)
+
+    def visit_SetComp(self, node: ast.SetComp) -> ast.AST:
+        return self.visit_ListComp(node)
+
+    def visit_DictComp(self, node: ast.DictComp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.GeneratorExp(ast.Tuple([node.key, node.value], ast.Load()), node.generators)
 
 
 def _root(node: ast.expr) -> str | None:
