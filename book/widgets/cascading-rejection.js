@@ -43,8 +43,7 @@ live("cascading-rejection", { at, cascade }, ({ v: angle, w1, w2, w3, steps, gs 
     labels: [...w.map((e, i) => [place(e, 122), `w${"₁₂₃"[i]}`]), [place(v, 112), "v"]].map(([[x, y], text]) =>
       `<text x="${x.toFixed(1)}" y="${(y + 5).toFixed(1)}" text-anchor="middle">${text}</text>`).join(""),
     rows: rows || `<tr>${row("–", "–", "1.000", shown(dot(v, w[0])))}</tr>`,
-    says: steps === 0 ? "Nothing is scored yet." : `After ${steps} ${steps === 1 ? "score" : "scores"} the part of length `
-      + `${shown(Math.hypot(...last))} has not been heard`
-      + `${steps > 1 && returned(last) ? ", and the direction of w₁ is back in it." : "."}`,
+    says: steps === 0 ? "Nothing is scored yet." : `After ${steps} ${steps === 1 ? "score" : "scores"} a part of length `
+      + `${shown(Math.hypot(...last))} is not heard${steps > 1 && returned(last) ? "; w₁ is back in it." : "."}`,
   };
 });
