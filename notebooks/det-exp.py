@@ -27,7 +27,7 @@
 # - **The formula.** $\det(\exp A) = \exp(\operatorname{Tr} A)$, {eq}`det-exp:main`: in unit time the flow of $\dot x = Ax$ multiplies volumes by $e^{\operatorname{Tr} A}$.
 # - **Measured.** At a spread of 44 of the eigenvalues, the log-determinant of $\exp A$ in float64 is off by more than $0.5$, the trace by less than $10^{-13}$.
 #
-# **Before you start**: determinants, eigenvalues, derivatives. **Ten minutes** to [the verdict](#the-verdict), 40 more for the closed sections. A tick opens what a machine computed to test the equation. After Su Jianlin (苏剑林) {cite:p}`su2019detexp`.
+# **Before you start**: determinants, eigenvalues, derivatives. **Ten minutes** to [the verdict](#the-verdict), 44 more for the closed sections. A tick opens what a machine computed to test the equation. After Su Jianlin (苏剑林) {cite:p}`su2019detexp`.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -253,7 +253,7 @@ plt.show()
 #
 # ## The same picture on paper
 #
-# ```{folded} 1 minute: the slider's squares at fixed times, for readers without the slider
+# ```{folded} 1 minute: four winds at fixed times, for readers without the slider
 # ```
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each matrix. In each, a square with a letter F is carried along by the flow and drawn at times 0, 0.6 and 1.2. The growing rotation turns and enlarges it, the shear slants it at equal area, the saddle stretches it one way and squeezes it the other at equal area, the contraction shrinks it."}}
@@ -266,7 +266,7 @@ def shoelace(points):
 winds = {
     "growing rotation": [[0.2, -1.2], [1.2, 0.2]],
     "shear": [[0.0, 1.0], [0.0, 0.0]],
-    "saddle": [[0.8, 0.0], [0.0, -0.8]],
+    "saddle": [[0.6, 0.0], [0.0, -0.6]],
     "contraction": [[-0.5, 0.4], [-0.1, -0.3]],
 }
 corners = np.array([[0.2, 0.1], [1.2, 0.1], [1.2, 1.1], [0.2, 1.1]])
@@ -319,7 +319,7 @@ plt.show()
 
 
 # %% [markdown]
-# *The square of each wind at times 0, 0.6 and 1.2, with its area by the shoelace formula. The cell asserts that each area is $e^{t \operatorname{Tr} A}$ to twelve digits.*
+# *What four winds do to a square until the times 0, 0.6 and 1.2, and its area by the shoelace formula. The cell asserts that each area is $e^{t \operatorname{Tr} A}$ to twelve digits.*
 #
 # ## The definition, and what follows at once
 #
@@ -490,7 +490,7 @@ ledger.numeric(
 #
 # because the proof for numbers only rearranges products. Without $AB = BA$ it fails, as $e^{A+B} = e^A e^B$ does. But $f(P \Lambda P^{-1}) = P f(\Lambda) P^{-1}$ for every series that converges.
 #
-# The logarithm has two definitions. One takes *any* $B$ with $\exp B = A$, which is not unique, not even among real matrices: for every whole number $n$
+# The logarithm has two definitions. One takes *any* $B$ with $\exp B = A$, which is not unique, not even among real matrices: for every integer $n$
 #
 # $$
 # \exp \Bigl( (\alpha + 2 \pi n) \begin{pmatrix} 0 & -1 \\ 1 & 0 \end{pmatrix} \Bigr) = \begin{pmatrix} \cos \alpha & -\sin \alpha \\ \sin \alpha & \cos \alpha \end{pmatrix}
@@ -553,7 +553,7 @@ print("the series of ln(I + X) undoes exp; sin(X + Xᵀ) has no such sum")
 # %% [markdown]
 # ## Five proofs
 #
-# The first and the fourth make the picture exact, the second and the third are algebra, the fifth a computer can do with symbols.
+# The first and the fourth make the figure at the top of the page exact, the second and the third are algebra, the fifth a computer can do with symbols.
 #
 # ### First proof: Jacobi's formula and a differential equation
 #
@@ -1497,6 +1497,8 @@ print(
 )
 
 # %% [markdown]
+# *Left, a disc of starting points at four times; right, its area (dots) on the curve.*
+#
 # (det-exp-series)=
 # ### The series of $\log \det(I + X)$
 #
@@ -2005,6 +2007,8 @@ print(
 
 
 # %% [markdown]
+# *Time of the left side over time of the right; dashed, as operations count.*
+#
 # For a given $B$ without a known logarithm nothing is saved: the way to $\det B$ is still a factorisation.
 #
 # ## The implementation
@@ -2105,7 +2109,7 @@ print(f"degree {degree}; all errors together, at |x| = θ: below 1e-15")
 
 
 # %% [markdown]
-# **The scaling.** For given $A$ let $s$ be the smallest whole number $\ge 0$ for which $\|A\|_1 \le 2^s \theta$, that is, unless $s = 0$,
+# **The scaling.** For given $A$ let $s$ be the smallest integer $\ge 0$ for which $\|A\|_1 \le 2^s \theta$, that is, unless $s = 0$,
 #
 # $$
 # 2^{s-1} \theta < \|A\|_1 \le 2^s \theta
@@ -2486,6 +2490,8 @@ plt.show()
 print(f"largest norm {norms.max():.1f} at t = {t[norms.argmax()]:.1f}")
 
 # %% [markdown]
+# *The norm rises to twelve before it falls; the determinant falls along a straight line from the start.*
+#
 # ### Half precision
 #
 # The documentation of `torch.linalg.matrix_exp` lists bfloat16 among its types. On version 2.13.0, on a CPU, both half types return nonsense without an error, even for small matrices; {func}`gantext.matexp.expm` computes them in float32 and rounds once at the end.
@@ -2674,16 +2680,12 @@ print("log det B = Tr log B, with square roots and a series")
 #
 # ## Where the article and popular code disagree
 #
-# ```{folded} 1 minute: logarithms, density, convergence, and an estimator that returns something else
+# ```{folded} 1 minute: logarithms, convergence, and an estimator that returns something else
 # ```
 #
 # **The logarithmic form**, with the logarithms that programs return, holds up to the $2\pi i k$ of {eq}`det-exp:log-form`; for {eq}`det-exp:log-mod` any logarithm will do.
 #
-# **Density** is less laborious than the article says, {eq}`det-exp:limit`; the Schur form is shorter still, {eq}`det-exp:schur-proof`.
-#
-# **The series** of the logarithm needs $\rho(X) < 1$, not $\|X\|_2 < 1$ as the article's condition reads; the check of {eq}`det-exp:log-series` uses matrices with $\|X\|_2 > 3$.
-#
-# **Commuting matrices.** $AB = BA$ is sufficient for $e^{A+B} = e^A e^B$, as the article says, and [not necessary](#det-exp-ex-commute).
+# **The series** of the logarithm needs $\rho(X) < 1$, not $\|X\|_2 < 1$ as the article's condition reads.
 #
 # **An estimator whose value is not what its name says.** Residual flows {cite:p}`chen2019residual` need $\log \det(I + J)$ for a contraction with Jacobian matrix $J$. For training, the published code uses a function called `neumann_logdet_estimator`, whose value its caller documents as "logdet|d(x+g(x))/dx|". It multiplies a probe $v$ by the Neumann series of $(I + J)^{-1}$, $I - J + J^2 - \dots$, while no gradient is recorded, then
 # by $J$ once more with gradients on. By {eq}`det-exp:log-derivative` its *gradient* is exactly right: an unbiased estimate of $\operatorname{Tr}((I + J)^{-1} dJ)$. But the *value* that it returns is an estimate of
@@ -2781,7 +2783,7 @@ print(
 # :class: dropdown
 # ```
 #
-# $A$, $B$ and $A + B$ each have two distinct eigenvalues, all of them whole multiples of $2\pi i$. So each is diagonalisable, and its exponential is $P I P^{-1} = I$. All three exponentials are the identity. But $AB - BA$ has the entry $-2\pi i$ in its corner.
+# $A$, $B$ and $A + B$ each have two distinct eigenvalues, all of them integer multiples of $2\pi i$. So each is diagonalisable, and its exponential is $P I P^{-1} = I$. All three exponentials are the identity. But $AB - BA$ has the entry $-2\pi i$ in its corner.
 
 # %%
 A = sp.diag(0, 2 * sp.pi * sp.I)
@@ -2892,7 +2894,7 @@ print(f"Tr Q = {Q.trace():.3f}; det exp Q = {torch.linalg.det(expm(Q)):.1e}")
 # ```{exercise} Russian roulette (★★★)
 # :label: det-exp-ex-roulette
 #
-# The series {eq}`det-exp:log-series` is infinite, a program is not. Draw a random whole number $N \ge 1$, stop after $N$ terms, and divide the $k$-th term by $\Pr(N \ge k)$. Show that the result is unbiased. With $\Pr(N \ge k) = 2^{1-k}$, for which spectral radius is the variance finite?
+# The series {eq}`det-exp:log-series` is infinite, a program is not. Draw a random integer $N \ge 1$, stop after $N$ terms, and divide the $k$-th term by $\Pr(N \ge k)$. Show that the result is unbiased. With $\Pr(N \ge k) = 2^{1-k}$, for which spectral radius is the variance finite?
 # ```
 #
 # ```{solution-start} det-exp-ex-roulette

@@ -14,12 +14,12 @@
 # (gan-qp)=
 # # GAN-QP: a divergence without a Lipschitz constraint
 #
-# GAN-QP trains its critic without any constraint, and yet its value grows with the distance of data and fakes. A critic that compares two samples keeps a Lipschitz condition by itself; the one really trained, which scores one at a time, keeps it only on average.
+# GAN-QP trains its critic without any constraint, yet its value grows with the distance of data and fakes. A critic of two samples keeps a Lipschitz condition by itself; the one really trained, which scores one at a time, only on average.
 #
 # ```{widget} gan-qp
 # ```
 #
-# *Real mass $p$ left and in the middle, fake mass $q$ left and right. Pairs are joined by resistors, $p - q$ is the current fed in, the best critic $T$ is the voltage.* Red: scores differ by more than $\lambda d$ ($\lambda = 1$), at the start by $3.75$ over a distance of $3$ {checked}`gan-qp:lipschitz`.
+# *Real mass $p$ left and in the middle, fake mass $q$ left and right. Resistors join pairs; $p - q$ is the current fed in, the best critic $T$ the voltage.* Red: scores differ by more than $\lambda d$ ($\lambda = 1$), first by $3.75$ over $3$ {checked}`gan-qp:lipschitz`.
 #
 # **Three points**
 #
@@ -27,7 +27,7 @@
 # - **The formula.** $\max_T \mathbb{E} \bigl[ \Delta - \frac{\Delta^2}{2 \lambda d} \bigr]$, {eq}`gan-qp:definition`, with $\Delta$ the difference of the scores of a real and a fake sample at distance $d$; each pair would like $\Delta / d = \lambda$.
 # - **Measured.** In more than 97 % of 3000 random problems [the best critic of one argument](#does-the-optimum-obey-a-lipschitz-condition-by-itself) has $|\Delta| > \lambda d$ on some pair.
 #
-# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, its core; a large value of the critic means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the closed sections. After Su Jianlin (苏剑林) {cite:p}`su2018ganqp,su2018qp`.
+# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, its core; a large value of the critic means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the rest. After Su Jianlin (苏剑林) {cite:p}`su2018ganqp,su2018qp`.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -123,7 +123,7 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The direct route to a divergence
 #
-# Su's direct route (直面对偶空间, to look the dual in the face): write down *any* maximum over critics, and check that it is (1) zero for $p = q$ and positive otherwise, and (2) for two point masses depends on their distance. The original game fails (2); the Wasserstein distance passes both, at the price of a constraint.
+# Su's direct route (直面对偶空间, to look the dual in the face): write down *any* maximum over critics; check that it (1) is zero for $p = q$, else positive, and (2) depends on the distance of two point masses. The original game fails (2); the Wasserstein distance passes both, under a constraint.
 #
 # GAN-QP scores *pairs*: how much more real does $x$ look than $y$? For $\lambda > 0$ and any dissimilarity $d(x, y) = d(y, x)$, positive for $x \ne y$, the critic maximises
 #
@@ -137,11 +137,11 @@ torch.set_num_threads(1)
 # \Delta - \frac{\Delta^2}{2 \lambda d} = \frac{\lambda d}{2} - \frac{d}{2 \lambda} \Bigl( \frac{\Delta}{d} - \lambda \Bigr)^2
 # $$ (gan-qp:square)
 #
-# A pair is worth at most $\frac{\lambda d}{2}$, earned by the *slope* $\Delta / d = \lambda$: a two-sided penalty, like WGAN-GP's, {eq}`wasserstein:gradient-penalty`, but on a finite difference, so nothing is differentiated twice. A critic of two arguments serves each pair by itself and never exceeds $\lambda d$ {checked}`gan-qp:binary-lipschitz`. Scores must add up, $\Delta_{13} = \Delta_{12} + \Delta_{23}$: a compromise, in the picture $\frac54 \lambda d$ on one pair.
+# A pair is worth at most $\frac{\lambda d}{2}$, earned by the *slope* $\Delta / d = \lambda$: a two-sided penalty, like WGAN-GP's, {eq}`wasserstein:gradient-penalty`, but on a finite difference, so nothing is differentiated twice. A critic of two arguments serves each pair apart and never exceeds $\lambda d$ {checked}`gan-qp:binary-lipschitz`. Scores must add up, $\Delta_{13} = \Delta_{12} + \Delta_{23}$: a compromise: in the figure, $\frac54 \lambda d$ on one pair.
 #
 # ## The loss, and fakes on their way
 #
-# `descend` is PyTorch's zero_grad, backward and step; the package's loss is {func}`gantext.gan.methods.qp`.
+# `descend`: zero_grad, backward, step. The package's loss is {func}`gantext.gan.methods.qp`.
 
 # %%
 def critic_loss(T, x, y, d, lambda_=1.0):  # x real, y fake
@@ -156,7 +156,7 @@ def training_step(T, G, x, z, metric, adam_T, adam_G):
 
 
 # %% [markdown]
-# The data are a narrow bell in the plane, the fakes the same bell $4$ away, which the generator can only move; $d = \|x - y\|$ or its square, $\lambda = 1$.
+# Data are a narrow bell in the plane, fakes the same bell $4$ away, which the generator moves; $d = \|x - y\|$ or its square, $\lambda = 1$.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left, the distance of the fakes from the data over 500 training steps falls from 4 in a straight line to nearly zero, for both distances alike. Right, the force on the generator against the distance. With the distance itself the dots lie near the horizontal line 1 and drop only at the very end. With its square they start near the line a and lie between a and 2a closer in."}}
 def descend(loss, adam):
@@ -222,7 +222,7 @@ left.legend()
 plt.show()
 
 # %% [markdown]
-# *Distance of the fakes; force on the generator.* Beyond distance $0.3$ the force stays within 15 % of $\lambda$ for the distance itself; for its square it fades, between about $\lambda a$ and $2 \lambda a$.
+# *Distance of the fakes; force on the generator.* Beyond $0.3$ the force is within 15 % of $\lambda$ for the distance; for its square it fades, between about $\lambda a$ and $2 \lambda a$.
 #
 # ## The verdict
 #
@@ -777,7 +777,7 @@ assert abs(value_of(2000) / (2 * lam * middle) - 1) < 0.01
 # \sum_{j=1}^{n} w_{ij} (T_i - T_j) = p_i - q_i
 # $$ (gan-qp:unary-critic)
 #
-# These are Kirchhoff's equations {cite:p}`doyle1984random`. The points are the nodes of a network, $w_{ij}$ is the conductance between two nodes, so $\lambda d_{ij}$ is resistance per mass; $p_i - q_i$ is the current fed in, $w_{ij}(T_i - T_j)$ the current in a wire, and **the best critic is the voltage**. Multiply {eq}`gan-qp:unary-critic` by $T_i$, add up, and subtract half of it: the value, $V_1$ for one argument, is
+# These are Kirchhoff's equations {cite:p}`doyle1984random`. The points are the nodes of a network, $w_{ij}$ is the conductance between two nodes, so the resistance is $\lambda d_{ij}$ divided by the chance that the pair is drawn; $p_i - q_i$ is the current fed in, $w_{ij}(T_i - T_j)$ the current in a wire, and **the best critic is the voltage**. Multiply {eq}`gan-qp:unary-critic` by $T_i$, add up, and subtract half of it: the value, $V_1$ for one argument, is
 #
 # $$
 # V_1 = \frac{1}{2} \sum_{i=1}^{n} (p_i - q_i) T_i
@@ -896,7 +896,7 @@ for number in range(8):
     assert value <= gan_qp_binary(p, q, d, float(env["lambda"])).value + 1e-15
 
 # %% [markdown]
-# The network of the opening picture, and, for two bells, the value of a critic of one argument as a share of that with two:
+# The network of the figure at the top of the page, and, for two bells, the value of a critic of one argument as a share of that with two:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the network of the points 0, 1 and 4, three resistors with the currents three, three and five sixteenths, and the voltages 3, 3.75 and 0 above them; the resistor between 1 and 4 is red. Right, against the distance of the means of two Gaussians, the value with a critic of one argument as a share of that with two, rising from 0.82 to 1, and below it the best linear critic, rising from 0.79 to 1."}}
 x = torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64)
@@ -1163,7 +1163,7 @@ print(
 # %% [markdown]
 # ## Two points, completed
 #
-# ```{folded} 4 minutes: the table of the part, free slopes, the best critic of two bells, measured forces
+# ```{folded} 4 minutes: a table of objectives, free slopes, the best critic of two bells, measured forces
 # ```
 #
 # What does a fake at distance $a$ from the data feel? There is one wire, and any critic of one argument with $T(0) - T(a) = \lambda d(0, a)$ is optimal. If it falls evenly in between, its slope is
@@ -1536,7 +1536,7 @@ ledger.exact(
 # ```{folded} 3 minutes: the smallest counterexample by hand, no bound at all, what holds in the mean
 # ```
 #
-# For two arguments: yes, {eq}`gan-qp:binary-lipschitz`. Hence the article calls GAN-QP an adaptive Lipschitz constraint (自适应 L 约束). For the critic that is trained, $|T_i - T_j| \le \lambda d_{ij}$ is false. The smallest example is that of the opening picture, the points $0, 1, 4$ with $p = (\frac12, \frac12, 0)$ and $q = (\frac12, 0, \frac12)$. Each of the pairs $(0, 1)$, $(0, 4)$, $(1, 4)$ is drawn with probability $\frac14$, so the resistances are $4$, $16$ and $12$. The current $\frac12$ enters at $1$ and leaves at $4$. It can go straight, through $12$, or by way of $0$, through $4 + 16 = 20$; it splits as $20 : 12$, so $\frac{5}{16}$ goes straight, and the voltage is $12 \cdot \frac{5}{16} = \frac{15}{4}$, for points at distance $3$:
+# For two arguments: yes, {eq}`gan-qp:binary-lipschitz`. Hence the article calls GAN-QP an adaptive Lipschitz constraint (自适应 L 约束). For the critic that is trained, $|T_i - T_j| \le \lambda d_{ij}$ is false. The smallest example is that of the figure at the top of the page, the points $0, 1, 4$ with $p = (\frac12, \frac12, 0)$ and $q = (\frac12, 0, \frac12)$. Each of the pairs $(0, 1)$, $(0, 4)$, $(1, 4)$ is drawn with probability $\frac14$, so the resistances are $4$, $16$ and $12$. The current $\frac12$ enters at $1$ and leaves at $4$. It can go straight, through $12$, or by way of $0$, through $4 + 16 = 20$; it splits as $20 : 12$, so $\frac{5}{16}$ goes straight, and the voltage is $12 \cdot \frac{5}{16} = \frac{15}{4}$, for points at distance $3$:
 #
 # $$
 # |T_2 - T_3| = \frac{5}{4}\, \lambda d_{23}
@@ -2040,7 +2040,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, GAN-QP with both distances on images; *paper* is the author's pair of programs at 128 pixels, [gan_gp_l1.py](https://github.com/bojone/gan-qp/blob/1fa637b24731e8030b43daed9fd25db52f0da61f/128/gan_gp_l1.py) (sic) and [gan_qp_l2.py](https://github.com/bojone/gan-qp/blob/7b768ed5afd8d0da785ed27bdf8e084c9a87b6a9/128/gan_qp_l2.py), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes train the networks on lines four times as long and add one experiment, GAN-QP with both distances on images; *paper* is the author's pair of programs at 128 pixels, [gan_gp_l1.py](https://github.com/bojone/gan-qp/blob/1fa637b24731e8030b43daed9fd25db52f0da61f/128/gan_gp_l1.py) (sic) and [gan_qp_l2.py](https://github.com/bojone/gan-qp/blob/7b768ed5afd8d0da785ed27bdf8e084c9a87b6a9/128/gan_qp_l2.py), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
@@ -2054,7 +2054,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 # | TFLOP a generator step |  | 0.016 | 2.1 |
 # | time on a T4, on an A100, both games | minutes, two CPU cores | 6 min, 2 min | 380 h, 26 h |
 #
-# The times are arithmetic: operation by operation the longest of 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), 80 % of its bandwidth (300 and 1,555 GB/s) and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the programs: weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
 
@@ -2319,7 +2319,7 @@ for eps in (0.01, 0.1, 1.0, 10.0):
 #
 # ## Exercises
 #
-# ```{exercise} The picture by hand (★)
+# ```{exercise} The network by hand (★)
 # :label: gan-qp-ex-hand
 #
 # Use the rules for resistors in series and in parallel to find all scores of the second counterexample: the points $0, 1, 10$, $p = (\frac12, 0, \frac12)$, $q = (0, \frac12, \frac12)$, $\lambda = 1$. What is $V_1$, and what $V_2$?

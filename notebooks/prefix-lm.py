@@ -16,18 +16,18 @@
 #
 # One table of zeros and ones, who may look at whom, makes a Transformer a language model, an encoder or a translator. The last, the *prefix-LM* (前缀语言模型), **needs no masked kernel**: two calls of ordinary attention compute it.
 #
-# Choose a mask and a row; marked is what the row may look at.
+# Choose mask, prefix length and row; marked is what the row may look at.
 #
 # ```{widget} prefix-lm
 # ```
 #
 # **Three points**
 #
-# - **The idea.** A mask is an order: each token becomes known at some time, and a row sees what is known by its own time, {eq}`prefix-lm:cumsum`.
+# - **The idea.** A mask is an order: each token has its time; a row sees what is known by its own, {eq}`prefix-lm:cumsum`.
 # - **The formula.** Behind a source of $s$ tokens row $i$ sees the first $\max(s, i)$, {eq}`prefix-lm:reach`: hence the two calls, {eq}`prefix-lm:two-call`.
 # - **Measured.** Three masks answer a small task equally well; the fourth has less than half the loss and can hardly answer ([experiment](#does-the-mask-matter)).
 #
-# **Before you start**: matrix products and the softmax. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (39 minutes) and the experiment (4).
+# **Before you start**: matrix products and the softmax. **Ten minutes** to [the verdict](#the-verdict), 45 more for the closed sections.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -120,9 +120,9 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The idea, the formula, the code
 #
-# Transformer 如戏，全靠 Mask, says Su Jianlin (苏剑林) {cite:p}`su2019onlymask`: the play is a Transformer's, all of the acting is the mask's. In attention row $i$ asks every row $j$ how much it matters, makes the answers, the scores $S_{ij}$, into weights $e^{S_{ij}}$, and takes the weighted mean of the values $V_j$. A mask strikes some $j$ from the list. With a *source* of $s$ tokens before a *target* a row sees all of the source, and of the target what is not after itself: **the first $\max(s, i)$ tokens**, counted from 1. $s = 0$ is the language model, $s = n$ the bidirectional encoder.
+# Transformer 如戏，全靠 Mask, says Su Jianlin (苏剑林) {cite:p}`su2019onlymask`: the play is a Transformer's, all of the acting is the mask's. In attention row $i$ asks every row $j$ how much it matters, turns the answers, scores $S_{ij}$, into weights $e^{S_{ij}}$ and takes the weighted mean of the values $V_j$; a mask strikes some $j$ from the list. With a *source* of $s$ tokens before a *target* a row sees all of the source, and of the target what is not after itself: **the first $\max(s, i)$ tokens**, counted from 1. $s = 0$ is the language model, $s = n$ the bidirectional encoder.
 #
-# Fast kernels know two patterns, "everything" and "the triangle"; others are slow or refused. But cut the picture with *one horizontal line* below the source: above it is everything, below it the triangle.
+# Fast kernels know two patterns, "everything" and "the triangle"; others are slow or refused. But *one horizontal cut* below the source leaves everything above and the triangle below.
 #
 # ```{prf:theorem} Two calls
 # :label: prefix-lm-theorem
@@ -151,7 +151,7 @@ def by_two_calls(q, k, v, s):
 # %% [markdown]
 # ## Three masks answer alike, the fourth cheats
 #
-# A small network, trained five times from one start on the same batches, says from a docstring's first words where it comes from. Right answers of three seeds; beside them the loss:
+# From a docstring's first words a small network, trained five times from one start on the same batches, says where it comes from. Right answers of three seeds; beside them the loss:
 
 # %% tags=["hide-input"]
 places_of_text = (
@@ -315,8 +315,8 @@ plt.show()
 # ## The verdict
 #
 # - **The two calls are exact** for every prefix, [asserted](#the-mask-in-numbers); nothing leaks by detours {checked}`prefix-lm:transitive`, and the source can be read once and kept, {eq}`prefix-lm:cache`.
-# - **By itself the mask does not make a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Weights of a bidirectional encoder, such as BERT's, keep in a prefix-LM the view of the source that they were trained with; whether that pays is not measured.
-# - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ that it is to predict. By far the least loss, the worst answers.
+# - **By itself a mask makes no model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: whether it pays that weights such as BERT's keep in a prefix-LM the view of the source that they were trained with.
+# - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ to be predicted: by far the least loss, the worst answers.
 # - **It saves little**: 0.6 % of a layer for a question on a passage ([counted](#what-it-costs)).
 #
 # ## The mask in numbers
@@ -485,6 +485,8 @@ assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 
 
 # %% [markdown]
+# *Filled: what a row may look at, and how many pairs that makes. The orange lines mark the end of the source.*
+#
 # How many pairs is that? The reaches add up: $s$ rows of reach $s$, then $s + 1, s + 2, \dots, s + t$ for the $t = n - s$ tokens of the target:
 #
 # $$
@@ -742,7 +744,7 @@ for name, M in drawn.items():
 
 
 # %% [markdown]
-# Orange marks hearsay. The sliding window gains one token per layer, as it should. The careless mask lets the *source* see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. Such a model trains well and cannot generate.
+# Orange marks hearsay: pairs that the mask does not admit and that a chain of layers connects. The sliding window gains one token per layer, as it should. The careless mask lets the *source* see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. Such a model trains well and cannot generate.
 #
 # ## Why the prefix may be cached
 #
@@ -757,7 +759,7 @@ for name, M in drawn.items():
 # \sum_{m=1}^{n} \operatorname{step}\bigl( m - \max(s, m) \bigr) = t + 1 \qquad \text{for } s \ge 1
 # $$ (prefix-lm:cache)
 #
-# closed prefixes: the whole source, and the source with $1, 2, \dots, t$ tokens of the target. For the language model, $s = 1$, every prefix is closed. For the bidirectional encoder, $t = 0$, only the whole is: **no cache at all**.
+# closed prefixes: the whole source, and the source with $1, 2, \dots, t$ tokens of the target. For the language model every prefix is closed ($s = 0$ and $s = 1$ are the same mask). For the bidirectional encoder, $t = 0$, only the whole is: **no cache at all**.
 #
 # Without a cache the $r$-th token of the target needs a pass over $s + r - 1$ rows, together
 #
@@ -1559,7 +1561,7 @@ for dtype, cells in table.items():
 # ```{folded} 5 minutes: shares of pairs and of a layer, and two larger savings
 # ```
 #
-# Attention of one head takes $4 d$ operations for each pair ($2 d$ for the score, $2 d$ for the mean; a multiplication and an addition count as two). A kernel that skips what is masked does {eq}`prefix-lm:pairs`, one that does not $n^2$. With $x = s / n$, the share of the source,
+# Attention of one head takes $4 d$ operations for each pair ($2 d$ for the score, $2 d$ for the mean; a multiplication and an addition count as two). A kernel that skips what is masked does {eq}`prefix-lm:pairs`, one that does not skip does $n^2$. With $x = s / n$, the share of the source,
 #
 # $$
 # \frac{1}{n^2} \Bigl( s^2 + s t + \frac{t (t + 1)}{2} \Bigr) = \frac{1 + x^2}{2} + \frac{1 - x}{2 n}
@@ -1571,7 +1573,7 @@ for dtype, cells in table.items():
 # \frac{s^2 + t n}{n^2} = 1 - x (1 - x)
 # $$ (prefix-lm:rectangle)
 #
-# at best a quarter, for $x = \frac{1}{2}$. And attention is not all there is. A layer of width $D$ has four $D \times D$ matrices in attention and two $D \times 4D$ in the feed-forward part, $12 D^2$ numbers, each used once per row:
+# which saves at best a quarter, for $x = \frac{1}{2}$. And attention is not all there is. A layer of width $D$ has four $D \times D$ matrices in attention and two $D \times 4D$ in the feed-forward part, $12 D^2$ numbers, each used once per row:
 #
 # $$
 # F = 24 n D^2 + 4 n^2 D
@@ -1651,6 +1653,8 @@ axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
+# *The share of the dense work against the share of the source; dots, three tasks.*
+#
 # So for questions and short answers the mask's gaps are worth next to nothing; for summaries and translations of long texts, something. The speed is measured in [the results](../book/results.md).
 #
 # Two larger savings are often overlooked. In the *last* layer the source rows have to supply keys and values, but no queries and no feed-forward part. And logits are needed for target rows alone. For BERT-base and a vocabulary of 21,128 words, the gaps of the mask are 0.5 % of all work, the source rows of the last layer 5.4 %, their logits 13.7 %. ({meth}`gantext.seq2seq.transformer.Transformer.loss` computes no logits for the source; {meth}`gantext.seq2seq.transformer.Transformer.run` cuts the last layer down to the `rows` that are asked for.)
@@ -1903,7 +1907,7 @@ HTML(
 # %% [markdown]
 # ## Questions that readers asked
 #
-# The first stands below the article {cite:p}`su2019onlymask`; the others it asks in its readers' name, or leaves them to ask.
+# The first was asked below the article {cite:p}`su2019onlymask`; the others the article asks in its readers' name, or leaves them to ask.
 #
 # ### Does `application='unilm'` also hide tokens of the target, as UniLM does in training?
 #
@@ -2074,7 +2078,7 @@ print(
 # :class: dropdown
 # ```
 #
-# Of two different times one is earlier, and the later passage would see the earlier one; equal times see each other. So there are none. But a transitive mask need not come from times; in it some tokens *cannot be compared*. Passages see themselves, the question sees passages and itself, answers see all that and earlier answers. Each passage is closed by itself, so its keys and values can be computed once and used for every question, and in any combination, if its positions are counted from its own start.
+# Of two different times one is earlier, and the later passage would see the earlier one; equal times see each other. So there is no such assignment. But a transitive mask need not come from times: of two tokens it may let *neither* see the other. Passages see themselves, the question sees passages and itself, answers see all that and earlier answers. Each passage is closed by itself, so its keys and values can be computed once and used for every question, and in any combination, if its positions are counted from its own start.
 
 # %%
 # three passages, the question, three answer tokens
@@ -2178,7 +2182,7 @@ from gantext.statistics import half_width
 gaps = right["prefix-LM"] - right["triangle"]
 low, high = gaps.mean() - half_width(gaps), gaps.mean() + half_width(gaps)
 assert low < gaps.mean() < high and abs(gaps.mean()) < 0.15
-print(f"from {len(gaps)} seeds; the interval is low to high")
+print(f"{len(gaps)} seeds; zero inside the interval: {low < 0 < high}")
 
 # %% [markdown]
 # ```{solution-end}

@@ -27,7 +27,7 @@
 # - **The formula.** It is $\max \mathbb{E}_p T - \mathbb{E}_q T$ over all $T$ with Lipschitz constant 1, {eq}`wasserstein:kantorovich-rubinstein`; under the gradient penalty the best slope is above 1, {eq}`wasserstein:penalty-slope`.
 # - **Measured.** One fake, one datum at $0$, penalty weight $\lambda = 10$: the fake runs through the data and is within $0.002$ of $-20$ at time 200.
 #
-# **Before you start**: expectation, density, the chain rule. **A large value of the critic means "real"**. **Ten minutes** to [the verdict](#the-verdict), 35 more for the closed sections. After Su Jianlin (苏剑林) {cite:p}`su2017wgangp,su2019wasserstein`.
+# **Before you start**: expectation, density, the chain rule. **A large value of the critic means "real"**. **Ten minutes** to [the verdict](#the-verdict), 36 more for the closed sections. After Su Jianlin (苏剑林) {cite:p}`su2017wgangp,su2019wasserstein`.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -275,7 +275,7 @@ right.set(xlabel="time", ylabel="generator θ", ylim=(-56, 24))
 plt.show()
 
 # %% [markdown]
-# *Left: WGAN-GP moves a generator $az + b$ to data from $\mathcal{N}(3, \frac14)$; of three seeds one runs through the data, two walk away. Right: the Dirac-GAN, $\lambda = 10$; dotted, $\pm 2\lambda$.*
+# *Left: WGAN-GP moves a generator $az + b$ to data from $\mathcal{N}(3, \frac14)$; of three seeds one crosses the data, two walk away. Right: the Dirac-GAN, $\lambda = 10$; dotted, $\pm 2\lambda$.*
 #
 # ## The verdict
 #
@@ -696,6 +696,8 @@ print(
 
 
 # %% [markdown]
+# *Mean force against the distance, logarithmic: the saturating loss starves, the non-saturating one grows, $W_1$ pulls with 1 everywhere.*
+#
 # ## Optimal transport, from the finite case up
 #
 # Let $c_{ij}$ be any cost, not yet a distance, of a unit from heap $i$ to hole $j$. We look for the cheapest way to fill the holes, and for the prices that prove it cheapest.
@@ -1078,7 +1080,7 @@ plt.show()
 # %% [markdown]
 # *Farkas' lemma: in the cone, or behind a wall with normal $y$. The cell finds weights or such a $y$ for each of 200 random systems.*
 #
-# The checks use whole masses and costs, so that they are exact: corners of the set of plans and prices are then whole (the matrix $A$ is totally unimodular: each of its square submatrices has determinant $-1$, $0$ or $1$), and the solver's answer can be rounded to the true one.
+# The checks use integer masses and costs, so that they are exact: corners of the set of plans and prices are then integer (the matrix $A$ is totally unimodular: each of its square submatrices has determinant $-1$, $0$ or $1$), and the solver's answer can be rounded to the true one.
 
 # %% tags=["ledger"]
 ledger.exact(
@@ -1126,7 +1128,7 @@ ledger.exact(
 #
 # The function $T$ is called a Kantorovich potential. Along every route that is used it falls at the full rate: $T_i - T_j = d_{ij}$ wherever $\pi_{ij} > 0$, by {eq}`wasserstein:slackness`. For laws on $\mathbb{R}^n$ with finite mean the theorem holds with integrals {cite:p}`villani2009optimal,peyre2019computational`.
 #
-# For the two points of the opening picture there is just one plan, move everything by $a$:
+# For the two points of the figure at the top of the page there is just one plan, move everything by $a$:
 #
 # $$
 # W_1(\delta_0, \delta_a) = a
@@ -1654,7 +1656,7 @@ print(f"W1 of N(0, 1) and N(2, 4): {folded:.6f}")
 # ```{folded} 2 minutes: what clipping does to weights and slopes; spectral normalisation
 # ```
 #
-# How does one train over the functions with Lipschitz constant 1 and no others? WGAN {cite:p}`arjovsky2017wasserstein` clips: after each step every weight is cut back to $[-c, c]$. Such a critic is Lipschitz, but with which constant? Take a network of the line with two hidden layers of $h$ units and rectifiers (整流器), $T(x) = v^{\top} \operatorname{relu}(W \operatorname{relu}(u x + b) + b')$. By the chain rule its slope is a sum over all $h^2$ paths of a product of three weights, so
+# How does one train over the functions with Lipschitz constant 1 and no others? WGAN {cite:p}`arjovsky2017wasserstein` clips: after each step every weight is cut back to $[-c, c]$. Such a critic is Lipschitz, but with which constant? Take a network on the line with two hidden layers of $h$ units and rectifiers (整流器), $T(x) = v^{\top} \operatorname{relu}(W \operatorname{relu}(u x + b) + b')$. By the chain rule its slope is a sum over all $h^2$ paths of a product of three weights, so
 #
 # $$
 # \max_{T,\, x} |T'(x)| = c^3 h^2
@@ -2293,6 +2295,9 @@ print(
 )
 
 
+# %% [markdown]
+# *Without a penalty a circle around the solution; with it the fake runs through the data, $\theta = 0$, at a slope of about $-1$ and creeps to the spurious rest point.*
+
 # %% tags=["ledger"]
 def circling(draw):
     # the solution of the linear system, by its matrix exponential
@@ -2428,7 +2433,7 @@ print(f"share of the steepest slope that two points see: {across:.1f}")
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, WGAN-GP on images; *paper* is the authors' program for CIFAR-10, [gan_cifar_resnet.py](https://github.com/igul222/improved_wgan_training/blob/9a4b20bca9f4848933a2508dace395f70ebed9eb/gan_cifar_resnet.py), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes train the small critics longer, 4,000 and 20,000 steps in place of 500, and add one experiment, WGAN-GP on images; *paper* is the authors' program for CIFAR-10, [gan_cifar_resnet.py](https://github.com/igul222/improved_wgan_training/blob/9a4b20bca9f4848933a2508dace395f70ebed9eb/gan_cifar_resnet.py), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
@@ -2442,7 +2447,7 @@ print(f"share of the steepest slope that two points see: {across:.1f}")
 # | TFLOP a generator step |  | 0.016 | 2.8 |
 # | time on a T4, on an A100 | minutes, two CPU cores | 3 min, 1 min | 27 h, 2.2 h |
 #
-# The times are arithmetic: operation by operation the longest of 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), 80 % of its bandwidth (300 and 1,555 GB/s) and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: it is the unconditional game (the program's default adds a classifier, `ACGAN`); pixels get no noise against their steps; the generator's samples are judged after averaging its weights; no rule says when to stop.
 
@@ -2854,14 +2859,14 @@ print("settles at the solution for k = 0.1, 0.5 and 3")
 # ```{exercise} Write it: a plan from prices (★★)
 # :label: wasserstein-ex-auction
 #
-# Write an auction for $n$ heaps and $n$ holes of mass 1 each: every heap without a hole bids for the hole of the largest profit, value less price, raising its price by the margin over the second best, plus $\varepsilon$; the hole's former owner is out. Costs and plan are whole, so $\varepsilon < \frac1n$ is small enough. Which dual prices have you found?
+# Write an auction for $n$ heaps and $n$ holes of mass 1 each: every heap without a hole bids for the hole of the largest profit, value less price, raising its price by the margin over the second best, plus $\varepsilon$; the hole's former owner is out. Costs and plan are integer, so $\varepsilon < \frac1n$ is small enough. Which dual prices have you found?
 # ```
 #
 # ```{solution-start} wasserstein-ex-auction
 # :class: dropdown
 # ```
 #
-# The value of a hole is minus the cost. When every heap has a hole, each sits on one whose profit is within $\varepsilon$ of its best, so cost and income differ by at most $n\varepsilon < 1$ (complementary slackness, {eq}`wasserstein:slackness`, up to $\varepsilon$); both costs are whole, hence equal. The hole prices are $g_j = -\text{price}_j$, the heap prices what is left, $f_i = \min_j (c_{ij} - g_j)$.
+# The value of a hole is minus the cost. When every heap has a hole, each sits on one whose profit is within $\varepsilon$ of its best, so cost and income differ by at most $n\varepsilon < 1$ (complementary slackness, {eq}`wasserstein:slackness`, up to $\varepsilon$); both costs are integers, hence equal. The hole prices are $g_j = -\text{price}_j$, the heap prices what is left, $f_i = \min_j (c_{ij} - g_j)$.
 
 # %%
 def auction(c, epsilon):
