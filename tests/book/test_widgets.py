@@ -61,6 +61,7 @@ CALL = """([name, path, args]) => {
   const f = path.split(".").reduce((o, key) => o[key], document.getElementById(`${name}-figure`).live);
   return args.map(a => f(...a));
 }"""
+UNFOLD = "document.querySelectorAll('details.folded').forEach(fold => fold.open = true)"
 POSITIONS = """id => {
   const {min, max, step} = document.getElementById(id);
   return Array.from({length: Math.round((max - min) / step) + 1}, (_, k) => +min + k * step);
@@ -451,7 +452,7 @@ def test_o_gan(figure: Callable[[str], Figure]) -> None:
 def test_gan_comparison(figure: Callable[[str], Figure]) -> None:
     shown = figure("gan-comparison")
     text = (ROOT / "notebooks" / "gan-comparison.md").read_text(encoding="utf-8")
-    size = re.search(r'^STEPS = \{"reduced": (\d+)', text, re.MULTILINE)
+    size = re.search(r'^STEPS = .*"reduced": (\d+)', text, re.MULTILINE)
     formula = re.search(r"^FRAMES = (.*)$", text, re.MULTILINE)
     assert size and formula
     steps = [0, *eval(formula[1], {"STEPS": int(size[1])})]
@@ -473,6 +474,7 @@ def test_gan_comparison(figure: Callable[[str], Figure]) -> None:
 def test_gan_comparison_plays(figure: Callable[[str], Figure]) -> None:
     shown = figure("gan-comparison")
     shown.visit([{"step": 12}])
+    shown.page.evaluate(UNFOLD)
     play = shown.page.locator("#gan-comparison-play")
     play.click()
     assert play.text_content() == "Stop"
@@ -591,6 +593,7 @@ def test_on_a_phone_each_slider_is_one_line_and_the_read_out_is_below(site: Path
 def test_the_keyboard_moves_the_sliders(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page()
     page.goto((site / "notebooks" / f"{name}.html").as_uri())
+    page.evaluate(UNFOLD)
     for slider in page.locator(".live input[type=range]:enabled").all():
         out = page.locator(f"#{slider.get_attribute('id')}-out")
         before = out.text_content()
