@@ -16,7 +16,7 @@
 #
 # A critic that scores again what its score left over is a linear layer under one constraint; in 240 small GANs on digits it gains nothing.
 #
-# A vector $v$ of features, three heads $w_1, w_2, w_3$ of length 1. Each step removes what *its own* head sees; the second brings some of $w_1$ back (red), unless the heads are perpendicular, as Gram–Schmidt (格拉姆–施密特) makes them.
+# A vector $v$ of features, three heads $w_1, w_2, w_3$ of length 1: turn them. Each step removes what *its own* head sees; the second brings some of $w_1$ back (red rows), unless the heads are perpendicular, as Gram–Schmidt (格拉姆–施密特) makes them.
 #
 # ```{widget} cascading-rejection
 # ```
@@ -27,7 +27,7 @@
 # - **The formula.** $D_i = \langle v, \tilde{w}_i \rangle$, {eq}`cascading-rejection:collapsed`: a linear layer whose later outputs are perpendicular to the first, and overlap in general, {eq}`cascading-rejection:overlap`.
 # - **Measured**, hinge loss, 32 seeds in pairs: a cascade of four has a Fréchet distance (small is good) worse than one head by $1.5 \pm 0.8$.
 #
-# **Before you start**: projections; {doc}`how GANs are compared <gan-comparison>`; a large score means "real". **Ten minutes** to [the verdict](#the-verdict), 26 more for the closed sections. After Su Jianlin (苏剑林) {cite:p}`su2019cascading`, who values the geometry.
+# **Before you start**: projections; {doc}`how GANs are compared <gan-comparison>`; a large score means "real". **Ten minutes** to [the verdict](#the-verdict), 30 more for the rest. After Su Jianlin (苏剑林) {cite:p}`su2019cascading`, who values the geometry.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -239,7 +239,7 @@ assert round(means["Gram-Schmidt 4"], 1) == 7.4
 #
 # - **Holds**: the geometry. One score ignores the rest of a *fixed* $v$; neighbouring scores do not overlap, others do {checked}`cascading-rejection:overlap`.
 # - **Fails here**: the gain. A cascade of four is worse than one head by $1.5 \pm 0.8$, than four plain heads by $0.9 \pm 0.9$ ([asked in advance](#the-first-question)). A likely reason: the body [has learnt](#what-the-heads-have-become) to say the same along four perpendicular directions.
-# - **Not known**: larger images, as in the paper (CIFAR-10), of which we could read only the abstract. [With classes](#conditional-samples), asked of new seeds, there is a gain: $1.7 \pm 1.0$ within the classes, for the running average only.
+# - **Not known**: larger images, such as the paper's CIFAR-10 (we could read only its abstract). [With classes](#conditional-samples), asked of new seeds, there is a gain: $1.7 \pm 1.0$ within the classes, for the running average only.
 #
 # ## One score and the cascade
 #
@@ -348,7 +348,7 @@ print(signature.rstrip() + body.rstrip())
 #
 # So for *any* $w_1, \dots, w_N$ the scores, each in the unit of its head, are parts of one budget, and $\|v_{N+1}\|^2$ is what nobody has heard.
 #
-# The three steps of the picture at the top of the page:
+# The figure at the top of the page, step by step:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three drawings of the plane, one a score. In each a grey arrow, what comes in, a blue arrow, what is left, and a dashed line from tip to tip. First the vector v of length 1 at 70 degrees drops onto the perpendicular of w1 at 10 degrees, then what is left onto that of w2 at 55 degrees, and then onto that of w3 at 130 degrees. The titles say how large the component along w1 is afterwards, 0, then 0.43, then 0.14."}}
 angles = np.radians([10, 55, 130])
@@ -414,6 +414,9 @@ print(
     "  what w1 finds afterwards",
     *np.round(np.abs(again), 3),
 )
+
+# %% [markdown]
+# *Grey, what comes in; blue, what is left. Above each drawing: the score, and how much of $w_1$ is in what is left, none and then some again.*
 
 # %% tags=["ledger"]
 inner = lambda a, b: (
@@ -677,7 +680,7 @@ ledger.exact(
 # ```{folded} 4 minutes: which scores overlap, Kaczmarz's method, Gram and Schmidt
 # ```
 #
-# The abstract of the paper says that the module "extracts multiple non-overlapped features in an iterative manner using the vector rejection operation" {cite:p}`shin2019simple`. What overlaps with what it does not say; here is what holds. Neighbours do not overlap: $v_{i+1}$ is perpendicular to $w_i$. But the next projection takes $v_3$ out of the hyperplane perpendicular to $w_1$, as in the picture:
+# The abstract of the paper says that the module "extracts multiple non-overlapped features in an iterative manner using the vector rejection operation" {cite:p}`shin2019simple`. What overlaps with what it does not say; here is what holds. Neighbours do not overlap: $v_{i+1}$ is perpendicular to $w_i$. But the next projection takes $v_3$ out of the hyperplane perpendicular to $w_1$, as in the figure at the top of the page:
 #
 # $$
 # \langle v_3, w_1 \rangle = -\frac{\langle v_2, w_2 \rangle}{\|w_2\|^2}\, \langle w_2, w_1 \rangle
@@ -1671,6 +1674,9 @@ axes[-1].set_xlabel(
 plt.show()
 
 
+# %% [markdown]
+# *One panel a setting, one dot a seed, bars the mean with its 95 % interval; the numbers are in the tables below.*
+
 # %% tags=["hide-input"]
 def line(d):
     return (
@@ -1695,7 +1701,7 @@ for d in record["first"]:
 table(columns, [line({**d, "setting": d["end"]}) for d in record["first"]])
 
 # %% [markdown]
-# **No gain; a loss.** After 2000 steps the cascade of four is worse than one head by $1.5 \pm 0.8$ (95 % interval), and worse than four plain heads by $0.9 \pm 0.9$, which is at the edge of what the test can see. With the running average of the weights, which gives far better samples, the loss shrinks to $0.4 \pm 0.3$ and $0.3 \pm 0.3$. 
+# **No gain; a loss.** After 2000 steps the cascade of four is worse than one head by $1.5 \pm 0.8$ (95 % interval), and worse than four plain heads by $0.9 \pm 0.9$, which is at the edge of what the test can see. With the running average of the weights, which gives far better samples, the disadvantage shrinks to $0.4 \pm 0.3$ and $0.3 \pm 0.3$.
 #
 # ### The second questions
 #
@@ -2053,7 +2059,7 @@ assert abs(less.mean()) < 0.006 and gap["one"].mean() < 0.03
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, one head and four in a cascade behind a residual critic with spectral norm. There is no *paper*: **no source that we read gives the configuration of the cascade's authors**. In its place stands that of the network they changed, SN-GAN on CIFAR-10, from its file [sn_cifar10_unconditional.yml](https://github.com/pfnet-research/sngan_projection/blob/e84b1a5f604de5fec268f37c3f26478e80b7f475/configs/sn_cifar10_unconditional.yml), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes take the live slice to 2000 steps and add one experiment: one head, and four in a cascade, behind a residual critic with spectral norm. A size *paper*, as in other chapters, is missing here, for **no source that we read gives the configuration of the cascade's authors**. In its place stands that of the network they changed, SN-GAN on CIFAR-10, from its file [sn_cifar10_unconditional.yml](https://github.com/pfnet-research/sngan_projection/blob/e84b1a5f604de5fec268f37c3f26478e80b7f475/configs/sn_cifar10_unconditional.yml), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"sngan"` |
 # | --- | --- | --- | --- |
@@ -2067,7 +2073,7 @@ assert abs(less.mean()) < 0.006 and gap["one"].mean() < 0.03
 # | TFLOP a generator step |  | 0.092 | 3.5 |
 # | time on a T4, on an A100, both heads | minutes, two CPU cores | 8 min, 2 min | 33 h, 3 h |
 #
-# The times are arithmetic: operation by operation the longest of 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), 80 % of its bandwidth (300 and 1,555 GB/s) and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *sngan* differs from its source: the head, alone or in a cascade, has no spectral norm (SN-GAN's own has); the generator's samples are judged after averaging its weights. Is one seed enough? [How large a difference could be seen?](#how-large-a-difference-could-be-seen) says no; repeat with other seeds before you conclude.
 
@@ -2376,7 +2382,7 @@ print("50 samples, 5 heads: the loop's scores")
 # ```{exercise} Do the heads agree from the start? (★★, SCALE)
 # :label: cascading-rejection-ex-scale
 #
-# In the cell below the live networks of [a slice](#a-slice-live) say how much their four scores agree (correlation on fakes). Run the page with `SCALE = "gpu"` and compare: what happens between step 250 and step 2000?
+# Measure how much the four scores of the live networks of [a slice](#a-slice-live) agree (correlation on fakes), with the solution's cell or your own. Run the page with `SCALE = "gpu"` and compare: what happens between step 250 and step 2000?
 # ```
 #
 # ```{solution-start} cascading-rejection-ex-scale

@@ -175,7 +175,7 @@ plt.show()
 # - **Rulers have floors.** Two samples of *one* law have a Fréchet distance above zero, {eq}`gan-comparison:floor`; eight seeds miss small differences, {eq}`gan-comparison:detectable`.
 # - **Measured**, 240 runs: WGAN-div and GAN-QP lead on the ring, the classical games and the hinge on the grid, gradient penalties, with averaged weights, on digits.
 #
-# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, {doc}`WGAN-div <w-divergence>`, {doc}`GAN-QP <gan-qp>`, their cores. **Six minutes** to [the verdict](#the-verdict), a quarter of an hour for the closed sections.
+# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, {doc}`WGAN-div <w-divergence>`, {doc}`GAN-QP <gan-qp>`, their cores. **Six minutes** to [the verdict](#the-verdict), 18 more for the closed sections.
 #
 # ## The idea, the formula, the code
 #
@@ -219,7 +219,7 @@ def step(game, G, T, real, codes, player_G, player_T, turns=2):
 #
 # - **Holds**, asserted [on the record](#who-beats-whom). No game wins everywhere; settings can matter more than games (WGAN-GP with two critic steps and momentum fails on both mixtures; with five and none, its authors' way, it works on the ring); GAN-QP loses most classes of digits with two seeds of eight.
 # - **Not told apart**: 57 of 135 pairs of methods, among them WGAN-GP and WGAN-div on digits.
-# - **Not known**: any of this at 128 × 128 pixels or in long training. The networks are dense and tiny, no rate was searched, and the Fréchet distance is to the training digits, so that it also rewards memory. [Short runs of convolutional networks, a rate for each](#convolutional-networks-and-a-rate-for-each), tell hardly any apart.
+# - **Not known**: any of this at 128 × 128 pixels or in long training. The networks are dense and tiny, no rate was searched, and the Fréchet distance is to the training digits, so that it also rewards memory. [Short runs of convolutional networks, a rate for each](#convolutional-networks-and-a-rate-for-each), tell few pairs apart.
 #
 # ## The loop
 #
@@ -838,7 +838,7 @@ print(
 # ```{folded} 1 minute: a film of six generators and their critics
 # ```
 #
-# The ring of eight Gaussians, seed 0, two critic steps (five for the clipped critic, as its authors train it), the first steps of each run. Press *Play* and watch *how* they move.
+# The ring of eight Gaussians, seed 0, two critic steps (five for the clipped critic, as its authors train it), the first steps of each run. Press *Play*, or drag the slider, and watch *how* they move.
 
 # %%
 LIVE = {
@@ -967,6 +967,11 @@ HTML(
 .live .control { display: grid; grid-template-columns: subgrid; }
 .live .control > :is(select, input[type="text"]) { grid-column: 2 / -1; justify-self: start; }
 .live input[type="range"] { width: 100%; }
+}
+@media (max-width: 550px) {
+.live .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 .6rem; margin: .5rem 0; }
+.live .pair svg { overflow: visible; }
+.live .pair svg text { font-size: 22px; }
 }
 @media print { .live { break-inside: avoid; } .live .controls { display: none; } }
 #gan-comparison-figure {
@@ -1364,7 +1369,7 @@ table(
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. `"gpu"` adds one experiment, four of the games on images, one seed each. There is no *paper* here: the comparison is ours.
+# Everything else on this page is `SCALE = "reduced"`. `"gpu"` takes the film of the six games to 3000 steps and adds one experiment, four of the games on images, one seed each. A size *paper*, as in other chapters, is missing: the comparison is ours.
 #
 # | Size | `"reduced"` | `"gpu"` |
 # | --- | --- | --- |
@@ -1377,7 +1382,7 @@ table(
 # | TFLOP a generator step, the dearest game |  | 0.016 |
 # | time on a T4, on an A100, all four games | minutes, two CPU cores | 9 min, 4 min |
 #
-# The times are arithmetic: operation by operation the longest of 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), 80 % of its bandwidth (300 and 1,555 GB/s) and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # This is a look, not a comparison: one seed and one learning rate for all. The comparison on these images, with a search for each method's rate and eight seeds, is `python benchmarks/compare_images.py --scale gpu`.
 
@@ -1564,7 +1569,7 @@ print(
 )
 
 # %% [markdown]
-# **The verdict.** None of these generators is trained: the best arm is more than five times as far from the held-out digits as the training digits are. At this length none memorises either, for the two distances agree within a quarter in every arm, so the warning of the verdict above, that a distance to training digits rewards memory, is not put to the test here. Which methods the seeds tell apart the last cell says, from the record and after Holm's correction; pairs that it does not name are open, and where most arms take the larger of two rates the search has not found its maximum. `python benchmarks/compare_images.py --scale gpu` is the experiment that decides: full width, 20,000 steps, three rates, eight seeds.
+# **The verdict.** None of these generators is trained: the best arm is more than five times as far from the held-out digits as the training digits are. At this length none memorises either, for the two distances agree within a quarter in every arm, so the warning of the verdict above, that a distance to training digits rewards memory, is not put to the test here. Which methods the seeds tell apart the last cell says, from the record and after Holm's correction; pairs that it does not name are open. Most arms took the larger of the two rates tried, so the best one may lie beyond. `python benchmarks/compare_images.py --scale gpu` is the experiment that decides: full width, 20,000 steps, three rates, eight seeds.
 #
 # ## Claims and measurements
 

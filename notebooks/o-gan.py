@@ -167,13 +167,18 @@ HTML(r"""<figure id="o-gan-figure" class="live">
 .live .control > :is(select, input[type="text"]) { grid-column: 2 / -1; justify-self: start; }
 .live input[type="range"] { width: 100%; }
 }
+@media (max-width: 550px) {
+.live .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 .6rem; margin: .5rem 0; }
+.live .pair svg { overflow: visible; }
+.live .pair svg text { font-size: 22px; }
+}
 @media print { .live { break-inside: avoid; } .live .controls { display: none; } }
 #o-gan-figure {
 .row { align-items: start; gap: .5rem .75rem; margin: .4rem 0; }
 figure { margin: 0; flex: 1 1 5.4rem; width: 5.4rem; min-width: 0; max-width: 7rem; text-align: center; }
 svg { width: 100%; background: #fff; border: 1px solid #888; shape-rendering: crispEdges; }
 figcaption { font-size: .85rem; line-height: 1.25; text-align: center; margin-top: .2rem; }
-@media print { & { display: none; } }
+@media print { .controls { display: flex; } }
 }
 </style>
 <div class="controls">
@@ -240,7 +245,7 @@ live("o-gan", { grey, paint }, ({ pair, way }) => {
 
 
 # %% [markdown]
-# *Four ways to walk from one held-out digit to another. Pixels mixes the images; the others encode both ends, walk from code to code along a great circle (the shortest way on a sphere), and decode.* The autoencoder begins and ends best, but blurs half-way; O-GAN's way looks like handwriting.
+# *Four ways from one held-out digit to another. Pixels mixes the images; the others encode both, walk from code to code along a great circle (the shortest way on a sphere) and decode.* The autoencoder begins and ends best but blurs half-way; O-GAN's way looks like handwriting.
 #
 # **Three points**
 #
@@ -248,7 +253,7 @@ live("o-gan", { grey, paint }, ({ pair, way }) => {
 # - **The formula.** $z_i = m + s\, u_i$, {eq}`o-gan:split`: the mean of a code is the score, its direction $u$ is to be that of $z$, and the two do not fight, {eq}`o-gan:orthogonal`.
 # - **Measured**, in each of [eight seeds](#more-seeds-and-rivals): correlation above 0.75; more than 85 % of digits survive, without the term fewer than 20 %.
 #
-# **Before you start**: {doc}`GAN-QP <gan-qp>`, its core; a large score means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the closed sections. After Su Jianlin (苏剑林) {cite:p}`su2019ogan,su2019oganblog`.
+# **Before you start**: {doc}`GAN-QP <gan-qp>`, its core; a large score means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the rest. After Su Jianlin (苏剑林) {cite:p}`su2019ogan,su2019oganblog`.
 #
 # ## The idea, the formula, the code
 #
@@ -296,14 +301,14 @@ def step(E, G, x, z, player_E, player_G, weight=0.5):
 #
 # - **Holds**, on 8 × 8 digits, for [each of eight seeds](#held-out-digits): with the term at weight $\frac12$ nine held-out digits in ten survive encoding and decoding; at $\frac12$ and 1 no price is seen in the samples, at 10 there is one.
 # - **Fails.** A squared error of the code fails only as the article writes it, as a sum: [a matter of the weight](#why-the-squared-error-fails-and-when). And the term does not prevent mode collapse: a generator with $\rho = 1$ that draws one picture [exists](#a-code-without-diversity).
-# - **Not known**: photographs. The article shows pictures of 128 × 128 pixels and no number; we have run nothing at that size.
+# - **Not known**: photographs. The article shows some, of 128 × 128 pixels, and no number; we have run none.
 #
 # ## A vector is a mean, a scale and a direction
 #
 # ```{folded} 3 minutes: the three parts, the three errors, and why one-pass formulas fail
 # ```
 #
-# In space the three parts are cylinder coordinates: height along the axis $\mathbf{1} = (1, \dots, 1)$, distance from the axis, and where one stands around it.
+# In space the three parts are cylindrical coordinates: height along the axis $\mathbf{1} = (1, \dots, 1)$, distance from the axis, and where one stands around it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A vertical axis with two dotted circles around it at different heights. A black arrow from a point of the axis leads to each circle, z to the lower and smaller one, the code to the upper one. At the tip of the code three coloured arrows at right angles, one up, marked score or mean, one away from the axis, marked scale, one along the circle, marked rho."}}
 seen = lambda m, s, phi: np.array(  # height, radius, angle, from the side
@@ -551,7 +556,7 @@ print(
 # \mathbb{E}[m^2 s^2 u_1^2] = \frac{1}{n} \cdot (n - 1) \cdot \frac{1}{n}
 # $$ (o-gan:independent)
 #
-# The Gaussian makes it so. If the numbers $z_i$ are independent with mean 0 and *any* law, with fourth cumulant $\kappa_4 = \mathbb{E} z_i^4 - 3 (\mathbb{E} z_i^2)^2$ (zero for the normal law), mean and scale know of each other as much as
+# The Gaussian makes it so. If the numbers $z_i$ are independent with mean 0 and *any* law, with fourth cumulant $\kappa_4 = \mathbb{E} z_i^4 - 3 (\mathbb{E} z_i^2)^2$ (zero for the normal law), the squares of mean and scale have the covariance
 #
 # $$
 # \mathbb{E}[m^2 s^2] - \mathbb{E}[m^2]\, \mathbb{E}[s^2] = \frac{(n - 1)\, \kappa_4}{n^2}
@@ -1533,7 +1538,7 @@ print(source[source.index("    base =") :])
 #
 # Scikit-learn's handwritten digits, 8 × 8 pixels, 1200 for training and 597 held out ({func}`gantext.gan.laws.digits`); small dense networks; RMSprop for both, as in Su's program; 3000 steps, batches of 64. Whether a reconstruction is still the same digit is judged by the book's fixed classifier ({class}`gantext.gan.features.Features`).
 #
-# Five frames of the walk from 3 to 8 in the picture at the top of the page:
+# Five frames of the walk from 3 to 8 in the figure at the top of the page:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four rows of small images, each a walk from a handwritten 3 on the left to an 8 on the right in five frames, with the originals at both ends. Mixed pixels show both digits at once in the middle. The autoencoder begins and ends well. The plain GAN draws nearly the same dark figure in every frame. O-GAN draws digits all along that begin like the 3 and end like the 8."}}
 def show(axis, image):
@@ -1756,6 +1761,9 @@ axis.set_xticks([], minor=True)
 fig.legend(fontsize=9, loc="outside lower center", ncols=2)
 plt.show()
 
+# %% [markdown]
+# *One dot a seed; good is at the lower left.*
+
 # %%
 plain, half, one, ten = (
     "plain GAN",
@@ -1834,7 +1842,7 @@ print(
 #
 # ### Convolutional networks on 28 × 28 digits
 #
-# The same question for DCGAN's networks, narrow ones, on MNIST digits with a code of 32 (`benchmarks/compare_images.py`; 300 steps, so the generators are hardly trained; the rate was searched for the correlation and is the same in all rows). The squared error stands here in both readings of the article's formula: as a *mean* over the code, and as a *sum*, both with weight $\frac12$; the sum is the mean with weight 16.
+# The same question for DCGAN's networks, narrow ones, on MNIST digits with a code of 32 (`benchmarks/compare_images.py`; 300 steps, so the generators are hardly trained; the rate was searched for the correlation and is the same in all rows). The squared error stands here in both forms: as a *mean* over the code, and as the *sum* that the article writes, both with weight $\frac12$; the sum is the mean with weight 16.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels with one row for each of four losses, a pale dot a seed and the mean with its interval. In the Fr\u00e9chet distance to held-out digits, correlation and mean of squares lie together and lowest, without a match the distance is a quarter larger, the sum of squares is more than ten times as far. In the reconstruction error, correlation and mean lie far below the dotted line of the mean digit, the two others above it. Of the held-out digits that their reconstruction is nearest to, about four in ten for correlation and mean and next to none for the others."}}
 file = Path("../benchmarks/results/images.json")
@@ -1947,7 +1955,7 @@ assert stands == ["correlation − squared, mean, error"]
 # %% [markdown]
 # *Small is good in the first two panels, large in the third; dotted: the mean digit in place of a reconstruction.*
 #
-# **The match makes an encoder, and the sum breaks the game, here too.** Of 1,000 held-out digits the reconstruction is nearest to its own original in four cases of ten with either the correlation or the mean, in one of a thousand without a match. The sum ends more than ten times as far from the digits as the mean in every seed, and reconstructs worse than the mean digit would. Between correlation and mean one difference stands after Holm's correction: the mean's reconstructions have a slightly smaller error. Whether the match also makes better *samples* is open: both do so by about a quarter in the mean, and neither stands after the correction. And a smaller rate, searched for the sum itself, might save it: that was not tried.
+# **The match makes an encoder, and the sum breaks the game, here too.** Of 1,000 held-out digits the reconstruction is nearest to its own original in four cases of ten with either the correlation or the mean, in about one of a thousand without a match. The sum ends more than ten times as far from the digits as the mean in every seed, and reconstructs worse than the mean digit would. Between correlation and mean one difference stands after Holm's correction: the mean's reconstructions have a slightly smaller error. Whether the match also makes better *samples* is open: both do so by about a quarter in the mean, and neither stands after the correction. And a smaller rate, searched for the sum itself, might save it: that was not tried.
 #
 # ## A code without diversity
 #
@@ -2220,7 +2228,7 @@ print(
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes add one experiment, O-GAN on images with reconstructions of held-out ones; *paper* is the author's program for 128 pixels, [o_gan_celeba.py](https://github.com/bojone/o-gan/blob/1048a037c2144cc9bec347ebbd3b25f5df947031/o_gan_celeba.py), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes take the live runs to 12,000 steps and add one experiment, O-GAN on images with reconstructions of held-out ones; *paper* is the author's program for 128 pixels, [o_gan_celeba.py](https://github.com/bojone/o-gan/blob/1048a037c2144cc9bec347ebbd3b25f5df947031/o_gan_celeba.py), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
@@ -2233,7 +2241,7 @@ print(
 # | TFLOP a generator step |  | 0.011 | 1.3 |
 # | time on a T4, on an A100 | minutes, two CPU cores | 3 min, 2 min | 58 h, 4.5 h |
 #
-# The times are arithmetic: operation by operation the longest of 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), 80 % of its bandwidth (300 and 1,555 GB/s) and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: the players take turns, where the program takes [one joint step](#one-loss-for-two-players-and-a-loss-that-is-always-zero), so a step draws two batches; images are scaled by a filter that averages; samples and reconstructions come from a generator with averaged weights. How many images the program's folder held is not said.
 
