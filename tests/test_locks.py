@@ -123,7 +123,7 @@ def test_where_a_file_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"^fit: checkpoint is"):
             KINDS["jose"](path / "x" if path == tmp_path / "no" / "file" else path / "no" / "x", lambda: None)
     with pytest.raises(TypeError, match=r"checkpoint is 3 \(int\), must be the path"):
-        placed("fit", "checkpoint", 3)  # type: ignore[arg-type]
+        placed("fit", "checkpoint", 3)  # type: ignore[arg-type]  # what is refused
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -49,4 +49,4 @@ def test_a_size_that_is_near_and_one_of_another_kind() -> None:
     with pytest.raises(ValueError, match="must be one of 'reduced', 'gpu' here"):  # the comparison has no paper
         at_scale("paper", {"reduced": 1, "gpu": 2})
     with pytest.raises(TypeError, match=r"SCALE is 2 \(int\), must be one of 'reduced'. Write a str"):
-        at_scale(2, {"reduced": 1})  # type: ignore[arg-type]
+        at_scale(2, {"reduced": 1})  # type: ignore[arg-type]  # what is refused

@@ -137,6 +137,8 @@ def test_a_widget_needs_no_execution(root: Path, runs: list[str]) -> None:
     assert runs == []
     nb = nbformat.read(root / "notebooks" / "second.ipynb", as_version=4)
     (at,) = [k for k, cell in enumerate(nb.cells) if widgets.is_widget(cell)]
+    counts = [cell.execution_count for cell in nb.cells if cell.cell_type == "code"]
+    assert counts == [*range(1, len(counts) + 1)]  # as one run from the top would number them
     assert twins.check(root / "notebooks" / "second.md", site(root)) == []
     change(root, lambda nb: nb.cells[at].outputs.clear())
     (found,) = twins.check(root / "notebooks" / "second.md", site(root))

@@ -168,18 +168,25 @@ def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
     Raises ValueError where an output holds an error, or a path of this machine.
     """
     machine = (str(root), sys.prefix, str(Path.home()) + os.sep, "ipykernel_")
+    _number(nb)
     for number, cell in enumerate(code_cells(nb), start=1):
-        cell.execution_count = number
         cell.metadata.pop("execution", None)
         for output in cell.outputs:
             if output.output_type == "error":
                 raise ValueError(f"code cell {number} ends in {output.ename}: {output.evalue}")
-            if output.output_type == "execute_result":
-                output.execution_count = number
             data = {mime: value for mime, value in output.get("data", {}).items() if not mime.startswith("image/")}
             text = output.get("text") or json.dumps(data, ensure_ascii=False)
             if path := next((path for path in machine if path in text), None):
                 raise ValueError(f"code cell {number} prints a path of this machine ({path!r}); print less:\n{text}")
+
+
+def _number(nb: NotebookNode) -> None:
+    """Number all cells as one run does, the figures too: their text is their output, whether it was run or not."""
+    for number, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
 
 
 def _verified(site: Site) -> dict[str, Any]:
@@ -226,7 +233,8 @@ def generate(context: Context, force: bool = False) -> list[str]:
         done.append("executed")
     else:
         for cell, other in zip(code_cells(twin), code_cells(stored), strict=True):
-            cell.outputs, cell.execution_count = other.outputs, other.execution_count
+            cell.outputs = other.outputs
+        _number(twin)
         verified = old["verified"]
     twin.metadata = NotebookNode(nb.metadata, gantext={**hashes, "verified": verified})
     if write(path.with_suffix(".ipynb"), dumps(twin)):
@@ -268,14 +276,13 @@ def check(path: Path, site: Site, context: Context | None = None) -> list[str]:
             found.append(
                 f"{where}: its tags or metadata are {dict(other.metadata)}, in the source {dict(cell.metadata)}"
             )
+        if other.cell_type == "code" and other.execution_count is None:
+            found.append(f"{where}: it has not been executed")
         if widgets.is_widget(cell):
             if cell.outputs != other.get("outputs"):
                 found.append(f"{where}: its stored output is not the figure")
-        elif other.cell_type == "code":
-            if other.execution_count is None:
-                found.append(f"{where}: it has not been executed")
-            if any(output.output_type == "error" for output in other.outputs):
-                found.append(f"{where}: its stored output is an error")
+        elif other.cell_type == "code" and any(output.output_type == "error" for output in other.outputs):
+            found.append(f"{where}: its stored output is an error")
     hashes = stored.metadata.get("gantext", {})
     if hashes.get("code") != code_hash(nb):
         found.append(f"{name}: the stored outputs are not of this code")

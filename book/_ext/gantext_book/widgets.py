@@ -63,7 +63,7 @@ def fill(source: str) -> str:
 
 def cell(name: str, identity: str) -> NotebookNode:
     """The notebook's cell, which is folded; its output is its text, so that nothing needs to be executed."""
-    folded = {"tags": [TAG], "cellView": "form", "jupyter": {"source_hidden": True}}
+    folded = {"tags": [TAG, "hide-input"], "cellView": "form", "jupyter": {"source_hidden": True}}
     body = f"{html(name)}\n"
     data = {"text/html": body, "text/plain": "<IPython.core.display.HTML object>"}
     made = new_code_cell(f"%%html\n{html(name)}", metadata=folded, outputs=[new_output("display_data", data)])
