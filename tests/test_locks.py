@@ -18,7 +18,7 @@ import torch
 from _kills import KINDS
 from gantext_book.source import ROOT
 
-from gantext._files import held, placed
+from gantext._files import held, placed, whole
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import _common
@@ -124,6 +124,20 @@ def test_where_a_file_cannot_be_written(tmp_path: Path) -> None:
             KINDS["jose"](path / "x" if path == tmp_path / "no" / "file" else path / "no" / "x", lambda: None)
     with pytest.raises(TypeError, match=r"checkpoint is 3 \(int\), must be the path"):
         placed("fit", "checkpoint", 3)  # type: ignore[arg-type]  # what is refused
+
+
+def test_a_link_stays_one_and_two_threads_do_not_share_a_draft(tmp_path: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "drive" / "real")
+    with whole(tmp_path / "run") as draft:
+        assert draft.parent == tmp_path / "drive"  # where a replacement is atomic
+        draft.write_text("first")
+    with whole(tmp_path / "run") as one, whole(tmp_path / "run") as other:
+        one.write_text("half of it")
+        other.write_text("all of it")
+        assert one.read_text() == "half of it"
+    assert (tmp_path / "run").is_symlink() and (tmp_path / "drive" / "real").read_text() == "half of it"
+    assert [each.name for each in (tmp_path / "drive").iterdir()] == ["real"]
 
 
 @pytest.mark.parametrize("there", [False, True])
