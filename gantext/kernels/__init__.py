@@ -34,9 +34,7 @@ def obstacle(
     Args:
         tensors: what the kernel reads and writes at full length. On the CPU they will do if Triton interprets, that is
             if TRITON_INTERPRET=1 was set before the kernel was imported.
-        dtypes: which dtypes the kernel has.
-        capability: the least compute capability; (7, 5) for kernels that stream, (8, 0) for those with `tl.dot`, which
-            Triton compiles without tensor cores below it.
+        dtypes: which dtypes the kernel has. capability: the least compute capability it is for.
 
     >>> obstacle([torch.zeros(3, dtype=torch.int8)])
     'torch.int8 has no kernel, which is for torch.float32'
@@ -71,15 +69,12 @@ def choose(
 
     Args:
         name: the operation, for messages.
-        backend: "reference" or "triton" forces that route; None is the value of GANTEXT_BACKEND or, without that,
-            "triton" where nothing stands in its way (`obstacle`), the tensors are on a GPU, no earlier launch failed,
-            and no graph is being traced: there, plain PyTorch is what the compiler can fuse.
+        backend: "reference" or "triton" forces that route, ValueError with the reason where it cannot run; None is the
+            value of GANTEXT_BACKEND or, without that, "triton" where nothing stands in its way (`obstacle`), the
+            tensors are on a GPU, no earlier launch failed, and no graph is being traced: there, plain PyTorch is what
+            the compiler can fuse. The interpreter is never picked, only forced.
         tensors, dtypes, capability: as in `obstacle`.
         unless: an obstacle of the operation's own, such as rows too long for a tile; None if there is none.
-    Raises:
-        ValueError: an unknown backend; "triton" where it cannot run, with the reason.
-
-    The commonest surprise: the interpreter is never picked, only forced. It is for tests, and a thousand times slower.
 
     >>> choose("f", None, [torch.zeros(3)]) if not os.environ.get("GANTEXT_BACKEND") else "reference"
     'reference'
@@ -115,12 +110,7 @@ def dispatch(
 ) -> _Result:
     """Take the route that `choose` names; where a kernel that nobody forced does not start, warn once and do without.
 
-    Args:
-        reference, triton: the two routes. `triton` imports its kernels itself, and must not have changed any argument
-            when it raises.
-        name, backend, tensors, dtypes, capability, unless: as in `choose`.
-    Returns:
-        What the route returns.
+    `triton` imports its kernels itself, and must not have changed any argument when it raises. The rest as in `choose`.
 
     >>> dispatch("f", "reference", [], reference=lambda: 1, triton=lambda: 2)
     1
