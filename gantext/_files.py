@@ -87,10 +87,10 @@ def _clear(path: Path) -> None:
 def placed(name: str, argument: str, path: str | os.PathLike[str]) -> Path:
     """The path of a file to write; TypeError or ValueError if it is none, before anything is computed for it."""
     path = _path(name, argument, path)
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir():
+    folder = path.resolve().parent  # where a draft of it will lie
+    if (path.exists() and not path.is_file()) or not folder.is_dir():  # a device would be replaced by a file
         raise ValueError(f"{name}: {argument} is {path}, must be a file in a folder that exists. Make the folder.")
-    if not path.exists() and not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise ValueError(f"{name}: {argument} is {path}, must be in a folder that can be written. Name another.")
     return path
 
@@ -102,7 +102,7 @@ def held(name: str, path: str | os.PathLike[str]) -> Iterator[None]:
     The lock is the system's, on PATH.lock: it ends with its process, whatever ends that, and children that are forked
     do not have it. Windows, and file systems without locks, have none.
     """
-    lock = _locked(name, Path(path).absolute())
+    lock = _locked(name, Path(path).resolve())  # a link to it is the same file
     owner = os.getpid()
     try:
         yield
