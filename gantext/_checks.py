@@ -112,13 +112,15 @@ def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[objec
     return torch.autocast(device.type, enabled=False)
 
 
-def transformed() -> bool:
-    """Whether a function transform or forward-mode differentiation is under way: neither sees into what is by hand."""
+def transformed(*gradients: Tensor) -> bool:
+    """Whether a function transform or forward-mode differentiation is under way, or one of these stands for a batch of
+    gradients (`is_grads_batched`): none of them sees into what is by hand."""
     active = getattr(torch._C, "_are_functorch_transforms_active", None)
     level = getattr(forward_ad, "_current_level", None)
-    if active is None or level is None:  # private names, gone: plain PyTorch is right everywhere
+    batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
+    if active is None or level is None or batched is None:  # private names, gone: plain PyTorch is right everywhere
         return True
-    return active() or level >= 0
+    return active() or level >= 0 or any(map(batched, gradients))
 
 
 def product(A: Tensor, B: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import gzip
+import itertools
 import os
 import socket
 import time
@@ -15,21 +16,31 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 
-@contextmanager
-def opened(name: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if they are gzip's; `name` is that of the caller, for its errors.
+def readable(name: str, path: str | os.PathLike[str]) -> Path:
+    """The path of a file to read, if it is there; `name` is that of the caller, for its errors.
 
     Raises:
-        TypeError: path is none. FileNotFoundError. IsADirectoryError: a folder. ValueError: a pipe or a device, which
-        could wait for ever, or gzip that is damaged, wherever that is noticed.
+        TypeError: path is none. IsADirectoryError: a folder. ValueError: a pipe or a device, which could wait for ever.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name}: path is {path!r} ({type(path).__name__}), must be the path of a file. Write a str.")
-    path = Path(path)
+    path = _path(name, "path", path)
     if path.is_dir():
         raise IsADirectoryError(f"{name}: {path} is a folder, must be a file. Name one of its files.")
     if path.exists() and not path.is_file():
         raise ValueError(f"{name}: {path} is a pipe or a device, must be a file. Write what it gives to a file first.")
+    return path
+
+
+def _path(name: str, argument: str, path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        kind = type(path).__name__
+        raise TypeError(f"{name}: {argument} is {path!r} ({kind}), must be the path of a file. Write a str.")
+    return Path(path)
+
+
+@contextmanager
+def opened(name: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The bytes of a `readable` file, unpacked if they are gzip's; ValueError for damaged gzip, once it is noticed."""
+    path = readable(name, path)
     with path.open("rb") as file:
         if file.read(2) != b"\x1f\x8b":
             file.seek(0)
@@ -44,10 +55,10 @@ def opened(name: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A draft beside the file, which takes its place when it is complete."""
-    path = Path(path)
+    """A draft beside the file, or beside what a link points to, which takes its place when it is complete."""
+    path = Path(path).resolve()
     _clear(path)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{next(_drafts)}.tmp")  # each thread's its own
     try:
         yield draft
         draft.replace(path)  # atomic
@@ -55,13 +66,16 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+_drafts = itertools.count()  # of this process
+
+
 def _clear(path: Path) -> None:
     """Away with drafts of this file whose process is dead: it was killed in the middle, and nobody else would."""
     if os.name != "posix":
         return  # where signal 0 would do more than ask
     for draft in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        process = draft.name.removeprefix(f"{path.name}.").removesuffix(".tmp")
-        if process.isdecimal():
+        process, _, number = draft.name.removeprefix(f"{path.name}.").removesuffix(".tmp").partition(".")
+        if process.isdecimal() and number.isdecimal():
             try:
                 os.kill(int(process), 0)
             except ProcessLookupError:
@@ -72,14 +86,11 @@ def _clear(path: Path) -> None:
 
 def placed(name: str, argument: str, path: str | os.PathLike[str]) -> Path:
     """The path of a file to write; TypeError or ValueError if it is none, before anything is computed for it."""
-    if not isinstance(path, str | os.PathLike):
-        kind = type(path).__name__
-        raise TypeError(f"{name}: {argument} is {path!r} ({kind}), must be the path of a file. Write a str.")
-    path = Path(path)
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir():
+    path = _path(name, argument, path)
+    folder = path.resolve().parent  # where a draft of it will lie
+    if (path.exists() and not path.is_file()) or not folder.is_dir():  # a device would be replaced by a file
         raise ValueError(f"{name}: {argument} is {path}, must be a file in a folder that exists. Make the folder.")
-    if not path.exists() and not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise ValueError(f"{name}: {argument} is {path}, must be in a folder that can be written. Name another.")
     return path
 
@@ -91,7 +102,7 @@ def held(name: str, path: str | os.PathLike[str]) -> Iterator[None]:
     The lock is the system's, on PATH.lock: it ends with its process, whatever ends that, and children that are forked
     do not have it. Windows, and file systems without locks, have none.
     """
-    lock = _locked(name, Path(path).absolute())
+    lock = _locked(name, Path(path).resolve())  # a link to it is the same file
     owner = os.getpid()
     try:
         yield

@@ -46,14 +46,11 @@ def documents(
     """Every docstring of these submodules, sorted by name; of equal texts the first stays.
 
     Args:
-        labels: "package.submodule" each, of installed packages. Tests and private packages (`_name/`) are passed over.
+        labels: "package.submodule" each, of installed packages; ModuleNotFoundError for others. Tests and private
+            packages (`_name/`) are passed over.
         shortest: characters, >= 1; what is shorter says too little.
         skipped: a list that gets the report of each file that this Python cannot parse, which is then passed over;
-            None: raise.
-
-    Raises:
-        TypeError: labels is no sequence of names, skipped no list. ValueError: a file is no Python of this version.
-        ModuleNotFoundError: a package is not installed, or has no such submodule.
+            None: ValueError.
 
     The commonest surprise: text that reaches `help()` only at run time (most of NumPy's random generators, functions
     in C) is not in any source file and not here.
@@ -84,12 +81,8 @@ def documents(
 def topics(most: int = 150, length: int = 600, *, labels: Sequence[str] = TOPICS) -> tuple[list[list[str]], list[int]]:
     """Documents as lists of words, and their labels as numbers: a corpus for clustering and classification.
 
-    Args:
-        most: documents a label, >= 1; where there are more, a draw with a fixed seed.
-        length: words kept of each document, >= 1.
-
-    Returns:
-        Documents and labels, in the order of `labels`, then of the names.
+    At most `most` documents a label, drawn with a fixed seed where there are more, and the first `length` words of all,
+    in the order of `labels`, then of the names.
 
     >>> documents, labels = topics(20, 50, labels=["numpy.ma", "torch.optim"])
     >>> len(documents), sorted(set(labels)), max(len(document) for document in documents)

@@ -1,21 +1,19 @@
 """The matrix exponential of a batch, differentiable any number of times, and the log-determinant that needs none.
 
 The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out for a CPU
-(`gantext.kernels.expm_cpu`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`, which have
-not run on a GPU yet), and, wherever PyTorch itself is to trace, transform or differentiate again, plain operations
-(`gantext.kernels.expm_formula`).
+(`gantext.kernels.expm_cpu`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`), and
+plain operations wherever PyTorch itself is to trace, transform or differentiate again (`gantext.kernels.expm_formula`).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import numbers
 
 import torch
 from torch import Tensor
 
-from gantext._checks import no_autocast, rounds_products, transformed
+from gantext._checks import check_count, no_autocast, rounds_products, transformed
 from gantext.kernels import dispatch
 from gantext.kernels.expm_formula import THETA18, WIDEST, composed
 
@@ -45,29 +43,24 @@ def expm(
     exp A = (e^(mu/2^s) T18((A - mu I) / 2^s))^(2^s) with one s and one mu per matrix (equations `det-exp:taylor18` and
     `det-exp:scaling-squaring`). T18 is the Taylor polynomial of degree 18, evaluated with five products. mu is the mean
     of the diagonal where that is below -1/2 and taking it off makes the 1-norm smaller, so that the terms of T18 cancel
-    less, else 0. s is the smallest >= 0 for which ||A / 2^s||_1 <= theta, theta being 3.01 in float32 and 1.09 in
-    float64, if that is at most 3. Else it is the smallest for which the backward error of T18 stays below the unit
-    roundoff, by bounds on ||A^18||_1 ... ||A^29||_1 from the powers that T18 forms anyway: never more, and far less
-    where A is badly scaled or far from normal: one squaring instead of 39 for [[1, 1e12], [0, -1]] in float32.
-    Gradients of every order go through the products, so the backward pass costs two forward passes, where
-    `torch.linalg.matrix_exp` exponentiates a matrix of twice the size, eight times the work. Neither pass sees
-    autocast.
+    less, else 0. s is the smallest >= 0 for which ||A / 2^s||_1 <= theta, 3.01 in float32 and 1.09 in float64, if that
+    is at most 3; else the smallest for which bounds on ||A^18||_1 ... ||A^29||_1 keep the backward error of T18 below
+    the unit roundoff: never more, and far less where A is badly scaled or far from normal, one squaring instead of 39
+    for [[1, 1e12], [0, -1]] in float32. Gradients of every order go through the products; the backward pass costs two
+    forward passes. Neither sees autocast.
 
     Args:
         A: (..., n, n), real or complex, any strides; n and the batch may be 0. float16 and bfloat16 are computed in
             float32 and cast back.
         squarings: an upper bound k >= 0 of s. Given, nothing is read back from the device: the call compiles with
-            `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph; all matrices are
-            squared k times and those that need fewer keep the earlier power. It covers ||A||_1 <= theta 2^k, and
-            larger matrices whose s it is; **one that needs more becomes NaN** rather than silently inexact. None: the
-            counts are read, except by the kernel, and each squaring is of the matrices that need it, so that one large
-            matrix does not cost the others its own. (On a CPU reading is free, and the two are one route.)
-        backend: None takes the Triton kernel for real matrices on a GPU, n <= 32 (in float64 16), else PyTorch;
-            "triton" or "reference" forces it, and so does the environment variable GANTEXT_BACKEND. The kernel has a
-            few matrices in a program, all products in its registers, counts squarings as above without a read, and is
-            deterministic. **It has not run on a GPU yet**, only under Triton's interpreter, and compiled for GPUs.
+            `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph. It covers ||A||_1 <=
+            theta 2^k, and larger matrices whose s it is; **one that needs more becomes NaN** rather than silently
+            inexact. None: the counts are read, except by the kernel, and each squaring is of the matrices that need it.
         compute_dtype: torch.float32 or torch.float64 (complex input: the complex type of that precision), not below
             the precision of A; None keeps that of A. Recommended: torch.float64 where ||A||_1 > 10.
+        backend: None takes the Triton kernel for real matrices on a GPU, n <= 32 (in float64 16), else PyTorch;
+            "triton" or "reference" forces it. **The kernel has not run on a GPU yet**, only under Triton's interpreter,
+            and compiled for GPUs. It is deterministic and counts squarings without a read.
 
     Returns:
         (..., n, n) in the dtype of A. A matrix with an entry that is NaN or infinite, or whose 1-norm overflows, is
@@ -75,15 +68,12 @@ def expm(
         entry beyond the dtype becomes inf, and its neighbours may then be NaN, being differences of infinities.
 
     Raises:
-        TypeError: A is not a tensor or not of a dtype above; squarings not an int; compute_dtype not one of the two.
-        ValueError: A is sparse, has fewer than two dimensions or is not square; squarings < 0; compute_dtype below A;
-            an unknown backend, or "triton" where it cannot run, with the reason.
+        TypeError, ValueError: an argument that is not as above; "triton" where it cannot run, with the reason.
 
     The commonest surprise: the error is relative to the norm of exp A, not to each entry, so small eigenvalues of exp A
     are lost to large ones, and `slogdet(expm(A))` with them. The log-determinant is `logdet_expm`, exact and free.
-    Float32 products rounded to TF32 or bfloat16 by a global switch (`torch.set_float32_matmul_precision`) would
-    lose four more digits, in the backward pass too; where that switch is on, float32 is computed in float64, except by
-    the kernel, which it does not reach.
+    Where a global switch rounds float32 products to TF32 or bfloat16 (`torch.set_float32_matmul_precision`), float32 is
+    computed in float64, except by the kernel, which the switch does not reach.
 
     Source: Bader, Blanes, Casas, "Computing the Matrix Exponential with an Optimized Taylor Polynomial
     Approximation", Mathematics 7 (2019) 1174.
@@ -139,16 +129,8 @@ def expm_ref(A: Tensor) -> Tensor:
     exp A = (sum_k (A/2^s)^k / k!)^(2^s), the sum up to k = 18 and s so large that ||A/2^s||_1 <= 1/2 for the whole
     batch (equation `det-exp:scaling-squaring`): the first neglected term is below 0.5^19/19! = 2e-23.
 
-    Args:
-        A: (..., n, n), finite, computed in its own dtype: pass float64 or complex128 to compare with it.
-
-    Returns:
-        (..., n, n) in the dtype of A.
-
-    Raises:
-        TypeError, ValueError: as `expm`; ValueError for NaN or infinity.
-
-    The commonest surprise: one s for the batch. A large matrix costs a small neighbour s digits (in base 2).
+    A is (..., n, n), finite, and computed in its own dtype: pass float64 or complex128 to compare with it. With one s
+    for the batch, a large matrix costs a small neighbour s digits (in base 2).
 
     Source: Higham, "Functions of Matrices" (SIAM 2008), section 10.3.
 
@@ -177,23 +159,12 @@ def expm_ref(A: Tensor) -> Tensor:
 def logdet_expm(A: Tensor) -> Tensor:
     """Logarithm of the determinant of the matrix exponential, which is the trace.
 
-    log det exp A = Tr A (equation `det-exp:main`): n additions, no exponential, no factorisation, no overflow. The
-    gradient is the identity matrix.
-
-    Args:
-        A: (..., n, n), real or complex; n and the batch may be 0.
-
-    Returns:
-        (...), in the dtype of A; float32 for float16 and bfloat16. Complex A: Tr A itself, whose imaginary part is not
-        reduced to (-pi, pi]; it equals log det exp A up to a multiple of 2 pi i.
-
-    Raises:
-        TypeError, ValueError: as `expm`.
+    log det exp A = Tr A (equation `det-exp:main`): n additions, no exponential, no factorisation, no overflow. From A
+    (..., n, n) it is (...) in the dtype of A, float32 for float16 and bfloat16. Complex A: Tr A itself, which equals
+    log det exp A up to a multiple of 2 pi i.
 
     The commonest surprise: `torch.linalg.slogdet(torch.linalg.matrix_exp(A))` is not a check of it. In float32 that
     has no correct digit once the eigenvalues of a full A spread over much more than 16: exp A has lost the small ones.
-
-    Source: the chapter `det-exp`.
 
     Example:
         >>> logdet_expm(torch.tensor([[1.0, 500.0], [500.0, 2.0]]))  # exp A itself overflows
@@ -232,14 +203,7 @@ def _check_square(A: Tensor, name: str) -> None:
 
 def _check_options(A: Tensor, squarings: int | None, compute_dtype: torch.dtype | None) -> int | None:
     if squarings is not None:
-        if isinstance(squarings, bool) or not isinstance(squarings, (int, numbers.Integral)):
-            raise TypeError(
-                f"expm: squarings is {squarings!r} ({type(squarings).__name__}), must be a non-negative int or None. "
-                "Use ceil(log2(largest 1-norm / theta)), or None to have it chosen."
-            )
-        squarings = int(squarings)
-        if squarings < 0:
-            raise ValueError(f"expm: squarings is {squarings}, must be at least 0. Use None to have it chosen.")
+        squarings = check_count("expm", "squarings", squarings, 0)
     if compute_dtype is not None:
         if compute_dtype not in (torch.float32, torch.float64):
             raise TypeError(

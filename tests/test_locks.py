@@ -18,7 +18,7 @@ import torch
 from _kills import KINDS
 from gantext_book.source import ROOT
 
-from gantext._files import held, placed
+from gantext._files import held, placed, whole
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import _common
@@ -122,8 +122,46 @@ def test_where_a_file_cannot_be_written(tmp_path: Path) -> None:
             placed("fit", "checkpoint", path)
         with pytest.raises(ValueError, match=r"^fit: checkpoint is"):
             KINDS["jose"](path / "x" if path == tmp_path / "no" / "file" else path / "no" / "x", lambda: None)
+    os.mkfifo(tmp_path / "pipe")  # as a device would be, if root says `save("/dev/null")`
+    with pytest.raises(ValueError, match="pipe, must be a file in a folder that exists"):
+        placed("fit", "checkpoint", tmp_path / "pipe")
     with pytest.raises(TypeError, match=r"checkpoint is 3 \(int\), must be the path"):
         placed("fit", "checkpoint", 3)  # type: ignore[arg-type]  # what is refused
+
+
+def test_a_link_stays_one_and_two_threads_do_not_share_a_draft(tmp_path: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "drive" / "real")
+    with whole(tmp_path / "run") as draft:
+        assert draft.parent == tmp_path / "drive"  # where a replacement is atomic
+        draft.write_text("first")
+    with whole(tmp_path / "run") as one, whole(tmp_path / "run") as other:
+        one.write_text("half of it")
+        other.write_text("all of it")
+        assert one.read_text() == "half of it"
+    assert (tmp_path / "run").is_symlink() and (tmp_path / "drive" / "real").read_text() == "half of it"
+    assert [each.name for each in (tmp_path / "drive").iterdir()] == ["real"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_cannot_be_written_is_refused_before_hours_are_lost(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if there:  # it will be replaced, for which the folder has to take a draft
+        (tmp_path / "run").write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    with pytest.raises(ValueError, match="run, must be in a folder that can be written"):
+        placed("fit", "checkpoint", tmp_path / "run")
+    monkeypatch.undo()
+    assert placed("fit", "checkpoint", tmp_path / "run") == tmp_path / "run"
+
+
+def test_a_link_to_a_run_in_use_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with held("first", tmp_path / "link"):
+        for path in (tmp_path / "run", tmp_path / "link"):
+            with pytest.raises(ValueError, match="in use"), held("second", path):
+                pass
 
 
 @pytest.mark.parametrize("there", [False, True])

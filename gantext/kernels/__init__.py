@@ -20,23 +20,17 @@ from torch import Tensor
 __all__ = ["choose", "dispatch", "launch", "obstacle"]
 
 BACKENDS = ("reference", "triton")
+CAPABILITY = (7, 5)  # the least compute capability: a T4's
 OVERRIDE = "GANTEXT_BACKEND"
 
 _broken: dict[str, str] = {}  # operation -> what its kernel's launch raised
 _Result = TypeVar("_Result")
 
 
-def obstacle(
-    tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype] = (torch.float32,), capability: tuple[int, int] = (7, 5)
-) -> str | None:
-    """Why the Triton kernel of an operation cannot run on these tensors; None where it can.
+def obstacle(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype] = (torch.float32,)) -> str | None:
+    """Why the Triton kernel of an operation, which has these dtypes, cannot run on these tensors; None where it can.
 
-    Args:
-        tensors: what the kernel reads and writes at full length. On the CPU they will do if Triton interprets, that is
-            if TRITON_INTERPRET=1 was set before the kernel was imported.
-        dtypes: which dtypes the kernel has.
-        capability: the least compute capability; (7, 5) for kernels that stream, (8, 0) for those with `tl.dot`, which
-            Triton compiles without tensor cores below it.
+    On the CPU they will do if Triton interprets, that is if TRITON_INTERPRET=1 was set before the kernel was imported.
 
     >>> obstacle([torch.zeros(3, dtype=torch.int8)])
     'torch.int8 has no kernel, which is for torch.float32'
@@ -53,7 +47,7 @@ def obstacle(
     (device,) = devices
     if device.type == "cuda":
         found = torch.cuda.get_device_capability(device)
-        return None if found >= capability else f"compute capability {found} is below {capability}"
+        return None if found >= CAPABILITY else f"compute capability {found} is below {CAPABILITY}"
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return None
     return f"the tensors are on {device.type}, and there is no GPU kernel to run there"
@@ -64,22 +58,18 @@ def choose(
     backend: str | None,
     tensors: Sequence[Tensor],
     dtypes: Sequence[torch.dtype] = (torch.float32,),
-    capability: tuple[int, int] = (7, 5),
     unless: str | None = None,
 ) -> str:
     """The route of one call: "triton" or "reference".
 
     Args:
         name: the operation, for messages.
-        backend: "reference" or "triton" forces that route; None is the value of GANTEXT_BACKEND or, without that,
-            "triton" where nothing stands in its way (`obstacle`), the tensors are on a GPU, no earlier launch failed,
-            and no graph is being traced: there, plain PyTorch is what the compiler can fuse.
-        tensors, dtypes, capability: as in `obstacle`.
+        backend: "reference" or "triton" forces that route, ValueError with the reason where it cannot run; None is the
+            value of GANTEXT_BACKEND or, without that, "triton" where nothing stands in its way (`obstacle`), the
+            tensors are on a GPU, no earlier launch failed, and no graph is being traced: there, plain PyTorch is what
+            the compiler can fuse. The interpreter is never picked, only forced.
+        tensors, dtypes: as in `obstacle`.
         unless: an obstacle of the operation's own, such as rows too long for a tile; None if there is none.
-    Raises:
-        ValueError: an unknown backend; "triton" where it cannot run, with the reason.
-
-    The commonest surprise: the interpreter is never picked, only forced. It is for tests, and a thousand times slower.
 
     >>> choose("f", None, [torch.zeros(3)]) if not os.environ.get("GANTEXT_BACKEND") else "reference"
     'reference'
@@ -90,7 +80,7 @@ def choose(
         raise ValueError(f"{name}: backend is {backend!r}, must be None, 'reference' or 'triton'. Leave it None.")
     if backend == "reference" or (backend is None and tensors[0].device.type != "cuda"):
         return "reference"
-    reason = unless or obstacle(tensors, dtypes, capability)
+    reason = unless or obstacle(tensors, dtypes)
     if backend == "triton":
         if reason:
             raise ValueError(
@@ -110,22 +100,16 @@ def dispatch(
     reference: Callable[[], _Result],
     triton: Callable[[], _Result],
     dtypes: Sequence[torch.dtype] = (torch.float32,),
-    capability: tuple[int, int] = (7, 5),
     unless: str | None = None,
 ) -> _Result:
     """Take the route that `choose` names; where a kernel that nobody forced does not start, warn once and do without.
 
-    Args:
-        reference, triton: the two routes. `triton` imports its kernels itself, and must not have changed any argument
-            when it raises.
-        name, backend, tensors, dtypes, capability, unless: as in `choose`.
-    Returns:
-        What the route returns.
+    `triton` imports its kernels itself, and must not have changed any argument when it raises. The rest as in `choose`.
 
     >>> dispatch("f", "reference", [], reference=lambda: 1, triton=lambda: 2)
     1
     """
-    if choose(name, backend, tensors, dtypes, capability, unless) == "reference":
+    if choose(name, backend, tensors, dtypes, unless) == "reference":
         return reference()
     try:
         with torch.cuda.device_of(tensors[0]):  # Triton launches on the current device, not on that of its arguments

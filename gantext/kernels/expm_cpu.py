@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gantext._checks import no_autocast
+from gantext._checks import no_autocast, transformed
 from gantext.kernels.expm_formula import SLIGHT, T18, composed
 from gantext.kernels.expm_scaling import FEW, cube_size, squarings_by_norm, squarings_by_powers, steps_down
 
@@ -166,12 +166,14 @@ class _Exponential(torch.autograd.Function):
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
         X, *kept = ctx.saved_tensors
         with no_autocast(X.device):
-            if not torch.is_grad_enabled():
-                powers, sums, scale, factor, *squared = kept
-                pairs = list(zip(squared[::2], squared[1::2], strict=True))
-                return _adjoint(G, _Tape(powers, sums, scale, factor, pairs)), None, None
-            out = composed(X, *ctx.given)  # to be differentiated again
-            return torch.autograd.grad(out, X, G, create_graph=True)[0], None, None
+            if torch.is_grad_enabled():  # to be differentiated again
+                out = composed(X, *ctx.given)
+                return torch.autograd.grad(out, X, G, create_graph=True)[0], None, None
+            if transformed(G):
+                return torch.func.vjp(lambda X: composed(X, *ctx.given), X)[1](G)[0], None, None
+            powers, sums, scale, factor, *squared = kept
+            pairs = list(zip(squared[::2], squared[1::2], strict=True))
+            return _adjoint(G, _Tape(powers, sums, scale, factor, pairs)), None, None
 
 
 def _adjoint(G: Tensor, tape: _Tape) -> Tensor:

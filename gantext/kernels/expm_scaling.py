@@ -49,7 +49,7 @@ def scaled_powers(
     unit = X3 * at(torch.exp2(-size))
     X6 = product(unit, unit)  # times 2^(2 size)
     with torch.no_grad():
-        s = squarings_by_powers((X1, X2, unit, X6), size, down, mean, norm, theta)
+        s = squarings_by_powers(tuple(P.detach() for P in (X1, X2, unit, X6)), size, down, mean, norm, theta)
         s = torch.minimum(s, by_norm).where(by_norm > FEW, by_norm)  # the powers are rounded, ||X|| is not
     r = down - s
     factors = r, 2 * r, 3 * r, 2 * size + 6 * r
@@ -92,7 +92,7 @@ def squarings_by_powers(
     One badly scaled entry, b in [[1, b], [0, -1]], then enters the bound once and not once a factor.
 
     Args:
-        powers: of X1 = X / 2^down: X1, X1^2, X1^3 / 2^size, X1^6 / 4^size.
+        powers: without a graph, of X1 = X / 2^down: X1, X1^2, X1^3 / 2^size, X1^6 / 4^size.
         mean, norm: mu, or None, and the norm of X.
         read: look whether any matrix needs the longer bounds; else they are formed for all. The result is the same.
 
@@ -101,7 +101,7 @@ def squarings_by_powers(
     >>> squarings_by_powers((X, X @ X, X @ X @ X, (X @ X @ X) @ (X @ X @ X)), zero, zero, None, zero + 8, 1.0)
     tensor([3.])
     """
-    X1, X2, X3, X6 = (t.detach() for t in powers)
+    X1, X2, X3, X6 = powers
     n, most, log_theta = X1.shape[-1], room(X1.dtype), math.log2(theta)
     least = n * torch.finfo(X1.dtype).tiny  # all that a sum may have lost to underflow
     low, a6 = torch.cat([X1, X2, X3], -1).abs(), X6.abs()
@@ -115,21 +115,23 @@ def squarings_by_powers(
         top = row.amax(-1, keepdim=True)
         return row / top, log + six + top[:, 0, 0].log2()
 
-    def asked(k: int, row: Tensor, log: Tensor) -> Tensor:
-        """Squarings for the powers k ... k + 5, of the first of which row 2^log bounds the column sums."""
-        first = row @ low  # (B, 1, 3n): times X, X^2, X^3
-        second = first[..., 2 * n :] @ low[..., : 2 * n]
-        tops = torch.cat([row, first, second], -1).unflatten(-1, (6, n)).amax(-1)[:, 0].clamp(min=least).log2()
-        more = torch.arange(6, dtype=size.dtype, device=size.device)
-        return ((tops + log[:, None] + (more > 2) * size[:, None]) / (k + more)).amax(-1) - log_theta
-
     row, twelve = times_six(row, six)
     row, log = times_six(row, twelve)
-    need = asked(18, row, log)
-    long = six / 6 - math.log2(LONG) > need
-    if not read or long.any():
-        longer = torch.maximum(asked(24, *times_six(row, log)), twelve / 12 - math.log2(LONGER))
-        need = torch.maximum(need, longer).where(long, need)
+    rows, logs = row, log[:, None]
+    # ||X^18|| alone asks for log / 18 - log_theta squarings. Not "greater", so that NaN of one does not hide another.
+    longer = not read or not (six / 6 - log / 18).max().item() <= math.log2(LONG) - log_theta
+    if longer:
+        row, further = times_six(row, log)
+        rows, logs = torch.cat([rows, row], 1), torch.stack([log, further], 1)
+    first = rows @ low  # (B, 1 or 2, 3n): times X, X^2, X^3
+    second = first[..., 2 * n :] @ low[..., : 2 * n]
+    tops = torch.cat([rows, first, second], -1).unflatten(-1, (6, n)).amax(-1).clamp(min=least).log2() + logs[..., None]
+    tops[..., 3:] += size[:, None, None]
+    k = torch.arange(18, 18 + 6 * rows.shape[1], dtype=size.dtype, device=size.device).view(-1, 6)
+    need, *further = ((tops / k).amax(-1) - log_theta).unbind(1)
+    if longer:
+        further = torch.maximum(further[0], twelve / 12 - math.log2(LONGER))
+        need = torch.maximum(need, further).where(six / 6 - math.log2(LONG) > need, need)
     # What follows keeps the powers of X / 2^s in range, and X^6 above what underflow may have left of it.
     lost = math.log2(least / torch.finfo(X1.dtype).eps) + 2 * size
     need = torch.maximum(need, torch.maximum((six - 3 * most) / 6, lost / 6 - math.log2(LONG))).clamp(min=-most) + down

@@ -1,7 +1,4 @@
-"""Layer and RMS normalization with a scale and shift of each sequence's own: references, dispatch, operators.
-
-The operators of the Triton kernel are traced and differentiated twice. The modules are in `gantext.norm`.
-"""
+"""Layer and RMS normalization with a scale and shift of each sequence's own; the modules are in `gantext.norm`."""
 
 from __future__ import annotations
 
@@ -48,10 +45,8 @@ def conditional_layer_norm(
         The shape and dtype of x, also under autocast. Computed in the widest dtype of the three, float32 at least.
 
     In float32 and float64 the result is that of `torch.nn.functional.layer_norm` bit for bit where gamma and beta are
-    the same for all. On a CPU the gradients of large batches come from one pass compiled by numba (without it, and
-    under `torch.func` and forward-mode differentiation, from PyTorch's own). When `torch.compile` traces, it
-    sees the formula, and fuses it with what stands around it. The Triton kernel is deterministic, and has not run on a
-    GPU.
+    the same for all. On a CPU the gradients of large batches come from one pass compiled by numba, if it is installed.
+    `torch.compile` sees the formula. The Triton kernel is deterministic, and has not run on a GPU.
 
     Raises:
         TypeError, ValueError: an argument that is not as above, also one on another device.
@@ -69,11 +64,7 @@ def conditional_layer_norm(
     tracing = torch.compiler.is_compiling()
     if backend is None and (tracing or (x.device.type == "cpu" and not os.environ.get(OVERRIDE))):
         return _plain(x, gamma, beta, eps)  # at once: a short sequence takes no longer than choosing
-    plain = lambda: _plain(x, gamma, beta, eps)
-
-    def triton() -> Tensor:
-        return _kernel(x, gamma, beta, eps)
-
+    plain, triton = (lambda: _plain(x, gamma, beta, eps)), (lambda: _kernel(x, gamma, beta, eps))
     if tracing:
         return triton() if backend == "triton" else plain()
     if x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST and backend is None:
@@ -119,7 +110,7 @@ class _Sequences(torch.autograd.Function):
         from gantext.kernels.layer_norm_cpu import backward
 
         x, gamma, mean, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again
+        if torch.is_grad_enabled() or transformed(grad):  # to be differentiated again, or a batch of gradients at once
             return *conditional_layer_norm_backward_ref(grad, x, gamma, ctx.eps), None
         return *backward(grad, x, gamma, mean, rstd), None
 
@@ -150,20 +141,21 @@ def conditional_layer_norm_backward_ref(
     """The gradients of conditional layer normalization, line for line (equation `conditional-layer-norm:backward`).
 
     With `t = grad gamma` and the normalized x^, `dx = (t - mean(t) - x^ mean(t x^)) / (sigma^2 + eps)^(1/2)`, `dgamma`
-    the sum of `grad x^` and `dbeta` the sum of `grad` over the tokens that share one gamma.
-
-    Args:
-        grad: (B, ..., D), the gradient with respect to the result. x, gamma, eps: as in `conditional_layer_norm`.
-    Returns:
-        The gradients with respect to x, gamma, and a beta of gamma's shape.
-
-    The commonest surprise: with one gamma for each token `dbeta` is `grad` itself; nothing is summed.
+    the sum of `grad x^` and `dbeta` the sum of `grad` over the tokens that share one gamma. `grad` has the shape of x;
+    returned are dx, dgamma and dbeta, for a beta of gamma's shape.
 
     >>> x, gamma = torch.tensor([[-1.0, 1.0]]), torch.ones(2)
     >>> conditional_layer_norm_backward_ref(torch.tensor([[1.0, 1.0]]), x, gamma, 1e-12)[1:]  # dx is 0: shifts are lost
     (tensor([-1.,  1.]), tensor([1., 1.]))
     """
-    scale, _ = _check(x, gamma, gamma, eps)
+    name = "conditional_layer_norm_backward_ref"
+    scale, _ = _check(x, gamma, gamma, eps, name)
+    if not isinstance(grad, Tensor) or not grad.is_floating_point():
+        got = grad.dtype if isinstance(grad, Tensor) else type(grad).__name__
+        raise TypeError(f"{name}: grad is {got}, must be a floating tensor as x. Use .float().")
+    if grad.shape != x.shape or grad.device != x.device:
+        found, rule = f"{tuple(grad.shape)} on {grad.device}", f"{tuple(x.shape)} on {x.device} as x"
+        raise ValueError(f"{name}: grad is {found}, must be {rule}. Pass the gradient of the result.")
     centred = x - x.mean(-1, keepdim=True)
     deviation = (centred.square().mean(-1, keepdim=True) + eps).sqrt()  # (B, L, 1)
     normalized = centred / deviation
@@ -176,15 +168,9 @@ def conditional_layer_norm_backward_ref(
 def conditional_rms_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float | None = None) -> Tensor:
     """RMS normalization over the last dimension with a scale and shift that depend on the sequence, or on the token.
 
-    `y = gamma x / (mean(x^2) + eps)^(1/2) + beta`: PyTorch's own RMS normalization, multiplied and added to.
-
-    Args:
-        x, gamma, beta: as in `conditional_layer_norm`.
-        eps: > 0, inside the root; None is the resolution of what is computed in, as in PyTorch.
-    Returns:
-        The shape and dtype of x. Computed in the widest dtype of the three, float32 at least.
-
-    The commonest surprise: the mean of x is neither removed nor lost; an RMS norm sees the level of its input.
+    `y = gamma x / (mean(x^2) + eps)^(1/2) + beta`: PyTorch's own RMS normalization, multiplied and added to; arguments
+    and result as in `conditional_layer_norm`, except that eps may be None: the resolution of what is computed in, as in
+    PyTorch.
 
     >>> x = torch.tensor([[[3.0, 4.0]], [[3.0, 4.0]]])
     >>> conditional_rms_norm(x, torch.tensor([[5.0, 5.0], [0.0, 0.0]]) / 2**0.5, torch.ones(2), eps=1e-12)

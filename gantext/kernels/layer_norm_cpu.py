@@ -29,7 +29,7 @@ def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor)
     The threads are PyTorch's (`torch.set_num_threads`), each with whole sequences: their number changes no bit.
     """
     B = len(x)
-    out = torch.empty(x.shape, dtype=x.dtype), gamma.new_empty(gamma.shape), gamma.new_empty(gamma.shape)
+    out = x.new_empty(x.shape), gamma.new_empty(gamma.shape), gamma.new_empty(gamma.shape)
     arrays = [t.detach().contiguous().numpy() for t in (grad, x, gamma, mean[..., 0], rstd[..., 0], *out)]
     parts = max(1, min(torch.get_num_threads(), B, x.numel() // PART))
     if parts == 1:

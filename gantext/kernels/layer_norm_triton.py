@@ -22,27 +22,10 @@ PROGRAMS = 2048  # enough to fill a large GPU; with more the chunks become longe
 
 @triton.jit
 def forward_rows(
-    x,
-    gamma,
-    beta,
-    y,
-    mean,
-    rstd,
-    T,
-    chunks,
-    x_b,
-    x_t,
-    gamma_b,
-    gamma_t,
-    beta_b,
-    beta_t,
-    D: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    STEPS: tl.constexpr,
-    EPS: tl.constexpr,
+    x, gamma, beta, y, mean, rstd, T, chunks, x_b, x_t, gamma_b, gamma_t, beta_b, beta_t,
+    D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, EPS: tl.constexpr,
     TOKEN: tl.constexpr,
-):
+):  # fmt: skip
     """Result, mean and 1 / (variance + EPS)^(1/2) of ROWS STEPS tokens."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
@@ -73,28 +56,9 @@ def forward_rows(
 
 @triton.jit
 def backward_rows(
-    grad,
-    x,
-    gamma,
-    mean,
-    rstd,
-    dx,
-    dgamma,
-    partial,
-    T,
-    chunks,
-    grad_b,
-    grad_t,
-    x_b,
-    x_t,
-    gamma_b,
-    gamma_t,
-    D: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    STEPS: tl.constexpr,
-    TOKEN: tl.constexpr,
-):
+    grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
+    D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, TOKEN: tl.constexpr,
+):  # fmt: skip
     """Gradient of the input for ROWS STEPS tokens; that of the scale, by token, or summed with that of the shift."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
@@ -144,29 +108,18 @@ def tiles(B: int, T: int, D: int, itemsize: int = 4) -> tuple[dict[str, int], in
     return {"D": D, "BLOCK": block, "ROWS": rows, "STEPS": steps}, warps, -(-T // (rows * steps))
 
 
+def _strides(*tensors: Tensor) -> list[int]:
+    """Of sequence and token, 0 where one row serves all tokens."""
+    return [n for t in tensors for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
+
+
 def forward(x: Tensor, gamma: Tensor, beta: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, eps: float) -> None:
     """Fill y, mean and rstd; x (B, T, D), gamma and beta (B, D) or (B, T, D), the last dimension dense."""
     (B, T, D), token = x.shape, gamma.dim() == 3
     tile, warps, chunks = tiles(B, T, D, mean.element_size())
     if B * chunks:
-        strides = [n for t in (x, gamma, beta) for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
-        launch(
-            forward_rows,
-            B * chunks,
-            x,
-            gamma,
-            beta,
-            y,
-            mean,
-            rstd,
-            T,
-            chunks,
-            *strides,
-            **tile,
-            EPS=eps,
-            TOKEN=token,
-            num_warps=warps,
-        )
+        given = x, gamma, beta, y, mean, rstd, T, chunks, *_strides(x, gamma, beta)
+        launch(forward_rows, B * chunks, *given, **tile, EPS=eps, TOKEN=token, num_warps=warps)
 
 
 def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,25 +129,8 @@ def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor,
     dgamma = torch.empty_like(gamma, memory_format=torch.contiguous_format) if token else gamma.new_empty(0)
     partial = mean.new_empty(0) if token else mean.new_empty(2, B, chunks, D)
     if B * chunks:
-        strides = [n for t in (grad, x, gamma) for n in (t.stride(0), t.stride(1) if t.dim() == 3 else 0)]
-        launch(
-            backward_rows,
-            B * chunks,
-            grad,
-            x,
-            gamma,
-            mean,
-            rstd,
-            dx,
-            dgamma,
-            partial,
-            T,
-            chunks,
-            *strides,
-            **tile,
-            TOKEN=token,
-            num_warps=warps,
-        )
+        given = grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, *_strides(grad, x, gamma)
+        launch(backward_rows, B * chunks, *given, **tile, TOKEN=token, num_warps=warps)
     if token:
         return dgamma, gamma.new_empty(0)
     dgamma, dbeta = (sums.sum(1).to(gamma.dtype) for sums in partial)  # apart: an operator's results share no memory

@@ -43,9 +43,10 @@ class Batch(NamedTuple):
         return {name: t for name, t in tables.items() if t is not None}
 
     def indices(self) -> dict[str, Tensor]:
-        """The rows that are given."""
-        names = ("centre", "negative", "context", "document")
-        return {name: t for name, t in zip(names, self[3:], strict=True) if t is not None}
+        """The rows that are given; every tuple has a centre and a negative."""
+        given = {"centre": self.centre, "negative": self.negative}
+        others = {"context": self.context, "document": self.document}
+        return given | {name: t for name, t in others.items() if t is not None}
 
 
 def batch_update(
@@ -58,9 +59,8 @@ def batch_update(
     row are summed, not averaged, and `x' = (x + z) / |x + z|` with the sum z. A batch of one tuple is `update_ref`.
 
     Args:
-        batch: tables in float32 or float64, of one dtype and device, p >= 1 (at p = 1 the sphere is two points, and no
-            step leaves either); n may be 0. A tuple with negative == centre is skipped. Without context words or
-            without documents: the hinge of the other alone.
+        batch: tables in float32 or float64, of one dtype and device, p >= 1; n may be 0. A tuple with negative ==
+            centre is skipped. Without context words or without documents: the hinge of the other alone.
         rate: learning rate, >= 0. margin: > 0.
         mode: "paper", "plain" or "reference", as in `update_ref`. "reference" has two hinges one after the other: call
             it with `document=None` and then with `context=None`.
@@ -69,13 +69,11 @@ def batch_update(
         The mean hinge before the update over the tuples that are not skipped, 0-d, in the tables' dtype; 0 if none.
 
     Rows that no active hinge steps keep their bits. A row of NaN steps nobody, and the result is NaN. The kernel is
-    bitwise reproducible, uses no atomics and reads nothing back to the host; its workspace is 4 n (p + 8) numbers.
-    In PyTorch on a GPU the order of the sums varies, and four host reads check the indices and find the rows in use.
+    bitwise reproducible and reads nothing back to the host; its workspace is 4 n (p + 8) numbers.
 
     Raises:
-        TypeError: tables not tensors of these dtypes (in half precision the steps vanish), indices not int64.
-        ValueError: shapes, devices, rate, margin or mode out of rule; tables that require grad, or share memory; an
-            index out of range. The kernel does not raise for an index: it skips the tuple, and the result is NaN.
+        TypeError, ValueError: an argument that is not as above; tables that require grad or share memory; an index out
+            of range, but the kernel does not raise for that: it skips the tuple, and the result is NaN.
 
     The commonest surprise: with the mean of the steps in place of their sum, frequent words and long documents hardly
     move and training fails; the retraction bounds the sum by itself, at a quarter turn.
@@ -227,6 +225,8 @@ def _check_numbers(rate: float, margin: float) -> tuple[float, float]:
 
 
 def _check(batch: Batch) -> None:
+    if not isinstance(batch, Batch):
+        raise TypeError(f"batch_update: batch is {type(batch).__name__}, must be a Batch. Write Batch(U, V, D, ...).")
     U, centre = batch.U, batch.centre
     tables = {"U": U, **({} if batch.context is None else {"V": batch.V})}
     tables |= {} if batch.document is None else {"D": batch.D}

@@ -184,20 +184,16 @@ class Rows(NamedTuple):
 
 
 def train(text, order, rows, chances, window, negatives, mode, margin, rate, rate_end, seed, frozen):
-    """Train on the pieces `order`, int64, of a corpus; word and document tables change in place.
+    """Train on the pieces `order`, int64, of a corpus; return tuples looked at, tuples with a loss, sum of losses.
 
     Args:
         text: has `ids`, (T,) int32 word numbers, and `starts`, `owners`: piece i is ids[starts[i]:starts[i + 1]], part
             of document owners[i].
-        rows: of `Rows`.
+        rows: of `Rows`, which change in place; only D does if `frozen`.
         chances: has `keep`, (V,) uint32, the chance of a word to survive subsampling, times 2^32 - 1, and `limit`,
             `alias`, (V,) uint32 and int32: the alias table of the negatives.
-        window, negatives: largest distance of a pair; negative words to each.
-        mode: of `MODE`. margin, rate, rate_end: float32; the rate falls linearly over these pieces.
-        seed: uint64. frozen: only D changes.
-
-    Returns:
-        Tuples looked at, tuples with a loss, sum of losses.
+        window, negatives: largest distance of a pair; negative words to each. mode: of `MODE`. seed: uint64.
+        margin, rate, rate_end: float32; the rate falls linearly over these pieces.
     """
     own = len(rows.own_u)
     if own in (0, len(rows.U)):

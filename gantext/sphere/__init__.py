@@ -1,5 +1,5 @@
-"""Vectors on the unit sphere: for who embeds words and documents with JoSE, or descends on a sphere.
+"""Vectors on the unit sphere: embeddings of words and documents with JoSE, and descent on a sphere by itself.
 
-`geometry` (projection, retraction, one step), `jose` (the scikit-learn estimator), with `vocabulary` (a corpus as
-numbers), `training` (its rounds and threads), `files` and `processes` behind it.
+`jose` has the scikit-learn estimator, `geometry` the projection, the retraction and one step. Behind them stand
+`vocabulary` (a corpus as numbers), `training` (rounds and threads), `files` and `processes`.
 """

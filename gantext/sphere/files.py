@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gantext._files import whole
+from gantext._files import readable, whole
 from gantext.kernels.sphere import MODES
 from gantext.sphere.training import Run, Settings
 
@@ -32,15 +31,18 @@ def save(path: str | os.PathLike[str], run: Run, counts: NDArray[np.int64], abou
         "touched": torch.from_numpy(run.touched),
         "about": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8),  # headers are limited
     }
-    with whole(path) as draft:
-        save_file(tables, draft, {"format": FORMAT})
+    try:
+        with whole(path) as draft:
+            save_file(tables, draft, {"format": FORMAT})
+    except SafetensorError as error:  # as on a full disk
+        raise OSError(f"save: {path} cannot be written ({error}). Make room, or name a file elsewhere.") from error
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Run, NDArray[np.int64], dict[str, Any]]:
     """What `save` wrote; ValueError if it did not, or if its parts do not fit each other."""
     remedy = f"must be a file of JoSE.save, format {FORMAT!r}. Give another file, or fit anew."
     try:
-        with safe_open(Path(path), "pt") as file:
+        with safe_open(readable("load", path), "pt") as file:
             kind = (file.metadata() or {}).get("format")
             tables = {name: file.get_tensor(name) for name in file.keys()} if kind == FORMAT else {}  # noqa: SIM118  safetensors' file is no mapping
     except SafetensorError as error:

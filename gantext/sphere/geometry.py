@@ -1,8 +1,9 @@
 """Descent on the unit sphere: projection, retraction, exponential map, distance, and one update of spherical text.
 
-Rows are points of the sphere S^(p-1) in R^p: the last dimension is p, the ones before it are a batch. Everything can
-be differentiated. An argument of the wrong kind raises TypeError, one of the wrong shape ValueError, before anything
-is computed. The chapter is `jose`; what trains on it is `gantext.sphere.jose`.
+Rows are points of the sphere S^(p-1) in R^p: the last dimension is p, the ones before it are a batch and broadcast.
+Everything can be differentiated. An argument of the wrong kind raises TypeError, one of the wrong shape or device
+ValueError. Sources, unless said: Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds" (Princeton
+2008), sections 3.6, 4.1 and 5.4. The chapter is `jose`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,8 @@ __all__ = ["MODES", "dist", "egrad2rgrad", "expmap", "projx", "retr", "step", "u
 def projx(x: Tensor) -> Tensor:
     """The nearest point of the sphere, `x / |x|`.
 
-    Args:
-        x: (..., p), floating, any length: neither overflow nor underflow of `|x|^2` matters.
-
-    Returns:
-        (..., p) in the dtype of x. A zero row has no direction and becomes (1, 0, ..., 0), with gradient 0, so that
-        no NaN enters a table; a row with NaN or infinity is NaN.
-
-    Source: Absil, Mahony, Sepulchre, "Optimization Algorithms on Matrix Manifolds" (Princeton 2008), section 3.6.
+    Rows (..., p) of any length: neither overflow nor underflow of `|x|^2` matters. A zero row has no direction and
+    becomes (1, 0, ..., 0), with gradient 0, so that no NaN enters a table; a row with NaN or infinity is NaN.
 
     >>> projx(torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 1e-30]]))
     tensor([[0.6000, 0.8000],
@@ -39,11 +34,7 @@ def projx(x: Tensor) -> Tensor:
 def egrad2rgrad(x: Tensor, g: Tensor) -> Tensor:
     """Riemannian gradient: the part of a Euclidean gradient that is tangent at x, g - <x, g> x.
 
-    Args:
-        x: (..., p) unit rows. g: gradients there; shapes broadcast.
-
-    The commonest surprise: the formula needs `|x| = 1`; at another length the result is not orthogonal to x.
-    Source: Absil, Mahony, Sepulchre, section 3.6.
+    It needs unit rows x: at another length the result is not orthogonal to x.
 
     >>> egrad2rgrad(torch.tensor([1.0, 0.0]), torch.tensor([5.0, 2.0]))
     tensor([0., 2.])
@@ -53,14 +44,9 @@ def egrad2rgrad(x: Tensor, g: Tensor) -> Tensor:
 
 
 def retr(x: Tensor, z: Tensor) -> Tensor:
-    """Retraction: the tangent step z, then straight back to the sphere, `(x + z) / |x + z|`.
+    """Retraction: the step z tangent at the unit row x, then straight back to the sphere, `(x + z) / |x + z|`.
 
-    Args:
-        x: (..., p) unit rows. z: tangent there; shapes broadcast.
-
-    The commonest surprise: it turns by `arctan |z|`, not by `|z|` as `expmap` does, so no step exceeds a quarter turn.
-    The two agree to second order, `|z| - |z|^3 / 3`.
-    Source: Absil, Mahony, Sepulchre, section 4.1.
+    It turns by `arctan |z| = |z| - |z|^3 / 3 + ...`, not by `|z|` as `expmap`: no step exceeds a quarter turn.
 
     >>> retr(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     tensor([0.7071, 0.7071])
@@ -72,11 +58,7 @@ def retr(x: Tensor, z: Tensor) -> Tensor:
 def expmap(x: Tensor, z: Tensor) -> Tensor:
     """Exponential map: along the great circle with velocity z for unit time, `cos |z| x + sin |z| z / |z|`.
 
-    Args:
-        x: (..., p) unit rows. z: tangent there; shapes broadcast; 0 gives x itself.
-
-    The commonest surprise: `|z|` is an angle in radians, and after 2 pi one is back at x.
-    Source: Absil, Mahony, Sepulchre, section 5.4.
+    x are unit rows, z tangent there; `|z|` is an angle in radians, 0 gives x itself.
 
     >>> expmap(torch.tensor([1.0, 0.0]), torch.tensor([0.0, torch.pi / 2])).round(decimals=6).abs()
     tensor([0., 1.])
@@ -87,17 +69,10 @@ def expmap(x: Tensor, z: Tensor) -> Tensor:
 
 
 def dist(x: Tensor, y: Tensor) -> Tensor:
-    """The angle between unit rows, `2 atan2(|x - y|, |x + y|)`, in [0, pi] radians.
+    """The angle between unit rows, `2 atan2(|x - y|, |x + y|)`, in [0, pi] radians, (...) without p.
 
-    Args:
-        x, y: (..., p) unit rows; shapes broadcast.
-
-    Returns:
-        (...), the shape without p.
-
-    The commonest surprise: arccos <x, y> is no substitute: in float32 it sees no angle below 3e-4, NaN appears where
-    rounding makes the product exceed 1, and its derivative is infinite at 0 and pi. Here gradients are finite, and 0
-    at y = x and y = -x.
+    The commonest surprise: arccos <x, y> is no substitute. In float32 it sees no angle below 3e-4 and is NaN where
+    rounding makes the product exceed 1, and its derivative is infinite at 0 and pi; here gradients are 0 there.
     Source: Kahan, "How Futile are Mindless Assessments of Roundoff in Floating-Point Computation?" (2006), section 12.
 
     >>> x = torch.tensor([1.0, 0.0])
@@ -115,15 +90,8 @@ def step(x: Tensor, g: Tensor, rate: float, *, angle: bool = True) -> Tensor:
     `angle`, else s = 1.
 
     Args:
-        x: (..., p) unit rows. g: Euclidean gradients of f there; shapes broadcast.
-        rate: learning rate, >= 0.
-        angle: multiply by s.
-
-    Returns:
-        Unit rows (..., p). Where g is 0, x.
-
-    Raises:
-        TypeError, ValueError: not floating tensors of the same width; rate not a finite number >= 0.
+        x: unit rows. g: Euclidean gradients of f there; where g is 0, x stays.
+        rate: learning rate, >= 0. angle: multiply by s.
 
     The commonest surprise: s slows what is nearly right. For f = -<a, x> the angle to a falls with it like
     `1 / sqrt(rate |a| t)`, geometrically without.
@@ -159,11 +127,8 @@ def update_ref(
     Returns:
         (u, v, d, n) afterwards, float64, None where None was given.
 
-    Raises:
-        TypeError, ValueError: as `step`; rows not (p,); margin not > 0; no such mode; both v and d None.
-
-    The commonest surprise: whether n is the same word as u or as v is the caller's to know; such a tuple is to be
-    skipped in every mode, since rows, not words, are given here.
+    The commonest surprise: rows, not words, are given here. A tuple whose negative is the word of u or of v is to be
+    skipped in every mode, and that is for the caller to do.
     Source: Meng et al., NeurIPS 2019, equations 4 to 6; for "reference" the program's behaviour, in our words.
 
     >>> u, v, n = torch.eye(3)
@@ -212,7 +177,15 @@ def _rows(name: str, **rows: Tensor) -> list[Tensor]:
             )
         if t.dim() == 0 or t.shape[-1] == 0:
             raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be (..., p), p >= 1. Give it rows.")
-    if len({t.shape[-1] for t in rows.values()}) > 1:
-        shapes = ", ".join(f"{argument} {tuple(t.shape)}" for argument, t in rows.items())
-        raise ValueError(f"{name}: the rows have different widths: {shapes}. Use vectors of one table.")
-    return list(rows.values())
+    given = list(rows.values())
+    try:
+        torch.broadcast_shapes(*(t.shape[:-1] for t in given))
+        fit = len({(t.shape[-1], t.device) for t in given}) == 1
+    except RuntimeError:
+        fit = False
+    if not fit:
+        found = ", ".join(f"{argument} {tuple(t.shape)} on {t.device}" for argument, t in rows.items())
+        raise ValueError(
+            f"{name}: the rows are {found}, must be of one width and device, and broadcast. Use rows of one table."
+        )
+    return given

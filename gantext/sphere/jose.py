@@ -2,10 +2,7 @@
 
 The chapter is `jose`; one update is `gantext.sphere.geometry.update_ref`. On a CPU updates follow one another,
 compiled by numba; on a GPU, or with `batch_size`, they are made in batches by `gantext.kernels.sphere.batch_update`.
-On many machines::
-
-    accelerate launch --num_processes 2 train.py      # each process reads the corpus and trains on its share of it
-    torchrun --nproc_per_node 2 train.py              # the same where there is no GPU
+Under `accelerate launch` or `torchrun` each process reads the corpus and trains on its share of it.
 """
 
 from __future__ import annotations
@@ -16,13 +13,12 @@ import numbers
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -59,16 +55,14 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         epochs: passes over the corpus.
         min_count: occurrences below which a word is not known.
         sample: subsampling threshold of frequent words, >= 0; 0 keeps all.
-        n_jobs: threads; -1 for every core, None for 1. More than there is work for stay idle. Each has copies of the
-            rows of the 8192 most frequent words, which are brought together between rounds
-            (`gantext.sphere.training.Lanes`); for those of rarer words they race without locks.
+        n_jobs: threads; -1 for every core, None for 1. Each has copies of the rows of the 8192 most frequent words,
+            brought together between rounds (`gantext.sphere.training.Lanes`); rarer words race without locks.
         random_state: int, `numpy.random.RandomState` or None. With an int and the same number of threads and processes
             the result is the same to the last bit; with several threads, if there are at most 8192 known words.
         progress: show a bar.
         batch_size: None updates one tuple after another, on the CPU. A number sums the steps of so many tuples before
-            it moves (about 16384; then `n_jobs` is for `transform`); other devices take that if None.
-        device: where the tables are trained: "cpu", "cuda", ...
-        backend: of `batch_update`: None, "reference" or "triton".
+            it moves (then `n_jobs` is for `transform`); other devices take 16384 if None.
+        device: where the tables are trained: "cpu", "cuda", ... backend: of `batch_update`.
         sync_every: under several processes, rounds (about 30,000 words in each) after which the word tables are
             averaged and put back on the sphere.
 
@@ -79,12 +73,10 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Memory of `fit`: the tables, 4 p (2 V + documents) bytes; 200 bytes a different word and 40 bytes a document;
     the longest document; 64 MB; and 65,536 p bytes for each of several threads. The text is not kept: word numbers lie
-    in a temporary file of 4 bytes a word, mapped, so that the system may keep as much of it in memory as there is room
-    for. Training in batches adds on its device about 250 bytes a tuple of a chunk of 32,000 words, 200 MB at the usual
-    window and negatives.
+    in a mapped temporary file of 4 bytes a word. Training in batches adds about 200 MB on its device.
 
-    A document without a known word has a defined vector, the direction of the sum of all documents, and a warning; one
-    that was never trained, too short or emptied by subsampling throughout, has that of its words' sum.
+    A document without a known word gets the direction of the sum of all documents, and a warning; one that was never
+    trained, too short or emptied by subsampling throughout, that of its words' sum.
 
     The commonest surprise: `fit_transform` gives the vectors that were trained, `transform` infers them anew with the
     words frozen; they are close, not equal. And a corpus is lists of words, not strings.
@@ -158,8 +150,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 file, one document a line. Words of more than 100 characters are passed over. Read once.
             y: ignored.
             resume: go on where an interrupted `fit` of the same settings and corpus stopped, in this object or in the
-                one that `load` gave. The result is that of an unbroken run to the last bit, if runs are
-                reproducible at all (`random_state`).
+                one that `load` gave, as if it had not been interrupted.
             checkpoint: file to `save` to after every epoch and on an interrupt; of one run at a time.
             callbacks: each is called with the estimator after every epoch; its vectors are the live ones.
 
@@ -169,9 +160,6 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises:
             TypeError, ValueError: a setting out of its range, a document that is no sequence of words, a line that is
                 not UTF-8, a vocabulary of fewer than two words, `resume` with another corpus or other settings.
-
-        A warning says if nothing could be learned, as from documents "a b": with two words in all, no third is left
-        for a negative.
         """
         settings = Settings.of(self.get_params())
         device = training.place(self.device, there=True)
@@ -185,7 +173,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             try:
                 if file is not None:
                     self.save(file)
-            except (OSError, SafetensorError) as error:  # SafetensorError: of its own writer, as on a full disk
+            except (OSError, ValueError) as error:  # ValueError: of a folder that is gone
                 kept = "the last one is kept" if file and file.exists() else "there is none yet"
                 raise OSError(
                     f"fit: checkpoint {file} cannot be written after {len(self.history_['loss'])} epochs ({error}); "
@@ -243,20 +231,15 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Unit vectors of unseen documents (documents, p): descent on each one's row, with all words frozen.
 
         It starts at the direction of the words' sum, takes `epochs` passes and draws from `seed_`: the same document
-        always gets the same vector, whatever stands beside it. No documents give (0, p).
-
-        Raises:
-            NotFittedError: before `fit`. TypeError, ValueError: as `fit` for a bad corpus.
-
-        The commonest surprise: a document without a known word becomes the mean direction of the trained documents,
-        with a warning.
+        always gets the same vector, whatever stands beside it. No documents give (0, p); a corpus is refused as by
+        `fit`.
         """
         check_is_fitted(self, "word_vectors_")
-        settings = Settings.of(self.get_params())._replace(seed=self.seed_)
+        settings = Settings.of({**self.get_params(), "random_state": self.seed_})  # nothing is drawn from the user's
         tokens = encode("transform", corpus, self._numbers)
         U, V = torch.from_numpy(self.word_vectors_), torch.from_numpy(self.context_vectors_)
         n = len(tokens.lengths)
-        run = Run(U, V, torch.empty(n, U.shape[1], dtype=torch.float32), np.zeros(n, np.bool_))
+        run = Run(U, V, U.new_empty(n, U.shape[1]), np.zeros(n, np.bool_))
         total = torch.from_numpy(self.document_vectors_.sum(0))
         self._start("transform", run, tokens, np.arange(n), total)
         training.infer(run, tokens, self.counts_, settings)
@@ -265,8 +248,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def most_similar(self, word: str | Sequence[str], n: int = 10) -> list[tuple[str, float]]:
         """The words nearest to a word, or to the sum of several, with their cosines, itself left out.
 
-        Raises:
-            ValueError: a word is not known.
+        ValueError if one is not known.
         """
         query, given = self._query("most_similar", word, n)
         cosines = self.word_vectors_ @ query
@@ -276,21 +258,17 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def search(self, words: str | Sequence[str], n: int = 10) -> list[tuple[int, float]]:
         """The documents that fit some words best: their numbers, and cosines with the direction of the words' sum.
 
-        A document's sum of <u, d> over the words orders them, the model's log-likelihood up to a constant.
-
-        Raises:
-            ValueError: a word is not known.
+        A document's sum of <u, d> over the words orders them, the model's log-likelihood up to a constant. ValueError
+        if a word is not known.
         """
         query, _ = self._query("search", words, n)
         cosines = self.document_vectors_ @ query
         return [(k, float(cosines[k])) for k in _largest(cosines, n)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file with all there is: settings, words, vectors, and where training stands.
-
-        The file is replaced as a whole or not at all.
-        """
+        """Write a safetensors file, as a whole or not at all: settings, words, vectors, and where training stands."""
         check_is_fitted(self, "word_vectors_")
+        path = placed("save", "path", path)
         params = {**self.get_params(), "random_state": self.seed_, "device": str(self.device)}
         about = {"settings": self._done._asdict(), "checksum": self._checksum, "vocabulary": self.vocabulary_}
         files.save(path, self._run, self.counts_, {"params": params, **about})
@@ -299,8 +277,7 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def load(cls, path: str | os.PathLike[str]) -> JoSE:
         """The estimator of a file that `save` wrote: ready to `transform`, or to go on with `fit(corpus, resume=True)`.
 
-        Raises:
-            ValueError: not such a file, or a damaged one. FileNotFoundError: no file.
+        ValueError for another file or a damaged one.
         """
         run, counts, about = files.load(path)
         if foreign := about["params"].keys() ^ cls().get_params().keys():
@@ -314,12 +291,10 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Write the centre words' vectors as text that `gensim.models.KeyedVectors.load_word2vec_format` reads.
 
         A line "words p", then one line a word, nine digits, which is float32 without loss. UTF-8; replaced as a whole.
-
-        Raises:
-            ValueError: a word contains a blank or cannot be written as UTF-8.
+        ValueError for a word that contains a blank or cannot be written as UTF-8.
         """
         check_is_fitted(self, "word_vectors_")
-        files.write_vectors(path, self.vocabulary_, self.word_vectors_)
+        files.write_vectors(placed("to_keyedvectors", "path", path), self.vocabulary_, self.word_vectors_)
 
     def _take(self, words: list[str], counts: NDArray[np.int64], run: Run, settings: Settings, checksum: int) -> None:
         self.vocabulary_, self.counts_, self.seed_ = words, counts, settings.seed
@@ -361,11 +336,11 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _query(self, name: str, words: str | Sequence[str], n: int) -> tuple[NDArray[np.float32], list[int]]:
         check_is_fitted(self, "word_vectors_")
         n = check_count(name, "n", n)
-        words = [words] if isinstance(words, str) else list(words)
-        unknown = [word for word in words if word not in self._numbers]
-        if unknown or not words:
+        asked = list(words) if isinstance(words, Iterable) and not isinstance(words, str) else [words]
+        unknown = [word for word in asked if not isinstance(word, str) or word not in self._numbers]
+        if unknown or not asked:
             raise ValueError(f"{name}: words are {words!r}, must be known ones. Not in vocabulary_: {unknown}.")
-        given = [self._numbers[word] for word in words]
+        given = [self._numbers[word] for word in asked]
         return projx(torch.from_numpy(self.word_vectors_[given].sum(0))).numpy(), given
 
 

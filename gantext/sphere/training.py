@@ -23,7 +23,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from gantext._checks import check_count, check_number
-from gantext.kernels import sphere_cpu
+from gantext.kernels import BACKENDS, sphere_cpu
 from gantext.kernels.sphere import MODES, Batch, Mode, batch_update
 from gantext.sphere.geometry import projx
 from gantext.sphere.processes import ROWS, World, interrupts
@@ -72,12 +72,17 @@ class Settings(NamedTuple):
             if value > most:
                 raise ValueError(f"fit: {argument} is {value}, must be in (0, {most}]. Lower it.")
             params[argument] = value
-        if params["mode"] not in MODES:
-            raise ValueError(f"fit: mode is {params['mode']!r}, must be one of {', '.join(MODES)}. See JoSE.")
-        whole = isinstance(state, numbers.Integral)
-        params["seed"] = seed = int(state) if whole else int(check_random_state(state).randint(2**31))
-        if seed < 0:
-            raise ValueError(f"fit: random_state is {seed}, must be >= 0. Use any other int.")
+        for argument, known in (("mode", MODES), ("backend", (None, *BACKENDS))):
+            if params[argument] not in known:
+                rule = f"must be one of {', '.join(map(str, known))}"
+                raise ValueError(f"fit: {argument} is {params[argument]!r}, {rule}. See JoSE.")
+        try:
+            whole = isinstance(state, numbers.Integral)
+            params["seed"] = int(state) if whole else int(check_random_state(state).randint(2**31))
+        except ValueError:
+            params["seed"] = -1
+        if params["seed"] < 0:
+            raise ValueError(f"fit: random_state is {state}, must be >= 0, a RandomState or None. Use any other int.")
         return cls(**{name: params[name] for name in cls._fields[:-1]}, processes=World.find().size)
 
 
@@ -95,8 +100,8 @@ def place(device: str | torch.device, *, there: bool = False) -> torch.device:
     try:
         found = torch.device(device)
         if there:
-            torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: of a PyTorch without CUDA
+            torch.zeros((), device=found).item()  # a device that holds numbers
+    except (TypeError, RuntimeError, AssertionError) as error:  # AssertionError: of a PyTorch without CUDA
         raise ValueError(f"fit: device is {device!r}, must be one of this machine. Try 'cpu'. {error}") from error
     return found
 
@@ -241,7 +246,7 @@ def train(
                 world.collect(run.D, torch.from_numpy(mine).to(run.D.device))
                 run.touched[:] = world.sum(torch.from_numpy(run.touched).int()).numpy() > 0
                 run.sums[:] = world.sum(torch.from_numpy(run.sums)).numpy()
-                stop = world.sum(torch.tensor(len(interrupted))).item() > 0  # of any process
+                stop = world.sum(torch.tensor(len(interrupted), device="cpu")).item() > 0  # of any process
                 seen, active, loss = run.sums.tolist()
                 run.seen = (run.seen or 0) + seen
                 run.history["loss"].append(loss / max(1, seen))

@@ -1,6 +1,6 @@
 """A corpus as numbers: words counted, documents streamed into an int32 file, negatives and subsampling as tables.
 
-What `gantext.sphere.jose` trains on. Nothing here holds the text: at any time one document of it is in memory.
+Nothing here holds the text: at any time one document of it is in memory.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import tempfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -52,17 +52,16 @@ def read(name: str, corpus: Corpus, min_count: int) -> tuple[list[str], NDArray[
 
     Args:
         name: of the caller, for its errors.
-        corpus: documents, each a sequence of words, from any iterable, a generator too; or the path of a UTF-8 text
-            file, packed by gzip or not, one document a line, words between blanks. An empty line is an empty document.
+        corpus: documents, each a sequence of words, from any iterable; or the path of a UTF-8 text file, packed by gzip
+            or not, one document a line, words between blanks. An empty line is an empty document.
         min_count: occurrences below which a word is not known.
 
     Returns:
         Words, their counts (V,), and the documents. Words of equal count stand in alphabetical order.
 
     Raises:
-        TypeError: a document is a string (give a list of words), or none; a word is none.
-        ValueError: a line is not UTF-8; a pipe, or gzip that is damaged.
-        IsADirectoryError: a folder.
+        TypeError: a document is a string (give a list of words), or no sequence; a word is none.
+        ValueError: a line is not UTF-8; a pipe; damaged gzip. IsADirectoryError: a folder.
 
     Memory: 16 bytes a document, about 150 bytes a different word (before rare ones are dropped), one document, and
     a constant 16 MB. On disk, in `tempfile.gettempdir()`: 4 bytes a word of text, twice that while rare ones go.
@@ -99,7 +98,8 @@ def encode(name: str, corpus: Corpus, numbers: Mapping[str, int]) -> Tokens:
 def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     """Walker's table: column k is drawn evenly, and stays k with chance limit[k] / 2^32, else becomes alias[k].
 
-    Eight bytes an outcome and one random number a draw, whatever the weights (n,), which are >= 0.
+    Eight bytes an outcome and one random number a draw, whatever the weights (n,); ValueError unless they are finite,
+    >= 0 and not all 0.
 
     Source: Vose, "A Linear Algorithm for Generating Random Numbers with a Given Distribution", IEEE TSE 17 (1991).
 
@@ -107,6 +107,9 @@ def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.uint32], NDArr
     >>> (limit / 2**32).round(2), alias[1]  # 1 keeps half of its column: a quarter in all
     (array([1. , 0.5]), np.int32(0))
     """
+    weights = np.asarray(weights, np.float64)
+    if weights.ndim != 1 or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(f"alias_table: weights are {weights}, must be (n,), finite, >= 0 and not all 0. Count first.")
     share = (weights * (len(weights) / weights.sum())).tolist()  # mean 1
     limit, alias = np.full(len(share), 2**32 - 1, np.uint32), np.arange(len(share), dtype=np.int32)
     small = [k for k, s in enumerate(share) if s < 1]
@@ -123,11 +126,13 @@ def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.uint32], NDArr
 def keep_chance(counts: NDArray[np.int64], sample: float) -> NDArray[np.float64]:
     """Chance of an occurrence to be kept, sqrt(s T / c) + s T / c but at most 1, for a word that is c of T words.
 
-    Args:
-        counts: (V,) >= 1. sample: s >= 0; 0 keeps everything.
+    counts are (V,) >= 1; s >= 0 is `sample`, and 0 keeps everything; ValueError if not.
 
     Source: the word2vec program (Mikolov et al. 2013; their paper has sqrt alone).
     """
+    counts = np.asarray(counts)
+    if not (counts >= 1).all() or not sample >= 0:
+        raise ValueError(f"keep_chance: counts are {counts}, sample {sample}, must be >= 1 and >= 0. Use fewer words.")
     if sample == 0:
         return np.ones(len(counts))
     ratio = sample * counts.sum() / counts
@@ -145,10 +150,10 @@ def _stream(
                     f"{name}: document {k} is a {type(document).__name__}, must be a sequence of words. "
                     "Split it: corpus = [text.split() for text in corpus]."
                 )
-            if not isinstance(document, Iterable):
+            if not isinstance(document, Iterable) or isinstance(document, Mapping | Set):  # words in no order
                 raise TypeError(
                     f"{name}: document {k} is {document!r} ({type(document).__name__}), must be a sequence of words. "
-                    "Leave out what is missing."
+                    "Give lists of words, and leave out what is missing."
                 )
             ids = array("i")
             for word in document:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -322,6 +322,8 @@ def test_bad_arguments_are_refused_before_anything_moves() -> None:
         (ValueError, "two tables share memory", {"V": U}),
         (TypeError, "centre is torch.int32", {"centre": c.int()}),
         (TypeError, "document is list", {"document": d.tolist()}),
+        (TypeError, "centre is NoneType", {"centre": None}),
+        (TypeError, "negative is NoneType", {"negative": None}),
         (ValueError, r"context has shape \(5,\)", {"context": x[:5]}),
         (ValueError, r"centre has shape \(6, 1\)", {"centre": c[:, None]}),
         (ValueError, "tensors lie on cpu, meta" if DEVICE == "cpu" else "tensors lie on cuda", {"D": D.to("meta")}),
@@ -331,6 +333,8 @@ def test_bad_arguments_are_refused_before_anything_moves() -> None:
         call = {**good, **change}
         with pytest.raises(kind, match=message):
             batch_update(Given(*(call.pop(name) for name in Given._fields)), **call)
+    with pytest.raises(TypeError, match="batch is tuple, must be a Batch"):
+        batch_update(cast(Any, (U, V, D, c, n, x, d)), rate=0.1)
     assert all(torch.equal(a, b) for a, b in zip(before, (U, V, D), strict=True))
     with torch.no_grad():  # a parameter may be a table where no graph is kept
         batch_update(Given(torch.nn.Parameter(U), V, D, c, n, x, d), rate=0.1)

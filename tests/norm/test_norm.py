@@ -176,6 +176,18 @@ def test_transforms_and_forward_mode_go_through_pytorch(monkeypatch: pytest.Monk
         same(forward_ad.unpack_dual(f(forward_ad.make_dual(x, dx), leaf)).tangent, tangent)
 
 
+@both_routes
+def test_a_batch_of_gradients_is_each_of_them(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_norm, "FEW", 0 if numba else 2**60)
+    tensors, G = [t.requires_grad_() for t in (randn(2, 3, 5), randn(2, 5), randn(2, 5))], randn(4, 2, 3, 5)
+    out = conditional_layer_norm(tensors[0], tensors[1], tensors[2])
+    each = [grad(out, tensors, g, retain_graph=True) for g in G]
+    for create_graph in (False, True):
+        found = grad(out, tensors, G, is_grads_batched=True, retain_graph=True, create_graph=create_graph)
+        for batched, *alone in zip(found, *each, strict=True):
+            torch.testing.assert_close(batched.detach(), torch.stack(alone), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
 @both_routes
 def test_gradcheck_and_gradgradcheck(shape: tuple[int, ...], numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +324,9 @@ def test_bad_arguments() -> None:
         f(x, g, g, backend="cuda")
     with pytest.raises(ValueError, match=r"there is no GPU kernel|Triton is not installed"):
         f(x, g, g, backend="triton")
+    for kind, upstream in ((TypeError, None), (TypeError, x.long()), (ValueError, x[:1]), (ValueError, x.to("meta"))):
+        with pytest.raises(kind, match=r"^conditional_layer_norm_backward_ref: grad is .*, must be .* as x"):
+            conditional_layer_norm_backward_ref(upstream, x, g)  # type: ignore[arg-type]  # what is refused
 
 
 # --- the module

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from gantext.sphere.vocabulary import read
+from gantext.sphere.vocabulary import alias_table, keep_chance, read
 
 TEXT = "the cat\r\n\r\ncafé the\r\n"
 
@@ -48,3 +49,16 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_a_missing_document_is_named(missing: Any) -> None:
     with pytest.raises(TypeError, match=r"fit: document 2 is (nan|None|7) .*must be a sequence of words"):
         read("fit", cast(Any, [["a"], ["b"], missing]), 1)
+
+
+@pytest.mark.parametrize("weights", [[], [1, -1], [0, 0], [1, float("nan")], [1, float("inf")], [[1, 2]]])
+def test_weights_that_are_none_are_refused(weights: Any) -> None:
+    with pytest.raises(ValueError, match=r"^alias_table: weights are .*must be \(n,\), finite, >= 0 and not all 0"):
+        alias_table(weights)
+
+
+def test_counts_that_are_none_are_refused() -> None:
+    for counts, sample in (([0, 2], 0.1), ([1, 2], -1), ([1, 2], float("nan"))):
+        with pytest.raises(ValueError, match=r"^keep_chance: counts are .*, sample .*, must be >= 1 and >= 0"):
+            keep_chance(cast(Any, counts), sample)
+    assert np.array_equal(keep_chance(cast(Any, [3, 1]), 0.1), keep_chance(np.array([3, 1]), 0.1))
