@@ -124,19 +124,14 @@ class Checkpoint:
             "mixed precision": accelerator.mixed_precision,
         }
 
-    def hold(self) -> None:
-        """No other process may write it until `close`; ValueError if one does. The main process looks."""
+    def __enter__(self) -> Checkpoint:
+        """No other process may write it meanwhile; ValueError if one does. The main process looks."""
         if self.path is not None and self.accelerator.is_main_process:
             self.lock.enter_context(held("fit", self.path))
-
-    def close(self) -> None:
-        self.lock.close()
-
-    def __enter__(self) -> None:
-        self.hold()
+        return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        self.lock.close()
 
     def load(self, steps: int) -> tuple[int, Any]:
         """Steps done, and the history; the parts get their states. (0, None) if there is no file."""

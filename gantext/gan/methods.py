@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from gantext._checks import check_number
+from gantext._checks import check_number, wide
 from gantext.gan.objectives import WASSERSTEIN, Objective, gan_qp, gradient_penalty, interpolate
 from gantext.gan.penalties import is_piecewise_linear, scores_and_penalty
 
@@ -35,10 +35,9 @@ class Batch(NamedTuple):
 class Game:
     """What the two players minimise: `critic_loss(critic, batch)` and `generator_loss(critic, batch)`, scalars.
 
-    In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`, if
-    given, is the bound on the critic's weights after each of its steps (WGAN). `settings` names the losses'
-    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one; those built here can
-    be compared, copied, and sent to other processes.
+    In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`
+    bounds the critic's weights after each of its steps (WGAN). `settings` names the losses' numbers: a checkpoint is
+    resumed only with the same. Build a game with `game`, or write one; those built here can be compared and pickled.
     """
 
     name: str
@@ -68,9 +67,9 @@ def game(
         clip: > 0, bound on the critic's weights, or None.
         name: for reports; None: the objective's.
 
-    The commonest surprise: the penalty is never part of the generator's loss. Mixed precision does not reach it either:
-    it is computed in float32. For "samples" and a piecewise linear critic, scores and penalty come together, without
-    double backward, from `gantext.gan.penalties.scores_and_penalty`.
+    The penalty is computed in float32 under mixed precision too. For "samples" and a piecewise linear critic it comes
+    with the scores, without double backward, from `gantext.gan.penalties.scores_and_penalty`.
+    The commonest surprise: the penalty is never part of the generator's loss.
 
     >>> game(WASSERSTEIN, clip=0.01).generator_loss(lambda x: x.sum(1), Batch(None, torch.ones(2, 3), None, None))
     tensor(-3.)
@@ -130,11 +129,13 @@ class GeneratorLoss:
 
 def wgan_gp(weight: float = 10.0) -> Game:
     """WGAN with a one-centred penalty on interpolates (`wasserstein:gradient-penalty`; Gulrajani et al. 2017)."""
+    weight = check_number("wgan_gp", "weight", weight, 0, included=True)
     return game(WASSERSTEIN, penalty=weight, centre=1.0, name="WGAN-GP")
 
 
 def wgan_div(k: float = 2.0, power: float = 6.0, at: str = "interpolates") -> Game:
     """WGAN-div (`w-divergence:definition`; Wu et al. 2018; `at="samples"` is the choice of most public code)."""
+    k = check_number("wgan_div", "k", k, 0, included=True)
     return game(WASSERSTEIN, penalty=k, power=power, at=at, name="WGAN-div")
 
 
@@ -174,6 +175,5 @@ class PairLoss:
     lambda_: float
 
     def __call__(self, critic: Critic, batch: Batch) -> Tensor:
-        distance = NORMS[self.norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
-        scores = critic(batch.real), critic(batch.fake)
-        return gan_qp(scores[0].flatten(), scores[1].flatten(), distance, self.lambda_)
+        distance = NORMS[self.norm]((wide(batch.real) - wide(batch.fake)).detach().flatten(1))  # (n,)
+        return gan_qp(critic(batch.real).flatten(), critic(batch.fake).flatten(), distance, self.lambda_)
