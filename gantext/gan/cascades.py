@@ -161,7 +161,14 @@ class CascadeHead(nn.Linear):
     """
 
     def __init__(
-        self, features: int, heads: int = 1, orthogonal: bool = False, classes: int | None = None, bias: bool = True
+        self,
+        features: int,
+        heads: int = 1,
+        orthogonal: bool = False,
+        classes: int | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         features = check_count("CascadeHead", "features", features)
         heads = check_count("CascadeHead", "heads", heads)
@@ -171,18 +178,17 @@ class CascadeHead(nn.Linear):
                 f"CascadeHead: heads is {heads}, must be <= {features} features if orthogonal: the others would always "
                 "score 0. Use fewer."
             )
-        super().__init__(features, heads, bias)
+        super().__init__(features, heads, bias, device, dtype)
         self.orthogonal, self.classes = orthogonal, classes
-        self.embedding = None if classes is None else nn.Parameter(torch.empty(classes, heads, features))
-        self.reset_parameters()
+        start = None if classes is None else torch.zeros(classes, heads, features, device=device, dtype=dtype)
+        self.embedding = None if start is None else nn.Parameter(start)
 
     def reset_parameters(self) -> None:
         """Weight and bias as `nn.Linear` starts them, the classes' embedding at 0."""
-        if not hasattr(self, "embedding"):  # called by nn.Linear, before there is one
-            return
         super().reset_parameters()
-        if self.embedding is not None:
-            nn.init.zeros_(self.embedding)
+        embedding = getattr(self, "embedding", None)  # nn.Linear calls this before there is one
+        if embedding is not None:
+            nn.init.zeros_(embedding)
 
     # The base is nn.Linear, for its weights and their start; a class for each sample is this head's own.
     def forward(self, v: Tensor, y: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # nn.Linear takes no label
@@ -212,7 +218,7 @@ class CascadeHead(nn.Linear):
                     f"CascadeHead: y has classes from {y.min()} to {y.max()}, must be from 0 to {len(W) - 1}. Number "
                     "them from 0."
                 ) from error
-            scores = product(rows, v[..., None])[..., 0]
+            scores = product(rows.to(v.dtype), v[..., None])[..., 0]
             return scores if bias is None else scores + bias
 
     def extra_repr(self) -> str:

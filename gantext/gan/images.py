@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count
+from gantext._checks import check_count, floating
 from gantext._files import opened
 from gantext.gan.laws import check_draw
 
@@ -155,10 +155,11 @@ def show(images: Tensor, title: str, columns: int = 8) -> None:
     """
     import matplotlib.pyplot as plt
 
-    if images.dim() != 4 or len(images) % columns:
+    columns = check_count("show", "columns", columns)
+    if floating("show", "images", images).dim() != 4 or len(images) % columns:
         raise ValueError(f"show: images has shape {tuple(images.shape)}, must be ({columns} k, C, H, W). Take fewer.")
     rows = images.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)  # (k, H, columns, W, C)
-    plt.imshow((rows.flatten(0, 1).flatten(1, 2).numpy(force=True) + 1) / 2, cmap="gray")
+    plt.imshow((rows.flatten(0, 1).flatten(1, 2).float().numpy(force=True) + 1) / 2, cmap="gray")
     plt.title(title)
     plt.axis("off")
     plt.show()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from torch.nn.functional import logsigmoid, relu
 from gantext._checks import check_number, floating, wide
 
 __all__ = [
-    "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "Objective", "gan_qp", "gradient_norms",
+    "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "Objective", "check_scores", "gan_qp", "gradient_norms",
     "gradient_penalty", "interpolate", "safe_power", "scaled_squares", "squared_norms",
 ]  # fmt: skip
 
@@ -201,7 +202,10 @@ def gradient_penalty(
 
 
 def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    x = floating(name, "x", x)
+    if not callable(critic):
+        raise TypeError(f"{name}: critic is a {type(critic).__name__}, must be a function or module. Pass it itself.")
+    if not floating(name, "x", x).dim():
+        raise ValueError(f"{name}: x has shape (), must be (N, ...), one row per sample. Unsqueeze it.")
     root = getattr(critic, "__self__", critic)  # critic.forward is as good as critic
     for path, module in root.named_modules() if isinstance(root, nn.Module) else ():
         if isinstance(module, _BATCH_NORMS) and (module.training or module.running_mean is None):
@@ -209,19 +213,24 @@ def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tens
                 f"{name}: critic has {type(module).__name__} '{path}' on batch statistics, must score samples alone: "
                 "scores that mix a batch have no per-sample gradients. Use a layer or instance norm, or eval()."
             )
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone() if x.is_inference() else x
         x = x if x.requires_grad else x.detach().requires_grad_()
         scores, grad = critic(x), None
-        if scores.shape[:1] != x.shape[:1] or scores.numel() != len(x):
-            raise ValueError(
-                f"{name}: critic returned shape {tuple(scores.shape)} for x of shape {tuple(x.shape)}, must be one "
-                "score per sample, (N,) or (N, 1). Average the scores of a sample."
-            )
+        check_scores(name, scores, x)
         if scores.requires_grad:  # summed, not averaged: g_i is the gradient of the sample's own score
             (grad,) = torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True, allow_unused=True)
     if grad is None:
         raise ValueError(f"{name}: critic has no graph from x to its scores, must have. Remove detach() or no_grad().")
     return grad
+
+
+def check_scores(name: str, scores: Any, x: Tensor) -> None:
+    """ValueError unless there is one score per sample, (N,) or (N, 1)."""
+    if not isinstance(scores, Tensor) or scores.shape[:1] != x.shape[:1] or scores.numel() != len(x):
+        got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+        rule = "must be one score per sample, (N,) or (N, 1). Average the scores of a sample."
+        raise ValueError(f"{name}: critic returned {got} for x of shape {tuple(x.shape)}, {rule}")
 
 
 def squared_norms(gradients: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ the activation at z_l; h_0 = x is a sample, and the last z is its score T(x).
 
 A convolution is a linear map that uses each weight at many places; the same holds, with a sum over the places. With F
 the products of a forward pass, step 1 costs 2 F and step 6 another 2 F, for scores *and* penalty at the same samples.
-Double backward takes 6 F (dense) or 6.4 F (a convolutional critic): `tests/test_tangent.py` counts them. At a kink the
-slope is PyTorch's choice. The d_l are not differentiated here: asking for a second derivative raises.
+Double backward takes 6 F (dense) or 6.4 F (a convolutional critic): the tests count them. At a kink the slope is
+PyTorch's choice. The d_l are not differentiated here: asking for a second derivative raises.
 
 Sources: gradients of gradients by a second pass, Drucker and Le Cun, IEEE Trans. Neural Networks 3 (1992) 991; tangents
 pushed through a network, Pearlmutter, Neural Computation 6 (1994) 147. Steps 5 and 6 for penalties are our derivation.
@@ -40,7 +40,7 @@ from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weig
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from gantext._checks import check_number, floating
-from gantext.gan.objectives import safe_power, scaled_squares, squared_norms
+from gantext.gan.objectives import check_scores, safe_power, scaled_squares, squared_norms
 
 __all__ = ["is_piecewise_linear", "scores_and_penalty", "tangent_penalty"]
 
@@ -232,11 +232,7 @@ def _scores_and_deltas(
             h = F.relu(h) if isinstance(layer, nn.ReLU) else F.leaky_relu(h, layer.negative_slope)  # not in place
         else:
             h = layer(h)
-    if h.shape[:1] != x.shape[:1] or h.numel() != len(x):
-        raise ValueError(
-            f"{name}: critic returned shape {tuple(h.shape)} for x of shape {tuple(x.shape)}, must be one score per "
-            "sample, (N,) or (N, 1). Average the scores of a sample."
-        )
+    check_scores(name, h, x)
     delta, deltas, back = torch.ones_like(h), [], iter(weights[-2::-2])
     for layer, z in zip(layers[::-1], entering[::-1], strict=True):
         if isinstance(layer, _AFFINE):

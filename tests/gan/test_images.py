@@ -10,7 +10,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import numpy as np
@@ -448,4 +448,10 @@ def test_images_are_shown_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.allclose(drawn[0][4:, 5:10], (x[4].permute(1, 2, 0).numpy() + 1) / 2)  # the second of the second row
     with pytest.raises(ValueError, match=r"^show: images has shape \(6, 3, 4, 5\), must be \(4 k, C, H, W\)"):
         show(x, "", columns=4)
+    with pytest.raises(ValueError, match=r"^show: columns is 0, must be an int >= 1"):
+        show(x, "", columns=0)
+    with pytest.raises(TypeError, match=r"^show: images is ndarray, must be a floating tensor"):
+        show(cast(Any, x.numpy()), "")
+    show(x.bfloat16(), "", columns=3)
+    assert np.allclose(drawn[1], drawn[0], atol=0.01)
     plt.close("all")
