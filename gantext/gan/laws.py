@@ -1,8 +1,8 @@
 """What the GANs of this book imitate: mixtures of Gaussians and 8 x 8 digits behind one interface.
 
 A law has the `shape` of one sample and draws n of them with `sample(n, rng)`, float32, on the device of the
-`torch.Generator` rng; one seed gives one stream on one kind of device. Nothing is downloaded. An argument of the wrong
-kind raises TypeError, one outside its stated range ValueError, before anything is computed.
+`torch.Generator` rng; one seed gives one stream on one kind of device. An argument of the wrong kind raises TypeError,
+one outside its stated range ValueError.
 """
 
 from __future__ import annotations
@@ -65,10 +65,9 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.05) -> Mixture:
 
     Args:
         modes: >= 1.
-        radius: > 0.
+        radius: > 0; neighbours are 2 radius sin(pi / modes) apart, with the defaults 1.53 or 31 std.
         std: >= 0, in the unit of the radius.
 
-    The commonest surprise: neighbours are 2 radius sin(pi / modes) apart, with the defaults 1.53 or 31 std.
     Source: Metz et al., Unrolled GANs, arXiv 1611.02163, section 3.1.
 
     >>> ring(4).means.round().abs().tolist()
@@ -120,10 +119,9 @@ def normal(mean: float | Sequence[float] | np.ndarray, std: float = 1.0) -> Mixt
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """The empirical law of handwritten digits: each draw takes one of the images, with replacement.
+    """The empirical law of handwritten digits: each draw takes one of the images, with replacement. Made by `digits`.
 
-    `images` is (N, 64), float32 in [-1, 1], a row the 8 x 8 pixels from the top left, ink +1; `labels` is (N,), int64,
-    0 to 9. Draws carry no labels. Made by `digits`.
+    `images` is (N, 64), float32 in [-1, 1], a row the 8 x 8 pixels from the top left, ink +1; `labels` is (N,), int64.
     """
 
     images: Tensor

@@ -1,6 +1,6 @@
 """The games that GANs play: what the critic and the generator of each method minimise.
 
-A `Game` is two losses; `gantext.gan.training.fit` alternates them. An argument of the wrong kind raises TypeError, one
+A `Game` is two losses, which `gantext.gan.training.fit` alternates. An argument of the wrong kind raises TypeError, one
 outside its range ValueError.
 """
 
@@ -57,7 +57,7 @@ def game(
     clip: float | None = None,
     name: str | None = None,
 ) -> Game:
-    """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss.
+    """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss alone.
 
     Args:
         objective: one of `gantext.gan.objectives`: `SATURATING`, `NON_SATURATING`, `HINGE`, `WASSERSTEIN`.
@@ -69,7 +69,6 @@ def game(
 
     The penalty is computed in float32 under mixed precision too. For "samples" and a piecewise linear critic it comes
     with the scores, without double backward, from `gantext.gan.penalties.scores_and_penalty`.
-    The commonest surprise: the penalty is never part of the generator's loss.
 
     >>> game(WASSERSTEIN, clip=0.01).generator_loss(lambda x: x.sum(1), Batch(None, torch.ones(2, 3), None, None))
     tensor(-3.)
@@ -144,10 +143,10 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
 
     Args:
         lambda_: > 0, score per distance.
-        norm: d(x, y) of each pair of samples, over all of their numbers: "L1", "L2" or "squared" (the square of L2).
+        norm: d(x, y) of each pair of samples, a sum over all of their numbers: "L1", "L2" or "squared" (of L2). Su's
+            code takes means over D numbers with factor 10: `lambda_ = 10 / D` for L1, `10 / D^(1/2)` for L2.
 
-    The commonest surprise: norms here are sums. Su's code takes means over the D numbers of an image with factor 10:
-    `lambda_ = 10 / D` for L1 and `10 / D^(1/2)` for L2. Source: Su, arXiv 1811.07296.
+    Source: Su, arXiv 1811.07296.
 
     >>> batch = Batch(torch.full((1, 2), 3.0), torch.zeros(1, 2), None, torch.Generator())
     >>> qp(norm="L1").critic_loss(lambda x: x.sum(1), batch)  # D = 6, d = 6

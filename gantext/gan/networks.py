@@ -35,8 +35,6 @@ def mlp(
         spectral: divide each weight matrix by an estimate of its largest singular value, refined at each forward pass
             in training mode (Miyato et al. 2018).
 
-    The commonest surprise: the last layer is bare; append what bounds or flattens it.
-
     >>> mlp([2, 8, 1])
     Sequential(
       (0): Linear(in_features=2, out_features=8, bias=True)
@@ -59,15 +57,13 @@ def mlp(
 
 
 def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
-    """From latent vectors to samples: latent-96-96-d for points, latent-128-128-64 and tanh for digits.
+    """From latent vectors (N, latent) to samples: latent-96-96-d for points, latent-128-128-64 and tanh for digits.
 
-    Both with ReLU; the one for digits with batch norm before it, and values in (-1, 1).
+    Both with ReLU, the one for digits with batch norm: call `eval()` to sample, else each digit depends on its batch.
 
     Args:
         shape: of one sample, (d,) with d <= 3 or (64,).
         latent: >= 1, numbers in a latent vector.
-
-    The commonest surprise: in training mode a batch norm makes each digit depend on its batch. Call `eval()` to sample.
 
     >>> generator((64,))[-1]
     Tanh()
@@ -79,15 +75,13 @@ def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
 
 
 def critic(shape: tuple[int, ...], *, spectral: bool = False) -> nn.Sequential:
-    """From samples to scores, large for real: d-96-96-1 for points, 64-128-64-1 for digits, LeakyReLU(0.2).
+    """From samples to scores (N,), large for real: d-96-96-1 for points, 64-128-64-1 for digits, LeakyReLU(0.2).
 
     No batch norm: it would mix the samples, and `gantext.gan.objectives.gradient_penalty` refuses it.
 
     Args:
         shape: of one sample, (d,) with d <= 3 or (64,).
         spectral: as in `mlp`.
-
-    The commonest surprise: scores are (N,), not (N, 1), which beside (N,) would broadcast to N x N.
 
     >>> import torch
     >>> critic((2,))(torch.zeros(5, 2)).shape
