@@ -141,15 +141,21 @@ class Checkpoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             recipe, parts, done, history = (state[key] for key in ("recipe", "parts", "step", "history"))
+            different = ", ".join(name for name, value in self.recipe.items() if recipe.get(name) != value)
+            later = done > steps
         except Exception as error:
             raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
-        if different := [name for name, value in self.recipe.items() if recipe.get(name) != value]:
-            names = ", ".join(different)
-            raise ValueError(f"fit: checkpoint {self.path} has another {names}, must be of the same recipe. {remedy}")
-        if done > steps:
+        if different:
+            raise ValueError(
+                f"fit: checkpoint {self.path} has another {different}, must be of the same recipe. {remedy}"
+            )
+        if later:
             raise ValueError(f"fit: steps is {steps}, must be >= {done} as in checkpoint {self.path}. {remedy}")
-        for part, saved in zip(self.parts, parts, strict=True):
-            part.load_state_dict(saved)
+        try:
+            for part, saved in zip(self.parts, parts, strict=True):
+                part.load_state_dict(saved)
+        except Exception as error:
+            raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
         return done, history
 
     def save(self, step: int, history: Any) -> None:

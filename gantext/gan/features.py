@@ -1,9 +1,8 @@
 """Networks whose features images are compared in: a pinned one for 8 x 8 digits, and rulers for larger images.
 
 A distance between sets of images is `gantext.gan.metrics` in the features of one of these, and means nothing beside one
-in another's: a `Ruler` says its name.
-
-`python -m gantext.gan.features` trains the classifier of `Features` anew and writes its file.
+in another's: a `Ruler` says its name. `python -m gantext.gan.features` trains the classifier of `Features` anew and
+writes its file.
 """
 
 from __future__ import annotations
@@ -35,12 +34,11 @@ class Features:
     """Penultimate features of the pinned digit classifier 64-64-32-10, (N, 64) to (N, 32), all >= 0.
 
     Its weights are a file of the package, so that every machine measures with the same ruler: those of
-    `train_features(0)`, with test accuracy 0.978, used in float64.
+    `train_features(0)`, with test accuracy 0.978, used in float64. Five features are 0 on every training image: `bures`
+    allows singular covariances.
 
     Args:
         classifier: another one of that layout, such as `train_features(1)`, to see what the ruler decides.
-
-    The commonest surprise: five features are 0 on every training image. Covariances are singular, which `bures` allows.
 
     >>> images = digits("test").images
     >>> Features()(images).shape, Features().logits(images).shape
@@ -48,7 +46,7 @@ class Features:
     """
 
     def __init__(self, classifier: nn.Sequential | None = None) -> None:
-        self.classifier = _pinned() if classifier is None else classifier
+        self.classifier = _pinned() if classifier is None else copy.deepcopy(classifier).cpu().double()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -65,12 +63,8 @@ def train_features(seed: int = 0) -> nn.Sequential:
     """The classifier behind `Features`, trained anew on the 1200 training digits in well under a second.
 
     400 steps of Adam (0.003) on cross entropy, 128 images a step with noise of standard deviation 0.05, in float64: the
-    weights of seed 0 then agree with the file's to its float32 rounding, on whatever processor.
-
-    Args:
-        seed: of weights, batches and noise. PyTorch's global generator is left as it was.
-
-    The commonest surprise: another seed permutes and rescales the features, and with them every distance.
+    weights of seed 0 then agree with the file's to its float32 rounding, on whatever processor. Another seed permutes
+    and rescales the features, and with them every distance. PyTorch's global generator is left as it was.
     """
     seed = check_count("train_features", "seed", seed, 0)
     train, rng, start = digits(), torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
@@ -140,14 +134,13 @@ class Ruler:
         return torch.cat([self.features(x.to(like)).cpu() for x in floating("Ruler", "images", images).split(256)])
 
     def scores(self, fakes: Tensor, seen: Tensor, held_out: Tensor) -> dict[str, Any]:
-        """How well fakes imitate images that were trained on, and images that were not.
+        """How well fakes imitate images that were trained on, and images that were not: a generator that has learnt by
+        heart is near the first and far from the second.
 
         Args:
             fakes, seen, held_out: images (n, C, H, W) in [-1, 1]; of each as many are used as the smallest set has.
         Returns:
             The ruler's name; Fréchet distances to both; kernel distance, precision and recall held out.
-
-        The commonest surprise: near what was seen and far from the rest is a generator that has learnt by heart.
         """
         n = min(map(len, (fakes, seen, held_out)))
         x, near, far = (self(images[:n]) for images in (fakes, seen, held_out))
@@ -181,10 +174,8 @@ def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: 
         labels: (N,), int64, 0 to classes - 1.
         steps: >= 1.
         seed: of weights, batches and noise. PyTorch's global generators are left as they were.
-    Returns:
-        A `Ruler`, whose `features` are a network.
 
-    The commonest surprise: trained on another machine it is another ruler, by rounding: keep the network's state.
+    The commonest surprise: trained on another machine it is another ruler, by rounding: keep the state of `features`.
     """
     from gantext.gan.convolutional import dcgan_critic
 
@@ -212,14 +203,12 @@ def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: 
 def inception_ruler(device: str = "cpu") -> Ruler:
     """The ruler of the papers' FID and KID: 2048 features of Inception, as torchmetrics and torch-fidelity give them.
 
-    Grey images are repeated in three channels; levels are rounded to bytes; torchmetrics scales to 299 x 299.
+    Grey images are repeated in three channels; levels are rounded to bytes; torchmetrics scales to 299 x 299. FID is
+    quoted for 10,000 or 50,000 images, and falls as they grow. Source: Heusel et al., arXiv 1706.08500.
 
     Raises:
         ModuleNotFoundError: torchmetrics or torch-fidelity is missing.
         FileNotFoundError: the weights could not be fetched; says where to put them.
-
-    The commonest surprise: FID is quoted for 10,000 or 50,000 images, and falls as they grow.
-    Source: Heusel et al., arXiv 1706.08500; the network is that of torch-fidelity.
     """
     try:
         # optional: the book installs no torchmetrics, so pyright cannot find it

@@ -140,7 +140,7 @@ def fit(
 
     Args:
         generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place, on
-            the accelerator's device; what does not require gradients stays as it is.
+            the accelerator's device; what does not require gradients stays as it is, and so do their modes.
         real: sampler of the data, in the shape of the generator's samples and of no wider dtype than the networks.
         game: what they minimise.
         recipe, settings: a `Recipe`, or its fields by name, `fit(..., steps=1000)`, or both: names replace fields.
@@ -150,7 +150,8 @@ def fit(
             other networks, optimizers, settings or another game is refused; that `real`, and a sampler of codes, are
             the same is the caller's to see to.
         progress: show a bar, on the main process.
-        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
+        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`, and has the mixed
+            precision of one made earlier in the program.
     Returns:
         `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms: their statistics are averaged too.
     Raises:
@@ -160,8 +161,7 @@ def fit(
         OSError: it could not be written, as on a full disk; the last one is kept.
 
     Every step draws from generators seeded with (seed, process, step), so a resumed run repeats an unbroken one exactly
-    (on one device; dropout, which draws from PyTorch's own generator, excepted). The commonest surprise: an
-    `Accelerator` made earlier in the program, with its mixed precision, is what None finds.
+    (on one device; dropout, which draws from PyTorch's own generator, excepted).
 
     >>> from gantext.gan.methods import wgan_div
     >>> from gantext.gan.networks import mlp
@@ -310,7 +310,7 @@ class _Loop:
         n, latent, like = self.recipe.batch_size, self.recipe.latent, self.trained["generator"][0]
         n = (self.recipe.generator_batch or n) if graph else n
         if callable(latent):
-            z = latent(n, self.noise)
+            z = _drawn("fit", "latent", latent, n, self.noise)
         else:
             z = torch.randn(n, latent, generator=self.noise, device=like.device, dtype=like.dtype)
         with torch.set_grad_enabled(graph):
@@ -384,9 +384,8 @@ def fit_critic(
         seed: of samples and penalties; seed the initial weights before the critic is built.
         progress: show a bar.
     Returns:
-        The critic's loss in every step: its mean over the last ones estimates minus the divergence.
-
-    The commonest surprise: the last loss is one batch's. To compare with an exact value, average a large fresh sample.
+        The critic's loss in every step, of one batch each: to compare with an exact value, average a large fresh
+        sample.
 
     >>> from gantext.gan.methods import wgan_div
     >>> from gantext.gan.networks import mlp
@@ -440,13 +439,19 @@ def _clip(parameters: Iterable[nn.Parameter], bound: float | None) -> None:
 
 def _draw(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator, like: Tensor) -> Tensor:
     """n samples, without a graph, as the critic's weights `like`, whose dtype must hold them without loss."""
+    x = _drawn(name, argument, sampler, n, rng)
+    if torch.promote_types(x.dtype, like.dtype) != like.dtype:
+        raise TypeError(f"{name}: {argument} draws {x.dtype}, must be {like.dtype} as the critic. Convert one of them.")
+    return x.detach().to(like)
+
+
+def _drawn(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator) -> Tensor:
     x = sampler(n, rng)
-    if not isinstance(x, Tensor) or torch.promote_types(x.dtype, like.dtype) != like.dtype:
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name}: {argument} draws {got}, must be {like.dtype} as the critic. Convert one of them.")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {argument} draws {type(x).__name__}, must be a tensor. Use torch.from_numpy.")
     if x.shape[:1] != (n,):
         raise ValueError(f"{name}: {argument} draws shape {tuple(x.shape)}, must be ({n}, ...). Draw as many as asked.")
-    return (x.clone() if x.is_inference() else x.detach()).to(like)
+    return x.clone() if x.is_inference() else x
 
 
 def _reseed(rng: torch.Generator, *key: int) -> None:
@@ -470,6 +475,8 @@ def _check(name: str, game: Game, networks: dict[str, Any], functions: dict[str,
             raise TypeError(f"{name}: {argument} is {type(network).__name__}, must be a torch.nn.Module. Wrap it.")
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"{name}: {argument} has no trainable parameter, must have one. Unfreeze it.")
+        if any(isinstance(p, nn.UninitializedParameter) for p in network.parameters()):
+            raise ValueError(f"{name}: {argument} has lazy layers, must have weights. Call it once before.")
         if any(p.is_inference() for p in network.parameters()):
             raise ValueError(f"{name}: {argument} has weights made in inference mode, must not. Build it outside.")
     for argument, function in functions.items():

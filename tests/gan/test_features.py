@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gantext.gan.convolutional import dcgan_generator
-from gantext.gan.features import Ruler, classifier_ruler, inception_ruler, train_features
+from gantext.gan.features import Features, Ruler, classifier_ruler, inception_ruler, train_features
 from gantext.gan.images import Images
 
 
@@ -53,6 +53,13 @@ def test_grad_mode_around_the_training_does_not_matter(mode: Any) -> None:
         kept = x.clone()
         assert torch.equal(classifier_ruler(kept, y, steps=2)(kept), found)
     assert all(torch.equal(a, b) for a, b in zip(digits.parameters(), again.parameters(), strict=True))
+
+
+def test_another_classifier_may_be_of_float32_and_stays_so() -> None:
+    net = train_features(1)
+    want, x = Features(net)(torch.zeros(3, 64)), torch.zeros(3, 64)
+    torch.testing.assert_close(Features(net.float())(x), want, rtol=1e-6, atol=1e-6)
+    assert next(net.parameters()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

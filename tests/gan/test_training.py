@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 import pickle
 import subprocess
@@ -36,10 +37,10 @@ I64, F32 = cast(Any, np.int64), cast(Any, np.float32)
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
 
-def players(width: int = 2, **options: Any) -> tuple[Any, Any]:
+def players(width: int = 2, latent: int = 3, **options: Any) -> tuple[Any, Any]:
     """The same two networks at every call."""
     torch.manual_seed(1)
-    return mlp([3, 8, width], **options), mlp([width, 8, 1], nn.Softplus)
+    return mlp([latent, 8, width], **options), mlp([width, 8, 1], nn.Softplus)
 
 
 def train(game: Game = CLIPPED, steps: int = 6, nets: Any = None, real: Any = None, **options: Any) -> Fit:
@@ -349,6 +350,7 @@ def test_samples_from_another_network_carry_no_graph() -> None:
         assert train(CLIPPED, 2, real=real).step == 2
         fit_critic(players()[1], real, real, wgan_gp(), steps=2, batch_size=16)
     assert mean.grad is None
+    assert train(CLIPPED, 2, players(latent=2), latent=lambda n, rng: kept).step == 2
 
 
 def test_two_threads_train_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -717,9 +719,11 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         ):
             train(steps=4, checkpoint=file)
         assert file.read_bytes() == content
-    for other in (torch.zeros(3), {"step": 3}, [1]):
+    state = torch.load(io.BytesIO(whole), weights_only=True)
+    damage: list[dict[str, Any]] = [{"recipe": 3}, {"step": "4"}, {"parts": []}, {"parts": [{}, *state["parts"][1:]]}]
+    for other in (torch.zeros(3), {"step": 3}, [1], *({**state, **each} for each in damage)):
         torch.save(other, file)
-        with pytest.raises(ValueError, match="is damaged"):
+        with pytest.raises(ValueError, match=r"run.pt is damaged, must be one that fit wrote\. Name another"):
             train(steps=4, checkpoint=file)
     file.write_bytes(whole)
     with pytest.raises(ValueError, match=r"steps is 3, must be >= 4 as in checkpoint"):
@@ -1057,7 +1061,7 @@ def losing(loss: Any) -> Game:
         (
             {"real": lambda n, rng: ring().sample(n, rng).numpy()},
             TypeError,
-            "real draws ndarray, must be torch.float32",
+            "real draws ndarray, must be a tensor",
         ),
         (
             {"nets": (len, players()[1])},
@@ -1068,6 +1072,8 @@ def losing(loss: Any) -> Game:
         ({"nets": (nn.Flatten(), players()[1])}, ValueError, "generator has no trainable parameter, must have one"),
         ({"nets": (mlp([3, 5]), players()[1])}, ValueError, r"generator makes shape \(16, 5\), must be \(16, 2\)"),
         ({"nets": (Paired(), players()[1])}, ValueError, r"generator makes a tuple, must be \(16, 2\)"),
+        ({"latent": lambda n, rng: np.zeros((n, 3))}, TypeError, "latent draws ndarray, must be a tensor"),
+        ({"latent": lambda n, rng: torch.zeros(3)}, ValueError, r"latent draws shape \(3,\), must be \(16, ...\)"),
         ({"nets": (inferred(), players()[1])}, ValueError, "generator has weights made in inference mode, must not"),
         ({"game": losing(lambda c, b: c(b.real))}, ValueError, r"game has a critic's loss of shape \(16, 1\), must be"),
         ({"game": losing(lambda c, b: 1.0)}, ValueError, "game has a critic's loss 1.0, must be a scalar tensor"),
@@ -1082,6 +1088,14 @@ def test_fit_refuses(options: dict[str, Any], error: type[Exception], message: s
         train(**{"nets": nets} | options)
     assert all(same(b, weights_of(net)) for b, net in zip(before, modules, strict=True))
     assert all(p.requires_grad for net in modules for p in net.parameters())
+
+
+def test_lazy_layers_are_to_be_called_first() -> None:
+    lazy = nn.LazyLinear(2)
+    with pytest.raises(ValueError, match=r"^fit: generator has lazy layers, must have weights. Call it once before"):
+        train(nets=(lazy, players()[1]))
+    lazy(torch.zeros(1, 3))
+    assert train(nets=(lazy, players()[1])).step == 6
 
 
 @pytest.mark.parametrize(
