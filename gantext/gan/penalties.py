@@ -167,7 +167,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
         ctx.called, ctx.layers, ctx.n = name, layers, len(deltas)
         ctx.set_materialize_grads(False)
         kinks = [z for layer, z in zip(layers, entering, strict=True) if isinstance(layer, _ACTIVATIONS)]
-        ctx.save_for_backward(x, g, along.to(g.dtype), *weights, *deltas, *kinks)
+        ctx.save_for_backward(x, g, along, *weights, *deltas, *kinks)
         return scores, penalties.mean()
 
     @staticmethod  # torch annotates the base with *args: each Function has arguments of its own
@@ -179,7 +179,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
         needs_x, *needs = ctx.needs_input_grad[4:]
         needed = iter(needs)
         c = None if c is None else c.reshape(len(x))
-        u = torch.zeros_like(x) if w is None else _rows(w * along, x) * g
+        u = torch.zeros_like(x) if w is None else (_rows(w * along, x) * g).to(x.dtype)  # 1 / |g| may be no half
         u = u if c is None else u + _rows(c, x) * x  # u_0 = c x + w v (step 6)
         out: list[Tensor | None] = []
         with torch.autocast(x.device.type, enabled=False):
