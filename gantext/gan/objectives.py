@@ -138,8 +138,10 @@ def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = 
             "Draw as many fakes as there are reals."
         )
     dtype = torch.promote_types(real.dtype, fake.dtype)
-    u = torch.rand(shape[0], *[1] * (len(shape) - 1), generator=generator, device=real.device, dtype=dtype)
-    return fake + u * (real - fake)
+    real, fake = wide(real), wide(fake)  # in half precision u would have 11 bits or 8, and the difference may overflow
+    precise = torch.promote_types(real.dtype, fake.dtype)
+    u = torch.rand(shape[0], *[1] * (len(shape) - 1), generator=generator, device=real.device, dtype=precise)
+    return (fake + u * (real - fake)).to(dtype)
 
 
 def gradient_norms(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -358,6 +358,14 @@ def test_interpolation_draws_one_seeded_number_per_sample() -> None:
     assert torch.equal(x, u[:, None, None].expand_as(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_interpolation_in_half_precision_is_that_of_float32_rounded(dtype: torch.dtype) -> None:
+    x, y = torch.tensor([[60000.0, 1.0]] * 500).to(dtype), torch.tensor([[-60000.0, 0.0]] * 500).to(dtype)
+    found = interpolate(x, y, torch.Generator().manual_seed(0))
+    want = interpolate(x.float(), y.float(), torch.Generator().manual_seed(0))
+    assert found.dtype == dtype and torch.equal(found, want.to(dtype)) and found.isfinite().all()
+
+
 def test_inference_mode_outside_or_before_does_not_matter() -> None:
     critic, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), torch.randn(5, 3)
     want = gradient_penalty(critic, x)

@@ -191,7 +191,7 @@ def test_small_gradients_in_half_precision_are_as_right_as_by_double_backward(ce
     torch.manual_seed(0)
     critic, x = nn.Sequential(nn.Linear(3, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)), torch.randn(4, 3).half()
     with torch.no_grad():
-        critic[2].weight.mul_(1e-6)
+        cast(Tensor, critic[2].weight).mul_(1e-6)
     exact = copy.deepcopy(critic.half()).double()
     want = gradients(exact, gradient_penalty(exact, x.double(), centre=centre, power=power))
     errors = [
