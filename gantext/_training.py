@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+RUNNING = ("running_mean", "running_var")  # the buffers that are means themselves, and so may be averaged
+
+
 def resolve(accelerator: Accelerator | None) -> Accelerator:
     """The one given, or a new one, which obeys `accelerate launch`; ValueError for one that accumulates gradients."""
     from tqdm import TqdmWarning
@@ -42,7 +45,7 @@ def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
 def average_statistics(accelerator: Accelerator, *networks: nn.Module) -> None:
     """Of batch norms, over the processes: each normalises its own batch, and all end with the same running values."""
     buffers = (named for network in networks for named in network.named_buffers())
-    _average(accelerator, [t for name, t in buffers if name.endswith(("running_mean", "running_var"))])
+    _average(accelerator, [t for name, t in buffers if name.endswith(RUNNING)])
 
 
 def _average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:

@@ -27,12 +27,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, average_statistics, exhausted, fitting, layout, resolve
+from gantext._training import (
+    RUNNING,
+    Checkpoint,
+    average_gradients,
+    average_statistics,
+    exhausted,
+    fitting,
+    layout,
+    resolve,
+)  # fmt: skip
 from gantext.gan.methods import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -288,7 +298,7 @@ class _Loop:
         self.losses["generator"].append(self._turn("generator", self.game.generator_loss))
         self.run.step += 1
         average_statistics(self.accelerator, self.run.generator, self.run.critic)
-        self.average.update_parameters(self.run.generator)
+        self._average()
 
     def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
         self.freeze(player == "generator")
@@ -321,6 +331,19 @@ class _Loop:
             rule = f"must be {tuple(x.shape)} as real draws. Change its last layer."
             raise ValueError(f"fit: generator makes {made}, {rule}")
         return Batch(x, fake, z, self.noise)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Of weights and statistics; spectral norm's unit vectors, whose mean is none, are found anew or copied."""
+        self.average.update_parameters(self.run.generator)
+        for (name, mean), value in zip(self.run.ema.named_buffers(), self.run.generator.buffers(), strict=True):
+            if not name.endswith(RUNNING) and "parametrizations." not in name:
+                mean.copy_(value)
+        for part in self.run.ema.modules():
+            if isinstance(part, ParametrizationList) and next(part.buffers(), None) is not None:
+                training = part.training
+                part.train()()  # a power iteration on the averaged weight
+                part.train(training)
 
     def _follow(self, means: Any, values: Any, averaged: object) -> None:
         """Step n = 2, 3, ... of the running average; the first is a copy."""

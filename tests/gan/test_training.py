@@ -23,6 +23,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad
+from torch.nn.utils import parametrizations
 
 from gantext._training import Checkpoint
 from gantext.gan import training
@@ -430,6 +431,29 @@ def test_the_average_follows_its_recursion() -> None:
 
 def weights_of(network: nn.Module) -> list[Tensor]:
     return [t.detach().clone() for t in (*network.parameters(), *network.buffers())]
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, nn.utils.spectral_norm], ids=["new", "old"])
+def test_spectral_norm_holds_for_the_average(norm: Any) -> None:
+    torch.manual_seed(0)
+    nets = nn.Sequential(norm(nn.Linear(3, 32)), nn.ReLU(), norm(nn.Linear(32, 32)), nn.ReLU(), norm(nn.Linear(32, 2)))
+    run = train(wgan_gp(), 200, (nets, mlp([2, 32, 1])), n_critic=1, batch_size=64)
+    run.ema.eval()(torch.zeros(1, 3))  # the old one computes its weight when it is called
+    sizes = [torch.linalg.matrix_norm(layer.weight, 2).item() for layer in cast(Any, run.ema)[::2]]
+    assert sizes == pytest.approx([1, 1, 1], abs=0.1)
+    assert not any(torch.equal(a, b) for a, b in zip(run.ema.parameters(), run.generator.parameters(), strict=True))
+
+
+def test_the_average_keeps_its_mode() -> None:
+    modes = []
+
+    def sampled(run: Fit) -> None:
+        modes.append({layer.training for layer in run.ema.modules()})
+        run.ema.eval()
+
+    nets = players(spectral=True)
+    train(wgan_gp(), 3, nets, callbacks=[sampled])
+    assert modes == [{True}, {False}, {False}]
 
 
 def test_without_decay_the_average_is_the_generator() -> None:
