@@ -247,12 +247,8 @@ class _Loop:
             "generator": layout(self.run.generator),
             "critic": layout(self.run.critic),
             "latent": "a sampler" if callable(recipe.latent) else recipe.latent,
-            "batch_size": recipe.batch_size,
-            "generator_batch": recipe.generator_batch,
             "decay": recipe.steps if recipe.decay else None,  # None is also what a file without it has
-            "n_critic": recipe.n_critic,
-            "ema": float(recipe.ema),
-            "seed": recipe.seed,
+            **{name: getattr(recipe, name) for name in ("batch_size", "generator_batch", "n_critic", "ema", "seed")},
         }
 
     def freeze(self, critic: bool) -> None:
