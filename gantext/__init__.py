@@ -1,11 +1,10 @@
 """gantext: the thin package behind an executable book of derivations.
 
-One room for each family of chapters: :mod:`gantext.matexp` (the matrix exponential), :mod:`gantext.gan` (adversarial
-training, exact distances, O-GAN, cascades), :mod:`gantext.sphere` (JoSE, descent on the sphere),
-:mod:`gantext.seq2seq` (prefix-LM attention, Transformer, decoding), :mod:`gantext.norm` (norms that take a condition),
-:mod:`gantext.qa` (reading comprehension). Below them :mod:`gantext.kernels` (every GPU kernel beside its reference),
-:mod:`gantext.docstrings` (text that is always at hand) and :mod:`gantext.statistics` (intervals of means over seeds).
-The checked equations are the package `texledger`.
+:mod:`gantext.matexp` (the matrix exponential), :mod:`gantext.gan` (adversarial training), :mod:`gantext.sphere` (JoSE,
+descent on the sphere), :mod:`gantext.seq2seq` (prefix-LM attention, Transformer, decoding), :mod:`gantext.norm` (norms
+that take a condition), :mod:`gantext.qa` (reading comprehension). Below them :mod:`gantext.kernels` (every GPU kernel
+beside its reference), :mod:`gantext.docstrings` (text that is always at hand) and :mod:`gantext.statistics` (intervals
+of means over seeds). The checked equations are the package `texledger`.
 """
 
 from collections.abc import Mapping
@@ -18,18 +17,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "at_scale",
-    "docstrings",
-    "environment",
-    "gan",
-    "kernels",
-    "matexp",
-    "norm",
-    "qa",
-    "seq2seq",
-    "sphere",
+    "at_scale", "docstrings", "environment", "gan", "kernels", "matexp", "norm", "qa", "seq2seq", "sphere",
     "statistics",
-]
+]  # fmt: skip
 
 
 _Choice = TypeVar("_Choice")
@@ -40,11 +30,7 @@ def at_scale(scale: str, choices: Mapping[str, _Choice]) -> _Choice:
 
     Args:
         scale: the chapter's `SCALE`.
-        choices: what there is at each size that the chapter has.
-    Raises:
-        TypeError: scale is no str. ValueError: the chapter has no such size; names the nearest and all it has.
-
-    The commonest surprise: not every chapter has "paper". Where no source gives a configuration, it is not there.
+        choices: what there is at each size that the chapter has; not every one has "paper", a source's configuration.
 
     >>> at_scale("gpu", {"reduced": 500, "gpu": 4000})
     4000

@@ -74,7 +74,7 @@ def probabilities(name: str, argument: str, t: Tensor, n: int | None = None) -> 
     """Probabilities (of n outcomes) in float64, summing to exactly 1."""
     law = vector(name, argument, t, n)
     total = law.sum()
-    if law.min() < 0 or abs(total - 1) > 1e-5:
+    if law.min() < 0 or abs(total - 1) > max(1e-5, torch.finfo(t.dtype).eps):  # half precision rounds each by as much
         found = f"minimum {law.min():.3g} and sum {total:.6g}"
         raise ValueError(f"{name}: {argument} has {found}, must be >= 0 and sum to 1. Divide it by its sum.")
     return law / total

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+RUNNING = ("running_mean", "running_var")  # the buffers that are means themselves, and so may be averaged
+
+
 def resolve(accelerator: Accelerator | None) -> Accelerator:
     """The one given, or a new one, which obeys `accelerate launch`; ValueError for one that accumulates gradients."""
     from tqdm import TqdmWarning
@@ -42,7 +45,7 @@ def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
 def average_statistics(accelerator: Accelerator, *networks: nn.Module) -> None:
     """Of batch norms, over the processes: each normalises its own batch, and all end with the same running values."""
     buffers = (named for network in networks for named in network.named_buffers())
-    _average(accelerator, [t for name, t in buffers if name.endswith(("running_mean", "running_var"))])
+    _average(accelerator, [t for name, t in buffers if name.endswith(RUNNING)])
 
 
 def _average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
@@ -124,19 +127,14 @@ class Checkpoint:
             "mixed precision": accelerator.mixed_precision,
         }
 
-    def hold(self) -> None:
-        """No other process may write it until `close`; ValueError if one does. The main process looks."""
+    def __enter__(self) -> Checkpoint:
+        """No other process may write it meanwhile; ValueError if one does. The main process looks."""
         if self.path is not None and self.accelerator.is_main_process:
             self.lock.enter_context(held("fit", self.path))
-
-    def close(self) -> None:
-        self.lock.close()
-
-    def __enter__(self) -> None:
-        self.hold()
+        return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        self.lock.close()
 
     def load(self, steps: int) -> tuple[int, Any]:
         """Steps done, and the history; the parts get their states. (0, None) if there is no file."""
@@ -146,15 +144,21 @@ class Checkpoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             recipe, parts, done, history = (state[key] for key in ("recipe", "parts", "step", "history"))
+            different = ", ".join(name for name, value in self.recipe.items() if recipe.get(name) != value)
+            later = done > steps
         except Exception as error:
             raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
-        if different := [name for name, value in self.recipe.items() if recipe.get(name) != value]:
-            names = ", ".join(different)
-            raise ValueError(f"fit: checkpoint {self.path} has another {names}, must be of the same recipe. {remedy}")
-        if done > steps:
+        if different:
+            raise ValueError(
+                f"fit: checkpoint {self.path} has another {different}, must be of the same recipe. {remedy}"
+            )
+        if later:
             raise ValueError(f"fit: steps is {steps}, must be >= {done} as in checkpoint {self.path}. {remedy}")
-        for part, saved in zip(self.parts, parts, strict=True):
-            part.load_state_dict(saved)
+        try:
+            for part, saved in zip(self.parts, parts, strict=True):
+                part.load_state_dict(saved)
+        except Exception as error:
+            raise ValueError(f"fit: checkpoint {self.path} is damaged, must be one that fit wrote. {remedy}") from error
         return done, history
 
     def save(self, step: int, history: Any) -> None:

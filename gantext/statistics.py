@@ -13,9 +13,7 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
     """Half of Student's 95 % interval of the mean, `t_0.975 s / n^(1/2)` (equation `gan-comparison:interval`).
 
     Args:
-        values: n >= 2 scores, finite, one for each seed.
-
-    The commonest surprise: with eight seeds t is 2.36 and not 1.96. Needs SciPy, which comes with scikit-learn.
+        values: n >= 2 scores, finite, one for each seed. With eight seeds t is 2.36 and not 1.96.
 
     >>> round(half_width([1.0, 2.0, 3.0]), 3)  # t = 4.303, s = 1
     2.484

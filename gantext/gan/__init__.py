@@ -1,7 +1,7 @@
-"""Generative adversarial networks: for who trains one, or wants exact distances to hold its critic against.
+"""Generative adversarial networks, for whoever trains one or wants exact values to check a critic against.
 
-`objectives` (what critic and generator minimise), `penalties` (gradient penalties without double backward), `distances`
-(exact values), `methods` (the games), `training` (the loop), `networks` (dense) and `convolutional`, `laws` (what is
-imitated) and `images` (real ones), `metrics` (how well) and `features` (seen by which network), `ogan` (a critic
-that encodes) and `cascades` (heads that reject what earlier ones scored).
+`objectives` and `penalties` (what critic and generator minimise), `methods` (whole games), `training` (the loop),
+`networks` (dense) and `convolutional`; `laws` and `images` (what is imitated); `distances` (exact values); `metrics`
+and `features` (how good samples are); `ogan` (a critic that encodes), `cascades` (heads that reject what earlier ones
+scored).
 """

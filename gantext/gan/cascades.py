@@ -1,8 +1,7 @@
 """Cascading rejection: what one weight vector has scored is projected away before the next one scores.
 
-For who wants several heads that say different things. The chapter is `cascading-rejection`. Everything is computed in
-float32 or better, also under autocast, backward passes included, and can be differentiated twice, so that gradient
-penalties may run through it.
+It makes several heads of a critic say different things. Everything is computed in float32 or better, also under
+autocast, backward passes included, and can be differentiated twice, so that gradient penalties may run through it.
 An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is computed.
 """
 
@@ -31,7 +30,7 @@ def cascade_ref(v: Tensor, W: Tensor, orthogonal: bool = False) -> Tensor:
     Returns:
         Scores (N, K).
 
-    The commonest surprise: v_3 is orthogonal to w_2 and in general not to w_1. Source: Shin et al., arXiv 1911.10979.
+    Source: Shin et al., arXiv 1911.10979.
 
     >>> cascade_ref(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0], [1.0, 1.0]]))  # 4 of 7: the 3 is gone
     tensor([[6., 4.]])
@@ -77,11 +76,10 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
         W: (..., K, d), floating.
         orthogonal: Gram-Schmidt instead of the product of projections.
     Returns:
-        (..., K, d), float32 or better; the first row is w_1. A w of zeros removes nothing, and neither does, in the
-        orthogonal form, one that the earlier ones span: `cascade_ref` takes what rounding leaves of it for a direction.
-
-    The commonest surprise: w~_2, w~_3, ... are orthogonal to w~_1, but not to one another, unless `orthogonal`.
-    Source: the chapter `cascading-rejection`, after Shin et al., arXiv 1911.10979.
+        (..., K, d), float32 or better; the first row is w_1, and the others are orthogonal to it, but not to one
+        another, unless `orthogonal`. A w of zeros removes nothing, and neither does, in the orthogonal form, one that
+        the earlier
+        ones span: `cascade_ref` takes what rounding leaves of it for a direction.
 
     >>> cascade_directions(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
     tensor([[2., 0.],
@@ -145,13 +143,12 @@ class CascadeHead(nn.Linear):
         orthogonal: reject against Gram-Schmidt directions, so that no score repeats another's; K <= d.
         classes: number of classes C of the conditional form, the projection discriminator's: samples of class y are
             scored by w_i + e_i(y). The e, `embedding` of shape (C, K, d), start at 0.
-        bias: add the b_i.
+        bias, device, dtype: as in `nn.Linear`.
     Returns of a call `head(v)`, or `head(v, y)` with classes y (N,) of int64:
         Scores (N, K), float32 or better, large for real.
 
     The commonest surprise: average the K *losses*, as every `Objective` does with (N, K) scores, not the scores: their
-    mean is one linear score again, and so is what a generator with a linear loss sees.
-    Spectral normalisation (`torch.nn.utils.parametrizations.spectral_norm`) acts on the weight before the projections.
+    mean is one linear score again. `torch.nn.utils.parametrizations.spectral_norm` acts before the projections.
     Source: Shin et al., arXiv 1911.10979; Miyato, Koyama 2018 for the conditional form.
 
     >>> _ = torch.manual_seed(0)
@@ -161,7 +158,14 @@ class CascadeHead(nn.Linear):
     """
 
     def __init__(
-        self, features: int, heads: int = 1, orthogonal: bool = False, classes: int | None = None, bias: bool = True
+        self,
+        features: int,
+        heads: int = 1,
+        orthogonal: bool = False,
+        classes: int | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         features = check_count("CascadeHead", "features", features)
         heads = check_count("CascadeHead", "heads", heads)
@@ -171,18 +175,17 @@ class CascadeHead(nn.Linear):
                 f"CascadeHead: heads is {heads}, must be <= {features} features if orthogonal: the others would always "
                 "score 0. Use fewer."
             )
-        super().__init__(features, heads, bias)
+        super().__init__(features, heads, bias, device, dtype)
         self.orthogonal, self.classes = orthogonal, classes
-        self.embedding = None if classes is None else nn.Parameter(torch.empty(classes, heads, features))
-        self.reset_parameters()
+        start = None if classes is None else torch.zeros(classes, heads, features, device=device, dtype=dtype)
+        self.embedding = None if start is None else nn.Parameter(start)
 
     def reset_parameters(self) -> None:
         """Weight and bias as `nn.Linear` starts them, the classes' embedding at 0."""
-        if not hasattr(self, "embedding"):  # called by nn.Linear, before there is one
-            return
         super().reset_parameters()
-        if self.embedding is not None:
-            nn.init.zeros_(self.embedding)
+        embedding = getattr(self, "embedding", None)  # nn.Linear calls this before there is one
+        if embedding is not None:
+            nn.init.zeros_(embedding)
 
     # The base is nn.Linear, for its weights and their start; a class for each sample is this head's own.
     def forward(self, v: Tensor, y: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # nn.Linear takes no label
@@ -208,12 +211,10 @@ class CascadeHead(nn.Linear):
             try:
                 rows = F.embedding(y, W.flatten(1)).unflatten(-1, W.shape[1:])  # (N, K, d)
             except IndexError as error:  # a GPU's own assertion comes too late to be caught
-                raise ValueError(
-                    f"CascadeHead: y has classes from {y.min()} to {y.max()}, must be from 0 to {len(W) - 1}. Number "
-                    "them from 0."
-                ) from error
-            scores = product(rows, v[..., None])[..., 0]
-            return scores if bias is None else scores + bias
+                rule = f"must be from 0 to {len(W) - 1}. Number them from 0."
+                raise ValueError(f"CascadeHead: y has classes from {y.min()} to {y.max()}, {rule}") from error
+            scores = product(rows.to(v.dtype), v[..., None])[..., 0]
+        return scores if bias is None else scores + bias
 
     def extra_repr(self) -> str:
         more = "" if self.classes is None else f", classes={self.classes}"

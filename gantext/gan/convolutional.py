@@ -4,15 +4,14 @@ Generators map codes (N, latent) to images (N, C, H, W) in (-1, 1); critics map 
 All run in `channels_last` and under autocast. Layers start as their sources say: call `torch.manual_seed` before. An
 argument of the wrong kind raises TypeError, one outside its stated range ValueError.
 
-A critic's `norm` is None; "layer", over the channels and places of a sample (Gulrajani et al. 2017, in place of batch
-norm, since a gradient penalty is one of single samples); "spectral", which divides every weight by an estimate of its
-largest singular value, refined in each forward pass in training mode (Miyato et al. 2018); or "batch", which every
-gradient penalty refuses. `dcgan_critic` with None or "spectral" is what `gantext.gan.penalties.tangent_penalty` takes;
-for others it names `gradient_penalty`, and `gantext.gan.methods.game` chooses by itself.
+A critic's `norm` is None; "layer", over the channels and places of a sample (Gulrajani et al. 2017); "spectral", which
+divides every weight by an estimate of its largest singular value, refined in each forward pass in training mode (Miyato
+et al. 2018); or "batch", which every gradient penalty refuses. `dcgan_critic` with None or "spectral" is what
+`gantext.gan.penalties.tangent_penalty` takes; `gantext.gan.methods.game` chooses by itself.
 
 Sources: Radford et al., arXiv 1511.06434; Gulrajani et al., arXiv 1704.00028, and their code,
-igul222/improved_wgan_training; Miyato et al., arXiv 1802.05957, tables 3
-to 6, and what is not in them from the authors' code, pfnet-research/sngan_projection.
+igul222/improved_wgan_training; Miyato et al., arXiv 1802.05957, tables 3 to 6, and what is not in them from the
+authors' code, pfnet-research/sngan_projection.
 """
 
 from __future__ import annotations
@@ -39,18 +38,16 @@ def dcgan_generator(
 ) -> nn.Sequential:
     """DCGAN's generator: a dense layer to the coarsest map, then transposed convolutions, each doubling it.
 
-    Batch norm and ReLU after all but the last, which has tanh. Kernels are 4 x 4, not 5 x 5: a multiple of the stride
-    meets every pixel alike. Weights start from N(0, 0.02^2), those of batch norms from N(1, 0.02^2).
+    Batch norm and ReLU after all but the last, which has tanh: call `eval()` to sample, else an image depends on its
+    batch. Weights start from N(0, 0.02^2), those of batch norms from N(1, 0.02^2).
 
     Args:
         shape: (C, H, W) of an image, H = W in `SIZES`.
         latent: >= 1, numbers in a code.
         width: >= 1, channels of the finest map, doubled for each coarser one up to growth width. DCGAN has 128 at 64
             pixels.
-        kernel: 4, or 5 as the sources have it.
+        kernel: 4, a multiple of the stride, which meets every pixel alike, or 5 as the sources have it.
         growth: >= 1.
-
-    The commonest surprise: in training mode an image depends on its batch. Call `eval()` to sample.
 
     >>> dcgan_generator((1, 28, 28), latent=16, width=8).eval()(torch.zeros(2, 16)).shape
     torch.Size([2, 1, 28, 28])
@@ -75,17 +72,16 @@ def dcgan_critic(
     kernel: int = 4,
     growth: int = 8,
 ) -> nn.Sequential:
-    """DCGAN's critic: 4 x 4 convolutions, each halving the map, with LeakyReLU(0.2), then a dense layer.
+    """DCGAN's critic: convolutions, each halving the map, with LeakyReLU(0.2), then a dense layer.
 
     Weights start from N(0, 0.02^2) with batch norm, as DCGAN's, else as He et al. (arXiv 1502.01852) scale them.
+    Another head, such as `gantext.gan.cascades.CascadeHead`, goes behind `critic[:-2]`, of `critic[-2].in_features`
+    features.
 
     Args:
         shape, width, kernel, growth: as in `dcgan_generator`.
         norm: one of `NORMS`, on all convolutions but the first; "spectral" on every layer.
         outputs: None for scores (N,), or n >= 1 for codes (N, n), as `gantext.gan.ogan.o_gan` wants them.
-
-    The commonest surprise: another head, such as `gantext.gan.cascades.CascadeHead`, goes behind `critic[:-2]`, which
-    has `critic[-2].in_features` features.
 
     >>> dcgan_critic((3, 32, 32), width=8, norm="spectral")(torch.zeros(5, 3, 32, 32)).shape
     torch.Size([5])
@@ -122,9 +118,8 @@ def resnet_generator(shape: Shape, latent: int = 128, width: int | None = None, 
     widths = _widths("resnet_generator", width, 1 if small else growth, 4, doublings + 1)[::-1]
     layers = _project(latent, widths[0], start)
     for before, after in pairwise(widths):
-        way = [nn.BatchNorm2d(before), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
-        way += [nn.BatchNorm2d(after), nn.ReLU(), nn.Conv2d(after, after, 3, padding=1)]
-        layers.append(_Residual(way, [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 1)]))
+        way, up = _way("batch", before, after, after), nn.Upsample(scale_factor=2)
+        layers.append(_Residual([*way[:2], up, *way[2:]], [up, nn.Conv2d(before, after, 1)]))
     layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1), nn.Tanh()]
     return _started(nn.Sequential(*layers))
 
@@ -144,8 +139,6 @@ def resnet_critic(
             None takes the source's 128 and 64.
         norm: one of `NORMS`; "layer" and "batch" stand before the ReLUs of all blocks but the first.
 
-    The commonest surprise: a sum over places and not a mean, so scores are large where there is no norm.
-
     >>> resnet_critic((1, 28, 28), width=8)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5])
     """
@@ -156,8 +149,7 @@ def resnet_critic(
     way = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), pool]
     layers: list[nn.Module] = [_Residual(way, [pool, nn.Conv2d(channels, width, 1)])]
     for i, (before, after) in enumerate(pairwise(widths), 2):
-        way = [*_norms(norm, before), nn.ReLU(), nn.Conv2d(before, before, 3, padding=1)]
-        way += [*_norms(norm, before), nn.ReLU(), nn.Conv2d(before, after, 3, padding=1)]
+        way = _way(norm, before, before, after)
         end = [pool] if i <= (2 if small else 5) else []
         layers.append(_Residual([*way, *end], [nn.Conv2d(before, after, 1), *end] if end or before != after else []))
     layers += [nn.ReLU(), _SumPool(), *_head("resnet_critic", widths[-1], outputs)]
@@ -185,9 +177,8 @@ def gulrajani_critic(
     widths = _widths("gulrajani_critic", width, 8, 4, doublings + 1)
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
     for before, after in pairwise(widths):
-        way = [*_norms(norm, before), nn.ReLU(), nn.Conv2d(before, before, 3, padding=1)]
-        way += [*_norms(norm, before), nn.ReLU(), nn.Conv2d(before, after, 3, padding=1), nn.AvgPool2d(2)]
-        layers.append(_Residual(way, [nn.AvgPool2d(2), nn.Conv2d(before, after, 1)]))
+        way, pool = _way(norm, before, before, after), nn.AvgPool2d(2)
+        layers.append(_Residual([*way, pool], [pool, nn.Conv2d(before, after, 1)]))
     layers += [nn.Flatten(), *_head("gulrajani_critic", widths[-1] * start**2, outputs)]
     return _started(nn.Sequential(*layers), spectral=norm == "spectral")
 
@@ -222,6 +213,12 @@ def _project(latent: int, width: int, start: int, bias: bool = True) -> list[nn.
 
 def _norms(norm: str | None, width: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(width)] if norm == "batch" else [nn.GroupNorm(1, width)] if norm == "layer" else []
+
+
+def _way(norm: str | None, *widths: int) -> list[nn.Module]:
+    """Norm, ReLU and 3 x 3 convolution, for each pair of widths."""
+    layers = ([*_norms(norm, n), nn.ReLU(), nn.Conv2d(n, m, 3, padding=1)] for n, m in pairwise(widths))
+    return [layer for each in layers for layer in each]
 
 
 def _head(name: str, features: int, outputs: int | None) -> list[nn.Module]:

@@ -1,8 +1,8 @@
 """Distances between a real law p and a fake law q, exactly: the values and slopes that an optimal critic reaches.
 
 All is computed in float64, without a graph. p is the law of the data and large scores are real, as in
-`gantext.gan.objectives`. The chapters are `wasserstein`, `w-divergence` and `gan-qp`. An argument of the wrong kind
-raises TypeError, one outside its stated range ValueError, before anything is computed.
+`gantext.gan.objectives`. An argument of the wrong kind raises TypeError, one outside its stated range ValueError,
+before anything is computed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def wasserstein_1d(
         p: finite, >= 1.
         x_weights, y_weights: probabilities of the points, (n,) and (m,); None: all equal.
     Returns:
-        Scalar, in the unit of x; exactly 0 for equal laws, whatever points and weights they are written with.
+        Scalar, the root and not W_p^p; exactly 0 for equal laws, whatever points and weights they are written with.
 
     Two values of F and G that differ by no more than the rounding of weights and sums are taken for one: a slice of
     mass 1e-16 between them, moved by 1, would weigh 1e-2 in W_8 (as in POT, whose `wasserstein_1d` this else equals).
-    The commonest surprise: it is the root that is returned, W_p and not W_p^p. Source: Santambrogio 2015, chapter 2.
+    Source: Santambrogio 2015, chapter 2.
 
     >>> wasserstein_1d(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 4.0]))
     tensor(4., dtype=torch.float64)
@@ -85,15 +85,13 @@ def bures(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> Tenso
     """Exact W_2 of two Gaussians, `(|m - m'|^2 + Tr(C + C' - 2 (C^(1/2) C' C^(1/2))^(1/2)))^(1/2)`.
 
     Equation `wasserstein:bures`, computed as the least `|C^(1/2) - Q C'^(1/2)|` over orthogonal Q, a polar factor:
-    where the covariances are nearly equal the trace loses half of the digits.
+    where the covariances are nearly equal the trace loses half of the digits. Fréchet scores (FID) are its square.
 
     Args:
         mean_x, mean_y: (d,).
         cov_x, cov_y: (d, d), positive semi-definite; errors to 1e-5 of the largest entry are symmetrised and clipped.
-    Returns:
-        Scalar.
 
-    The commonest surprise: Fréchet scores (FID) are its square. Source: Dowson, Landau, J. Multivar. Anal. 12 (1982).
+    Source: Dowson, Landau, J. Multivar. Anal. 12 (1982).
 
     >>> bures(torch.zeros(2), torch.eye(2), torch.zeros(2) + 3, 4 * torch.eye(2))  # (9 + 9 + 1 + 1)^(1/2)
     tensor(4.4721, dtype=torch.float64)
@@ -126,12 +124,10 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
 
     Args:
         p, q: (n,), probabilities of the same n outcomes.
-    Returns:
-        Scalar.
 
-    The commonest surprise: disjoint laws have log 2, however far apart. Source: Lin, IEEE Trans. Inf. Theory 37 (1991).
+    Source: Lin, IEEE Trans. Inf. Theory 37 (1991).
 
-    >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+    >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))  # log 2, however far apart the outcomes are
     tensor(0.6931, dtype=torch.float64)
     """
     p = probabilities("jensen_shannon", "p", p)
@@ -152,7 +148,7 @@ class ClosedForm(NamedTuple):
 def wgan_gp_1d(density_p: Tensor, density_q: Tensor, density_r: Tensor, grid: Tensor, weight: float) -> ClosedForm:
     """Exact value of WGAN-GP on a line, the integral of `|D| + D^2 / (4 weight r)`, where D = F_p - F_q.
 
-    Equation `wasserstein:penalty-value`: `|T'| = 1 + |D| / (2 weight r)`, never below 1, with the sign of -D.
+    Equation `wasserstein:penalty-value`: `|T'| = 1 + |D| / (2 weight r)`, with the sign of -D, and + where D = 0.
 
     Args:
         density_p, density_q, density_r: (M,), densities of p, q and of the points penalised, normalised over the grid
@@ -160,9 +156,7 @@ def wgan_gp_1d(density_p: Tensor, density_q: Tensor, density_r: Tensor, grid: Te
         grid: (M,), strictly increasing; 6 digits take some 20,000 points and tails to 6 standard deviations.
         weight: > 0, the penalty's factor.
     Returns:
-        `ClosedForm(value, slope)`: a scalar, inf where mass must travel and r is 0, and (M,), + where D = 0.
-
-    The commonest surprise: the slope is 1 even at p = q, and its sign undetermined. Source: the chapter `wasserstein`.
+        `ClosedForm(value, slope)`: a scalar, inf where mass must travel and r is 0, and (M,).
 
     >>> x = torch.linspace(0, 1, 1001, dtype=torch.float64)
     >>> wgan_gp_1d(2 * x, 2 - 2 * x, torch.ones_like(x), x, weight=10.0).value  # 1/3 + (1/40) (2/15)
@@ -180,7 +174,7 @@ def wgan_div_1d(
     """Exact Wasserstein divergence on a line, the supremum of `E_p T - E_q T - k E_r |T'|^power`.
 
     Equation `w-divergence:closed-form`: `|T'| = (|D| / (k a r))^(1/(a - 1))` with a = power, D = F_p - F_q and the sign
-    of -D; the value is (a - 1)/a times the integral of `|D| |T'|`.
+    of -D; the value is (a - 1)/a times the integral of `|D| |T'|`, which is E_p T - E_q T at the optimum.
 
     Args:
         density_p, density_q, density_r, grid: as in `wgan_gp_1d`.
@@ -189,7 +183,6 @@ def wgan_div_1d(
     Returns:
         `ClosedForm(value, slope)` as `wgan_gp_1d`; the slope is 0 where D is.
 
-    The commonest surprise: the gap E_p T - E_q T at the optimum is a/(a - 1) times the value, and not W_1.
     Source: Wu et al. 2018, arXiv 1712.01026, for the definition; the chapter `w-divergence`.
 
     >>> x = torch.linspace(0, 1, 1001, dtype=torch.float64)
@@ -214,7 +207,8 @@ def gan_qp_binary(p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> Pai
     """Exact value of GAN-QP with a critic of *two* arguments, the QP divergence (equation `gan-qp:binary-value`).
 
     Maximum of E_{p x q} (Delta - Delta^2 / (2 lambda d)) over antisymmetric Delta, attained by `gan-qp:binary-critic`,
-    `Delta = lambda d (A - B) / (A + B)` with A = p_i q_j and B = p_j q_i, so that `|Delta| <= lambda d`.
+    `Delta = lambda d (A - B) / (A + B)` with A = p_i q_j and B = p_j q_i, so that `|Delta| <= lambda d`. Nobody trains
+    this critic: programs score single samples, `gan_qp_unary`, whose value is smaller.
 
     Args:
         p, q: (n,), probabilities of the same n points.
@@ -225,8 +219,7 @@ def gan_qp_binary(p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> Pai
         `PairForm(value, critic)`: a scalar in the unit of lambda d, and Delta_ij = T(i, j) - T(j, i), (n, n), large
         where i is the real one; NaN for a pair that is never drawn.
 
-    The commonest surprise: nobody trains this critic. Programs score single samples: that is `gan_qp_unary`, whose
-    value is smaller. Source: Su, arXiv 1811.07296.
+    Source: Su, arXiv 1811.07296.
 
     >>> gan_qp_binary(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 3], [3, 0]]), 1.0).value
     tensor(1.5000, dtype=torch.float64)
@@ -243,15 +236,13 @@ def gan_qp_unary(p: Tensor, q: Tensor, distance: Tensor, lambda_: float) -> Pair
     """Exact value of GAN-QP with a critic of *one* argument, Delta = T_i - T_j (equation `gan-qp:unary-value`).
 
     The best T solves `L T = p - q` (`gan-qp:unary-critic`), where L is the Laplacian of the graph with the weights
-    `w_ij = (p_i q_j + q_i p_j) / (lambda d_ij)`, and the value is `(p - q) . T / 2`: a network of resistors.
+    `w_ij = (p_i q_j + q_i p_j) / (lambda d_ij)`, and the value is `(p - q) . T / 2`: a network of resistors. A
+    difference of T can exceed lambda d_ij (`gan-qp:lipschitz`).
 
     Args:
         p, q, distance, lambda_: as in `gan_qp_binary`; the value is never above its.
     Returns:
         `PairForm(value, critic)`: a scalar, and T, (n,), with mean 0 under (p + q) / 2; NaN where both laws are 0.
-
-    The commonest surprise: `|T_i - T_j|` can exceed lambda d_ij, also between points that both laws charge
-    (`gan-qp:lipschitz`). Source: the chapter `gan-qp`.
 
     >>> d = torch.tensor([[0.0, 1, 4], [1, 0, 3], [4, 3, 0]])  # the points 0, 1 and 4
     >>> T = gan_qp_unary(torch.tensor([0.5, 0.5, 0]), torch.tensor([0.5, 0, 0.5]), d, 1.0).critic

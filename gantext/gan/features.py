@@ -1,13 +1,13 @@
 """Networks whose features images are compared in: a pinned one for 8 x 8 digits, and rulers for larger images.
 
 A distance between sets of images is `gantext.gan.metrics` in the features of one of these, and means nothing beside one
-in another's: a `Ruler` says its name.
-
-`python -m gantext.gan.features` trains the classifier of `Features` anew and writes its file.
+in another's: a `Ruler` says its name. `python -m gantext.gan.features` trains the classifier of `Features` anew and
+writes its file.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,12 +34,11 @@ class Features:
     """Penultimate features of the pinned digit classifier 64-64-32-10, (N, 64) to (N, 32), all >= 0.
 
     Its weights are a file of the package, so that every machine measures with the same ruler: those of
-    `train_features(0)`, with test accuracy 0.978, used in float64.
+    `train_features(0)`, with test accuracy 0.978, used in float64. Five features are 0 on every training image: `bures`
+    allows singular covariances.
 
     Args:
         classifier: another one of that layout, such as `train_features(1)`, to see what the ruler decides.
-
-    The commonest surprise: five features are 0 on every training image. Covariances are singular, which `bures` allows.
 
     >>> images = digits("test").images
     >>> Features()(images).shape, Features().logits(images).shape
@@ -47,7 +46,7 @@ class Features:
     """
 
     def __init__(self, classifier: nn.Sequential | None = None) -> None:
-        self.classifier = _pinned() if classifier is None else classifier
+        self.classifier = _pinned() if classifier is None else copy.deepcopy(classifier).cpu().double()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -59,31 +58,42 @@ class Features:
         return self.classifier(samples_of("Features", "images", images, 1, 64))
 
 
+@torch.inference_mode(False)
 def train_features(seed: int = 0) -> nn.Sequential:
     """The classifier behind `Features`, trained anew on the 1200 training digits in well under a second.
 
     400 steps of Adam (0.003) on cross entropy, 128 images a step with noise of standard deviation 0.05, in float64: the
-    weights of seed 0 then agree with the file's to its float32 rounding, on whatever processor.
-
-    Args:
-        seed: of weights, batches and noise. PyTorch's global generator is left as it was.
-    Returns:
-        A network from (N, 64) to (N, 10), frozen, float64.
-
-    The commonest surprise: another seed permutes and rescales the features, and with them every distance.
+    weights of seed 0 then agree with the file's to its float32 rounding, on whatever processor. Another seed permutes
+    and rescales the features, and with them every distance. PyTorch's global generator is left as it was.
     """
     seed = check_count("train_features", "seed", seed, 0)
     train, rng, start = digits(), torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
-    images, net = train.images.double(), _layers().float().to_empty(device="cpu")
+    net = _layers().float().to_empty(device="cpu")
     for layer in net[::2]:  # as PyTorch starts them, from a generator of our own, and float32 whatever the default
         nn.init.kaiming_uniform_(layer.weight, math.sqrt(5), generator=start)
         nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=start)
-    net = net.double()
-    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(400):
-        rows = torch.randint(len(images), (128,), generator=rng)
-        x = images[rows] + 0.05 * torch.randn(128, 64, generator=rng, dtype=torch.float64)
-        loss = nn.functional.cross_entropy(net(x), train.labels[rows])
+    return _trained(net.double(), train.images.double(), train.labels, rng, 400, batch=128, rate=3e-3, noise=0.05)
+
+
+@torch.enable_grad()
+def _trained(
+    net: nn.Sequential,
+    images: Tensor,
+    labels: Tensor,
+    rng: torch.Generator,
+    steps: int,
+    *,
+    batch: int,
+    rate: float,
+    noise: float,
+) -> nn.Sequential:
+    """A classifier after so many steps of Adam, each on a batch with noise; frozen."""
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    for _ in range(steps):
+        rows = torch.randint(len(images), (batch,), generator=rng, device=images.device)
+        x = images[rows]
+        x = x + noise * torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+        loss = nn.functional.cross_entropy(net(x), labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -118,18 +128,19 @@ class Ruler:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Features, 256 images at a time, on the CPU."""
-        return torch.cat([self.features(part).cpu() for part in floating("Ruler", "images", images).split(256)])
+        """Features, 256 images at a time, on the CPU. A network gets the images in its device and dtype."""
+        weights = self.features.parameters() if isinstance(self.features, nn.Module) else iter(())
+        like = next(weights, images)
+        return torch.cat([self.features(x.to(like)).cpu() for x in floating("Ruler", "images", images).split(256)])
 
     def scores(self, fakes: Tensor, seen: Tensor, held_out: Tensor) -> dict[str, Any]:
-        """How well fakes imitate images that were trained on, and images that were not.
+        """How well fakes imitate images that were trained on, and images that were not: a generator that has learnt by
+        heart is near the first and far from the second.
 
         Args:
             fakes, seen, held_out: images (n, C, H, W) in [-1, 1]; of each as many are used as the smallest set has.
         Returns:
             The ruler's name; Fréchet distances to both; kernel distance, precision and recall held out.
-
-        The commonest surprise: near what was seen and far from the rest is a generator that has learnt by heart.
         """
         n = min(map(len, (fakes, seen, held_out)))
         x, near, far = (self(images[:n]) for images in (fakes, seen, held_out))
@@ -141,21 +152,17 @@ class Ruler:
     def judge(
         self, generator: nn.Module, codes: Tensor, seen: Images, held_out: Images
     ) -> tuple[Tensor, dict[str, Any]]:
-        """What a generator makes of codes, in evaluation mode, 100 at a time on its device; and its `scores`.
+        """What a generator makes of codes (n, latent), 100 at a time on its device, and its `scores`.
 
-        Args:
-            codes: (n, latent).
-            seen, held_out: the set it was trained on, and another; the first n images of each are compared with.
-        Returns:
-            The images (n, C, H, W), on the CPU, and the scores.
+        A copy in evaluation mode makes the images, (n, C, H, W), returned on the CPU; they are compared with the first
+        n of the set that it was trained on, and of another.
         """
-        device, mode = next(generator.parameters()).device, generator.training
-        generator.eval()
-        fakes = torch.cat([generator(part.to(device)).cpu() for part in codes.split(100)])
-        generator.train(mode)
+        net, device = copy.deepcopy(generator).eval(), next(generator.parameters()).device
+        fakes = torch.cat([net(part.to(device)).cpu() for part in codes.split(100)])
         return fakes, self.scores(fakes, *(images.take(slice(len(fakes))) for images in (seen, held_out)))
 
 
+@torch.inference_mode(False)
 def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: int = 0) -> Ruler:
     """The book's own ruler for images, without a download: 64 features of a classifier trained on them, float32.
 
@@ -167,31 +174,28 @@ def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: 
         labels: (N,), int64, 0 to classes - 1.
         steps: >= 1.
         seed: of weights, batches and noise. PyTorch's global generators are left as they were.
-    Returns:
-        A `Ruler` with a name of its own; its `features` are a network, whose state can be kept.
 
-    The commonest surprise: trained on another machine it is another ruler, by rounding: keep the network's file.
+    The commonest surprise: trained on another machine it is another ruler, by rounding: keep the state of `features`.
     """
     from gantext.gan.convolutional import dcgan_critic
 
     steps, seed = check_count("classifier_ruler", "steps", steps), check_count("classifier_ruler", "seed", seed, 0)
-    channels, height, width = floating("classifier_ruler", "images", images).shape[1:]
+    images = floating("classifier_ruler", "images", images).float()
+    if images.dim() != 4:
+        raise ValueError(f"classifier_ruler: images has shape {tuple(images.shape)}, must be (N, C, H, W). Unflatten.")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        found = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else repr(labels)
+        rule = f"must be torch.int64 of shape ({len(images)},). Give one class an image."
+        raise ValueError(f"classifier_ruler: labels is {found}, {rule}")
+    if labels.min() < 0:
+        raise ValueError(f"classifier_ruler: labels has {labels.min()}, must be >= 0. Number the classes from 0.")
+    channels, height, width = images.shape[1:]
     device, rng = images.device, torch.Generator(images.device).manual_seed(seed)
-    labels = labels.to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         body = dcgan_critic((channels, height, width), 32, outputs=64).append(nn.ReLU())
-        net = nn.Sequential(body, nn.Linear(64, int(labels.max()) + 1)).to(device)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    with torch.enable_grad():
-        for _ in range(steps):
-            rows = torch.randint(len(images), (64,), generator=rng, device=device)
-            noise = 0.1 * torch.randn(64, channels, height, width, generator=rng, device=device)
-            loss = nn.functional.cross_entropy(net(images[rows] + noise), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    net.eval().requires_grad_(False)
+        net = nn.Sequential(body, nn.Linear(64, int(labels.max()) + 1)).to(device, torch.float32)
+    _trained(net, images, labels.to(device), rng, steps, batch=64, rate=1e-3, noise=0.1)
     name = f"classifier of {len(images)} images {channels} x {height} x {width}, {steps} steps, seed {seed}"
     return Ruler(name, net[0])
 
@@ -199,14 +203,12 @@ def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: 
 def inception_ruler(device: str = "cpu") -> Ruler:
     """The ruler of the papers' FID and KID: 2048 features of Inception, as torchmetrics and torch-fidelity give them.
 
-    Grey images are repeated in three channels; levels are rounded to bytes; torchmetrics scales to 299 x 299.
+    Grey images are repeated in three channels; levels are rounded to bytes; torchmetrics scales to 299 x 299. FID is
+    quoted for 10,000 or 50,000 images, and falls as they grow. Source: Heusel et al., arXiv 1706.08500.
 
     Raises:
         ModuleNotFoundError: torchmetrics or torch-fidelity is missing.
         FileNotFoundError: the weights could not be fetched; says where to put them.
-
-    The commonest surprise: FID is quoted for 10,000 or 50,000 images, and falls as they grow.
-    Source: Heusel et al., arXiv 1706.08500; the network is that of torch-fidelity.
     """
     try:
         # optional: the book installs no torchmetrics, so pyright cannot find it

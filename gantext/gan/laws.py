@@ -1,8 +1,8 @@
 """What the GANs of this book imitate: mixtures of Gaussians and 8 x 8 digits behind one interface.
 
 A law has the `shape` of one sample and draws n of them with `sample(n, rng)`, float32, on the device of the
-`torch.Generator` rng; one seed gives one stream on one kind of device. Nothing is downloaded. An argument of the wrong
-kind raises TypeError, one outside its stated range ValueError, before anything is computed.
+`torch.Generator` rng; one seed gives one stream on one kind of device. An argument of the wrong kind raises TypeError,
+one outside its stated range ValueError.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Mixture:
     """The mixture of K round Gaussians N(means[k], std^2 I), equally likely, in d dimensions.
 
     Args:
-        means: (K, d), floating, finite; stored as float32 on the CPU.
+        means: (K, d), floating, finite in float32, in which a copy is kept on the CPU.
         std: >= 0, in the unit of the means, one number for all; 0 gives K point masses.
 
     The commonest surprise: a batch does not hold n / K samples of each mode, since the mode is drawn too.
@@ -40,13 +40,14 @@ class Mixture:
     std: float
 
     def __post_init__(self) -> None:
-        means = floating("Mixture", "means", self.means)
+        means = floating("Mixture", "means", self.means).detach().to("cpu", torch.float32, copy=True)
         if means.dim() != 2 or not means.isfinite().all():
             raise ValueError(
-                f"Mixture: means of shape {tuple(means.shape)} must be (K, d) and finite. One row is one mode."
+                f"Mixture: means of shape {tuple(means.shape)} must be (K, d) and finite in float32. One row is one "
+                "mode."
             )
         object.__setattr__(self, "std", check_number("Mixture", "std", self.std, 0, included=True))
-        object.__setattr__(self, "means", means.detach().to("cpu", torch.float32))
+        object.__setattr__(self, "means", means)
 
     @property
     def shape(self) -> tuple[int]:
@@ -64,12 +65,9 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.05) -> Mixture:
 
     Args:
         modes: >= 1.
-        radius: > 0.
+        radius: > 0; neighbours are 2 radius sin(pi / modes) apart, with the defaults 1.53 or 31 std.
         std: >= 0, in the unit of the radius.
-    Returns:
-        A `Mixture` with `means` (modes, 2).
 
-    The commonest surprise: neighbours are 2 radius sin(pi / modes) apart, with the defaults 1.53 or 31 std.
     Source: Metz et al., Unrolled GANs, arXiv 1611.02163, section 3.1.
 
     >>> ring(4).means.round().abs().tolist()
@@ -88,11 +86,8 @@ def grid(side: int = 5, spacing: float = 1.0, std: float = 0.05) -> Mixture:
         side: >= 1.
         spacing: > 0, between neighbours in a row or column.
         std: >= 0, in the unit of the spacing.
-    Returns:
-        A `Mixture` with `means` (side * side, 2).
 
-    The commonest surprise: side = 5 gives 25 modes. Source: Srivastava et al., VEEGAN, arXiv 1705.07761,
-    section 4.1.
+    Source: Srivastava et al., VEEGAN, arXiv 1705.07761, section 4.1.
 
     >>> grid(2).means.tolist()
     [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
@@ -108,23 +103,25 @@ def normal(mean: float | Sequence[float] | np.ndarray, std: float = 1.0) -> Mixt
     """The round Gaussian N(mean, std^2 I), a `Mixture` of one; std = 0 is the point mass at the mean.
 
     Args:
-        mean: finite number for a law on the line, shape (1,), or d of them.
+        mean: finite number for a law on the line, whose samples are (n, 1), or d of them.
         std: >= 0.
-
-    The commonest surprise: samples on the line have shape (n, 1), as a network wants them, not (n,).
 
     >>> normal(0.5, 0).sample(2, torch.Generator()), normal([0, 0, 0]).shape
     (tensor([[0.5000], [0.5000]]), (3,))
     """
-    return Mixture(torch.tensor(np.atleast_2d(np.asarray(mean, dtype=np.float64))), std)
+    if isinstance(mean, Tensor):
+        mean = mean.numpy(force=True)
+    at = np.asarray(mean, dtype=np.float64)
+    if at.ndim > 1:
+        raise ValueError(f"normal: mean has shape {at.shape}, must be one number or (d,). Use Mixture for several.")
+    return Mixture(torch.from_numpy(np.atleast_2d(at)), std)
 
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """The empirical law of handwritten digits: each draw takes one of the images, with replacement.
+    """The empirical law of handwritten digits: each draw takes one of the images, with replacement. Made by `digits`.
 
-    `images` is (N, 64), float32 in [-1, 1], a row the 8 x 8 pixels from the top left, ink +1; `labels` is (N,), int64,
-    0 to 9. Draws carry no labels. Made by `digits`.
+    `images` is (N, 64), float32 in [-1, 1], a row the 8 x 8 pixels from the top left, ink +1; `labels` is (N,), int64.
     """
 
     images: Tensor
@@ -144,14 +141,8 @@ def digits(split: str = "train") -> Digits:
     """The 1797 handwritten digits that come with scikit-learn, in a fixed split of 1200 and 597.
 
     The grey levels 0 to 16 become [-1, 1]. The order is `numpy.random.RandomState(0).permutation(1797)`, a generator
-    whose stream NumPy has frozen; its first 1200 entries are "train", the rest "test", whatever the machine.
-
-    Args:
-        split: "train" or "test".
-    Returns:
-        A `Digits`; its shape is (64,), flat: the networks of this book are dense. `images.view(-1, 8, 8)` to draw them.
-    Raises:
-        ModuleNotFoundError: scikit-learn is missing.
+    whose stream NumPy has frozen; its first 1200 entries are "train", the rest "test". Flat, for dense networks:
+    `images.view(-1, 8, 8)` to draw them. Without scikit-learn it raises ModuleNotFoundError.
 
     The commonest surprise: scikit-learn holds only what the UCI set calls its test part, 13 writers, and both splits
     here know all of them. Source: Alpaydin, Kaynak, UCI Optical Recognition of Handwritten Digits, 1998.

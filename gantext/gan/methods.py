@@ -1,6 +1,6 @@
 """The games that GANs play: what the critic and the generator of each method minimise.
 
-A `Game` is two losses; `gantext.gan.training.fit` alternates them. An argument of the wrong kind raises TypeError, one
+A `Game` is two losses, which `gantext.gan.training.fit` alternates. An argument of the wrong kind raises TypeError, one
 outside its range ValueError.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from gantext._checks import check_number
+from gantext._checks import check_number, wide
 from gantext.gan.objectives import WASSERSTEIN, Objective, gan_qp, gradient_penalty, interpolate
 from gantext.gan.penalties import is_piecewise_linear, scores_and_penalty
 
@@ -35,10 +35,9 @@ class Batch(NamedTuple):
 class Game:
     """What the two players minimise: `critic_loss(critic, batch)` and `generator_loss(critic, batch)`, scalars.
 
-    In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`, if
-    given, is the bound on the critic's weights after each of its steps (WGAN). `settings` names the losses'
-    numbers: a checkpoint is resumed only with the same. Build a game with `game`, or write one; those built here can
-    be compared, copied, and sent to other processes.
+    In the critic's turn the fakes carry no graph; in the generator's turn they do, and the critic is frozen. `clip`
+    bounds the critic's weights after each of its steps (WGAN). `settings` names the losses' numbers: a checkpoint is
+    resumed only with the same. Build a game with `game`, or write one; those built here can be compared and pickled.
     """
 
     name: str
@@ -58,7 +57,7 @@ def game(
     clip: float | None = None,
     name: str | None = None,
 ) -> Game:
-    """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss.
+    """The game of an objective, with `penalty * gradient_penalty(centre, power)` added to the critic's loss alone.
 
     Args:
         objective: one of `gantext.gan.objectives`: `SATURATING`, `NON_SATURATING`, `HINGE`, `WASSERSTEIN`.
@@ -68,9 +67,8 @@ def game(
         clip: > 0, bound on the critic's weights, or None.
         name: for reports; None: the objective's.
 
-    The commonest surprise: the penalty is never part of the generator's loss. Mixed precision does not reach it either:
-    it is computed in float32. For "samples" and a piecewise linear critic, scores and penalty come together, without
-    double backward, from `gantext.gan.penalties.scores_and_penalty`.
+    The penalty is computed in float32 under mixed precision too. For "samples" and a piecewise linear critic it comes
+    with the scores, without double backward, from `gantext.gan.penalties.scores_and_penalty`.
 
     >>> game(WASSERSTEIN, clip=0.01).generator_loss(lambda x: x.sum(1), Batch(None, torch.ones(2, 3), None, None))
     tensor(-3.)
@@ -130,11 +128,13 @@ class GeneratorLoss:
 
 def wgan_gp(weight: float = 10.0) -> Game:
     """WGAN with a one-centred penalty on interpolates (`wasserstein:gradient-penalty`; Gulrajani et al. 2017)."""
+    weight = check_number("wgan_gp", "weight", weight, 0, included=True)
     return game(WASSERSTEIN, penalty=weight, centre=1.0, name="WGAN-GP")
 
 
 def wgan_div(k: float = 2.0, power: float = 6.0, at: str = "interpolates") -> Game:
     """WGAN-div (`w-divergence:definition`; Wu et al. 2018; `at="samples"` is the choice of most public code)."""
+    k = check_number("wgan_div", "k", k, 0, included=True)
     return game(WASSERSTEIN, penalty=k, power=power, at=at, name="WGAN-div")
 
 
@@ -143,10 +143,10 @@ def qp(lambda_: float = 1.0, norm: str = "L2") -> Game:
 
     Args:
         lambda_: > 0, score per distance.
-        norm: d(x, y) of each pair of samples, over all of their numbers: "L1", "L2" or "squared" (the square of L2).
+        norm: d(x, y) of each pair of samples, a sum over all of their numbers: "L1", "L2" or "squared" (of L2). Su's
+            code takes means over D numbers with factor 10: `lambda_ = 10 / D` for L1, `10 / D^(1/2)` for L2.
 
-    The commonest surprise: norms here are sums. Su's code takes means over the D numbers of an image with factor 10:
-    `lambda_ = 10 / D` for L1 and `10 / D^(1/2)` for L2. Source: Su, arXiv 1811.07296.
+    Source: Su, arXiv 1811.07296.
 
     >>> batch = Batch(torch.full((1, 2), 3.0), torch.zeros(1, 2), None, torch.Generator())
     >>> qp(norm="L1").critic_loss(lambda x: x.sum(1), batch)  # D = 6, d = 6
@@ -174,6 +174,5 @@ class PairLoss:
     lambda_: float
 
     def __call__(self, critic: Critic, batch: Batch) -> Tensor:
-        distance = NORMS[self.norm]((batch.real - batch.fake).detach().float().flatten(1))  # (n,)
-        scores = critic(batch.real), critic(batch.fake)
-        return gan_qp(scores[0].flatten(), scores[1].flatten(), distance, self.lambda_)
+        distance = NORMS[self.norm]((wide(batch.real) - wide(batch.fake)).detach().flatten(1))  # (n,)
+        return gan_qp(critic(batch.real).flatten(), critic(batch.fake).flatten(), distance, self.lambda_)

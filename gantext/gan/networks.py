@@ -5,7 +5,7 @@ Layers start with PyTorch's own initialisation: call `torch.manual_seed` before,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -34,12 +34,6 @@ def mlp(
         norm: makes one for a width, e.g. `nn.BatchNorm1d`.
         spectral: divide each weight matrix by an estimate of its largest singular value, refined at each forward pass
             in training mode (Miyato et al. 2018).
-    Returns:
-        A network from (N, sizes[0]) to (N, sizes[-1]).
-    Raises:
-        TypeError, ValueError: sizes that are no ints >= 1, or fewer than two.
-
-    The commonest surprise: the last layer is bare; append what bounds or flattens it.
 
     >>> mlp([2, 8, 1])
     Sequential(
@@ -48,9 +42,11 @@ def mlp(
       (2): Linear(in_features=8, out_features=1, bias=True)
     )
     """
+    if not isinstance(sizes, Iterable):
+        raise TypeError(f"mlp: sizes is {sizes!r}, must be a list of ints. Begin with the input's width.")
     sizes = [check_count("mlp", "sizes", size) for size in sizes]
     if len(sizes) < 2:
-        raise ValueError(f"mlp: sizes is {list(sizes)}, must have two entries or more. Begin with the input's width.")
+        raise ValueError(f"mlp: sizes is {sizes}, must have two entries or more. Begin with the input's width.")
     layers: list[nn.Module] = []
     for i, (width, following) in enumerate(pairwise(sizes), 1):
         linear = nn.Linear(width, following)
@@ -61,17 +57,13 @@ def mlp(
 
 
 def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
-    """From latent vectors to samples: latent-96-96-d for points, latent-128-128-64 and tanh for digits.
+    """From latent vectors (N, latent) to samples: latent-96-96-d for points, latent-128-128-64 and tanh for digits.
 
-    Both with ReLU; the one for digits with batch norm before it.
+    Both with ReLU, the one for digits with batch norm: call `eval()` to sample, else each digit depends on its batch.
 
     Args:
         shape: of one sample, (d,) with d <= 3 or (64,).
         latent: >= 1, numbers in a latent vector.
-    Returns:
-        A network from (N, latent) to `(N, *shape)`; digits lie in (-1, 1).
-
-    The commonest surprise: in training mode a batch norm makes each digit depend on its batch. Call `eval()` to sample.
 
     >>> generator((64,))[-1]
     Tanh()
@@ -83,17 +75,13 @@ def generator(shape: tuple[int, ...], latent: int = 16) -> nn.Sequential:
 
 
 def critic(shape: tuple[int, ...], *, spectral: bool = False) -> nn.Sequential:
-    """From samples to scores, large for real: d-96-96-1 for points, 64-128-64-1 for digits, LeakyReLU(0.2).
+    """From samples to scores (N,), large for real: d-96-96-1 for points, 64-128-64-1 for digits, LeakyReLU(0.2).
 
     No batch norm: it would mix the samples, and `gantext.gan.objectives.gradient_penalty` refuses it.
 
     Args:
         shape: of one sample, (d,) with d <= 3 or (64,).
         spectral: as in `mlp`.
-    Returns:
-        A network from `(N, *shape)` to scores (N,), any real numbers: no sigmoid.
-
-    The commonest surprise: scores are (N,), not (N, 1), which beside (N,) would broadcast to N x N.
 
     >>> import torch
     >>> critic((2,))(torch.zeros(5, 2)).shape
@@ -104,6 +92,6 @@ def critic(shape: tuple[int, ...], *, spectral: bool = False) -> nn.Sequential:
 
 
 def _is_digits(name: str, shape: tuple[int, ...]) -> bool:
-    if tuple(shape) not in _POINTS | {_DIGITS}:
+    if not isinstance(shape, Iterable) or tuple(shape) not in _POINTS | {_DIGITS}:
         raise ValueError(f"{name}: shape is {shape!r}, must be (1,), (2,), (3,) or (64,). Build your own with mlp().")
     return tuple(shape) == _DIGITS

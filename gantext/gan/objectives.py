@@ -1,9 +1,8 @@
 """What critic and generator minimise: objectives, and the gradient penalties that go with them.
 
-Signs. A critic T gives **large scores to real samples** throughout this package, and every loss is minimised. The
-papers on SGAN, WGAN, WGAN-GP and GAN-QP maximise the same thing. Two public codes of WGAN-div, its authors' and Su's,
-give *small* scores to real samples: there the terms in T change sign and the penalty does not. Under either sign it is
-**added** to the critic's minimised loss, with its factor (10 for WGAN-GP, k = 2 for WGAN-div), not to the generator's.
+A critic T gives **large scores to real samples** throughout this package, and every loss is minimised. Two public codes
+of WGAN-div, its authors' and Su's, have *small* scores for real: there the terms in T change sign and the penalty does
+not. It is **added** to the critic's loss, with its factor (10 for WGAN-GP, k = 2 for WGAN-div), not to the generator's.
 
 An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is computed.
 The values that optimal critics reach are in `gantext.gan.distances`.
@@ -14,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn.functional import logsigmoid, relu
 from gantext._checks import check_number, floating, wide
 
 __all__ = [
-    "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "Objective", "gan_qp", "gradient_norms",
+    "HINGE", "NON_SATURATING", "SATURATING", "WASSERSTEIN", "Objective", "check_scores", "gan_qp", "gradient_norms",
     "gradient_penalty", "interpolate", "safe_power", "scaled_squares", "squared_norms",
 ]  # fmt: skip
 
@@ -41,8 +41,7 @@ class Objective:
     2 log 2 - 2 JS(p, q) (`wasserstein:game-value`). `HINGE` has the margins ±1. `WASSERSTEIN` is `wasserstein:dual`;
     its generator loss is also that of WGAN-GP, WGAN-div and GAN-QP.
 
-    Both methods take scores (floating, any shapes, not empty) and return a scalar in float32 or better. The commonest
-    surprise: the saturating generator loss goes to minus infinity, not to 0.
+    Both methods take scores (floating, any shapes, not empty) and return a scalar in float32 or better.
     Source: Goodfellow et al. 2014, section 3; Arjovsky et al. 2017; Lim, Ye 2017.
 
     >>> real, fake = torch.tensor([2.0, 4.0]), torch.tensor([-1.0, 0.0])
@@ -99,9 +98,8 @@ def gan_qp(real: Tensor, fake: Tensor, distance: Tensor, lambda_: float) -> Tens
         distance: d(x_i, y_i) >= 0 in that shape; below 1e-6 it counts as 1e-6, and a negative one gives NaN.
         lambda_: > 0, score per distance, a mere unit (`gan-qp:unit`). Su: 10 / (numbers in an image) for the L1 norm.
     Returns:
-        Scalar to minimise, float32 or better; its minimum is minus the divergence.
+        Scalar, float32 or better; its minimum is minus the divergence. The generator's is `WASSERSTEIN.generator_loss`.
 
-    The commonest surprise: the generator's loss is `WASSERSTEIN.generator_loss`, without the quadratic term.
     Source: Su, arXiv 1811.07296.
 
     >>> gan_qp(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([2.0]), lambda_=1.0)  # two points, optimal T
@@ -126,13 +124,11 @@ def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = 
     Args:
         real, fake: (N, ...), floating, of one shape. A graph behind them is kept: in a critic's step detach the fakes.
         generator: source of the N numbers; None is PyTorch's own.
-    Returns:
-        (N, ...) in the wider dtype.
 
-    The commonest surprise: one number for each *pixel* fills a box, not a segment. Source: Gulrajani et al. 2017.
+    Source: Gulrajani et al. 2017.
 
     >>> x = interpolate(torch.ones(2, 3), torch.zeros(2, 3))
-    >>> bool((x == x[:, :1]).all())
+    >>> bool((x == x[:, :1]).all())  # one u for a sample, not for each of its numbers
     True
     """
     shape = floating("interpolate", "real", real).shape
@@ -142,8 +138,10 @@ def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = 
             "Draw as many fakes as there are reals."
         )
     dtype = torch.promote_types(real.dtype, fake.dtype)
-    u = torch.rand(shape[0], *[1] * (len(shape) - 1), generator=generator, device=real.device, dtype=dtype)
-    return fake + u * (real - fake)
+    real, fake = wide(real), wide(fake)  # in half precision u would have 11 bits or 8, and the difference may overflow
+    precise = torch.promote_types(real.dtype, fake.dtype)
+    u = torch.rand(shape[0], *[1] * (len(shape) - 1), generator=generator, device=real.device, dtype=precise)
+    return (fake + u * (real - fake)).to(dtype)
 
 
 def gradient_norms(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -158,11 +156,10 @@ def gradient_norms(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Returns:
         (N,), float32 or better also under autocast, with the graph that leads to the critic's parameters.
     Raises:
-        ValueError: the critic holds a batch norm on batch statistics; its scores have another shape, or no graph to x
-            (the penalty would be silently constant).
+        ValueError: the critic holds a batch norm on batch statistics (inside a plain function it is not found); its
+            scores have another shape, or no graph to x.
 
-    The commonest surprise: a batch norm inside a plain function is not found. As the last layer it makes the sum of the
-    scores constant, and so every gradient zero. Source: Gulrajani et al. 2017, section 4.
+    Source: Gulrajani et al. 2017, section 4.
 
     >>> gradient_norms(lambda x: x[:, 0] * 3 + x[:, 1] * 4, torch.zeros(2, 2))
     tensor([5., 5.])
@@ -176,7 +173,7 @@ def gradient_penalty(
     """Mean over the samples of `|n_i - centre|^power`, where n_i are the `gradient_norms`.
 
     1 and 2 give WGAN-GP (`wasserstein:gradient-penalty`); 0 and 6 WGAN-div (`w-divergence:definition`), for which
-    no root is taken.
+    no root is taken. The power is that of the norm: `(sum g^2)^6` is power 12.
 
     Args:
         critic, x: as in `gradient_norms`; x from the law r, by `interpolate` or real and fake samples side by side.
@@ -185,7 +182,6 @@ def gradient_penalty(
     Returns:
         Scalar, float32 or better; n_i^6 overflows float32 beyond n_i = 2e6.
 
-    The commonest surprise: the power is that of the norm. `(sum g^2)^6` is power 12, and `sum |g_j|^6` another norm.
     Source: Gulrajani et al. 2017, equation 3; Wu et al. 2018, arXiv 1712.01026.
 
     >>> gradient_penalty(lambda x: 2 * x.sum(1), torch.zeros(5, 1), centre=0.0, power=6.0)
@@ -201,7 +197,10 @@ def gradient_penalty(
 
 
 def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    x = floating(name, "x", x)
+    if not callable(critic):
+        raise TypeError(f"{name}: critic is a {type(critic).__name__}, must be a function or module. Pass it itself.")
+    if not floating(name, "x", x).dim():
+        raise ValueError(f"{name}: x has shape (), must be (N, ...), one row per sample. Unsqueeze it.")
     root = getattr(critic, "__self__", critic)  # critic.forward is as good as critic
     for path, module in root.named_modules() if isinstance(root, nn.Module) else ():
         if isinstance(module, _BATCH_NORMS) and (module.training or module.running_mean is None):
@@ -209,19 +208,24 @@ def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tens
                 f"{name}: critic has {type(module).__name__} '{path}' on batch statistics, must score samples alone: "
                 "scores that mix a batch have no per-sample gradients. Use a layer or instance norm, or eval()."
             )
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone() if x.is_inference() else x
         x = x if x.requires_grad else x.detach().requires_grad_()
         scores, grad = critic(x), None
-        if scores.shape[:1] != x.shape[:1] or scores.numel() != len(x):
-            raise ValueError(
-                f"{name}: critic returned shape {tuple(scores.shape)} for x of shape {tuple(x.shape)}, must be one "
-                "score per sample, (N,) or (N, 1). Average the scores of a sample."
-            )
+        check_scores(name, scores, x)
         if scores.requires_grad:  # summed, not averaged: g_i is the gradient of the sample's own score
             (grad,) = torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True, allow_unused=True)
     if grad is None:
         raise ValueError(f"{name}: critic has no graph from x to its scores, must have. Remove detach() or no_grad().")
     return grad
+
+
+def check_scores(name: str, scores: Any, x: Tensor) -> None:
+    """ValueError unless there is one score per sample, (N,) or (N, 1)."""
+    if not isinstance(scores, Tensor) or scores.shape[:1] != x.shape[:1] or scores.numel() != len(x):
+        got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+        rule = "must be one score per sample, (N,) or (N, 1). Average the scores of a sample."
+        raise ValueError(f"{name}: critic returned {got} for x of shape {tuple(x.shape)}, {rule}")
 
 
 def squared_norms(gradients: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """O-GAN: the critic's output is a code, whose mean is the score and whose direction is the encoding.
 
-For who trains an autoencoder that is a GAN. The chapter is `o-gan`. Everything is computed in float32 or better, also
-under autocast, backward passes included, and can be differentiated twice, so that gradient penalties may run through
-it. An argument of the wrong kind raises TypeError, one outside its stated range ValueError, before anything is
-computed.
+Everything is computed in float32 or better, also under autocast, backward passes included, and can be differentiated
+twice, so that gradient penalties may run through it. An argument of the wrong kind raises TypeError, one outside its
+stated range ValueError, before anything is computed.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def split(z: Tensor, dim: int = -1) -> Split:
         `Split(mean, scale, direction)`, float32 or better, (..., 1, ...) twice and (..., n, ...). A constant vector has
         scale 0 and direction 0, both with gradient 0.
 
-    The commonest surprise: the scale is a length, n^(1/2) times the population standard deviation, which is `std`; and
-    the code that a standard normal latent is compared with is `normalized`, not the unit vector.
+    The commonest surprise: the code that a standard normal latent is compared with is `normalized`, not the unit
+    vector.
     Source: Su, arXiv 1903.01931; the chapter `o-gan`.
 
     >>> import torch
@@ -96,8 +95,9 @@ def split(z: Tensor, dim: int = -1) -> Split:
 def pearson(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
     """Pearson's correlation of two vectors, the cosine of the angle between their centred forms.
 
-    `rho = <direction(x), direction(y)>` with the `split` of either. Its gradient in y, `(direction(x) - rho
-    direction(y)) / scale(y)` (equation `o-gan:pearson-gradient`), is orthogonal to those of y's mean and scale.
+    `rho = <direction(x), direction(y)>` with the `split` of either: two passes, while the one-pass formula is noise in
+    float32 once the means are 1e4 times the spread. Its gradient in y, `(direction(x) - rho direction(y)) / scale(y)`
+    (equation `o-gan:pearson-gradient`), is orthogonal to those of y's mean and scale.
 
     Args:
         x, y: floating, of one shape (..., n, ...).
@@ -105,8 +105,6 @@ def pearson(x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
     Returns:
         (...), float32 or better; beyond ±1 only by rounding. 0, with gradient 0, where either vector is constant.
 
-    The commonest surprise: the one-pass formula, n sum xy - sum x sum y over its root, is NaN or noise in float32
-    as soon as the means are 1e4 times the spread, which the score of a trained critic may be.
     Source: Su, arXiv 1903.01931.
 
     >>> import torch
@@ -172,14 +170,11 @@ def o_gan(weight: float = 0.5, *, objective: Objective | Game | None = None, mat
             article rejects. It fixes the score of the fakes as well, which the correlation leaves free.
     Returns:
         A game for `gantext.gan.training.fit`, whose critic maps samples (N, ...) to codes (N, n) as wide as the latent
-        vectors.
-    Raises:
-        ValueError: codes of another shape than the latent vectors, n < 3 (a direction needs it), or no latent vectors.
+        vectors, n >= 3; its losses raise ValueError for others.
 
-    As in Su's code: the correlation is along the code and not over the batch, is rewarded in both losses, and is taken
-    on fakes only. Not as in his code: large scores are real (reflecting the mean of a code leaves its direction alone,
-    so nothing else changes); and the players take turns with their own optimisers, where his take one joint step of the
-    single loss `o_gan_ref`, whose gradients are those of the two losses here.
+    As in Su's code, the correlation is along the code, is rewarded in both losses, and is taken on fakes only. Unlike
+    there, large scores are real, and the players take turns with their own optimisers, where his take one joint step of
+    the single loss `o_gan_ref`, whose gradients are those of the two losses here.
     The commonest surprise: of independent vectors the correlation is not 0 but ± 1 / (n - 1)^(1/2).
     Source: Su, arXiv 1903.01931, and his code, bojone/o-gan.
 
@@ -235,19 +230,15 @@ def o_gan_ref(critic: Critic, batch: Batch, weight: float = 0.5) -> Tensor:
 
     With F the fakes, F' the same without a graph, T the mean of the code, d the mean squared difference of x and F',
     the mean of `t1^2 / (4 d) - t1 - t2 - weight rho(z, E(F))` where t1 = T(x) - T(F') and t2 = T(F) - T(F'); a d below
-    1e-6 counts as 1e-6, as in `gantext.gan.objectives.gan_qp`.
+    1e-6 counts as 1e-6, as in `gantext.gan.objectives.gan_qp`. t2 is always 0, but its gradient is that of the
+    generator's score, and nothing for the critic, unless dropout or noise tells the two passes apart.
 
     Args:
         critic: as in `o_gan`.
         batch: its fakes *with* the generator's graph, its latent vectors not None.
         weight: as in `o_gan`.
-    Returns:
-        Scalar; one backward pass leaves both players' gradients.
-    Raises:
-        TypeError, ValueError: a weight that is no number >= 0; no latent vectors, or of another shape than the codes.
 
-    The commonest surprise: t2 is always 0. Its gradient is not: that of the generator's score, and nothing for the
-    critic, whose two terms cancel unless dropout or noise tells the two passes apart. Source: Su's code, bojone/o-gan.
+    Source: Su's code, bojone/o-gan.
 
     >>> import torch
     >>> z = torch.tensor([[0.0, 1.0, 2.0]])

@@ -1,28 +1,24 @@
 """The gradient penalty of a piecewise linear critic without double backward: exact, and cheaper.
 
 `gantext.gan.objectives.gradient_penalty` differentiates a gradient, and autograd then propagates second derivatives of
-the activations, which are zeros for ReLU and LeakyReLU. What is left when they are dropped is one more forward pass.
+the activations, which are zeros for ReLU and LeakyReLU. Without them one more forward pass is left. Let layer l map
+h_(l-1) to z_l = W_l h_(l-1) + b_l and h_l = M_l z_l, with the activation's slopes in the diagonal matrix M_l; h_0 is a
+sample x_i, and the last z its score T(x_i). Near x_i, off the kinks, no M_l changes, so:
 
-Let layer l map h_(l-1) to z_l = W_l h_(l-1) + b_l and h_l = M_l z_l, where the diagonal matrix M_l holds the slopes of
-the activation at z_l; h_0 = x is a sample, and the last z is its score T(x).
-
-1. In a neighbourhood of x, off the kinks, no M_l changes, so T is affine. Its derivatives d_l = dT/dz_l obey
-   d_last = 1 and d_l = M_l W_(l+1)^T d_(l+1), and g = grad T(x) = W_1^T d_1.
+1. d_last = 1 and d_l = M_l W_(l+1)^T d_(l+1) are dT/dz_l, and g_i = W_1^T d_1 is the gradient.
 2. Hence dT/dW_l = d_l h_(l-1)^T and dT/db_l = d_l, which is what an ordinary backward pass computes.
-3. Let P = (1/N) sum_i phi(g_i) be the penalty and v_i = dP/dg_i. By the chain rule dP/dW_l = sum_i d<g_i, v_i>/dW_l,
-   v_i held constant. For phi(g) = `||g| - c|^p` it is v_i = (p/N) `||g_i| - c|^(p-2) (|g_i| - c) g_i / |g_i|`.
-4. <g_i, v_i> is the derivative of T at x_i along v_i: the output of the network with the same weights and masks, but
+3. Of the penalty P = (1/N) sum_i `||g_i| - c|^p` let v_i = dP/dg_i = (p/N) `||g_i| - c|^(p-2) (|g_i| - c) g_i / |g_i|`.
+   By the chain rule dP/dW_l = sum_i d<g_i, v_i>/dW_l, v_i held constant.
+4. <g_i, v_i> is the derivative of T at x_i along v_i: the output of the network with the same weights and slopes, but
    without biases, that pushes the tangent t_0 = v_i forward, t_l = M_l W_l t_(l-1).
-5. That network is linear and has the d_l of step 1. So step 2 gives dP/dW_l = sum_i d_l,i t_(l-1),i^T; no bias enters,
-   dP/db_l = 0; and since T is affine near x_i, dP/dx_i = 0.
-6. Steps 2 and 5 share d_l. For a loss L of scores and penalty let c_i = dL/dT(x_i) and w = dL/dP. Then
-   u_0 = c_i x_i + w v_i and u_l = M_l (W_l u_(l-1) + c_i b_l) are u_l = c_i h_l + w t_l, so that
-   dL/dW_l = sum_i d_l,i u_(l-1),i^T, dL/db_l = sum_i c_i d_l,i and dL/dx_i = c_i g_i.
+5. Step 2 for that network: dP/dW_l = sum_i d_l,i t_(l-1),i^T; dP/db_l = 0; and T being affine near x_i, dP/dx_i = 0.
+6. For a loss L of scores and penalty with c_i = dL/dT(x_i) and w = dL/dP, both steps at once: u_0 = c_i x_i + w v_i and
+   u_l = M_l (W_l u_(l-1) + c_i b_l) give dL/dW_l = sum_i d_l,i u_(l-1),i^T, dL/db_l = sum_i c_i d_l,i and
+   dL/dx_i = c_i g_i.
 
-A convolution is a linear map that uses each weight at many places; the same holds, with a sum over the places. With F
-the products of a forward pass, step 1 costs 2 F and step 6 another 2 F, for scores *and* penalty at the same samples.
-Double backward takes 6 F (dense) or 6.4 F (a convolutional critic): `tests/test_tangent.py` counts them. At a kink the
-slope is PyTorch's choice. The d_l are not differentiated here: asking for a second derivative raises.
+In a convolution, sums run over the places too. With F the products of a forward pass, steps 1 and 6 cost 2 F each, for
+scores *and* penalty; double backward takes 6 F (dense) or 6.4 F (convolutional), as a test counts. At a kink the slope
+is PyTorch's choice. The d_l are not differentiated here: asking for a second derivative raises.
 
 Sources: gradients of gradients by a second pass, Drucker and Le Cun, IEEE Trans. Neural Networks 3 (1992) 991; tangents
 pushed through a network, Pearlmutter, Neural Computation 6 (1994) 147. Steps 5 and 6 for penalties are our derivation.
@@ -40,7 +36,7 @@ from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weig
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from gantext._checks import check_number, floating
-from gantext.gan.objectives import safe_power, scaled_squares, squared_norms
+from gantext.gan.objectives import check_scores, safe_power, scaled_squares, squared_norms
 
 __all__ = ["is_piecewise_linear", "scores_and_penalty", "tangent_penalty"]
 
@@ -64,19 +60,17 @@ def tangent_penalty(critic: nn.Module, x: Tensor, *, centre: float = 1.0, power:
     """`gradient_penalty`, exactly, of a piecewise linear critic; its backward pass is an ordinary one.
 
     The mean over the samples of `||grad T(x_i)| - centre|^power` (equations `wasserstein:gradient-penalty` and
-    `w-divergence:definition`). The gradient is derived in this module's text, steps 1 to 5.
+    `w-divergence:definition`), by steps 1 to 5 above.
 
     Args:
         critic: an `nn.Sequential`, nested or not, of the layers that `is_piecewise_linear` knows.
         x, centre, power: as in `gantext.gan.objectives.gradient_penalty`.
     Returns:
-        Scalar, float32 or better, to be added to any loss. Under `torch.no_grad` the value is right and has no graph.
+        Scalar, float32 or better. Biases receive gradients 0, where double backward leaves that of the last layer None.
     Raises:
-        TypeError: critic or x of another kind. ValueError: a layer that is not known to be piecewise linear or that
-            mixes samples, weights in another dtype than x, and what `gradient_penalty` refuses.
+        ValueError: a layer that is not known to be piecewise linear or that mixes samples, weights in another dtype
+            than x, and what `gradient_penalty` refuses.
         RuntimeError: at a backward pass with `create_graph=True`; second derivatives need `gradient_penalty`.
-
-    The commonest surprise: biases receive gradients 0, where double backward leaves that of the last layer None.
 
     >>> critic = nn.Sequential(nn.Linear(2, 1, bias=False))
     >>> _ = nn.init.constant_(critic[0].weight, 3.0)
@@ -89,16 +83,14 @@ def tangent_penalty(critic: nn.Module, x: Tensor, *, centre: float = 1.0, power:
 def scores_and_penalty(
     critic: nn.Module, x: Tensor, *, centre: float = 1.0, power: float = 2.0
 ) -> tuple[Tensor, Tensor]:
-    """Scores and their gradient penalty at the same samples, for the arithmetic of the penalty alone.
-
-    `critic(x)` and `tangent_penalty(critic, x)`, by steps 1 to 6 of this module's text.
+    """Scores and their gradient penalty at the same samples, for the arithmetic of the penalty alone (steps 1 to 6).
 
     Args and Raises: as in `tangent_penalty`.
     Returns:
-        Scores in the critic's shape and dtype, differentiable once, also with respect to x; and the scalar penalty.
+        `critic(x)` in its shape and dtype, differentiable once, also with respect to x; and the scalar penalty.
 
-    The commonest surprise: this serves penalties on real and fake samples (`at="samples"`). Interpolates are other
-    points than those that the loss scores; there `tangent_penalty` is the cheaper one.
+    The commonest surprise: interpolates are other points than those that the loss scores; there `tangent_penalty` is
+    the cheaper one.
 
     >>> critic = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1), nn.Flatten(0))
     >>> scores, penalty = scores_and_penalty(critic, torch.zeros(6, 2), centre=0.0, power=6.0)
@@ -112,9 +104,7 @@ def is_piecewise_linear(critic: object) -> bool:
 
     Known are Linear, Conv1d to Conv3d (padded with zeros), ReLU, LeakyReLU, average pooling, Flatten, Unflatten and
     Identity, alone or in Sequentials of any depth; not their subclasses, and without hooks. Weights may be parametrised
-    (`torch.nn.utils.parametrizations`: spectral norm). Whatever else may be piecewise linear counts as unknown.
-
-    The commonest surprise: a wrapper (DistributedDataParallel, torch.compile, mixed precision) hides the layers.
+    (spectral norm). A wrapper (DistributedDataParallel, torch.compile, mixed precision) hides the layers.
 
     >>> is_piecewise_linear(nn.Sequential(nn.Linear(2, 1))), is_piecewise_linear(nn.Sequential(nn.SiLU()))
     (True, False)
@@ -177,7 +167,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
         ctx.called, ctx.layers, ctx.n = name, layers, len(deltas)
         ctx.set_materialize_grads(False)
         kinks = [z for layer, z in zip(layers, entering, strict=True) if isinstance(layer, _ACTIVATIONS)]
-        ctx.save_for_backward(x, g, along.to(g.dtype), *weights, *deltas, *kinks)
+        ctx.save_for_backward(x, g, along, *weights, *deltas, *kinks)
         return scores, penalties.mean()
 
     @staticmethod  # torch annotates the base with *args: each Function has arguments of its own
@@ -189,7 +179,7 @@ class _ScoresAndPenalty(torch.autograd.Function):
         needs_x, *needs = ctx.needs_input_grad[4:]
         needed = iter(needs)
         c = None if c is None else c.reshape(len(x))
-        u = torch.zeros_like(x) if w is None else _rows(w * along, x) * g
+        u = torch.zeros_like(x) if w is None else (_rows(w * along, x) * g).to(x.dtype)  # 1 / |g| may be no half
         u = u if c is None else u + _rows(c, x) * x  # u_0 = c x + w v (step 6)
         out: list[Tensor | None] = []
         with torch.autocast(x.device.type, enabled=False):
@@ -232,11 +222,7 @@ def _scores_and_deltas(
             h = F.relu(h) if isinstance(layer, nn.ReLU) else F.leaky_relu(h, layer.negative_slope)  # not in place
         else:
             h = layer(h)
-    if h.shape[:1] != x.shape[:1] or h.numel() != len(x):
-        raise ValueError(
-            f"{name}: critic returned shape {tuple(h.shape)} for x of shape {tuple(x.shape)}, must be one score per "
-            "sample, (N,) or (N, 1). Average the scores of a sample."
-        )
+    check_scores(name, h, x)
     delta, deltas, back = torch.ones_like(h), [], iter(weights[-2::-2])
     for layer, z in zip(layers[::-1], entering[::-1], strict=True):
         if isinstance(layer, _AFFINE):

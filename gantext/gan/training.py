@@ -1,20 +1,17 @@
 """One training loop for every GAN of the book.
 
-`fit` alternates the two losses of a `gantext.gan.methods.Game`. `fit_critic` trains the critic alone, against two fixed
-laws, which is how the chapters hold trained critics against exact values. A sampler is any function
-`(n, rng) -> (n, ...)`, such as `gantext.gan.laws.ring().sample`, that draws from the `torch.Generator` it is given.
-
-The loop runs through Hugging Face Accelerate, so a script that calls `fit` needs no change to use what there is::
+`fit` alternates the two losses of a `gantext.gan.methods.Game`; `fit_critic` trains a critic alone against two fixed
+laws, to hold it against exact values. A sampler is any function `(n, rng) -> (n, ...)` that draws from the
+`torch.Generator` it is given, such as `gantext.gan.laws.ring().sample`. The loop runs through Hugging Face Accelerate::
 
     python train.py                                   # on a GPU, if there is one
     accelerate launch --mixed_precision bf16 train.py
     accelerate launch --num_processes 2 train.py      # on two GPUs, twice the batch; with --cpu, two processes
 
 Each process runs the whole script and ends with the same weights: write samples from one of them
-(`accelerate.PartialState().is_main_process`). A batch norm normalises the batch of its own process, as it does under
-DistributedDataParallel, and the running statistics are averaged; all else is as in one process with all samples in its
-batch. An argument of the wrong kind raises TypeError, one outside its range
-ValueError, before any step.
+(`accelerate.PartialState().is_main_process`). A batch norm normalises the batch of its own process, and its running
+statistics are averaged; all else is as in one process with all samples in its batch. An argument of the wrong kind
+raises TypeError, one outside its range ValueError, before any step.
 """
 
 from __future__ import annotations
@@ -30,12 +27,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel
 
 from gantext._checks import check_count, check_number
-from gantext._training import Checkpoint, average_gradients, average_statistics, exhausted, fitting, layout, resolve
+from gantext._training import (
+    RUNNING,
+    Checkpoint,
+    average_gradients,
+    average_statistics,
+    exhausted,
+    fitting,
+    layout,
+    resolve,
+)  # fmt: skip
 from gantext.gan.methods import Batch, Critic, Game
 
 if TYPE_CHECKING:
@@ -100,15 +107,29 @@ class Recipe:
     def __post_init__(self) -> None:
         counts = ["steps", "batch_size", "n_critic", *([] if callable(self.latent) else ["latent"])]
         counts += [] if self.generator_batch is None else ["generator_batch"]
-        numbers: dict[str, float] = {name: check_count("fit", name, getattr(self, name)) for name in counts}
-        numbers["seed"] = check_count("fit", "seed", self.seed, 0)
-        numbers["learning_rate"] = check_number("fit", "learning_rate", self.learning_rate, 0)
+        checked: dict[str, Any] = {name: check_count("fit", name, getattr(self, name)) for name in counts}
+        checked["seed"] = check_count("fit", "seed", self.seed, 0)
+        checked["learning_rate"] = check_number("fit", "learning_rate", self.learning_rate, 0)
+        checked["ema"] = _below_one("ema", self.ema)
+        checked["betas"] = tuple(_below_one("betas", beta) for beta in np.atleast_1d(self.betas).tolist())
+        if len(checked["betas"]) != 2:
+            raise ValueError(f"fit: betas is {self.betas}, must be two numbers in [0, 1). Try (0.5, 0.9).")
         if not isinstance(self.decay, bool):
             raise TypeError(f"fit: decay is {self.decay!r}, must be True or False. True lets the rates fall to 0.")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"fit: ema is {self.ema}, must be in [0, 1). 0 keeps no average.")
-        for name, value in numbers.items():
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(
+                f"fit: optimizer is a {type(self.optimizer).__name__}, must be a function of the parameters. Write "
+                "lambda p: torch.optim.SGD(p, lr=0.1)."
+            )
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def _below_one(argument: str, value: float) -> float:
+    value = check_number("fit", argument, value, 0, included=True)
+    if value >= 1:
+        raise ValueError(f"fit: {argument} is {value}, must be in [0, 1). See the usual values in its docstring.")
+    return value
 
 
 def fit(
@@ -129,17 +150,18 @@ def fit(
 
     Args:
         generator: maps latent codes (n, latent) to samples; critic: samples to scores. Both are trained in place, on
-            the accelerator's device; what does not require gradients stays as it is.
+            the accelerator's device; what does not require gradients stays as it is, and so do their modes.
         real: sampler of the data, in the shape of the generator's samples and of no wider dtype than the networks.
         game: what they minimise.
         recipe, settings: a `Recipe`, or its fields by name, `fit(..., steps=1000)`, or both: names replace fields.
         callbacks: each is called with the `Fit` after every step. Losses reach its `history` every 100 steps: reading
             one from a GPU waits for it.
-        checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end, so that an
-            interrupt loses no more than that. One of other networks, optimizers, settings or another game is refused;
-            that `real`, and a sampler of codes, are the same is the caller's to see to.
+        checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end. One of
+            other networks, optimizers, settings or another game is refused; that `real`, and a sampler of codes, are
+            the same is the caller's to see to.
         progress: show a bar, on the main process.
-        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
+        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`, and has the mixed
+            precision of one made earlier in the program.
     Returns:
         `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms: their statistics are averaged too.
     Raises:
@@ -149,8 +171,7 @@ def fit(
         OSError: it could not be written, as on a full disk; the last one is kept.
 
     Every step draws from generators seeded with (seed, process, step), so a resumed run repeats an unbroken one exactly
-    (on one device; dropout, which draws from PyTorch's own generator, excepted). The commonest surprise: an
-    `Accelerator` made earlier in the program, with its mixed precision, is what None finds.
+    (on one device; dropout, which draws from PyTorch's own generator, excepted).
 
     >>> from gantext.gan.methods import wgan_div
     >>> from gantext.gan.networks import mlp
@@ -160,49 +181,25 @@ def fit(
     >>> run.step, len(run.history["critic"])
     (5, 5)
     """
-    from tqdm import tqdm
-
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"fit: callbacks is {callbacks!r}, must be a sequence of functions. Put one in a list.")
     functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
     _check("fit", game, {"generator": generator, "critic": critic}, functions)
     save_every = check_count("fit", "save_every", save_every)
     _known(settings)
+    if not isinstance(recipe, Recipe | None):
+        raise TypeError(f"fit: recipe is {recipe!r}, must be a Recipe. Or name its fields: fit(..., steps=1000).")
     recipe = Recipe(**settings) if recipe is None else replace(recipe, **settings)
-    accelerator = resolve(accelerator)
-    loop = _Loop(generator, critic, real, game, recipe, accelerator)
-    run, file = loop.run, Checkpoint(checkpoint, loop.parts(), loop.identity(), accelerator)
-    file.hold()
-    try:
-        run.step, history = file.load(recipe.steps)
-        run.history = history or run.history
-        quiet = not (progress and accelerator.is_main_process)
-        bar = tqdm(total=recipe.steps, initial=run.step, desc=game.name, disable=quiet)
-    except BaseException:
-        file.close()
-        raise
-    try:
-        while run.step < recipe.steps:
+    with torch.inference_mode(False), torch.enable_grad():  # whatever surrounds the call
+        loop = _Loop(generator, critic, real, game, recipe, resolve(accelerator))
+        with Checkpoint(checkpoint, loop.parts(), loop.identity(), loop.accelerator) as file:
+            loop.run.step, history = file.load(recipe.steps)
+            loop.run.history = history or loop.run.history
             try:
-                loop.step()
-            except RuntimeError as error:
-                if not exhausted(error):
-                    raise
-                traceback.clear_frames(error.__traceback__)  # they hold what no longer fits
-                raise torch.OutOfMemoryError(loop.advice()) from error
-            saving = run.step % save_every == 0 or run.step == recipe.steps
-            if saving or run.step % 100 == 0:
-                loop.record()
-            for callback in callbacks:
-                callback(run)
-            if saving:
-                file.save(run.step, run.history)
-            bar.update()
-    finally:
-        bar.close()
-        file.close()
-        loop.freeze(False)
-    return run
+                loop.train(file, callbacks, save_every, progress)
+            finally:
+                loop.freeze(False)
+    return loop.run
 
 
 def _known(settings: Iterable[str]) -> None:
@@ -228,6 +225,9 @@ class _Loop:
         self.trained = {player: [p for p in net.parameters() if p.requires_grad] for player, net in networks.items()}
         adam = lambda parameters: Adam(parameters, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
         self.optimizers = {player: (recipe.optimizer or adam)(list(each)) for player, each in self.trained.items()}
+        for each in self.optimizers.values():
+            if not isinstance(each, Optimizer):
+                raise TypeError(f"fit: optimizer makes {each!r}, must make a torch.optim.Optimizer. Return one.")
         self.stepping = {player: accelerator.prepare(each) for player, each in self.optimizers.items()}
         # PyTorch's own exponential average has no warm-up, and no place for counts such as batch norm's.
         self.average = AveragedModel(generator, multi_avg_fn=self._follow, use_buffers=True)
@@ -247,18 +247,39 @@ class _Loop:
             "generator": layout(self.run.generator),
             "critic": layout(self.run.critic),
             "latent": "a sampler" if callable(recipe.latent) else recipe.latent,
-            "batch_size": recipe.batch_size,
-            "generator_batch": recipe.generator_batch,
             "decay": recipe.steps if recipe.decay else None,  # None is also what a file without it has
-            "n_critic": recipe.n_critic,
-            "ema": float(recipe.ema),
-            "seed": recipe.seed,
+            **{name: getattr(recipe, name) for name in ("batch_size", "generator_batch", "n_critic", "ema", "seed")},
         }
 
     def freeze(self, critic: bool) -> None:
         """In the generator's turn the critic gets no gradients."""
         for p in self.trained["critic"]:
             p.requires_grad_(not critic)
+
+    def train(
+        self, file: Checkpoint, callbacks: Sequence[Callable[[Fit], object]], save_every: int, progress: bool
+    ) -> None:
+        from tqdm import tqdm
+
+        run, steps = self.run, self.recipe.steps
+        quiet = not (progress and self.accelerator.is_main_process)
+        with tqdm(total=steps, initial=run.step, desc=self.game.name, disable=quiet) as bar:
+            while run.step < steps:
+                try:
+                    self.step()
+                except RuntimeError as error:
+                    if not exhausted(error):
+                        raise
+                    traceback.clear_frames(error.__traceback__)  # they hold what no longer fits
+                    raise torch.OutOfMemoryError(self.advice()) from error
+                saving = run.step % save_every == 0 or run.step == steps
+                if saving or run.step % 100 == 0:
+                    self.record()
+                for callback in callbacks:
+                    callback(run)
+                if saving:
+                    file.save(run.step, run.history)
+                bar.update()
 
     def step(self) -> None:
         """`n_critic` turns of the critic, one of the generator."""
@@ -273,7 +294,7 @@ class _Loop:
         self.losses["generator"].append(self._turn("generator", self.game.generator_loss))
         self.run.step += 1
         average_statistics(self.accelerator, self.run.generator, self.run.critic)
-        self.average.update_parameters(self.run.generator)
+        self._average()
 
     def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
         self.freeze(player == "generator")
@@ -285,29 +306,40 @@ class _Loop:
         return value.detach()
 
     def _loss(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
-        with torch.enable_grad():  # whatever surrounds the call of fit
-            with self.accelerator.autocast():
-                value = loss(self.run.critic, self._batch(player == "generator"))
-            self.stepping[player].zero_grad()
-            self.accelerator.backward(value)
+        with self.accelerator.autocast():
+            value = _scalar("fit", player, loss(self.run.critic, self._batch(player == "generator")))
+        self.stepping[player].zero_grad()
+        self.accelerator.backward(value)
         return value
 
     def _batch(self, graph: bool) -> Batch:
         n, latent, like = self.recipe.batch_size, self.recipe.latent, self.trained["generator"][0]
         n = (self.recipe.generator_batch or n) if graph else n
         if callable(latent):
-            z = latent(n, self.noise)
+            z = _drawn("fit", "latent", latent, n, self.noise)
         else:
             z = torch.randn(n, latent, generator=self.noise, device=like.device, dtype=like.dtype)
         with torch.set_grad_enabled(graph):
             fake = self.run.generator(z)
         x = _draw("fit", "real", self.real, n, self.host, self.trained["critic"][0])
-        if fake.shape != x.shape:
-            raise ValueError(
-                f"fit: generator makes shape {tuple(fake.shape)}, must be {tuple(x.shape)} as real draws. "
-                "Change its last layer."
-            )
+        if not isinstance(fake, Tensor) or fake.shape != x.shape:
+            made = f"shape {tuple(fake.shape)}" if isinstance(fake, Tensor) else f"a {type(fake).__name__}"
+            rule = f"must be {tuple(x.shape)} as real draws. Change its last layer."
+            raise ValueError(f"fit: generator makes {made}, {rule}")
         return Batch(x, fake, z, self.noise)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Of weights and statistics; spectral norm's unit vectors, whose mean is none, are found anew or copied."""
+        self.average.update_parameters(self.run.generator)
+        for (name, mean), value in zip(self.run.ema.named_buffers(), self.run.generator.buffers(), strict=True):
+            if not name.endswith(RUNNING) and "parametrizations." not in name:
+                mean.copy_(value)
+        for part in self.run.ema.modules():
+            if isinstance(part, ParametrizationList) and next(part.buffers(), None) is not None:
+                training = part.training
+                part.train()()  # a power iteration on the averaged weight
+                part.train(training)
 
     def _follow(self, means: Any, values: Any, averaged: object) -> None:
         """Step n = 2, 3, ... of the running average; the first is a copy."""
@@ -371,9 +403,8 @@ def fit_critic(
         seed: of samples and penalties; seed the initial weights before the critic is built.
         progress: show a bar.
     Returns:
-        The critic's loss in every step: its mean over the last ones estimates minus the divergence.
-
-    The commonest surprise: the last loss is one batch's. To compare with an exact value, average a large fresh sample.
+        The critic's loss in every step, of one batch each: to compare with an exact value, average a large fresh
+        sample.
 
     >>> from gantext.gan.methods import wgan_div
     >>> from gantext.gan.networks import mlp
@@ -385,30 +416,37 @@ def fit_critic(
     """
     from tqdm import trange
 
-    functions = {"real": real, "fake": fake}
-    _check("fit_critic", game, {"critic": critic}, functions)
+    _check("fit_critic", game, {"critic": critic}, {"real": real, "fake": fake})
     steps, batch_size = check_count("fit_critic", "steps", steps), check_count("fit_critic", "batch_size", batch_size)
     seed = check_count("fit_critic", "seed", seed, 0)
     rate = check_number("fit_critic", "learning_rate", learning_rate, 0)
     parameters = [p for p in critic.parameters() if p.requires_grad]
     host, noise = torch.Generator(), torch.Generator(parameters[0].device)
-    optimizer = Adam(parameters, lr=rate, fused=True)
-    schedule = CosineAnnealingLR(optimizer, steps)
     losses: list[Tensor] = []
-    for rng in (host, noise):
-        _reseed(rng, seed, 0, 0, rng is noise)
-    for _ in trange(steps, desc=game.name, disable=not progress):
-        x = _draw("fit_critic", "real", real, batch_size, host, parameters[0])
-        y = _draw("fit_critic", "fake", fake, batch_size, host, parameters[0])
-        with torch.enable_grad():
-            loss = game.critic_loss(critic, Batch(x, y, None, noise))
+    with torch.inference_mode(False), torch.enable_grad():  # whatever surrounds the call
+        optimizer = Adam(parameters, lr=rate, fused=True)
+        schedule = CosineAnnealingLR(optimizer, steps)
+        for rng in (host, noise):
+            _reseed(rng, seed, 0, 0, rng is noise)
+        for _ in trange(steps, desc=game.name, disable=not progress):
+            x = _draw("fit_critic", "real", real, batch_size, host, parameters[0])
+            y = _draw("fit_critic", "fake", fake, batch_size, host, parameters[0])
+            loss = _scalar("fit_critic", "critic", game.critic_loss(critic, Batch(x, y, None, noise)))
             optimizer.zero_grad()
             loss.backward()
-        optimizer.step()
-        _clip(parameters, game.clip)
-        schedule.step()
-        losses.append(loss.detach())
+            optimizer.step()
+            _clip(parameters, game.clip)
+            schedule.step()
+            losses.append(loss.detach())
     return torch.stack(losses).tolist()
+
+
+def _scalar(name: str, player: str, loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
+        found = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.dim() else repr(loss)
+        rule = "must be a scalar tensor with a graph. Take the mean over the batch, detach nothing of it."
+        raise ValueError(f"{name}: game has a {player}'s loss {found}, {rule}")
+    return loss
 
 
 @torch.no_grad()
@@ -419,14 +457,20 @@ def _clip(parameters: Iterable[nn.Parameter], bound: float | None) -> None:
 
 
 def _draw(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator, like: Tensor) -> Tensor:
-    """n samples on the device and in the dtype of the critic's weights `like`, which must hold them without loss."""
+    """n samples, without a graph, as the critic's weights `like`, whose dtype must hold them without loss."""
+    x = _drawn(name, argument, sampler, n, rng)
+    if torch.promote_types(x.dtype, like.dtype) != like.dtype:
+        raise TypeError(f"{name}: {argument} draws {x.dtype}, must be {like.dtype} as the critic. Convert one of them.")
+    return x.detach().to(like)
+
+
+def _drawn(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Generator) -> Tensor:
     x = sampler(n, rng)
-    if not isinstance(x, Tensor) or torch.promote_types(x.dtype, like.dtype) != like.dtype:
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name}: {argument} draws {got}, must be {like.dtype} as the critic. Convert one of them.")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {argument} draws {type(x).__name__}, must be a tensor. Use torch.from_numpy.")
     if x.shape[:1] != (n,):
         raise ValueError(f"{name}: {argument} draws shape {tuple(x.shape)}, must be ({n}, ...). Draw as many as asked.")
-    return x.to(like)
+    return x.clone() if x.is_inference() else x
 
 
 def _reseed(rng: torch.Generator, *key: int) -> None:
@@ -450,6 +494,10 @@ def _check(name: str, game: Game, networks: dict[str, Any], functions: dict[str,
             raise TypeError(f"{name}: {argument} is {type(network).__name__}, must be a torch.nn.Module. Wrap it.")
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"{name}: {argument} has no trainable parameter, must have one. Unfreeze it.")
+        if any(isinstance(p, nn.UninitializedParameter) for p in network.parameters()):
+            raise ValueError(f"{name}: {argument} has lazy layers, must have weights. Call it once before.")
+        if any(p.is_inference() for p in network.parameters()):
+            raise ValueError(f"{name}: {argument} has weights made in inference mode, must not. Build it outside.")
     for argument, function in functions.items():
         if not callable(function):
             kind = type(function).__name__

@@ -405,3 +405,23 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_bad_input_is_refused(call: Callable[[], object], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_it_is_placed_typed_and_skipped_as_linear_is(classes: int | None) -> None:
+    head = CascadeHead(4, 2, classes=classes, dtype=F64)
+    assert all(p.dtype == F64 for p in head.parameters()) and head.weight.any()
+    skipped = cast(CascadeHead, nn.utils.skip_init(CascadeHead, 4, 2, classes=classes))
+    skipped.reset_parameters()
+    y = None if classes is None else torch.tensor([2, 0])
+    assert skipped(torch.ones(2, 4), y).isfinite().all()
+    assert all(p.is_meta for p in CascadeHead(4, 2, classes=classes, device="meta").parameters())
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_features_of_float64_keep_their_digits_beside_weights_of_float32(classes: int | None) -> None:
+    head, v, y = CascadeHead(4, 2, classes=classes), randn(3, 4).double(), torch.tensor([2, 0, 2])
+    chosen = () if classes is None else (y,)
+    found = head(v, *chosen)
+    assert found.dtype == F64
+    torch.testing.assert_close(found, head.double()(v, *chosen), rtol=1e-6, atol=1e-6)

@@ -527,3 +527,18 @@ def test_bad_input_is_refused_in_words(call: Callable[[], Any], error: type[Exce
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+def test_probabilities_of_half_precision_sum_to_one_as_well_as_they_can() -> None:
+    logits = randn(1000)
+    for dtype in (torch.float16, torch.bfloat16):
+        law = logits.softmax(0).to(dtype)
+        assert abs(law.double().sum() - 1) > 1e-6
+        torch.testing.assert_close(jensen_shannon(law, law), torch.zeros((), dtype=torch.float64))
+        exact = law.double() / law.double().sum()
+        x = torch.arange(1000.0)
+        torch.testing.assert_close(
+            wasserstein_1d(x, x, 1, law, None), wasserstein_1d(x, x, 1, exact, None), rtol=1e-2, atol=0
+        )
+    with pytest.raises(ValueError, match="sum to 1"):
+        jensen_shannon(torch.tensor([0.5, 0.52]).half(), torch.tensor([0.5, 0.5]).half())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gantext.gan.convolutional import dcgan_generator
-from gantext.gan.features import Ruler, classifier_ruler, inception_ruler
+from gantext.gan.features import Features, Ruler, classifier_ruler, inception_ruler, train_features
 from gantext.gan.images import Images
 
 
@@ -42,6 +42,51 @@ def test_one_seed_is_one_ruler_and_moves_nothing_else(ruler: Ruler) -> None:
     assert not torch.equal(again(x), other(x))
     assert len({ruler.name, again.name, other.name, "Inception"}) == 4
     assert again(x).shape == (20, 64) and (again(x) >= 0).all() and not again(x).requires_grad
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_grad_mode_around_the_training_does_not_matter(mode: Any) -> None:
+    x, y = bars(20, 0)
+    digits, found = train_features(1), classifier_ruler(x, y, steps=2)(x)
+    with mode():
+        again = train_features(1)
+        kept = x.clone()
+        assert torch.equal(classifier_ruler(kept, y, steps=2)(kept), found)
+    assert all(torch.equal(a, b) for a, b in zip(digits.parameters(), again.parameters(), strict=True))
+
+
+def test_another_classifier_may_be_of_float32_and_stays_so() -> None:
+    net = train_features(1)
+    want, x = Features(net)(torch.zeros(3, 64)), torch.zeros(3, 64)
+    torch.testing.assert_close(Features(net.float())(x), want, rtol=1e-6, atol=1e-6)
+    assert next(net.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_images_of_another_dtype_are_seen_as_float32(ruler: Ruler, dtype: torch.dtype) -> None:
+    x, y = bars(20, 0)
+    torch.testing.assert_close(ruler(x.to(dtype)), ruler(x.to(dtype).float()))
+    assert classifier_ruler(x.to(dtype), y, steps=1)(x).dtype == torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert classifier_ruler(x, y, steps=1)(x).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(4, 784), torch.zeros(4).long(), r"images has shape \(4, 784\), must be \(N, C, H, W\)"),
+        (torch.zeros(4, 1, 28, 28), None, r"labels is None, must be torch.int64 of shape \(4,\)"),
+        (torch.zeros(4, 1, 28, 28), torch.zeros(3).long(), r"labels is torch.int64 of shape \(3,\), must be"),
+        (torch.zeros(4, 1, 28, 28), torch.zeros(4), r"labels is torch.float32 of shape \(4,\), must be"),
+        (torch.zeros(4, 1, 28, 28), torch.tensor([0, 1, -1, 0]), "labels has -1, must be >= 0"),
+    ],
+)
+def test_what_cannot_be_classified_is_refused(images: Tensor, labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^classifier_ruler: {message}"):
+        classifier_ruler(images, labels)
 
 
 def test_features_are_of_single_images_in_any_number(ruler: Ruler) -> None:
@@ -121,3 +166,17 @@ def test_what_inception_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(ModuleNotFoundError, match="pip install torchmetrics torch-fidelity"):
         inception_ruler()
+
+
+def test_judging_leaves_each_layer_in_its_mode(ruler: Ruler) -> None:
+    generator, images = dcgan_generator((1, 28, 28), 4, 2), Images(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
+    generator[2].eval()  # a frozen batch norm
+    modes = [layer.training for layer in generator.modules()]
+    statistics = {name: t.clone() for name, t in generator.named_buffers()}
+    fakes, _ = ruler.judge(generator, torch.randn(5, 4), images, images)
+    assert fakes.shape == (5, 1, 28, 28)
+    assert [layer.training for layer in generator.modules()] == modes
+    assert all(torch.equal(t, statistics[name]) for name, t in generator.named_buffers())
+    with pytest.raises(RuntimeError):
+        ruler.judge(generator, torch.randn(5, 3), images, images)  # codes of another width
+    assert [layer.training for layer in generator.modules()] == modes

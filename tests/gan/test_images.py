@@ -6,11 +6,12 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import os
 import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import numpy as np
@@ -195,6 +196,29 @@ def test_a_damaged_image_is_named(tmp_path: Path, kind: str, share: float) -> No
     (tmp_path / f"b.{kind}").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=rf"b\.{kind} is damaged .*must be an image"):
         images(tmp_path)
+
+
+def test_what_systems_and_notebooks_add_to_a_folder_is_no_image_and_no_class(tmp_path: Path) -> None:
+    for file in ("cat/1.png", "dog/2.png"):
+        picture(tmp_path / file)
+    before = images(tmp_path)
+    for file in (".ipynb_checkpoints/1-checkpoint.png", "cat/.ipynb_checkpoints/1.png", "__MACOSX/cat/1.png"):
+        picture(tmp_path / file)
+    (tmp_path / "cat" / "._1.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
+    after = images(tmp_path)
+    assert len(after) == len(before) == 2 and before.labels is not None and after.labels is not None
+    assert torch.equal(after.pixels, before.pixels) and after.labels.tolist() == before.labels.tolist() == [0, 1]
+    hidden = tmp_path / ".ipynb_checkpoints"
+    assert len(images(hidden)) == 1  # asked for by name
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["pipe", "pipe.parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is a pipe or a device, must be a folder or end in .parquet"):
+        images(tmp_path / name)
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
@@ -448,4 +472,10 @@ def test_images_are_shown_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.allclose(drawn[0][4:, 5:10], (x[4].permute(1, 2, 0).numpy() + 1) / 2)  # the second of the second row
     with pytest.raises(ValueError, match=r"^show: images has shape \(6, 3, 4, 5\), must be \(4 k, C, H, W\)"):
         show(x, "", columns=4)
+    with pytest.raises(ValueError, match=r"^show: columns is 0, must be an int >= 1"):
+        show(x, "", columns=0)
+    with pytest.raises(TypeError, match=r"^show: images is ndarray, must be a floating tensor"):
+        show(cast(Any, x.numpy()), "")
+    show(x.bfloat16(), "", columns=3)
+    assert np.allclose(drawn[1], drawn[0], atol=0.01)
     plt.close("all")

@@ -187,6 +187,9 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: grid(spacing=0), ValueError, r"grid: spacing is 0"),
     (lambda: normal(math.nan), ValueError, r"Mixture: means of shape \(1, 1\) must be \(K, d\) and finite"),
     (lambda: normal([]), ValueError, r"Mixture: means has shape \(1, 0\), must not be empty"),
+    (lambda: normal(np.zeros((2, 3))), ValueError, r"normal: mean has shape \(2, 3\), must be one number or \(d,\)"),
+    (lambda: normal(1e300), ValueError, r"Mixture: means .* must be .* finite in float32"),
+    (lambda: ring(radius=1e39), ValueError, r"Mixture: means .* must be .* finite in float32"),
     (lambda: Mixture(torch.zeros(2), 1), ValueError, r"Mixture: means of shape \(2,\)"),
     (lambda: Mixture(torch.zeros(2, 2).long(), 1), TypeError, r"Mixture: means is torch\.int64"),
     (lambda: Mixture(cast(Any, [[0.0]]), 1), TypeError, r"Mixture: means is list"),
@@ -227,3 +230,12 @@ def test_numpys_numbers_and_arrays_are_taken() -> None:
         ring(*cast(Any, (np.int64(4), np.float32(2), np.float64(0.5)))).sample(cast(Any, np.int64(5)), rng()),
         ring(4, 2.0, 0.5).sample(5, rng()),
     )
+
+
+def test_a_law_keeps_means_of_its_own() -> None:
+    means = torch.zeros(2, 3, requires_grad=True)
+    law = Mixture(means, 0.0)
+    with torch.no_grad():
+        means += 5
+    assert not law.means.any() and not law.means.requires_grad
+    assert torch.equal(normal(cast(Any, means[0])).means, means[:1].detach())

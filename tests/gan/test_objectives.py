@@ -358,6 +358,25 @@ def test_interpolation_draws_one_seeded_number_per_sample() -> None:
     assert torch.equal(x, u[:, None, None].expand_as(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_interpolation_in_half_precision_is_that_of_float32_rounded(dtype: torch.dtype) -> None:
+    x, y = torch.tensor([[60000.0, 1.0]] * 500).to(dtype), torch.tensor([[-60000.0, 0.0]] * 500).to(dtype)
+    found = interpolate(x, y, torch.Generator().manual_seed(0))
+    want = interpolate(x.float(), y.float(), torch.Generator().manual_seed(0))
+    assert found.dtype == dtype and torch.equal(found, want.to(dtype)) and found.isfinite().all()
+
+
+def test_inference_mode_outside_or_before_does_not_matter() -> None:
+    critic, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), torch.randn(5, 3)
+    want = gradient_penalty(critic, x)
+    with torch.inference_mode():
+        made = x.clone()
+        assert torch.equal(gradient_penalty(critic, x), want)
+    found = gradient_penalty(critic, made)
+    found.backward()
+    assert torch.equal(found, want) and critic[0].weight.grad is not None
+
+
 # --- bad input: argument, value received, rule, remedy
 
 ONE = torch.ones(3)
@@ -378,6 +397,17 @@ ONE = torch.ones(3)
         (lambda: gan_qp(ONE, ONE, ONE, cast(Any, "1")), TypeError, ["lambda_ is '1' (str)", "finite number"]),
         (lambda: gradient_norms(linear(ONE), torch.ones(4, 3, dtype=torch.long)), TypeError, ["x is torch.int64"]),
         (lambda: gradient_norms(linear(ONE), torch.ones(0, 3)), ValueError, ["x has shape (0, 3)", "empty"]),
+        (
+            lambda: gradient_norms(lambda x: x, torch.tensor(1.0)),
+            ValueError,
+            ["x has shape ()", "(N, ...)", "Unsqueeze"],
+        ),
+        (lambda: gradient_norms(cast(Any, 3), torch.ones(4, 3)), TypeError, ["critic is a int", "function or module"]),
+        (
+            lambda: gradient_norms(cast(Any, lambda x: (x.sum(1), x)), torch.ones(4, 3)),
+            ValueError,
+            ["returned a tuple", "one score"],
+        ),
         (lambda: gradient_norms(lambda x: x, torch.ones(4, 3)), ValueError, ["shape (4, 3)", "one score", "Average"]),
         (lambda: gradient_norms(lambda x: x.sum(), torch.ones(4, 3)), ValueError, ["returned shape ()"]),
         (lambda: gradient_norms(linear(torch.ones(3, 2)), torch.ones(4, 3)), ValueError, ["returned shape (4, 2)"]),

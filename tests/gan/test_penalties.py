@@ -185,6 +185,25 @@ def test_float32_is_as_accurate_as_double_backward(kind: str, centre: float, pow
     assert 0 < ours <= 2 * error(gradient_penalty) < 1e-4
 
 
+@pytest.mark.parametrize(("centre", "power"), [(1.0, 2.0), (0.0, 1.0), (1.0, 1.0), (0.5, 3.0)])
+def test_small_gradients_in_half_precision_are_as_right_as_by_double_backward(centre: float, power: float) -> None:
+    """1 / |g| is beyond the largest half where |g| is 1e-6."""
+    torch.manual_seed(0)
+    critic, x = nn.Sequential(nn.Linear(3, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)), torch.randn(4, 3).half()
+    with torch.no_grad():
+        cast(Tensor, critic[2].weight).mul_(1e-6)
+    exact = copy.deepcopy(critic.half()).double()
+    want = gradients(exact, gradient_penalty(exact, x.double(), centre=centre, power=power))
+    errors = [
+        sum(float((g.double() - w).norm() / w.norm()) for g, w in zip(found, want, strict=True) if w.any())
+        for found in (
+            gradients(critic, penalty(critic, x, centre=centre, power=power))
+            for penalty in (gradient_penalty, tangent_penalty)
+        )
+    ]
+    assert errors[1] <= 1.5 * errors[0] < 0.6
+
+
 def test_half_precision_is_penalised_in_float32() -> None:
     critic, x = make("points", 32, torch.bfloat16)
     P = tangent_penalty(critic, x, centre=0, power=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad
+from torch.nn.utils import parametrizations
 
 from gantext._training import Checkpoint
 from gantext.gan import training
@@ -36,10 +38,10 @@ I64, F32 = cast(Any, np.int64), cast(Any, np.float32)
 CLIPPED = game(WASSERSTEIN, clip=0.05, name="WGAN")
 
 
-def players(width: int = 2, **options: Any) -> tuple[Any, Any]:
+def players(width: int = 2, latent: int = 3, **options: Any) -> tuple[Any, Any]:
     """The same two networks at every call."""
     torch.manual_seed(1)
-    return mlp([3, 8, width], **options), mlp([width, 8, 1], nn.Softplus)
+    return mlp([latent, 8, width], **options), mlp([width, 8, 1], nn.Softplus)
 
 
 def train(game: Game = CLIPPED, steps: int = 6, nets: Any = None, real: Any = None, **options: Any) -> Fit:
@@ -124,6 +126,20 @@ def test_gan_qp_pairs_the_samples_of_a_batch(norm: str, distance: Callable[[Tens
     flat = nn.Sequential(nn.Flatten(), critic)
     torch.testing.assert_close(qp(0.3, norm).critic_loss(flat, images), -value)
     torch.testing.assert_close(qp(0.3, norm).generator_loss(flat, images), -critic(b.fake).mean())
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2", "squared"])
+def test_the_distance_of_gan_qp_is_as_precise_as_the_samples(norm: str) -> None:
+    def loss(x: Tensor, y: Tensor) -> float:
+        return float(qp(0.3, norm).critic_loss(lambda x: x.double().sum(1), Batch(x, y, None, torch.Generator())))
+
+    x, y = torch.randn(2, 5, 3, dtype=torch.float64)
+    power = {"L1": 1, "L2": 2, "squared": 2}[norm]
+    d = (x - y).abs().pow(power).sum(1).pow(0.5 if norm == "L2" else 1)
+    D = (x - y).sum(1)
+    assert loss(x, y) == pytest.approx(float((D.square() / (0.6 * d) - D).mean()), rel=1e-12)
+    x, y = torch.tensor([[60000.0, 0.1]]).half(), torch.tensor([[-60000.0, 10.0]]).half()  # 120000 is no half
+    assert loss(x, y) == pytest.approx(loss(x.float(), y.float()), rel=1e-6)
 
 
 def test_the_distance_of_gan_qp_gives_the_fakes_no_gradient() -> None:
@@ -313,12 +329,29 @@ def float32_players() -> tuple[Any, Any]:
     return nets
 
 
-def test_grad_mode_around_the_call_does_not_matter() -> None:
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_grad_mode_around_the_call_does_not_matter(mode: Any) -> None:
     want = weights(train(wgan_gp(), 3))
     alone = fit_critic(players()[1], ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
-    with torch.no_grad():
-        assert same(want, weights(train(wgan_gp(), 3)))
-        assert alone == fit_critic(players()[1], ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
+    nets, critic = players(), players()[1]
+    with mode():
+        run = train(wgan_gp(), 3, nets)
+        assert same(want, weights(run))
+        assert alone == fit_critic(critic, ring().sample, ring(3).sample, wgan_gp(), steps=3, batch_size=8)
+    run.ema(torch.zeros(4, 3)).sum().backward()  # the average is a network like any other
+
+
+def test_samples_from_another_network_carry_no_graph() -> None:
+    """Neither of data that are computed, nor of data computed and kept in inference mode."""
+    mean = nn.Parameter(torch.zeros(2))
+    moved = lambda n, rng: mean + ring().sample(n, rng)
+    with torch.inference_mode():
+        kept = ring().sample(16, torch.Generator().manual_seed(0))
+    for real in (moved, lambda n, rng: kept):
+        assert train(CLIPPED, 2, real=real).step == 2
+        fit_critic(players()[1], real, real, wgan_gp(), steps=2, batch_size=16)
+    assert mean.grad is None
+    assert train(CLIPPED, 2, players(latent=2), latent=lambda n, rng: kept).step == 2
 
 
 def test_two_threads_train_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -398,6 +431,29 @@ def test_the_average_follows_its_recursion() -> None:
 
 def weights_of(network: nn.Module) -> list[Tensor]:
     return [t.detach().clone() for t in (*network.parameters(), *network.buffers())]
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, nn.utils.spectral_norm], ids=["new", "old"])
+def test_spectral_norm_holds_for_the_average(norm: Any) -> None:
+    torch.manual_seed(0)
+    nets = nn.Sequential(norm(nn.Linear(3, 32)), nn.ReLU(), norm(nn.Linear(32, 32)), nn.ReLU(), norm(nn.Linear(32, 2)))
+    run = train(wgan_gp(), 200, (nets, mlp([2, 32, 1])), n_critic=1, batch_size=64)
+    run.ema.eval()(torch.zeros(1, 3))  # the old one computes its weight when it is called
+    sizes = [torch.linalg.matrix_norm(layer.weight, 2).item() for layer in cast(Any, run.ema)[::2]]
+    assert sizes == pytest.approx([1, 1, 1], abs=0.1)
+    assert not any(torch.equal(a, b) for a, b in zip(run.ema.parameters(), run.generator.parameters(), strict=True))
+
+
+def test_the_average_keeps_its_mode() -> None:
+    modes = []
+
+    def sampled(run: Fit) -> None:
+        modes.append({layer.training for layer in run.ema.modules()})
+        run.ema.eval()
+
+    nets = players(spectral=True)
+    train(wgan_gp(), 3, nets, callbacks=[sampled])
+    assert modes == [{True}, {False}, {False}]
 
 
 def test_without_decay_the_average_is_the_generator() -> None:
@@ -687,9 +743,11 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         ):
             train(steps=4, checkpoint=file)
         assert file.read_bytes() == content
-    for other in (torch.zeros(3), {"step": 3}, [1]):
+    state = torch.load(io.BytesIO(whole), weights_only=True)
+    damage: list[dict[str, Any]] = [{"recipe": 3}, {"step": "4"}, {"parts": []}, {"parts": [{}, *state["parts"][1:]]}]
+    for other in (torch.zeros(3), {"step": 3}, [1], *({**state, **each} for each in damage)):
         torch.save(other, file)
-        with pytest.raises(ValueError, match="is damaged"):
+        with pytest.raises(ValueError, match=r"run.pt is damaged, must be one that fit wrote\. Name another"):
             train(steps=4, checkpoint=file)
     file.write_bytes(whole)
     with pytest.raises(ValueError, match=r"steps is 3, must be >= 4 as in checkpoint"):
@@ -960,6 +1018,25 @@ def doubled(n: int, rng: torch.Generator) -> Tensor:
     return ring().sample(2 * n, rng)
 
 
+class Paired(nn.Linear):
+    """A generator of more than samples."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        return super().forward(input), input
+
+
+@torch.inference_mode()
+def inferred() -> nn.Module:
+    return mlp([3, 2])
+
+
+def losing(loss: Any) -> Game:
+    return Game("strange", loss, lambda critic, b: -critic(b.fake).mean())
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -984,6 +1061,15 @@ def doubled(n: int, rng: torch.Generator) -> Tensor:
         ({"ema": 1}, ValueError, r"ema is 1, must be in \[0, 1\)"),
         ({"ema": -0.1}, ValueError, "ema is -0.1, must"),
         ({"ema": math.nan}, ValueError, "ema is nan, must"),
+        ({"ema": "0.9"}, TypeError, r"ema is '0.9' \(str\), must be a finite number"),
+        ({"betas": (0.5, 1)}, ValueError, r"betas is 1.0, must be in \[0, 1\)"),
+        ({"betas": 0.5}, ValueError, "betas is 0.5, must be two numbers in"),
+        ({"betas": ("a", "b")}, TypeError, r"betas is 'a' \(str\), must be a finite number"),
+        ({"optimizer": "adam"}, TypeError, "optimizer is a str, must be a function of the parameters. Write"),
+        ({"optimizer": torch.optim.SGD(players()[0].parameters())}, TypeError, "optimizer is a SGD, must be a func"),
+        ({"optimizer": lambda p: None}, TypeError, "optimizer makes None, must make a torch.optim.Optimizer"),
+        ({"recipe": 1000}, TypeError, "recipe is 1000, must be a Recipe. Or name its fields"),
+        ({"recipe": {"steps": 3}}, TypeError, "recipe is {'steps': 3}, must be a Recipe"),
         ({"callbacks": print}, TypeError, "callbacks is <built-in function print>, must be a sequence"),
         ({"callbacks": [print, 3]}, TypeError, r"callbacks\[1\] is a int, must be callable"),
         ({"game": wgan_div}, TypeError, "game is <function wgan_div .*must be a Game. Call"),
@@ -999,7 +1085,7 @@ def doubled(n: int, rng: torch.Generator) -> Tensor:
         (
             {"real": lambda n, rng: ring().sample(n, rng).numpy()},
             TypeError,
-            "real draws ndarray, must be torch.float32",
+            "real draws ndarray, must be a tensor",
         ),
         (
             {"nets": (len, players()[1])},
@@ -1009,6 +1095,13 @@ def doubled(n: int, rng: torch.Generator) -> Tensor:
         ({"nets": (players()[0], None)}, TypeError, "critic is NoneType, must be a torch.nn.Module"),
         ({"nets": (nn.Flatten(), players()[1])}, ValueError, "generator has no trainable parameter, must have one"),
         ({"nets": (mlp([3, 5]), players()[1])}, ValueError, r"generator makes shape \(16, 5\), must be \(16, 2\)"),
+        ({"nets": (Paired(), players()[1])}, ValueError, r"generator makes a tuple, must be \(16, 2\)"),
+        ({"latent": lambda n, rng: np.zeros((n, 3))}, TypeError, "latent draws ndarray, must be a tensor"),
+        ({"latent": lambda n, rng: torch.zeros(3)}, ValueError, r"latent draws shape \(3,\), must be \(16, ...\)"),
+        ({"nets": (inferred(), players()[1])}, ValueError, "generator has weights made in inference mode, must not"),
+        ({"game": losing(lambda c, b: c(b.real))}, ValueError, r"game has a critic's loss of shape \(16, 1\), must be"),
+        ({"game": losing(lambda c, b: 1.0)}, ValueError, "game has a critic's loss 1.0, must be a scalar tensor"),
+        ({"game": losing(lambda c, b: c(b.real).detach().sum())}, ValueError, "game has a critic's loss tensor.*graph"),
     ],
 )
 def test_fit_refuses(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -1019,6 +1112,14 @@ def test_fit_refuses(options: dict[str, Any], error: type[Exception], message: s
         train(**{"nets": nets} | options)
     assert all(same(b, weights_of(net)) for b, net in zip(before, modules, strict=True))
     assert all(p.requires_grad for net in modules for p in net.parameters())
+
+
+def test_lazy_layers_are_to_be_called_first() -> None:
+    lazy = nn.LazyLinear(2)
+    with pytest.raises(ValueError, match=r"^fit: generator has lazy layers, must have weights. Call it once before"):
+        train(nets=(lazy, players()[1]))
+    lazy(torch.zeros(1, 3))
+    assert train(nets=(lazy, players()[1])).step == 6
 
 
 @pytest.mark.parametrize(
@@ -1032,6 +1133,11 @@ def test_fit_refuses(options: dict[str, Any], error: type[Exception], message: s
         ({"fake": None}, TypeError, "fake is a NoneType, must be callable"),
         ({"fake": doubled}, ValueError, "fake draws shape"),
         ({"real": lambda n, rng: torch.zeros(n, 2).double()}, TypeError, "real draws torch.float64"),
+        (
+            {"game": losing(lambda c, b: c(b.real))},
+            ValueError,
+            r"game has a critic's loss of shape \(256, 1\), must be",
+        ),
         ({"critic": torch.sum}, TypeError, "critic is builtin_function_or_method, must"),
         ({"critic": nn.Flatten(0)}, ValueError, "critic has no trainable parameter"),
     ],
@@ -1049,6 +1155,9 @@ def test_fit_critic_refuses(options: dict[str, Any], error: type[Exception], mes
         (lambda: game(HINGE, penalty=-1), ValueError, "game: penalty is -1, must be a finite number >= 0"),
         (lambda: game(HINGE, penalty=math.inf), ValueError, "game: penalty is inf"),
         (lambda: game(HINGE, penalty=1, centre=-1), ValueError, "game: centre is -1"),
+        (lambda: wgan_gp(-1), ValueError, "wgan_gp: weight is -1, must be a finite number >= 0"),
+        (lambda: wgan_gp(cast(Any, "10")), TypeError, "wgan_gp: weight is '10'"),
+        (lambda: wgan_div(k=-1), ValueError, "wgan_div: k is -1, must be a finite number >= 0"),
         (lambda: wgan_div(power=0), ValueError, "game: power is 0, must be a finite number > 0"),
         (lambda: wgan_div(at="between"), ValueError, "game: at is 'between', must be 'interpolates' or 'samples'"),
         (lambda: game(WASSERSTEIN, clip=0), ValueError, "game: clip is 0, must"),
