@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import reprlib
 from typing import Any
 
 import torch
@@ -34,6 +35,28 @@ def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name}: {argument} is {value}, {rule}")
     return int(value)
+
+
+def check_type(name: str, argument: str, value: Any, kind: type, remedy: str) -> None:
+    """TypeError unless the value is of this class."""
+    if not isinstance(value, kind):
+        got = f"{reprlib.repr(value)} ({type(value).__name__})"
+        raise TypeError(f"{name}: {argument} is {got}, must be a {kind.__name__}. {remedy}")
+
+
+def check_callable(name: str, argument: str, value: Any, remedy: str) -> None:
+    """TypeError unless the value can be called."""
+    if not callable(value):
+        got = f"{reprlib.repr(value)} ({type(value).__name__})"
+        raise TypeError(f"{name}: {argument} is {got}, must be callable. {remedy}")
+
+
+def check_dtype(name: str, argument: str, t: Tensor, *dtypes: torch.dtype) -> Tensor:
+    """The tensor itself; TypeError unless it is one, of one of these dtypes."""
+    if not isinstance(t, Tensor) or t.dtype not in dtypes:
+        got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"{name}: {argument} is {got}, must be a {dtypes[0]} tensor. Use .to({dtypes[0]}).")
+    return t
 
 
 def floating(name: str, argument: str, t: Tensor) -> Tensor:

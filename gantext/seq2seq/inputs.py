@@ -1,7 +1,4 @@
-"""What a decoder is given, checked before anything is read, and its model in evaluation mode for as long as it runs.
-
-`gantext.seq2seq.decoding` decodes.
-"""
+"""What `gantext.seq2seq.decoding` is given, checked, and its model in evaluation mode for as long as it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gantext._checks import check_count
+from gantext._checks import check_count, check_dtype, check_type
 from gantext.seq2seq.transformer import Transformer
 
 __all__ = ["allowed", "evaluating", "opened"]
@@ -54,11 +51,7 @@ def opened(
     valid: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a decoder is given, checked: tokens (Q, N, L), lengths (Q, N), at least 1, and valid (Q, N)."""
-    if not isinstance(model, Transformer):
-        raise TypeError(
-            f"{name}: model is {type(model).__name__}, must be a gantext.seq2seq.transformer.Transformer. "
-            "Convert it, for example with Transformer.from_bert."
-        )
+    check_type(name, "model", model, Transformer, "Make one, or take that which is wrapped, as `.module`.")
     steps = check_count(name, "steps", steps)
     separator = check_count(name, "separator", separator, 0)
     V = model.config.vocabulary
@@ -66,9 +59,7 @@ def opened(
         raise ValueError(
             f"{name}: separator is {separator}, must be a token of the model's vocabulary, below {V}. Add it."
         )
-    if not isinstance(sources, Tensor) or sources.dtype != torch.int64:
-        got = sources.dtype if isinstance(sources, Tensor) else type(sources).__name__
-        raise TypeError(f"{name}: sources is {got}, must be torch.int64. Convert it with .long().")
+    check_dtype(name, "sources", sources, torch.int64)
     if sources.dim() not in (2, 3) or sources.numel() == 0:
         raise ValueError(
             f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, N, L) or (Q, L), not empty. Give at least "
@@ -80,9 +71,7 @@ def opened(
     for argument, t, kinds in (("lengths", lengths, (torch.int64, torch.int32)), ("valid", valid, (torch.bool,))):
         if t is None:
             continue
-        if not isinstance(t, Tensor) or t.dtype not in kinds:
-            raise TypeError(f"{name}: {argument} is {getattr(t, 'dtype', type(t))}, must be {kinds[0]}. Convert it.")
-        if t.shape != sources.shape[:-1]:
+        if check_dtype(name, argument, t, *kinds).shape != sources.shape[:-1]:
             want = tuple(sources.shape[:-1])
             raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be {want}. Give one a source.")
     valid = torch.ones(Q, N, dtype=torch.bool, device=n.device) if valid is None else valid.reshape(Q, N)
@@ -105,9 +94,7 @@ def allowed(name: str, allow: Tensor | None, V: int, device: torch.device) -> Te
     """The tokens that may be generated, (V,) bool."""
     if allow is None:
         return torch.ones(V, dtype=torch.bool, device=device)
-    if not isinstance(allow, Tensor) or allow.dtype != torch.bool:
-        raise TypeError(f"{name}: allow is {getattr(allow, 'dtype', type(allow))}, must be a bool tensor. Use .bool().")
-    if allow.shape != (V,):
+    if check_dtype(name, "allow", allow, torch.bool).shape != (V,):
         raise ValueError(
             f"{name}: allow has shape {tuple(allow.shape)}, must be ({V},). Mark every token of the vocabulary."
         )

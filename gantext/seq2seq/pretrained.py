@@ -18,12 +18,7 @@ _NAMES = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch
 def read_bert(bert: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a `Transformer` needs to be this BERT or RoBERTa: arguments of its `Config`, and its weights by name.
 
-    Args:
-        bert: as `Transformer.from_bert`.
-    Returns:
-        The arguments; the weights, most of them `bert`'s own parameters and not copies.
-    Raises:
-        TypeError, ValueError: as `Transformer.from_bert`.
+    Argument and errors as `Transformer.from_bert`; most weights are `bert`'s own parameters and not copies.
 
     Source: Devlin et al., arXiv 1810.04805; Liu et al., arXiv 1907.11692.
 
