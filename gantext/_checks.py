@@ -37,18 +37,20 @@ def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
+def _shown(value: Any) -> str:
+    return f"{' '.join(reprlib.repr(value).split())} ({type(value).__name__})"
+
+
 def check_type(name: str, argument: str, value: Any, kind: type, remedy: str) -> None:
     """TypeError unless the value is of this class."""
     if not isinstance(value, kind):
-        got = f"{reprlib.repr(value)} ({type(value).__name__})"
-        raise TypeError(f"{name}: {argument} is {got}, must be a {kind.__name__}. {remedy}")
+        raise TypeError(f"{name}: {argument} is {_shown(value)}, must be a {kind.__name__}. {remedy}")
 
 
 def check_callable(name: str, argument: str, value: Any, remedy: str) -> None:
     """TypeError unless the value can be called."""
     if not callable(value):
-        got = f"{reprlib.repr(value)} ({type(value).__name__})"
-        raise TypeError(f"{name}: {argument} is {got}, must be callable. {remedy}")
+        raise TypeError(f"{name}: {argument} is {_shown(value)}, must be callable. {remedy}")
 
 
 def check_dtype(name: str, argument: str, t: Tensor, *dtypes: torch.dtype) -> Tensor:
