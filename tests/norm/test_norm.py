@@ -8,7 +8,7 @@ import io
 import pickle
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -373,9 +373,16 @@ def test_module_raises_rather_than_guess() -> None:
         (ValueError, {"condition_size": 0}),
         (ValueError, {"eps": -1.0}),
         (TypeError, {"hidden_size": 2.0}),
+        (TypeError, {"activation": "silu", "hidden_size": 2}),
+        (ValueError, {"backend": "cuda"}),
     ):
         with pytest.raises(kind, match=next(iter(arguments))):
             ConditionalLayerNorm(**{"normalized_shape": 6, "condition_size": 4, **arguments})
+    for call in (lambda m: condition_all_norms(m, 2), lambda m: conditioned(m, None).__enter__()):
+        with pytest.raises(TypeError, match=r"module is \[.*\] \(list\), must be a Module"):
+            call(cast(Any, [nn.LayerNorm(4)]))
+    with pytest.raises(TypeError, match=r"select is '0' \(str\), must be callable"):
+        condition_all_norms(nn.Sequential(nn.LayerNorm(4)), 2, select=cast(Any, "0"))
     with pytest.raises(TypeError, match=r"Use ConditionalRMSNorm.from_rms_norm"):
         ConditionalLayerNorm.from_layer_norm(nn.RMSNorm(4), 3)
     with pytest.raises(TypeError, match=r"Use ConditionalLayerNorm.from_layer_norm"):
