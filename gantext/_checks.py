@@ -6,6 +6,7 @@ import contextlib
 import math
 import numbers
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,6 +62,12 @@ def check_dtype(name: str, argument: str, t: Tensor, *dtypes: torch.dtype) -> Te
     return t
 
 
+def check_shape(name: str, argument: str, t: Tensor, shape: Sequence[int], remedy: str) -> None:
+    """ValueError unless the tensor has this shape."""
+    if t.shape != tuple(shape):
+        raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be {tuple(shape)}. {remedy}")
+
+
 def floating(name: str, argument: str, t: Tensor) -> Tensor:
     """The tensor itself; TypeError unless floating, ValueError if empty."""
     if not isinstance(t, Tensor) or not t.is_floating_point():
@@ -96,10 +103,10 @@ def vector(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
 
 
 def probabilities(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
-    """Probabilities (of n outcomes) in float64, summing to exactly 1."""
+    """Probabilities (of n outcomes) in float64, summing to exactly 1; they may be as inexact as their dtype."""
     law = vector(name, argument, t, n)
     total = law.sum()
-    if law.min() < 0 or abs(total - 1) > 1e-5:
+    if law.min() < 0 or abs(total - 1) > max(1e-5, torch.finfo(t.dtype).eps):
         found = f"minimum {law.min():.3g} and sum {total:.6g}"
         raise ValueError(f"{name}: {argument} has {found}, must be >= 0 and sum to 1. Divide it by its sum.")
     return law / total

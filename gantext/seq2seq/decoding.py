@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gantext._checks import check_callable, check_count, check_dtype, check_number, wide
+from gantext._checks import check_callable, check_count, check_dtype, check_number, check_shape, wide
 from gantext.seq2seq.cache import Cache
 from gantext.seq2seq.inputs import allowed, evaluating, opened
 from gantext.seq2seq.transformer import Transformer
@@ -159,11 +159,8 @@ def beam_search(
     (Q, N, L), V = tokens.shape, model.config.vocabulary
     start = valid[..., None] & (torch.arange(L, device=n.device) < n[..., None]) & (tokens != separator)  # (Q, N, L)
     if spans is not None:
-        if check_dtype(name, "spans", spans, torch.bool).shape != sources.shape:
-            raise ValueError(
-                f"{name}: spans has shape {tuple(spans.shape)}, must be that of sources, {tuple(sources.shape)}. Mark "
-                "every token of the passages."
-            )
+        check_dtype(name, "spans", spans, torch.bool)
+        check_shape(name, "spans", spans, sources.shape, "Mark every token of the passages.")
         start &= spans.reshape(Q, N, -1)[..., :L]
     allow = allowed(name, allow, V, tokens.device)
     new = lambda *shape, fill=0.0, dtype=torch.int64: torch.full(shape, fill, dtype=dtype, device=tokens.device)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gantext._checks import check_count, check_dtype, check_type
+from gantext._checks import check_count, check_dtype, check_shape, check_type
 from gantext.seq2seq.transformer import Transformer
 
 __all__ = ["allowed", "evaluating", "opened"]
@@ -69,11 +69,9 @@ def opened(
     Q, N, L = tokens.shape
     n = torch.full((Q, N), L, device=tokens.device)
     for argument, t, kinds in (("lengths", lengths, (torch.int64, torch.int32)), ("valid", valid, (torch.bool,))):
-        if t is None:
-            continue
-        if check_dtype(name, argument, t, *kinds).shape != sources.shape[:-1]:
-            want = tuple(sources.shape[:-1])
-            raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be {want}. Give one a source.")
+        if t is not None:
+            check_dtype(name, argument, t, *kinds)
+            check_shape(name, argument, t, sources.shape[:-1], "Give one a source.")
     valid = torch.ones(Q, N, dtype=torch.bool, device=n.device) if valid is None else valid.reshape(Q, N)
     if lengths is not None:
         n = lengths.reshape(Q, N).long()
@@ -94,8 +92,6 @@ def allowed(name: str, allow: Tensor | None, V: int, device: torch.device) -> Te
     """The tokens that may be generated, (V,) bool."""
     if allow is None:
         return torch.ones(V, dtype=torch.bool, device=device)
-    if check_dtype(name, "allow", allow, torch.bool).shape != (V,):
-        raise ValueError(
-            f"{name}: allow has shape {tuple(allow.shape)}, must be ({V},). Mark every token of the vocabulary."
-        )
+    check_dtype(name, "allow", allow, torch.bool)
+    check_shape(name, "allow", allow, (V,), "Mark every token of the vocabulary.")
     return allow.to(device)

@@ -6,9 +6,7 @@ The chapter is `prefix-lm`. Positions j < s, the prefix, are seen by all rows; f
 
 from __future__ import annotations
 
-import functools
 import numbers
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +23,7 @@ Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
 
 BLOCK = 256  # target rows of one call where there is no bottom-right aligned kernel
 SHORT, MANY = 256, 1024  # lengths from which two calls, or two for each different prefix, beat a dense mask on a CPU
-BACKENDS = ("two-call", "mask", "flex")
+BACKENDS = ("two-call", "mask")
 
 
 def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Tensor:
@@ -154,11 +152,9 @@ class Layout:
         self.backend = backend or ("two-call" if two else "mask")
         if self.backend == "two-call":
             self._attend = _grouped(self.prefix, place)
-        elif self.backend == "mask":
+        else:
             seen = self.seen().to(place)
             self._attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        else:
-            self._attend = _flex(name, self.prefix, batch, length, place)
 
     def seen(self) -> Tensor:
         """The mask as one tensor, (1 or B, 1, 1 or S, S) bool."""
@@ -192,16 +188,15 @@ def attention(
         q, k, v: (B, H, S, D), floating, of one dtype and device; float32 or float64 on the CPU for the accuracy stated.
         prefix: s, an int or B ints (int tensor or sequence), 0 <= s <= n.
         lengths: n, valid lengths, an int or B ints, or None. Padding, on the right, needs no mask either.
-        backend: None picks. "two-call": the form above, sequences with the same s together. "mask": one call with
-            the dense mask. "flex": FlexAttention.
+        backend: None picks. "two-call": the form above, sequences with the same s together. "mask": one call with the
+            dense mask.
 
     Returns:
         (B, H, S, D) in the dtype of q; rows of padding are 0.
 
     Raises:
         TypeError: not floating tensors, not ints.
-        ValueError: different or empty shapes, s or n out of range; "flex" where it is impossible: gradients on a CPU,
-            a GPU below compute capability 8.0.
+        ValueError: different or empty shapes, s or n out of range.
 
     The commonest surprise: `is_causal=True` with fewer queries than keys is aligned at the top left, so that the first
     target row sees one key. The fused kernels have no second derivative, none in forward mode, and no rule for
@@ -319,40 +314,6 @@ def _targets_blocks(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
         seen = torch.ones(end - start, end, dtype=torch.bool, device=q.device).tril(start)
         outs.append(F.scaled_dot_product_attention(rows, k[:, :, :end], v[:, :, :end], attn_mask=seen))
     return outs
-
-
-def _flex(name: str, prefix: list[int], batch: int, length: int, device: torch.device) -> Attend:
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # here: it imports the compiler
-
-    gpu = device.type == "cuda"
-    if gpu and torch.cuda.get_device_capability(device) < (8, 0):
-        raise ValueError(
-            f"{name}: backend is 'flex', must be another on a GPU below compute capability 8.0, where FlexAttention "
-            "has no kernel. Use 'two-call'."
-        )
-    limits = torch.tensor(prefix * (batch // len(prefix)), device=device)  # (B,)
-    blocks = create_block_mask(
-        lambda b, h, i, j: (j < limits[b]) | (j <= i), B=batch, H=None, Q_LEN=length, KV_LEN=length, device=str(device)
-    )
-
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if gpu:
-            return _compiled(flex_attention)(q, k, v, block_mask=blocks)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
-            raise ValueError(
-                f"{name}: backend is 'flex', must be another for gradients on the {device.type}: FlexAttention has no "
-                "backward there. Use 'two-call' or 'mask', or torch.no_grad()."
-            )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")  # as was asked
-            return flex_attention(q.detach(), k.detach(), v.detach(), block_mask=blocks)  # refuses even under no_grad
-
-    return attend
-
-
-@functools.cache
-def _compiled(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(f)
 
 
 def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | None) -> tuple[list[int], list[int]]:

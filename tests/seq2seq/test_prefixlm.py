@@ -268,20 +268,6 @@ def test_empty_sequences_in_a_batch_are_zero_and_have_finite_gradients() -> None
         assert (out[0] == 0).all() and all(g.isfinite().all() and (g[0] == 0).all() for g in slopes)
 
 
-def test_flex_is_equal_forward_and_refuses_gradients_on_a_cpu() -> None:
-    q, k, v = (t.float() for t in qkv(2, 2, 130, 16))
-    for prefix in (40, [7, 100]):
-        close(
-            attention(q, k, v, prefix, lengths=[120, 130], backend="flex"),
-            attention(q, k, v, prefix, lengths=[120, 130], backend="mask"),
-            1e-5,
-        )
-    with pytest.raises(ValueError, match=r"no backward there. Use 'two-call'"):
-        attention(q.requires_grad_(), k, v, 4, backend="flex")
-    with torch.no_grad():
-        assert attention(q, k, v, 4, backend="flex").isfinite().all()
-
-
 def test_the_choice_of_backend() -> None:
     pick = lambda *args, **options: Layout(*args, **options).backend
     assert pick(3, 8, 256) == pick([3] * 8, 8, 256) == pick(0, 8, 9) == pick(9, 8, 9) == "two-call"
