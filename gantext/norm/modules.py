@@ -267,9 +267,9 @@ def _no_fast_path(*_: object) -> None:
 
 def check_condition(name: str, condition: Tensor, size: int) -> None:
     """TypeError unless floating, ValueError unless it ends with the norms' condition size."""
-    if not isinstance(condition, Tensor) or not condition.is_floating_point():
-        got = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
-        raise TypeError(f"{name}: condition is {got}, must be a floating tensor. Embed labels with nn.Embedding.")
+    if not isinstance(condition, Tensor) or not condition.is_floating_point() or condition.layout != torch.strided:
+        got = f"{condition.dtype} {condition.layout}" if isinstance(condition, Tensor) else type(condition).__name__
+        raise TypeError(f"{name}: condition is {got}, must be a dense floating tensor. Embed labels with nn.Embedding.")
     if condition.dim() == 0 or condition.shape[-1] != size:
         raise ValueError(
             f"{name}: condition has shape {tuple(condition.shape)}, must end with {size}, the condition_size of the "

@@ -57,7 +57,7 @@ def largest(p: Tensor, alive: Tensor) -> Tensor:
     return p.amax(1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # tensors have no one truth
 class Answers:
     """What was decoded for Q questions, K hypotheses each, the best first.
 

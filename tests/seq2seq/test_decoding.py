@@ -781,6 +781,11 @@ def test_a_vote_below_zero_counts_as_the_least() -> None:
         agree(hypotheses(got, q), beam_search_ref(model, [source[q].tolist()], **options))
 
 
+def test_answers_are_equal_to_themselves_alone() -> None:
+    one, other = (greedy(small(), torch.full((2, 4), 5), separator=SEP, steps=2) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2
+
+
 def test_bad_options_of_each() -> None:
     source = torch.full((2, 4), 5)
     change: dict[str, Any]
