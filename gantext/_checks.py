@@ -38,20 +38,11 @@ def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
-def _shown(value: Any) -> str:
-    return f"{' '.join(reprlib.repr(value).split())} ({type(value).__name__})"
-
-
-def check_type(name: str, argument: str, value: Any, kind: type, remedy: str) -> None:
-    """TypeError unless the value is of this class."""
+def check_type(name: str, argument: str, value: Any, kind: Any, remedy: str) -> None:
+    """TypeError unless the value is of this class, or of this kind of `collections.abc`."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name}: {argument} is {_shown(value)}, must be a {kind.__name__}. {remedy}")
-
-
-def check_callable(name: str, argument: str, value: Any, remedy: str) -> None:
-    """TypeError unless the value can be called."""
-    if not callable(value):
-        raise TypeError(f"{name}: {argument} is {_shown(value)}, must be callable. {remedy}")
+        got = f"{' '.join(reprlib.repr(value).split())} ({type(value).__name__})"
+        raise TypeError(f"{name}: {argument} is {got}, must be a {kind.__name__}. {remedy}")
 
 
 def check_dtype(name: str, argument: str, t: Tensor, *dtypes: torch.dtype) -> Tensor:
@@ -96,9 +87,7 @@ def vector(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
     """A finite vector (of length n) in float64, without its graph."""
     if floating(name, argument, t).dim() != 1 or n not in (None, len(t)) or not t.isfinite().all():
         shape = "(n,)" if n is None else (n,)
-        raise ValueError(
-            f"{name}: {argument} of shape {tuple(t.shape)} must be {shape} and finite. Flatten and clean it."
-        )
+        raise ValueError(f"{name}: {argument} of shape {tuple(t.shape)} must be {shape} and finite. Clean it.")
     return t.detach().double()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gantext._checks import check_callable, check_type
+from gantext._checks import check_type
 from gantext.kernels.layer_norm import DTYPES
 from gantext.norm.forms import is_norm, recognise
 from gantext.norm.modules import (
@@ -78,7 +78,7 @@ def condition_all_norms(
     torch.Size([5, 4])
     """
     check_type("condition_all_norms", "module", module, nn.Module, "Give the model.")
-    check_callable("condition_all_norms", "select", select or str, "Write a function of a norm's name.")
+    check_type("condition_all_norms", "select", select or str, Callable, "Write a function of a norm's name.")
     others = {name: m for name, m in module.named_modules(remove_duplicate=False) if not isinstance(m, Conditional)}
     found = {name: m for name, m in others.items() if is_norm(m) and (select is None or select(name))}
     if not found or "" in found:
@@ -136,10 +136,8 @@ def conditioned(module: nn.Module, condition: Tensor | None, *, beams: bool = Fa
     check_type("conditioned", "module", module, nn.Module, "Give the model.")
     norms = [m for m in module.modules() if isinstance(m, Conditional)]
     if not norms:
-        raise ValueError(
-            f"conditioned: module is a {type(module).__name__} without conditional norms, must have one. Call "
-            "condition_all_norms(module, condition_size) first."
-        )
+        found, rule = type(module).__name__, "must have one. Call condition_all_norms(module, condition_size) first."
+        raise ValueError(f"conditioned: module is a {found} without conditional norms, {rule}")
     if condition is not None:
         for size in {norm.condition_size for norm in norms}:
             check_condition("conditioned", condition, size)
@@ -147,10 +145,8 @@ def conditioned(module: nn.Module, condition: Tensor | None, *, beams: bool = Fa
     with _LOCK:
         before = [norm.given for norm in norms]
         if any(other is not None and other.thread != given.thread for other in before):
-            raise RuntimeError(
-                "conditioned: module is conditioned by another thread, must be by one at a time. Give each thread a "
-                "copy.deepcopy of the model, made before."
-            )
+            rule = "must be by one at a time. Give each thread a copy.deepcopy of the model, made before."
+            raise RuntimeError(f"conditioned: module is conditioned by another thread, {rule}")
         for norm in norms:
             norm.given = given
     try:

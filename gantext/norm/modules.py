@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gantext._checks import check_callable, check_count, check_number, wide
+from gantext._checks import check_count, check_number, check_type, wide
 from gantext.kernels import BACKENDS
 from gantext.kernels.layer_norm import conditional_layer_norm, conditional_rms_norm
 from gantext.norm.forms import Form, recognise
@@ -42,7 +42,7 @@ class Conditional(nn.Module):
     given: Given | None = None
 
     def _add_maps(self, size: int, hidden: int | None, activation: Activation, device: Place, dtype: Any) -> None:
-        check_callable(type(self).__name__, "activation", activation, "Use F.silu, for example.")
+        check_type(type(self).__name__, "activation", activation, Callable, "Use F.silu, for example.")
         self.condition_size, self.hidden_size, self.activation = size, hidden, activation
         # Parameters, not nn.Linear: what initialises the linear layers of a model must leave these zeros alone.
         new = lambda *shape: nn.Parameter(torch.zeros(*shape, device=device, dtype=dtype))
@@ -104,10 +104,8 @@ class Conditional(nn.Module):
         if condition is None:
             return super().forward(input) if form is None or weight is None else form(input, weight, self.bias)
         if input.is_nested:
-            raise ValueError(
-                f"{name}: input is nested, must be dense. Set use_nested_tensor = False on the nn.TransformerEncoder "
-                "that made it so."
-            )
+            rule = "must be dense. Set use_nested_tensor = False on the nn.TransformerEncoder that made it so."
+            raise ValueError(f"{name}: input is nested, {rule}")
         gamma, beta = self.gamma_beta(_fit(name, condition, input, self.condition_size, beams))
         if form is None or weight is None:
             return self._normalize(input, gamma, beta)
@@ -250,10 +248,8 @@ class ConditionalRMSNorm(Conditional, nn.RMSNorm):  # pyright: ignore[reportInco
 
 def _form(caller: str, norm: nn.Module, kind: str) -> Form | None:
     if isinstance(norm, Conditional) or not isinstance(norm, nn.Module):
-        raise TypeError(
-            f"{caller}: norm is a {type(norm).__name__}: {norm}, must be a norm without a condition. Give the norm "
-            "that it was made of."
-        )
+        rule = "must be a norm without a condition. Give the norm that it was made of."
+        raise TypeError(f"{caller}: norm is a {type(norm).__name__}: {norm}, {rule}")
     found, form = recognise(caller, norm)
     if found != kind:
         other = "ConditionalLayerNorm.from_layer_norm" if found == "layer" else "ConditionalRMSNorm.from_rms_norm"
@@ -271,10 +267,8 @@ def check_condition(name: str, condition: Tensor, size: int) -> None:
         got = f"{condition.dtype} {condition.layout}" if isinstance(condition, Tensor) else type(condition).__name__
         raise TypeError(f"{name}: condition is {got}, must be a dense floating tensor. Embed labels with nn.Embedding.")
     if condition.dim() == 0 or condition.shape[-1] != size:
-        raise ValueError(
-            f"{name}: condition has shape {tuple(condition.shape)}, must end with {size}, the condition_size of the "
-            "norms. Give the vector that they were made for."
-        )
+        rule = f"must end with {size}, the condition_size. Give the vector that the norms were made for."
+        raise ValueError(f"{name}: condition has shape {tuple(condition.shape)}, {rule}")
 
 
 def _fit(name: str, condition: Tensor, x: Tensor, size: int, beams: bool) -> Tensor:

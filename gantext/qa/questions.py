@@ -278,15 +278,11 @@ def score(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> Scor
     """
     for argument, value in (("predictions", predictions), ("accepted", accepted)):
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-            raise TypeError(
-                f"score: {argument} is {value!r} ({type(value).__name__}), must be a list with an entry for each "
-                "question. Write it in brackets."
-            )
+            rule = "must be a list with an entry for each question. Write it in brackets."
+            raise TypeError(f"score: {argument} is {value!r} ({type(value).__name__}), {rule}")
     if not predictions or len(predictions) != len(accepted):
-        raise ValueError(
-            f"score: predictions has {len(predictions)} entries for {len(accepted)} questions, must be as many, not "
-            'none. Answer "" where there is no answer.'
-        )
+        found, rule = len(predictions), 'must be as many, not none. Answer "" where there is no answer.'
+        raise ValueError(f"score: predictions has {found} entries for {len(accepted)} questions, {rule}")
     pairs = list(zip(predictions, accepted, strict=True))
     for pair in pairs:
         _check("score", *pair)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from gantext._checks import check_callable, check_count, check_number, check_type
+from gantext._checks import check_count, check_number, check_type
 from gantext._training import Checkpoint, average_gradients, layout, resolve
 from gantext.qa.questions import Passage, Record
 from gantext.qa.sources import batch, sample, source
@@ -103,7 +103,7 @@ def fit(
     _check("fit", model, records)
     if not records:
         raise ValueError("fit: records is empty, must have at least one. See gantext.qa.questions.")
-    check_callable("fit", "optimizers", optimizers, "Write a function from the model to a list of them.")
+    check_type("fit", "optimizers", optimizers, Callable, "Write a function from the model to a list of them.")
     seed = check_count("fit", "seed", seed, 0)
     lengths = {name: operator.index(value) for name, value in lengths.items()}
     dropped: Counter[str] = Counter()
@@ -154,9 +154,8 @@ def fit(
                 scaler.update()
             losses.append(loss.item())
             if not losses[-1] < float("inf"):
-                raise FloatingPointError(
-                    f"fit: the loss is {losses[-1]} in step {step + 1}, must be finite. Lower the rate."
-                )
+                found = f"the loss is {losses[-1]} in step {step + 1}"
+                raise FloatingPointError(f"fit: {found}, must be finite. Lower the rate.")
             if (step + 1) % save_every == 0 or step + 1 == steps:
                 file.save(step + 1, losses)
     model.eval()
@@ -173,9 +172,8 @@ def fit(
 def _check(name: str, model: Transformer, records: Sequence[Record]) -> None:
     check_type(name, "model", model, Transformer, "Take that which is wrapped, as `.module`.")
     if isinstance(records, str | Record):
-        raise TypeError(
-            f"{name}: records is a {type(records).__name__}, must be a list of Records. Put it in brackets."
-        )
+        found = type(records).__name__
+        raise TypeError(f"{name}: records is a {found}, must be a list of Records. Put it in brackets.")
     check_type(name, "records", records, Sequence, "Make a list of it.")
     for record in records:
         check_type(name, "one of records", record, Record, "See gantext.qa.questions.")

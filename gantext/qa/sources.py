@@ -65,9 +65,7 @@ class Words:
         """The words with blanks between them."""
         found = [operator.index(token) for token in tokens]
         if wrong := [token for token in found if not 0 <= token < len(self)]:
-            raise ValueError(
-                f"decode: tokens has {wrong[0]}, must be from 0 to {len(self) - 1}. Take this tokenizer's."
-            )
+            raise ValueError(f"decode: tokens has {wrong[0]}, must be from 0 to {len(self) - 1}. Take this one's.")
         return " ".join(self.words[token] for token in found)
 
 
@@ -122,13 +120,10 @@ def _source(
     question_length = check_count("source", "question_length", question_length, 2)
     start, end = (getattr(tokenizer, f"{kind}_token_id", None) for kind in ("cls", "sep"))
     if start is None or end is None:
-        raise ValueError(
-            f"source: tokenizer has cls_token_id {start} and sep_token_id {end}, must have both. Take that of a BERT."
-        )
+        found = f"cls_token_id {start} and sep_token_id {end}"
+        raise ValueError(f"source: tokenizer has {found}, must have both. Take that of a BERT.")
     if not getattr(tokenizer, "is_fast", True):
-        raise ValueError(
-            "source: tokenizer is a slow one, which knows no places, must be a fast one. Load it with use_fast=True."
-        )
+        raise ValueError("source: tokenizer is a slow one, must know places. Load it with use_fast=True.")
     read = []
     for argument, text in (("passage", passage), ("question", question)):
         check_type("source", argument, text, str, "Decode it.")

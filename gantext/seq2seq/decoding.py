@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gantext._checks import check_callable, check_count, check_dtype, check_number, check_shape, wide
+from gantext._checks import check_count, check_dtype, check_number, check_shape, check_type, wide
 from gantext.seq2seq.cache import Cache
 from gantext.seq2seq.inputs import allowed, evaluating, opened
 from gantext.seq2seq.transformer import Transformer
@@ -151,7 +151,7 @@ def beam_search(
     name = "beam_search"
     beams = check_count(name, "beams", beams)
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, valid)
-    check_callable(name, "vote", vote, "Write squares, mean, largest or a function of p and alive.")
+    check_type(name, "vote", vote, Callable, "Write squares, mean, largest or a function of p and alive.")
     check_count(name, "min_tokens", min_tokens, 0)
     if min_tokens > steps:
         raise ValueError(f"{name}: min_tokens is {min_tokens}, must be at most steps, {steps}. Allow more steps.")
@@ -202,10 +202,8 @@ def beam_search(
                 p = p * alive[..., None, None]
             S = vote(p, alive)  # (Q, 1 or K, C)
             if S.shape != (Q, *p.shape[2:]):
-                raise ValueError(
-                    f"{name}: vote gives shape {tuple(S.shape)}, must be {(Q, *p.shape[2:])}. Reduce the sources' "
-                    "dimension, the second, alone."
-                )
+                rule = f"must be {(Q, *p.shape[2:])}. Reduce the second dimension, of the sources, alone."
+                raise ValueError(f"{name}: vote gives shape {tuple(S.shape)}, {rule}")
             may = allow
             if spans is not None:
                 may = may & _next_tokens(match, places, words.shape[1])

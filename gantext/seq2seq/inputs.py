@@ -56,15 +56,12 @@ def opened(
     separator = check_count(name, "separator", separator, 0)
     V = model.config.vocabulary
     if separator >= V:
-        raise ValueError(
-            f"{name}: separator is {separator}, must be a token of the model's vocabulary, below {V}. Add it."
-        )
+        rule = f"must be a token of the model's vocabulary, below {V}. Add it."
+        raise ValueError(f"{name}: separator is {separator}, {rule}")
     check_dtype(name, "sources", sources, torch.int64)
     if sources.dim() not in (2, 3) or sources.numel() == 0:
-        raise ValueError(
-            f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, N, L) or (Q, L), not empty. Give at least "
-            "one token."
-        )
+        rule = "must be (Q, N, L) or (Q, L), not empty. Give at least one token."
+        raise ValueError(f"{name}: sources has shape {tuple(sources.shape)}, {rule}")
     tokens = sources if sources.dim() == 3 else sources[:, None]
     Q, N, L = tokens.shape
     n = torch.full((Q, N), L, device=tokens.device)
@@ -76,11 +73,8 @@ def opened(
     if lengths is not None:
         n = lengths.reshape(Q, N).long()
         if (n > L).any() or (n[valid] < 1).any():
-            found = f"{n.min().item()} to {n.max().item()}"
-            raise ValueError(
-                f"{name}: lengths is from {found}, must be from 1 to {L} where valid. A source has at least its first "
-                "token; mark missing ones in valid."
-            )
+            rule = f"must be from 1 to {L} where valid. Mark sources that are missing in valid."
+            raise ValueError(f"{name}: lengths is from {n.min().item()} to {n.max().item()}, {rule}")
     n = n.where(valid, 1)
     longest = int(n.max())
     tokens = tokens[..., :longest].where(torch.arange(longest, device=n.device) < n[..., None], separator)

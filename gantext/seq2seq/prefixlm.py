@@ -90,10 +90,8 @@ def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
         got = segments.dtype if isinstance(segments, Tensor) else type(segments).__name__
         raise TypeError(f"segment_mask: segments is {got}, must be an integer tensor. Use torch.tensor([0, 0, 1, 1]).")
     if segments.dim() not in (1, 2) or segments.numel() == 0 or not ((segments == 0) | (segments == 1)).all():
-        raise ValueError(
-            f"segment_mask: segments of shape {tuple(segments.shape)} must be (S,) or (B, S), not empty, of 0 and 1. "
-            "Mark the target with 1."
-        )
+        found, rule = tuple(segments.shape), "must be (S,) or (B, S), not empty, of 0 and 1. Mark the target with 1."
+        raise ValueError(f"segment_mask: segments of shape {found} {rule}")
     S = segments.shape[-1]
     a = segments.long().cumsum(-1).view(-1, S)  # (1 or B, S)
     _, n = _check_lengths("segment_mask", [0] * len(a), S, lengths)
@@ -134,9 +132,7 @@ class Layout:
         name: str = "Layout",
     ) -> None:
         if backend not in (None, *BACKENDS):
-            raise ValueError(
-                f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. None picks the fastest."
-            )
+            raise ValueError(f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. Leave it None.")
         batch = check_count(name, "batch", batch)
         length = check_count(name, "length", length)
         s, n = _check_lengths(name, prefix, length, lengths)
@@ -214,10 +210,8 @@ def attention(
     for argument, t in (("q", q), ("k", k), ("v", v)):
         floating("attention", argument, t)
         if t.dim() != 4 or t.shape != q.shape or t.dtype != q.dtype or t.device != q.device:
-            raise ValueError(
-                f"attention: {argument} is {tuple(t.shape)} {t.dtype} on {t.device}, must be (B, H, S, D) like q, "
-                f"{tuple(q.shape)} {q.dtype} on {q.device}. Reshape or convert it."
-            )
+            found, want = (f"{tuple(x.shape)} {x.dtype} on {x.device}" for x in (t, q))
+            raise ValueError(f"attention: {argument} is {found}, must be (B, H, S, D) like q, {want}. Convert it.")
     B, _, S, _ = q.shape
     layout = Layout(prefix, B, S, lengths=lengths, device=q.device, backend=backend, name="attention")
     out = layout(q, k, v)
@@ -321,9 +315,8 @@ def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | N
     s = _ints(name, "prefix", prefix)
     n = [length] if lengths is None else _ints(name, "lengths", lengths)
     if len(s) != len(n) and 1 not in (len(s), len(n)):
-        raise ValueError(
-            f"{name}: prefix has {len(s)} entries and lengths {len(n)}, must be equally many. Give one a sequence."
-        )
+        found = f"prefix has {len(s)} entries and lengths {len(n)}"
+        raise ValueError(f"{name}: {found}, must be equally many. Give one a sequence.")
     s, n = s * max(1, len(n) // len(s)), n * max(1, len(s) // len(n))
     if min(n) < 0 or max(n) > length:
         raise ValueError(f"{name}: lengths is {n}, must be from 0 to {length}. Count the tokens before the padding.")

@@ -168,7 +168,6 @@ class Transformer(nn.Module):
         lengths: Lengths | None = None,
         *,
         segments: Tensor | None = None,
-        backend: str | None = None,
     ) -> Tensor:
         """Hidden states of whole sequences.
 
@@ -177,7 +176,6 @@ class Transformer(nn.Module):
             prefix: s, an int or B ints, 0 <= s <= n: length of the source.
             lengths: n, an int or B ints: valid lengths; None: S.
             segments: (B, S) int64; None: 0 in the prefix and 1 from s on.
-            backend: of `gantext.seq2seq.prefixlm.attention`.
         Returns:
             (B, S, D); rows from n on have no meaning.
         Raises:
@@ -193,10 +191,10 @@ class Transformer(nn.Module):
                 rule = f"must be {(B, S)} and from 0 on. Mark the target with 1."
                 raise ValueError(f"hidden: segments has {found}, {rule}")
         # Built even if causal, so that a wrong prefix is an error all the same.
-        layout = Layout(prefix, B, S, lengths=lengths, device=tokens.device, backend=backend, name="hidden")
+        layout = Layout(prefix, B, S, lengths=lengths, device=tokens.device, name="hidden")
         start = torch.tensor(layout.prefix, device=tokens.device)[:, None]  # (1 or B, 1)
         if self.config.causal:
-            layout = Layout(0, B, S, device=tokens.device, backend=backend, name="hidden")
+            layout = Layout(0, B, S, device=tokens.device, name="hidden")
         place = torch.arange(S, device=tokens.device)
         if segments is None:
             segments = (place >= start).long().expand(B, S)
@@ -265,33 +263,25 @@ class Transformer(nn.Module):
         counted = (target >= column(prefix)) & (target < column(S if lengths is None else lengths))
         wanted = tokens[:, 1:][counted]  # (M,)
         if len(wanted) == 0:
-            raise ValueError(
-                "loss: no sequence has a target beyond its prefix, must be at least one. Append the answer and the "
-                "separator to the source."
-            )
+            rule = "must be at least one. Append answer and separator to the source."
+            raise ValueError(f"loss: no sequence has a target beyond its prefix, {rule}")
         return F.cross_entropy(wide(self.logits(h[:, :-1][counted])), wanted)
 
     def check(self, tokens: Tensor, most: int = 0) -> None:
         """Tokens (B, S), with room for `most` more."""
         check_dtype("Transformer", "tokens", tokens, torch.int64)
         if tokens.dim() != 2 or tokens.numel() == 0:
-            raise ValueError(
-                f"Transformer: tokens has shape {tuple(tokens.shape)}, must be (B, S), not empty. A sequence has at "
-                "least its first token."
-            )
+            found = tuple(tokens.shape)
+            raise ValueError(f"Transformer: tokens has shape {found}, must be (B, S), not empty. Give at least one.")
         V, room = self.config.vocabulary, self.config.positions
         if tokens.shape[1] + most > room:
             more = f" and {most} new ones" if most else ""
-            raise ValueError(
-                f"Transformer: tokens has {tokens.shape[1]} positions{more}, must be at most {room}. Cut the passage, "
-                "or make a Config with more positions."
-            )
+            rule = f"must be at most {room}. Cut the passage, or make a Config with more positions."
+            raise ValueError(f"Transformer: tokens has {tokens.shape[1]} positions{more}, {rule}")
         low, high = torch.stack(tokens.aminmax()).tolist()  # one host read
         if low < 0 or high >= V:
-            raise ValueError(
-                f"Transformer: tokens is from {low} to {high}, must be from 0 to {V - 1}. Map unknown tokens to one of "
-                "the vocabulary, and pad with any."
-            )
+            rule = f"must be from 0 to {V - 1}. Map unknown tokens to one of them, and pad with any."
+            raise ValueError(f"Transformer: tokens is from {low} to {high}, {rule}")
 
     @classmethod
     def from_bert(cls, bert: nn.Module, *, keep: Tensor | None = None, **changes: Any) -> Transformer:
@@ -321,10 +311,8 @@ class Transformer(nn.Module):
             most = sizes["vocabulary"] - 1
             check_dtype("from_bert", "keep", keep, torch.int64)
             if keep.dim() != 1 or ((keep < 0) | (keep > most)).any():
-                raise ValueError(
-                    f"from_bert: keep of shape {tuple(keep.shape)} must be (V',), of tokens from 0 to {most}. Look "
-                    "them up in the checkpoint's tokenizer."
-                )
+                rule = f"must be (V',), of tokens from 0 to {most}. Look them up in the tokenizer."
+                raise ValueError(f"from_bert: keep of shape {tuple(keep.shape)} {rule}")
             sizes["vocabulary"] = len(keep)
             for name in {"tokens.weight", "bias"} & parts.keys():
                 parts[name] = parts[name][keep]
@@ -333,10 +321,8 @@ class Transformer(nn.Module):
         for name in sorted(own.keys() | (parts.keys() - {"bias"})):
             want, got = (tuple(d[name].shape) if name in d else None for d in (own, parts))
             if want != got and name != "bias":
-                raise ValueError(
-                    f"from_bert: the checkpoint's {name} has shape {got}, must be {want}. Leave out the changes "
-                    "that give another shape, or take another checkpoint."
-                )
+                rule = f"must be {want}. Leave out the changes that give another shape, or take another checkpoint."
+                raise ValueError(f"from_bert: the checkpoint's {name} has shape {got}, {rule}")
         model.load_state_dict({"bias": own["bias"], **parts})
         return model
 

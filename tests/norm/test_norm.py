@@ -383,7 +383,7 @@ def test_module_raises_rather_than_guess() -> None:
     for call in (lambda m: condition_all_norms(m, 2), lambda m: conditioned(m, None).__enter__()):
         with pytest.raises(TypeError, match=r"module is \[.*\] \(list\), must be a Module"):
             call(cast(Any, [nn.LayerNorm(4)]))
-    with pytest.raises(TypeError, match=r"select is '0' \(str\), must be callable"):
+    with pytest.raises(TypeError, match=r"select is '0' \(str\), must be a Callable"):
         condition_all_norms(nn.Sequential(nn.LayerNorm(4)), 2, select=cast(Any, "0"))
     with pytest.raises(TypeError, match=r"Use ConditionalRMSNorm.from_rms_norm"):
         ConditionalLayerNorm.from_layer_norm(nn.RMSNorm(4), 3)

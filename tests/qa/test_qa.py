@@ -619,7 +619,7 @@ def test_other_bad_input_of_the_reader() -> None:
         answer(cast(Any, nn.DataParallel(model)), [RECORD], tokenizer)
     with pytest.raises(TypeError, match=r"fit: model is .*\(Linear\), must be a Transformer"):
         fit(cast(Any, nn.Linear(2, 2)), [RECORD], tokenizer, steps=1)
-    with pytest.raises(TypeError, match=r"fit: optimizers is \[\] \(list\), must be callable"):
+    with pytest.raises(TypeError, match=r"fit: optimizers is \[\] \(list\), must be a Callable"):
         fit(model, [RECORD], tokenizer, steps=1, optimizers=cast(Any, []))
     for texts in ([b"a"], ["a", 3]):
         with pytest.raises(TypeError, match=r"Words: one of texts is .*, must be a str"):

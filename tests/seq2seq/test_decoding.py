@@ -797,7 +797,7 @@ def test_bad_options_of_each() -> None:
         ({"spans": torch.ones(2, 5).bool()}, ValueError, r"spans has shape \(2, 5\), must be \(2, 4\)"),
         ({"vote": lambda p, alive: p.sum(1) * math.nan}, ValueError, "model or vote gives NaN"),
         ({"vote": lambda p, alive: 9 * p.sum(1)}, ValueError, "vote gives .*, must be at most 1"),
-        ({"vote": "mean"}, TypeError, r"vote is 'mean' \(str\), must be callable"),
+        ({"vote": "mean"}, TypeError, r"vote is 'mean' \(str\), must be a Callable"),
         ({"vote": lambda p, alive: p}, ValueError, r"vote gives shape \(2, 1, 1, 12\), must be \(2, 1, 12\)"),
         ({"min_tokens": 33}, ValueError, "min_tokens is 33, must be at most steps, 32"),
         ({"min_tokens": -1}, ValueError, "min_tokens is -1"),

@@ -392,7 +392,7 @@ def test_the_loss_counts_each_target_once_from_the_row_before(changes: dict[str,
     other = tokens.clone()
     for row, m in zip(other, n, strict=True):
         row[m:] = 7
-    close(model.loss(other, prefix, n, backend="mask"), want)  # padding counts nowhere
+    close(model.loss(other, prefix, n), want)  # padding counts nowhere
 
 
 def test_a_target_is_learned_and_nothing_else() -> None:
