@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,6 +38,27 @@ def check_count(name: str, argument: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
+def check_type(name: str, argument: str, value: Any, kind: Any, remedy: str) -> None:
+    """TypeError unless the value is of this class, or of this kind of `collections.abc`."""
+    if not isinstance(value, kind):
+        got = f"{' '.join(reprlib.repr(value).split())} ({type(value).__name__})"
+        raise TypeError(f"{name}: {argument} is {got}, must be a {kind.__name__}. {remedy}")
+
+
+def check_dtype(name: str, argument: str, t: Tensor, *dtypes: torch.dtype) -> Tensor:
+    """The tensor itself; TypeError unless it is one, of one of these dtypes."""
+    if not isinstance(t, Tensor) or t.dtype not in dtypes:
+        got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"{name}: {argument} is {got}, must be a {dtypes[0]} tensor. Use .to({dtypes[0]}).")
+    return t
+
+
+def check_shape(name: str, argument: str, t: Tensor, shape: Sequence[int], remedy: str) -> None:
+    """ValueError unless the tensor has this shape."""
+    if t.shape != tuple(shape):
+        raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be {tuple(shape)}. {remedy}")
+
+
 def floating(name: str, argument: str, t: Tensor) -> Tensor:
     """The tensor itself; TypeError unless floating, ValueError if empty."""
     if not isinstance(t, Tensor) or not t.is_floating_point():
@@ -64,17 +87,15 @@ def vector(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
     """A finite vector (of length n) in float64, without its graph."""
     if floating(name, argument, t).dim() != 1 or n not in (None, len(t)) or not t.isfinite().all():
         shape = "(n,)" if n is None else (n,)
-        raise ValueError(
-            f"{name}: {argument} of shape {tuple(t.shape)} must be {shape} and finite. Flatten and clean it."
-        )
+        raise ValueError(f"{name}: {argument} of shape {tuple(t.shape)} must be {shape} and finite. Clean it.")
     return t.detach().double()
 
 
 def probabilities(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
-    """Probabilities (of n outcomes) in float64, summing to exactly 1."""
+    """Probabilities (of n outcomes) in float64, summing to exactly 1; they may be as inexact as their dtype."""
     law = vector(name, argument, t, n)
     total = law.sum()
-    if law.min() < 0 or abs(total - 1) > max(1e-5, torch.finfo(t.dtype).eps):  # half precision rounds each by as much
+    if law.min() < 0 or abs(total - 1) > max(1e-5, torch.finfo(t.dtype).eps):
         found = f"minimum {law.min():.3g} and sum {total:.6g}"
         raise ValueError(f"{name}: {argument} has {found}, must be >= 0 and sum to 1. Divide it by its sum.")
     return law / total

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gantext._checks import check_count, check_number
+from gantext._checks import check_count, check_number, probabilities
 
 COUNTS = [np.int8(3), np.int64(3), np.uint16(3), 3]
 NUMBERS = [*COUNTS, 3.0, np.float16(3), np.float32(3), np.float64(3), Fraction(3)]
@@ -49,3 +49,15 @@ def test_what_is_out_of_range_is_refused() -> None:
     assert check_number("f", "x", 0, 0, included=True) == 0
     with pytest.raises(TypeError, match=r"^f: n is 3.0 \(float\), must be an int"):
         check_count("f", "n", cast(int, 3.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_probabilities_may_be_as_inexact_as_their_dtype(dtype: torch.dtype) -> None:
+    """Rounded one by one they do not sum to 1, and dividing by the sum does not help."""
+    for n in (3, 1000):
+        law = torch.randn(n, generator=torch.Generator().manual_seed(n)).double().softmax(0)
+        got = probabilities("f", "p", law.to(dtype))
+        assert got.dtype == torch.float64 and got.sum() == pytest.approx(1, abs=1e-12)
+        torch.testing.assert_close(got, law, rtol=2 * torch.finfo(dtype).eps + 1e-7, atol=1e-6)
+        with pytest.raises(ValueError, match=r"f: p has minimum .* and sum 1\.0[12]"):
+            probabilities("f", "p", (1.015 * law).to(dtype))

@@ -1,12 +1,9 @@
-"""Norms that take a condition: a language model is told what to write through the scale and shift of its norms.
+"""Norms that take a condition: needed by who tells a trained model, through its norms, what to write.
 
-The chapter is `conditional-layer-norm`. `ConditionalLayerNorm` and `ConditionalRMSNorm` (in `modules`) compute the
-scale and shift of a norm from a condition vector. `condition_all_norms` (in `models`) puts one in the place of every
-norm of a trained model without changing its output, and `conditioned` sets the condition; `forms` says what is a norm.
-The operations are those of `gantext.kernels.layer_norm`.
-
-Statistics are float32 or better and everything can be differentiated twice. An argument of the wrong kind raises
-TypeError, one outside its stated range ValueError, before anything is computed.
+`ConditionalLayerNorm` and `ConditionalRMSNorm` (in `modules`) compute scale and shift from a condition vector, by the
+operations of `gantext.kernels.layer_norm`. `condition_all_norms` (in `models`) puts one in the place of every norm of a
+model without changing its output, and `conditioned` sets the condition; `forms` says what is a norm. Statistics are
+float32 or better, and everything can be differentiated twice.
 """
 
 from gantext.norm.models import condition_all_norms, conditioned

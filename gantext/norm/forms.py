@@ -49,12 +49,13 @@ def recognise(caller: str, norm: nn.Module) -> tuple[Kind, Form | None]:
     if any(getattr(norm, hooks, None) for hooks in HOOKS) or "forward" in vars(norm) or is_parametrized(norm):
         rule = "be without hooks, parametrizations and a forward function set on it, which would be lost"
         raise fail(ValueError, rule, "Condition the norms first, then add them.")
-    if type(norm) in (nn.LayerNorm, nn.RMSNorm):
+    parameters = dict(norm.named_parameters())
+    more = bool(set(parameters) - {"weight", "bias"}) or next(norm.buffers(), None) is not None
+    if not more and type(norm).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):  # a subclass may add a mere name
         if len(norm.normalized_shape) != 1:  # pyright: ignore[reportArgumentType]  # a tuple by now
             raise fail(ValueError, "be over one dimension", by_hand)
         return ("layer" if isinstance(norm, nn.LayerNorm) else "rms"), None
-    parameters = dict(norm.named_parameters())
-    if "weight" not in parameters or set(parameters) - {"weight", "bias"} or next(norm.buffers(), None) is not None:
+    if "weight" not in parameters or more:
         raise fail(TypeError, "have a weight (D,), at most a bias (D,), and nothing else to keep", by_hand)
     if any(p.shape != parameters["weight"].shape or p.dim() != 1 for p in parameters.values()):
         raise fail(TypeError, "have a weight (D,) and at most a bias (D,)", by_hand)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gantext._checks import check_type
 from gantext.kernels.layer_norm import DTYPES
 from gantext.norm.forms import is_norm, recognise
 from gantext.norm.modules import (
@@ -51,13 +52,12 @@ def condition_all_norms(
         TypeError, ValueError: no norm to replace, module itself is a norm, or one that cannot be replaced, with the
             reason. Then nothing has been changed.
 
-    The rule: a norm is an `nn.LayerNorm`, an `nn.RMSNorm`, or a module whose class has LayerNorm or RMSNorm in its name
-    and no modules inside. What is not PyTorch's own is tried, on a copy with random weights: it must take one tensor,
-    have a weight (D,) and at most a bias (D,), compute `n weight + bias` or `n (1 + weight) + bias`, where n is the
-    layer or RMS normalization of the last dimension (T5LayerNorm is an RMS norm, and the 1 is Gemma's), and take a
-    weight for each sequence. Then the condition moves the weight that is handed to the norm's own code.
-    Other norms (batch, group, instance) are left as they are. Maps go to the device and dtype of the weight; without a
-    weight, to those of the parameters nearest to the norm.
+    A norm is an `nn.LayerNorm`, an `nn.RMSNorm`, or a module whose class has LayerNorm or RMSNorm in its name and no
+    modules inside; other norms (batch, group, instance) are left as they are. What is not PyTorch's own is tried, on a
+    copy with random weights: it must take one tensor, have a weight (D,) and at most a bias (D,), compute
+    `n weight + bias` or `n (1 + weight) + bias`, n the layer or RMS normalization of the last dimension (the 1 is
+    Gemma's), and take a weight for each sequence. Then the condition moves the weight that is handed to its own code.
+    Maps go to the device and dtype of the weight; without a weight, to those of the parameters nearest to the norm.
 
     To save, use `model.save_pretrained(folder)` or a state dict as ever. To load, build, condition and fill the model:
 
@@ -65,9 +65,9 @@ def condition_all_norms(
         condition_all_norms(model, condition_size)
         safetensors.torch.load_model(model, f"{folder}/model.safetensors")
 
-    The commonest surprise: the `from_pretrained` of Hugging Face builds a model without conditional norms and drops the
-    maps with no more than a warning. A subclass that conditions itself in its constructor has all of `from_pretrained`;
-    the chapter shows one. There a checkpoint without maps leaves them as the memory was: call `reset_maps`.
+    The commonest surprise: `from_pretrained` builds a model without conditional norms and drops the maps with no more
+    than a warning. The chapter shows a subclass that conditions itself in its constructor; there a checkpoint without
+    maps leaves them as the memory was: call `reset_maps`.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.RMSNorm(4))
@@ -77,6 +77,8 @@ def condition_all_norms(
     ...     model(torch.ones(5, 3)).shape
     torch.Size([5, 4])
     """
+    check_type("condition_all_norms", "module", module, nn.Module, "Give the model.")
+    check_type("condition_all_norms", "select", select or str, Callable, "Write a function of a norm's name.")
     others = {name: m for name, m in module.named_modules(remove_duplicate=False) if not isinstance(m, Conditional)}
     found = {name: m for name, m in others.items() if is_norm(m) and (select is None or select(name))}
     if not found or "" in found:
@@ -115,9 +117,8 @@ def conditioned(module: nn.Module, condition: Tensor | None, *, beams: bool = Fa
         module: a model with at least one conditional norm; calls of it, and its `generate`, keep their signature.
         condition: as in `ConditionalLayerNorm`; with its graph, so that what computed it learns. None: unconditional.
         beams: a batch k times as large as the condition's is taken for k beams of each sequence, one after the other,
-            as `generate` of Hugging Face has them; without it such a batch is an error.
-            `gantext.seq2seq.decoding.sample` keeps the samples of a source together, (B, k, D), and does not need it;
-            its beam search drops finished sources from the batch, so give it one source or a condition (C,) at a time.
+            as `generate` of Hugging Face has them; without it such a batch is an error. `seq2seq.decoding.sample` does
+            not need it; beam search there drops finished sources: give it one source or a condition (C,) at a time.
 
     It may be nested: the inner condition holds within. Gradient checkpointing computes the forward pass again during
     the backward pass, so call both within.
@@ -126,20 +127,17 @@ def conditioned(module: nn.Module, condition: Tensor | None, *, beams: bool = Fa
         TypeError, ValueError: a condition of the wrong kind or size, or a model without conditional norms.
         RuntimeError: another thread has conditioned the same model at the moment; give each thread a copy of its own.
 
-    The commonest surprise: outside there is no condition, and the model raises rather than guess.
-
     >>> import torch
     >>> norm = ConditionalLayerNorm(4, condition_size=2)
     >>> with conditioned(norm, torch.zeros(3, 2)):
     ...     norm(torch.randn(3, 7, 4)).shape
     torch.Size([3, 7, 4])
     """
+    check_type("conditioned", "module", module, nn.Module, "Give the model.")
     norms = [m for m in module.modules() if isinstance(m, Conditional)]
     if not norms:
-        raise ValueError(
-            f"conditioned: module is a {type(module).__name__} without conditional norms, must have one. Call "
-            "condition_all_norms(module, condition_size) first."
-        )
+        found, rule = type(module).__name__, "must have one. Call condition_all_norms(module, condition_size) first."
+        raise ValueError(f"conditioned: module is a {found} without conditional norms, {rule}")
     if condition is not None:
         for size in {norm.condition_size for norm in norms}:
             check_condition("conditioned", condition, size)
@@ -147,10 +145,8 @@ def conditioned(module: nn.Module, condition: Tensor | None, *, beams: bool = Fa
     with _LOCK:
         before = [norm.given for norm in norms]
         if any(other is not None and other.thread != given.thread for other in before):
-            raise RuntimeError(
-                "conditioned: module is conditioned by another thread, must be by one at a time. Give each thread a "
-                "copy.deepcopy of the model, made before."
-            )
+            rule = "must be by one at a time. Give each thread a copy.deepcopy of the model, made before."
+            raise RuntimeError(f"conditioned: module is conditioned by another thread, {rule}")
         for norm in norms:
             norm.given = given
     try:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gantext._checks import check_count, check_number, wide
+from gantext._checks import check_count, check_number, check_type, wide
+from gantext.kernels import BACKENDS
 from gantext.kernels.layer_norm import conditional_layer_norm, conditional_rms_norm
 from gantext.norm.forms import Form, recognise
 
@@ -37,10 +38,11 @@ class Conditional(nn.Module):
     W_hidden: nn.Parameter | None
     W_gamma: nn.Parameter
     W_beta: nn.Parameter
-    form: Form | None = None  # a tuple: as a module of its own its parameters would be counted
+    form: Form | None = None  # no module: its parameters would be counted
     given: Given | None = None
 
     def _add_maps(self, size: int, hidden: int | None, activation: Activation, device: Place, dtype: Any) -> None:
+        check_type(type(self).__name__, "activation", activation, Callable, "Use F.silu, for example.")
         self.condition_size, self.hidden_size, self.activation = size, hidden, activation
         # Parameters, not nn.Linear: what initialises the linear layers of a model must leave these zeros alone.
         new = lambda *shape: nn.Parameter(torch.zeros(*shape, device=device, dtype=dtype))
@@ -102,10 +104,8 @@ class Conditional(nn.Module):
         if condition is None:
             return super().forward(input) if form is None or weight is None else form(input, weight, self.bias)
         if input.is_nested:
-            raise ValueError(
-                f"{name}: input is nested, must be dense. Set use_nested_tensor = False on the nn.TransformerEncoder "
-                "that made it so."
-            )
+            rule = "must be dense. Set use_nested_tensor = False on the nn.TransformerEncoder that made it so."
+            raise ValueError(f"{name}: input is nested, {rule}")
         gamma, beta = self.gamma_beta(_fit(name, condition, input, self.condition_size, beams))
         if form is None or weight is None:
             return self._normalize(input, gamma, beta)
@@ -129,16 +129,15 @@ class ConditionalLayerNorm(Conditional, nn.LayerNorm):
     """`nn.LayerNorm` whose scale and shift are moved by a condition vector: gamma + W_gamma h and beta + W_beta h.
 
     Equation `conditional-layer-norm:definition` with h the condition itself, or `activation(W_hidden condition)`.
-    gamma and beta are the `weight` and `bias` of a layer norm, so that its checkpoints load (`strict=False`). The
-    form is the residual one: the maps give what is *added*, to 1 and 0 where there is no weight and bias. They start at
-    zero and have no bias of their own: at the start, whatever the condition, this is the plain layer norm.
+    gamma and beta are the `weight` and `bias` of a layer norm, so that its checkpoints load (`strict=False`), or 1 and
+    0 where it has none. The maps W start at zero: at the start, whatever the condition, this is the plain layer norm.
 
     Args:
         normalized_shape: D, an int: only the last dimension is normalized.
         condition_size: C, the length of the condition vector.
         eps, elementwise_affine, bias: as in `nn.LayerNorm`.
         hidden_size: width of a hidden layer between condition and maps, of each norm's own; None has none.
-        activation: of the hidden layer. Its map starts random, not at zero: two zero maps in a row would never move.
+        activation: of the hidden layer, whose map starts random: two zero maps in a row would never move.
         backend: as in `conditional_layer_norm`.
 
     Called as `norm(x, condition)`, or `norm(x)` within `conditioned`. x is (B, ..., D), the result too. The condition
@@ -150,8 +149,8 @@ class ConditionalLayerNorm(Conditional, nn.LayerNorm):
             the maps have no gradient then, which `DistributedDataParallel` must be told (`find_unused_parameters`).
         TypeError, ValueError: a condition that is not as above, in particular of another batch size than x.
 
-    The commonest surprise: on the first step the maps learn and the condition does not; its gradient passes through
-    maps that are still zero. An embedding of labels must not start at zero either, or nothing ever moves.
+    The commonest surprise: on the first step the condition does not learn, since its gradient passes through maps that
+    are zero. An embedding of labels must not start at zero either, or nothing ever moves.
     Source: Su's article (see `conditional_layer_norm`), and bert4keras.
 
     >>> norm = ConditionalLayerNorm(4, condition_size=2)
@@ -176,34 +175,24 @@ class ConditionalLayerNorm(Conditional, nn.LayerNorm):
     ) -> None:
         sizes = _check_sizes("ConditionalLayerNorm", normalized_shape, condition_size, hidden_size)
         eps = check_number("ConditionalLayerNorm", "eps", eps, 0)
+        if backend not in (None, *BACKENDS):
+            rule = f"must be None or one of {BACKENDS}. Leave it None."
+            raise ValueError(f"ConditionalLayerNorm: backend is {backend!r}, {rule}")
         nn.LayerNorm.__init__(self, sizes[0], eps, elementwise_affine, bias, device, dtype)
         self._add_maps(*sizes[1:], activation, device, dtype)
         self.backend = backend
 
     @classmethod
-    def from_layer_norm(
-        cls,
-        norm: nn.Module,
-        condition_size: int,
-        *,
-        hidden_size: int | None = None,
-        activation: Activation = F.silu,
-        backend: str | None = None,
-        device: Place = None,
-        dtype: torch.dtype | None = None,
-    ) -> Self:
+    def from_layer_norm(cls, norm: nn.Module, condition_size: int, **options: Any) -> Self:
         """A conditional norm that shares the very parameters of a layer norm, and for now computes the same.
 
         Args:
             norm: an `nn.LayerNorm` over the last dimension, or a library's own norm that `condition_all_norms` takes
                 for a layer norm; without hooks and parametrizations, which would be lost.
-            condition_size, hidden_size, activation, backend: as in the class.
-            device, dtype: of the maps of a norm that has no weight. Maps go where the weight is.
-        Returns:
-            The conditional norm, in the training mode of the norm.
+            condition_size: as in the class.
+            options: `hidden_size`, `activation`, `backend` as in the class; `device` and `dtype` of the maps of a norm
+                that has no weight. Maps go where the weight is.
         """
-        options: dict[str, Any] = {"hidden_size": hidden_size, "activation": activation, "backend": backend}
-        options |= {"device": device, "dtype": dtype}
         return cls.sharing(norm, _form("from_layer_norm", norm, "layer"), condition_size, **options)
 
     def _normalize(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -245,25 +234,12 @@ class ConditionalRMSNorm(Conditional, nn.RMSNorm):  # pyright: ignore[reportInco
         self._add_maps(*sizes[1:], activation, device, dtype)
 
     @classmethod
-    def from_rms_norm(
-        cls,
-        norm: nn.Module,
-        condition_size: int,
-        *,
-        hidden_size: int | None = None,
-        activation: Activation = F.silu,
-        device: Place = None,
-        dtype: torch.dtype | None = None,
-    ) -> Self:
+    def from_rms_norm(cls, norm: nn.Module, condition_size: int, **options: Any) -> Self:
         """A conditional norm that shares the very weight of an RMS norm, and for now computes the same.
 
-        Args:
-            norm: an `nn.RMSNorm` over the last dimension, or a library's own that `condition_all_norms` takes for one.
-                The latter's arithmetic is kept: where it rounds, and whether it adds 1 to its weight.
-            condition_size, hidden_size, activation: as in the class.
-            device, dtype: as in `ConditionalLayerNorm.from_layer_norm`.
+        As `ConditionalLayerNorm.from_layer_norm`. A library's own arithmetic is kept: where it rounds, and whether it
+        adds 1 to its weight.
         """
-        options = {"hidden_size": hidden_size, "activation": activation, "device": device, "dtype": dtype}
         return cls.sharing(norm, _form("from_rms_norm", norm, "rms"), condition_size, **options)
 
     def _normalize(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -272,10 +248,8 @@ class ConditionalRMSNorm(Conditional, nn.RMSNorm):  # pyright: ignore[reportInco
 
 def _form(caller: str, norm: nn.Module, kind: str) -> Form | None:
     if isinstance(norm, Conditional) or not isinstance(norm, nn.Module):
-        raise TypeError(
-            f"{caller}: norm is a {type(norm).__name__}: {norm}, must be a norm without a condition. Give the norm "
-            "that it was made of."
-        )
+        rule = "must be a norm without a condition. Give the norm that it was made of."
+        raise TypeError(f"{caller}: norm is a {type(norm).__name__}: {norm}, {rule}")
     found, form = recognise(caller, norm)
     if found != kind:
         other = "ConditionalLayerNorm.from_layer_norm" if found == "layer" else "ConditionalRMSNorm.from_rms_norm"
@@ -289,14 +263,12 @@ def _no_fast_path(*_: object) -> None:
 
 def check_condition(name: str, condition: Tensor, size: int) -> None:
     """TypeError unless floating, ValueError unless it ends with the norms' condition size."""
-    if not isinstance(condition, Tensor) or not condition.is_floating_point():
-        got = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
-        raise TypeError(f"{name}: condition is {got}, must be a floating tensor. Embed labels with nn.Embedding.")
+    if not isinstance(condition, Tensor) or not condition.is_floating_point() or condition.layout != torch.strided:
+        got = f"{condition.dtype} {condition.layout}" if isinstance(condition, Tensor) else type(condition).__name__
+        raise TypeError(f"{name}: condition is {got}, must be a dense floating tensor. Embed labels with nn.Embedding.")
     if condition.dim() == 0 or condition.shape[-1] != size:
-        raise ValueError(
-            f"{name}: condition has shape {tuple(condition.shape)}, must end with {size}, the condition_size of the "
-            "norms. Give the vector that they were made for."
-        )
+        rule = f"must end with {size}, the condition_size. Give the vector that the norms were made for."
+        raise ValueError(f"{name}: condition has shape {tuple(condition.shape)}, {rule}")
 
 
 def _fit(name: str, condition: Tensor, x: Tensor, size: int, beams: bool) -> Tensor:

@@ -1,5 +1,5 @@
-"""Reading comprehension as generation: for who answers questions from passages.
+"""Reading comprehension as generation: needed by who trains a model to answer questions from several passages.
 
-`questions` (records made from docstrings, and the score), `files` (SQuAD, CMRC 2018, WebQA, SogouQA), with `streaming`
-(JSON of any size) behind it, `sources` (both as tokens) and `reader` (training, answers).
+`questions` makes questions from docstrings and scores answers, `files` reads SQuAD, CMRC 2018, WebQA and SogouQA (by
+`streaming`, JSON of any size), `sources` makes tokens of both, `reader` trains and answers.
 """

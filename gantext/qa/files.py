@@ -26,11 +26,10 @@ def load(
 ) -> Iterator[Record]:
     """The questions of a JSON file, one after the other; the file is never in memory as a whole.
 
-    The layout is told from each element's keys. SQuAD 1 and 2, and what has their form: articles with `paragraphs` of
-    a `context` and its `qas`; CMRC 2018's own: a `context_text` and `qas` of `query_text`; WebQA and SogouQA as the
-    original experiment has them: a `question` and `passages`, each a `passage` and its `answer`, "" if it has none. The
-    file is an array of elements, an object with such an array under "data", or an element a line (JSON Lines), as it is
-    or packed by gzip.
+    The file is an array of elements, an object with such an array under "data", or an element a line (JSON Lines), as
+    it is or packed by gzip. The layout is told from each element's keys: articles with `paragraphs` of a `context` and
+    its `qas` (SQuAD 1 and 2); a `context_text` and `qas` of `query_text` (CMRC 2018); a `question` and `passages`, each
+    a `passage` and its `answer`, "" if it has none (WebQA, SogouQA).
 
     Args:
         path: of the file.
@@ -41,15 +40,12 @@ def load(
         `gantext.qa.questions.Record`s, all texts in the normal form NFC. If a question has answers, one at least stands
         in the passage; the first that does is the passage's (with the passage's blanks, where they differ), and those
         that do not are accepted all the same, as by the data's own scores. In WebQA and SogouQA enumeration commas,
-        semicolons and commas are all commas, in the passages blanks too, as in the original, so that the parts of an
-        answer can stand there in one piece; in `answers` blanks still separate the parts.
+        semicolons and commas are all commas, in the passages blanks too; in `answers` blanks still separate the parts.
     Raises:
-        FileNotFoundError: no such file.
-        IsADirectoryError: a folder.
+        FileNotFoundError, IsADirectoryError: no such file, a folder. ModuleNotFoundError: ijson is not installed.
         TypeError: skipped is not a list, path no path.
         ValueError: what is malformed, with file and line; no such encoding. What is not JSON, or not in the encoding,
             cannot be skipped, but for a line of JSON Lines.
-        ModuleNotFoundError: ijson is not installed.
 
     The commonest surprise: nothing is read before the first record is asked for, so errors come late.
 
@@ -69,7 +65,7 @@ def load(
     if encoding is not None:
         try:
             "".encode(encoding)
-        except (LookupError, TypeError) as error:
+        except (LookupError, TypeError, UnicodeError) as error:
             raise ValueError(f"load: encoding is {encoding!r} ({error}), must be one. Write 'gb18030'.") from error
     return _load(Path(path), skipped, encoding)
 

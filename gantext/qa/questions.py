@@ -67,21 +67,20 @@ def parameters(
 
     The question is a parameter's name, the answer its type as the docstring states it. The first half of the passages
     are windows of that docstring's *Parameters* section in which the entry stands; of the others one is a window of the
-    same section without it, if the section is long enough, the rest are from functions that have no such parameter.
+    same section without it, if the section is long enough, the rest are from functions that have no such parameter (if
+    there are none, it is not asked for).
 
     Args:
-        labels: as `gantext.docstrings.documents`.
+        labels: as `gantext.docstrings.documents`, whose errors are raised.
         length: tokens of a window at most, as `Words` counts them, >= 20.
         passages: of a question, >= 2.
         longest: tokens of an answer, >= 1 and at most length - 5; longer types are left out.
         seed: of the windows, and of the order of the passages.
     Returns:
         Records for training and for testing, about 5 : 1, split by function: no *Parameters* section is in both.
-    Raises:
-        TypeError, ValueError: not counts, or too small. ModuleNotFoundError: as `gantext.docstrings.documents`.
 
-    The commonest surprise: sections are different, not independent. `fft` and `ifft` say nearly the same, and answering
-    by the name alone is right for 44 % of the test questions; a reader must be compared with that.
+    The commonest surprise: `fft` and `ifft` say nearly the same, and answering by the name alone is right for 44 % of
+    the test questions; a reader must be compared with that.
 
     Example:
         >>> train, test = parameters(["scipy.fft", "scipy.odr"])
@@ -109,6 +108,8 @@ def parameters(
             if not 0 < entry.end - entry.type <= longest or entry.type - entry.head > length - longest:
                 continue
             chosen = _windows(section, entry, others, length, passages, rng)
+            if not chosen:
+                continue
             answer, at = section.cut(entry.type, entry.end), section.spans[entry.type][0]
             holds = (passages + 1) // 2
             found = [
@@ -171,7 +172,7 @@ def _section(name: str, text: str, lines: list[str]) -> _Section:
 def _windows(
     section: _Section, entry: _Entry, others: list[_Section], length: int, passages: int, rng: random.Random
 ) -> list[tuple[str, int]]:
-    """Texts with the entry, the first half of them, and without; each with the place in its section."""
+    """Texts with the entry, the first half, and without, and their places in the sections; [] if all have it."""
     last = len(section.spans)
 
     def window(chosen: _Section, low: int, high: int, stop: int) -> tuple[str, int]:
@@ -189,13 +190,14 @@ def _windows(
     if free:
         a, b = rng.choice(free)
         found.append(window(section, a, b - length, b))
+    fits = lambda other: (
+        other is not section and all(e.name != entry.name for e in other.entries) and len(other.spans) >= length // 4
+    )
+    if len(found) < passages and not any(map(fits, others)):
+        return []
     while len(found) < passages:
         other = rng.choice(others)
-        if (
-            other is not section
-            and all(e.name != entry.name for e in other.entries)
-            and len(other.spans) >= length // 4
-        ):
+        if fits(other):
             found.append(window(other, 0, len(other.spans) - length, len(other.spans)))
     return found
 
@@ -220,7 +222,12 @@ def normalise(text: str) -> str:
     >>> normalise("ＡＢ，c-1")
     'ab c 1'
     """
-    return "".join(" " if unicodedata.category(c) in _IGNORED else c for c in _plain(text))
+    kept, ignored = [], True
+    for c in _plain(text):
+        category = unicodedata.category(c)
+        ignored = category in _IGNORED or (ignored and category[0] == "M")  # a mark goes with its sign
+        kept.append(" " if ignored else c)
+    return "".join(kept)
 
 
 _IGNORED = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf"}
@@ -231,9 +238,7 @@ def exact(prediction: str, accepted: Sequence[str]) -> float:
 
     Compared after `normalise`, without blanks; of a text that has nothing but signs, as "$" or "->", the signs are
     compared. If nothing is accepted, an empty prediction is right, or one of signs; else an empty one is wrong.
-
-    Raises:
-        TypeError: prediction is no text, or accepted is one: it is a list of them.
+    TypeError unless prediction is a text and accepted a list of them.
 
     >>> exact("Array-like", ["array_like"]), exact("b, a", ["a b"]), exact("", ["a"]), exact("", []), exact("$", ["$"])
     (1.0, 1.0, 0.0, 1.0, 1.0)
@@ -244,7 +249,7 @@ def exact(prediction: str, accepted: Sequence[str]) -> float:
     parts = _parts(prediction)
     if not parts:
         return 0.0
-    return float(any("".join(parts) == _bare(a) for a in accepted) or set(parts) == set(_parts(accepted[0])))
+    return float("".join(parts) in map(_bare, accepted) or sorted(parts) == sorted(_parts(accepted[0])))
 
 
 def f1(prediction: str, accepted: Sequence[str]) -> float:
@@ -266,26 +271,18 @@ def f1(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def score(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> Score:
-    """Both means over the questions.
-
-    Raises:
-        TypeError: a text in place of a list, of predictions or of what is accepted, or a prediction that is no text.
-        ValueError: no question, or another number of predictions.
+    """Both means over the questions; errors as in `exact`, and ValueError unless there are as many, and at least one.
 
     >>> score(["float", ""], [["float"], ["int"]]).final
     0.5
     """
     for argument, value in (("predictions", predictions), ("accepted", accepted)):
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-            raise TypeError(
-                f"score: {argument} is {value!r} ({type(value).__name__}), must be a list with an entry for each "
-                "question. Write it in brackets."
-            )
+            rule = "must be a list with an entry for each question. Write it in brackets."
+            raise TypeError(f"score: {argument} is {value!r} ({type(value).__name__}), {rule}")
     if not predictions or len(predictions) != len(accepted):
-        raise ValueError(
-            f"score: predictions has {len(predictions)} entries for {len(accepted)} questions, must be as many, not "
-            'none. Answer "" where there is no answer.'
-        )
+        found, rule = len(predictions), 'must be as many, not none. Answer "" where there is no answer.'
+        raise ValueError(f"score: predictions has {found} entries for {len(accepted)} questions, {rule}")
     pairs = list(zip(predictions, accepted, strict=True))
     for pair in pairs:
         _check("score", *pair)
@@ -301,8 +298,11 @@ def _check(name: str, prediction: str, accepted: Sequence[str]) -> None:
         raise TypeError(f"{name}: accepted has {odd[0]!r}, must be texts. Convert it.")
 
 
+_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # between pictures of one and the same character
+
+
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _SELECTORS.sub("", text)).lower())
 
 
 def _parts(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import itertools
 import operator
 import os
 import random
+import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from gantext._checks import check_count, check_number
+from gantext._checks import check_count, check_number, check_type
 from gantext._training import Checkpoint, average_gradients, layout, resolve
-from gantext.qa.questions import Record
+from gantext.qa.questions import Passage, Record
 from gantext.qa.sources import batch, sample, source
 from gantext.seq2seq.decoding import beam_search, squares
 from gantext.seq2seq.transformer import Transformer
@@ -35,15 +36,11 @@ __all__ = ["Reading", "answer", "fit", "muon"]
 def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     """Muon for the matrices between hidden layers, at ten times the rate, and AdamW for all else.
 
-    Muon makes every update orthogonal, so that all directions of a matrix learn equally fast. The circuit that copies
-    forms earlier than with AdamW for all; the chapter `reading-comprehension` measures by how much.
-
     Args:
         model: whose parameters named "blocks." or "previous." and of two dimensions are matrices between hidden layers.
         rate: of AdamW, > 0.
-    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
-    The commonest surprise: an embedding is a matrix too, but its rows are not mixed: Muon is not for it.
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
     >>> from gantext.seq2seq.transformer import Config
     >>> [len(optimizer.param_groups[0]["params"]) for optimizer in muon(Transformer(Config(9, width=8, layers=1)))]
@@ -84,9 +81,8 @@ def fit(
             `lambda model: [torch.optim.Adam(model.parameters(), 1e-5)]`, with warmup 0.
         distant, lengths: as `sample`.
         seed: of the order of the records and of the passages.
-        checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end, so that an
-            interrupt loses no more than that. A resumed run repeats an unbroken one exactly, dropout excepted, whose
-            numbers are PyTorch's own. A file of another recipe is refused.
+        checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end. A resumed
+            run repeats an unbroken one exactly, dropout excepted. A file of another recipe is refused.
         progress: show a bar, on the main process.
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
     Returns:
@@ -97,18 +93,17 @@ def fit(
     Warns:
         UserWarning: at the end, if answers were not asked for, with their number and the reasons, as `sample` counts.
 
-    The commonest surprise: for hundreds of steps the loss stands on a plateau, on which the model knows what types look
-    like, but does not copy yet.
+    The commonest surprise: for hundreds of steps the loss stands on a plateau: the model does not copy yet.
     """
     from tqdm import tqdm
 
     steps, batch_size = check_count("fit", "steps", steps), check_count("fit", "batch_size", batch_size)
     save_every = check_count("fit", "save_every", save_every)
     warmup = check_count("fit", "warmup", warmup, 0)
+    _check("fit", model, records)
     if not records:
         raise ValueError("fit: records is empty, must have at least one. See gantext.qa.questions.")
-    if lonely := next((record.name for record in records if not record.passages), None):
-        raise ValueError(f"fit: record {lonely!r} has no passages, must have at least one. Leave it out.")
+    check_type("fit", "optimizers", optimizers, Callable, "Write a function from the model to a list of them.")
     seed = check_count("fit", "seed", seed, 0)
     lengths = {name: operator.index(value) for name, value in lengths.items()}
     dropped: Counter[str] = Counter()
@@ -159,9 +154,8 @@ def fit(
                 scaler.update()
             losses.append(loss.item())
             if not losses[-1] < float("inf"):
-                raise FloatingPointError(
-                    f"fit: the loss is {losses[-1]} in step {step + 1}, must be finite. Lower the rate."
-                )
+                found = f"the loss is {losses[-1]} in step {step + 1}"
+                raise FloatingPointError(f"fit: {found}, must be finite. Lower the rate.")
             if (step + 1) % save_every == 0 or step + 1 == steps:
                 file.save(step + 1, losses)
     model.eval()
@@ -173,6 +167,20 @@ def fit(
             stacklevel=2,
         )
     return losses
+
+
+def _check(name: str, model: Transformer, records: Sequence[Record]) -> None:
+    check_type(name, "model", model, Transformer, "Take that which is wrapped, as `.module`.")
+    if isinstance(records, str | Record):
+        found = type(records).__name__
+        raise TypeError(f"{name}: records is a {found}, must be a list of Records. Put it in brackets.")
+    check_type(name, "records", records, Sequence, "Make a list of it.")
+    for record in records:
+        check_type(name, "one of records", record, Record, "See gantext.qa.questions.")
+        if not record.passages or not all(isinstance(passage, Passage) for passage in record.passages):
+            found = f"the passages {reprlib.repr(record.passages)}" if record.passages else "no passages"
+            rule = "must have at least one Passage, and no others. Leave it out."
+            raise ValueError(f"{name}: record {record.name!r} has {found}, {rule}")
 
 
 def _draws(records: Sequence[Record], size: int, rng: random.Random) -> Iterator[list[tuple[Record, int]]]:
@@ -219,8 +227,7 @@ def answer(
     Args:
         model, tokenizer, lengths: as in `fit`.
         records: the passages' own answers are not looked at.
-        vote, exclude, beams, steps, min_tokens: of `gantext.seq2seq.decoding.beam_search`. With min_tokens 1 a question
-            that some passage can answer is not left empty.
+        vote, exclude, beams, steps, min_tokens: of `gantext.seq2seq.decoding.beam_search`.
         spans: answer with a piece of a passage only.
         batch_size: records at a time, >= 1.
     Returns:
@@ -228,12 +235,9 @@ def answer(
         passage that voted and has it; else what the tokenizer makes of the tokens. "" if no passage survives.
     Raises:
         TypeError, ValueError: as `source` and `beam_search`; a record without passages.
-
-    The commonest surprise: an answer from the vote need not be any single passage's favourite.
     """
     batch_size = check_count("answer", "batch_size", batch_size)
-    if lonely := next((record.name for record in records if not record.passages), None):
-        raise ValueError(f"answer: record {lonely!r} has no passages, must have at least one. Leave it out.")
+    _check("answer", model, records)
     device, found = model.bias.device, []
     for first in range(0, len(records), batch_size):
         part = records[first : first + batch_size]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count
+from gantext._checks import check_count, check_type
 from gantext.qa.questions import TOKEN, Record
 
 __all__ = ["Source", "Words", "batch", "sample", "source"]
@@ -44,7 +44,10 @@ class Words:
         least = check_count("Words", "least", least)
         if isinstance(texts, str):
             raise TypeError(f"Words: texts is a str, must be several. Write [{texts[:20]!r}].")
-        counts = Counter(_same(word) for text in texts for word in TOKEN.findall(text))
+        counts: Counter[str] = Counter()
+        for text in texts:
+            check_type("Words", "one of texts", text, str, "Decode it.")
+            counts.update(map(_same, TOKEN.findall(text)))
         self.words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(word for word, n in counts.items() if n >= least)]
         self.numbers = {word: number for number, word in enumerate(self.words)}
         self.pad_token_id, self.unk_token_id, self.cls_token_id, self.sep_token_id = range(4)
@@ -53,17 +56,16 @@ class Words:
         return len(self.words)
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[Any]]:
+        check_type("Words", "text", text, str, "Give one at a time.")
         found = list(TOKEN.finditer(text))
         ids = [self.numbers.get(_same(match[0]), self.unk_token_id) for match in found]
         return {"input_ids": ids, "offset_mapping": [match.span() for match in found]}
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The words with blanks between them; ValueError for a number that no word has."""
+        """The words with blanks between them."""
         found = [operator.index(token) for token in tokens]
         if wrong := [token for token in found if not 0 <= token < len(self)]:
-            raise ValueError(
-                f"decode: tokens has {wrong[0]}, must be from 0 to {len(self) - 1}. Take this tokenizer's."
-            )
+            raise ValueError(f"decode: tokens has {wrong[0]}, must be from 0 to {len(self) - 1}. Take this one's.")
         return " ".join(self.words[token] for token in found)
 
 
@@ -106,8 +108,6 @@ def source(tokenizer: Any, passage: str, question: str, *, length: int = 256, qu
         question_length: of the question with its separator, >= 2; the rest is cut off.
     Raises:
         TypeError, ValueError: not text, empty, lengths too small, a tokenizer without these tokens.
-
-    The commonest surprise: what is cut off cannot be found, see `sample`.
     """
     return _source(tokenizer, passage, question, length, question_length)[0]
 
@@ -120,17 +120,13 @@ def _source(
     question_length = check_count("source", "question_length", question_length, 2)
     start, end = (getattr(tokenizer, f"{kind}_token_id", None) for kind in ("cls", "sep"))
     if start is None or end is None:
-        raise ValueError(
-            f"source: tokenizer has cls_token_id {start} and sep_token_id {end}, must have both. Take that of a BERT."
-        )
+        found = f"cls_token_id {start} and sep_token_id {end}"
+        raise ValueError(f"source: tokenizer has {found}, must have both. Take that of a BERT.")
     if not getattr(tokenizer, "is_fast", True):
-        raise ValueError(
-            "source: tokenizer is a slow one, which knows no places, must be a fast one. Load it with use_fast=True."
-        )
+        raise ValueError("source: tokenizer is a slow one, must know places. Load it with use_fast=True.")
     read = []
     for argument, text in (("passage", passage), ("question", question)):
-        if not isinstance(text, str):
-            raise TypeError(f"source: {argument} is {type(text).__name__}, must be str. Decode it.")
+        check_type("source", argument, text, str, "Decode it.")
         found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if not found["input_ids"]:
             raise ValueError(f"source: {argument} is {text!r}, must have at least one token. Leave it out.")
@@ -168,20 +164,18 @@ def sample(
     Args:
         record, tokenizer: what is asked, and how it is read.
         number: of the passage, from 0.
-        distant: label by distant supervision, as the original does: the target is the first of `record.answers` whose
-            blank-separated parts all occur in the passage, whatever the passage was said to answer: as it stands there,
-            else its parts joined by commas. Unlike the original's, the parts must be whole words.
+        distant: label by distant supervision: the target is the first of `record.answers` whose blank-separated parts
+            all occur in the passage as whole words: as it stands there, else its parts joined by commas.
         longest: tokens of a target without its separator, >= 1.
         dropped: counts the answers that the passage is said to hold and that are not asked for, by the reason.
         lengths: `length` and `question_length` of `source`.
     Returns:
         Tokens `[CLS] passage [SEP] question [SEP] answer [SEP]`, and s, at which the answer begins.
     Raises:
-        ValueError: no such passage; as `source`.
+        TypeError, ValueError: no such passage, an answer that does not stand at its start; as `source`.
 
     The commonest surprise: only what the model can see and copy counts. An answer that does not stand in the part of
-    the passage which is kept, or is not a run of whole tokens there ("5" in "5km"), has the empty target; the original
-    looks for it among characters, and trains on what it cannot see.
+    the passage which is kept, or is not a run of whole tokens there ("5" in "5km"), has the empty target.
 
     Example:
         >>> from gantext.qa.questions import Passage
@@ -190,9 +184,13 @@ def sample(
         ([2, 6, 5, 9, 4, 7, 5, 8, 3, 7, 3, 8, 3], 11)
     """
     check_count("sample", "longest", longest)
-    if not 0 <= number < len(record.passages):
+    if check_count("sample", "number", number, 0) >= len(record.passages):
         raise ValueError(f"sample: number is {number}, must be from 0 to {len(record.passages) - 1}. Choose a passage.")
     passage = record.passages[number]
+    start = passage.start
+    if start is not None and (start < 0 or not passage.text.startswith(passage.answer, start)):
+        found = f"record {record.name!r} has start {start} for the answer {passage.answer!r}"
+        raise ValueError(f"sample: {found}, must be where it stands. Write None to have it looked for.")
     read, words, spans = _source(tokenizer, passage.text, record.question, **lengths)
     kept = len(read.spans)
 

@@ -1,5 +1,5 @@
-"""Sequence to sequence with one Transformer: for who conditions a language model on a source.
+"""Language models that generate a target from a source: needed by who conditions text on text with one Transformer.
 
-`prefixlm` (the mask, and attention without a masked kernel), `transformer` (the model), `pretrained` (BERT's weights),
-`cache` (keys and values) and `decoding` (greedy, beams that vote and copy, sampling), with `inputs` behind it.
+`transformer` is the model, `prefixlm` its mask and attention, `pretrained` reads BERT's weights; `decoding` is greedy
+search, beam search with votes and copied spans, and sampling, over the keys and values in `cache`.
 """

@@ -71,7 +71,9 @@ class Cache:
         self.own = h.new_full((beams, beams), -math.inf).fill_diagonal_(0)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Hidden states (B, K, D) of the next token of each beam, (B, K)."""
+        """Hidden states (B, K, D) of the next token of each beam, (B, K); ValueError after the last of the steps."""
+        if self.t * self.beams >= self.room:
+            raise ValueError(f"step: {self.t} steps have been taken, must be at most {self.t}. Ask the Cache for more.")
         positions = (self.lengths + self.t)[:, None].expand_as(tokens)
         before = (self.recent[0], self.recent[1])
         end = self.hide.shape[3] - self.room + (self.t + 1) * self.beams

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gantext._checks import check_count, check_number, wide
+from gantext._checks import check_count, check_dtype, check_number, check_shape, check_type, wide
 from gantext.seq2seq.cache import Cache
 from gantext.seq2seq.inputs import allowed, evaluating, opened
 from gantext.seq2seq.transformer import Transformer
@@ -33,8 +33,6 @@ def squares(p: Tensor, alive: Tensor) -> Tensor:
         alive: (Q, N) bool, which passages vote.
     Returns:
         (Q, K, V), from 0 to 1.
-
-    Column w is token w only where every token may come; see `vote` of `beam_search`.
 
     The commonest surprise: not a distribution: one certain passage gives 1/2, and a lukewarm one can lower S.
 
@@ -59,7 +57,7 @@ def largest(p: Tensor, alive: Tensor) -> Tensor:
     return p.amax(1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # tensors have no one truth
 class Answers:
     """What was decoded for Q questions, K hypotheses each, the best first.
 
@@ -105,45 +103,38 @@ def beam_search(
 
     Maximises sum_t log S(y_t), S(w) = vote of the p_i(w | source i, y_<t), over sequences that end with the separator
     (equation `reading-comprehension:beam`). Of the 2K best continuations of the K beams, those that end within the
-    best K are kept as finished, and the K best others go on; a question stops when its best finished score is at least
-    its best unfinished one, since scores only fall. Those unfinished after the last step compete as they are. Of equal
-    scores the earlier finished, the better beam's, the smaller token comes first.
+    best K are finished, and the K best others go on, until none can become better than the best finished one; after
+    the last step the unfinished compete as they are. Of equal scores the earlier finished, the better beam's, the
+    smaller token comes first.
 
     Args:
-        model: Transformer; put into evaluation mode for the call.
-        sources: (Q, N, L) int64, N sources a question ([CLS] passage [SEP] question [SEP], say), padded on the
-            right with any token; or (Q, L), one each.
+        model: Transformer; in evaluation mode for the call.
+        sources: (Q, N, L) int64, N sources a question, padded on the right with any token; or (Q, L), one each.
         lengths: (Q, N) or (Q,) int64, >= 1 where valid. None: L.
-        separator: the token id that ends a target.
+        separator: the token that ends a target.
         beams: K >= 1; 1 is greedy. steps: most tokens, the separator counted.
         valid: (Q, N) bool, False for a source that is only there to fill. None: all.
-        spans: (Q, N, L) or (Q, L) bool, positions that may be copied (the passage's, not the question's). The answer
-            is then a contiguous run of such positions of at least one surviving source, or empty. None: free.
-        exclude: drop the sources whose most probable first token is the separator. If none is left, the question has
-            no answer.
-        vote: from p (Q, N, K, C) and alive (Q, N) to S (Q, K, C) in [0, 1], each of the C tokens by itself and all
-            alike: `squares`, `mean`, `largest` or another. It is not told which tokens they are, all V or, with
-            `spans`, those that some position of the question's sources holds: what concerns one token is for `allow`
-            and `min_tokens`. With one source `mean` is its own probability.
+        spans: (Q, N, L) or (Q, L) bool, positions that may be copied. The answer is then a contiguous run of them in
+            at least one surviving source, or empty. None: free.
+        exclude: drop the sources whose most probable first token is the separator.
+        vote: from p (Q, N, K, C) and alive (Q, N) to S (Q, K, C) in [0, 1]: `squares`, `mean`, `largest` or another
+            that treats all C tokens alike. Those are all V or, with `spans`, the tokens of the question's sources;
+            what concerns one token is for `allow` and `min_tokens`.
         allow: (V,) bool, tokens that may be generated at all, the separator included. None: all.
-        min_tokens: fewest tokens of an answer, the separator not counted, from 0 to steps: 1 excludes the empty one.
-            What has fewer and cannot go on, as at the end of its span, is given up.
+        min_tokens: fewest tokens of an answer, the separator not counted, from 0 to steps. What has fewer and cannot
+            go on, as at the end of its span, is given up.
 
     Returns:
-        `Answers`. Where every candidate is masked, or no source is alive: length 0, score -inf, not ended. Scores are
-        float32, float64 for such a model: probabilities of a half-precision one are computed from its logits in
-        float32. A vote below 1e-38 counts as that.
+        `Answers`. Where every candidate is masked, or no source is alive: length 0, score -inf, not ended. Scores and
+        probabilities are float32 or better; a vote below their least normal number, 1e-38, counts as that.
 
     Raises:
-        TypeError: tensors of another kind.
-        ValueError: shapes that do not fit, tokens or separator outside the vocabulary, a valid source of length 0,
-            source and steps together longer than the model; a model or vote that gives NaN, a vote above 1 or of
-            another shape.
+        TypeError, ValueError: tensors that do not fit, tokens outside the vocabulary, a valid source of length 0,
+            source and steps together longer than the model; NaN, a vote above 1 or of another shape.
 
-    The commonest surprise: probabilities that the constraints exclude are not given to the others, so S sums to
-    less than 1 and an answer with a forced token still pays for it; Hugging Face's `prefix_allowed_tokens_fn` does the
-    same. Sources that are excluded or decided leave the batch, so its rows are not those of a condition per source that
-    some module holds: `sample` keeps all.
+    The commonest surprise: probabilities that the constraints exclude are not given to the others, so an answer with a
+    forced token still pays for it, as with Hugging Face's `prefix_allowed_tokens_fn`. Sources that are excluded or
+    decided leave the batch: a condition per source that some module holds is for `sample`, which keeps all.
 
     Source: the chapter `reading-comprehension`; Su Jianlin, kexue.fm 7115.
 
@@ -160,6 +151,7 @@ def beam_search(
     name = "beam_search"
     beams = check_count(name, "beams", beams)
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, valid)
+    check_type(name, "vote", vote, Callable, "Write squares, mean, largest or a function of p and alive.")
     check_count(name, "min_tokens", min_tokens, 0)
     if min_tokens > steps:
         raise ValueError(f"{name}: min_tokens is {min_tokens}, must be at most steps, {steps}. Allow more steps.")
@@ -167,15 +159,8 @@ def beam_search(
     (Q, N, L), V = tokens.shape, model.config.vocabulary
     start = valid[..., None] & (torch.arange(L, device=n.device) < n[..., None]) & (tokens != separator)  # (Q, N, L)
     if spans is not None:
-        if not isinstance(spans, Tensor) or spans.dtype != torch.bool:
-            raise TypeError(
-                f"{name}: spans is {getattr(spans, 'dtype', type(spans))}, must be a bool tensor. Use .bool()."
-            )
-        if spans.shape != sources.shape:
-            raise ValueError(
-                f"{name}: spans has shape {tuple(spans.shape)}, must be that of sources, {tuple(sources.shape)}. Mark "
-                "every token of the passages."
-            )
+        check_dtype(name, "spans", spans, torch.bool)
+        check_shape(name, "spans", spans, sources.shape, "Mark every token of the passages.")
         start &= spans.reshape(Q, N, -1)[..., :L]
     allow = allowed(name, allow, V, tokens.device)
     new = lambda *shape, fill=0.0, dtype=torch.int64: torch.full(shape, fill, dtype=dtype, device=tokens.device)
@@ -217,17 +202,15 @@ def beam_search(
                 p = p * alive[..., None, None]
             S = vote(p, alive)  # (Q, 1 or K, C)
             if S.shape != (Q, *p.shape[2:]):
-                raise ValueError(
-                    f"{name}: vote gives shape {tuple(S.shape)}, must be {(Q, *p.shape[2:])}. Reduce the sources' "
-                    "dimension, the second, alone."
-                )
+                rule = f"must be {(Q, *p.shape[2:])}. Reduce the second dimension, of the sources, alone."
+                raise ValueError(f"{name}: vote gives shape {tuple(S.shape)}, {rule}")
             may = allow
             if spans is not None:
                 may = may & _next_tokens(match, places, words.shape[1])
             if t < min_tokens:
                 may = may & (words != separator)[:, None]
-            S = S.to(scores.dtype).masked_fill(~may, -1)
-            logs = S.clamp(min=torch.finfo(S.dtype).tiny).log().masked_fill_(S < 0, -math.inf)
+            S = S.to(scores.dtype).clamp(min=torch.finfo(scores.dtype).tiny).masked_fill(~may, -1)
+            logs = S.log().masked_fill_(S < 0, -math.inf)
             best, flat = _largest((scores[..., None] + logs).flatten(1), 2 * K)  # of (Q, K C): by beam, then by token
             parent, column = flat // words.shape[1], flat % words.shape[1]
             stop = words.gather(1, column) == separator
@@ -308,8 +291,7 @@ def sample(
     Raises:
         TypeError, ValueError: as `beam_search`; temperature or top_p out of range.
 
-    The commonest surprise: the K sequences of a source are rows of one batch entry, so modules with a condition per
-    source, (Q, ...), see states (Q, L, D), then (Q, K, D).
+    The commonest surprise: modules with a condition per source, (Q, ...), see states (Q, L, D), then (Q, K, D).
 
     Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv 1904.09751.
 
@@ -384,15 +366,10 @@ def beam_search_ref(
     """One question by the textbook: no cache, no batch, n-grams by comparison. The reference of `beam_search`.
 
     Args:
-        model, separator, beams, steps, exclude, vote, min_tokens: as `beam_search`.
         sources: N lists of token ids, without padding.
-        texts: for each source the tokens that may be copied, in one piece; None: free.
+        texts: for each source the tokens that may be copied, in one piece; None: free. The others: as `beam_search`.
     Returns:
         (tokens without separator, score), the best first, at most K; empty if no source survives.
-
-    The commonest surprise: every step reads every source again for every beam.
-
-    Source: the chapter `reading-comprehension`.
 
     >>> from gantext.seq2seq.transformer import Config
     >>> model = Transformer(Config(12, width=16, layers=1, heads=2))
@@ -421,7 +398,8 @@ def beam_search_ref(
                     runs = [(texts[i], j) for i in voters for j in range(len(texts[i]) - t)]
                     words = {separator} | {text[j + t] for text, j in runs if list(text[j : j + t]) == target}
                 words -= {separator} if t < min_tokens else set()
-                candidates += [([*target, w], score + math.log(max(S[w].item(), 1e-38))) for w in sorted(words)]
+                logs = S.clamp(min=torch.finfo(S.dtype).tiny).log().tolist()
+                candidates += [([*target, w], score + logs[w]) for w in sorted(words)]
             candidates.sort(key=lambda pair: -pair[1])
             finished += [(y[:-1], score) for y, score in candidates[:beams] if y[-1] == separator]
             beam = [pair for pair in candidates if pair[0][-1] != separator][:beams]

@@ -1,7 +1,4 @@
-"""What a decoder is given, checked before anything is read, and its model in evaluation mode for as long as it runs.
-
-`gantext.seq2seq.decoding` decodes.
-"""
+"""What `gantext.seq2seq.decoding` is given, checked, and its model in evaluation mode for as long as it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gantext._checks import check_count
+from gantext._checks import check_count, check_dtype, check_shape, check_type
 from gantext.seq2seq.transformer import Transformer
 
 __all__ = ["allowed", "evaluating", "opened"]
@@ -54,46 +51,30 @@ def opened(
     valid: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a decoder is given, checked: tokens (Q, N, L), lengths (Q, N), at least 1, and valid (Q, N)."""
-    if not isinstance(model, Transformer):
-        raise TypeError(
-            f"{name}: model is {type(model).__name__}, must be a gantext.seq2seq.transformer.Transformer. "
-            "Convert it, for example with Transformer.from_bert."
-        )
+    check_type(name, "model", model, Transformer, "Make one, or take that which is wrapped, as `.module`.")
     steps = check_count(name, "steps", steps)
     separator = check_count(name, "separator", separator, 0)
     V = model.config.vocabulary
     if separator >= V:
-        raise ValueError(
-            f"{name}: separator is {separator}, must be a token of the model's vocabulary, below {V}. Add it."
-        )
-    if not isinstance(sources, Tensor) or sources.dtype != torch.int64:
-        got = sources.dtype if isinstance(sources, Tensor) else type(sources).__name__
-        raise TypeError(f"{name}: sources is {got}, must be torch.int64. Convert it with .long().")
+        rule = f"must be a token of the model's vocabulary, below {V}. Add it."
+        raise ValueError(f"{name}: separator is {separator}, {rule}")
+    check_dtype(name, "sources", sources, torch.int64)
     if sources.dim() not in (2, 3) or sources.numel() == 0:
-        raise ValueError(
-            f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, N, L) or (Q, L), not empty. Give at least "
-            "one token."
-        )
+        rule = "must be (Q, N, L) or (Q, L), not empty. Give at least one token."
+        raise ValueError(f"{name}: sources has shape {tuple(sources.shape)}, {rule}")
     tokens = sources if sources.dim() == 3 else sources[:, None]
     Q, N, L = tokens.shape
     n = torch.full((Q, N), L, device=tokens.device)
     for argument, t, kinds in (("lengths", lengths, (torch.int64, torch.int32)), ("valid", valid, (torch.bool,))):
-        if t is None:
-            continue
-        if not isinstance(t, Tensor) or t.dtype not in kinds:
-            raise TypeError(f"{name}: {argument} is {getattr(t, 'dtype', type(t))}, must be {kinds[0]}. Convert it.")
-        if t.shape != sources.shape[:-1]:
-            want = tuple(sources.shape[:-1])
-            raise ValueError(f"{name}: {argument} has shape {tuple(t.shape)}, must be {want}. Give one a source.")
+        if t is not None:
+            check_dtype(name, argument, t, *kinds)
+            check_shape(name, argument, t, sources.shape[:-1], "Give one a source.")
     valid = torch.ones(Q, N, dtype=torch.bool, device=n.device) if valid is None else valid.reshape(Q, N)
     if lengths is not None:
         n = lengths.reshape(Q, N).long()
         if (n > L).any() or (n[valid] < 1).any():
-            found = f"{n.min().item()} to {n.max().item()}"
-            raise ValueError(
-                f"{name}: lengths is from {found}, must be from 1 to {L} where valid. A source has at least its first "
-                "token; mark missing ones in valid."
-            )
+            rule = f"must be from 1 to {L} where valid. Mark sources that are missing in valid."
+            raise ValueError(f"{name}: lengths is from {n.min().item()} to {n.max().item()}, {rule}")
     n = n.where(valid, 1)
     longest = int(n.max())
     tokens = tokens[..., :longest].where(torch.arange(longest, device=n.device) < n[..., None], separator)
@@ -105,10 +86,6 @@ def allowed(name: str, allow: Tensor | None, V: int, device: torch.device) -> Te
     """The tokens that may be generated, (V,) bool."""
     if allow is None:
         return torch.ones(V, dtype=torch.bool, device=device)
-    if not isinstance(allow, Tensor) or allow.dtype != torch.bool:
-        raise TypeError(f"{name}: allow is {getattr(allow, 'dtype', type(allow))}, must be a bool tensor. Use .bool().")
-    if allow.shape != (V,):
-        raise ValueError(
-            f"{name}: allow has shape {tuple(allow.shape)}, must be ({V},). Mark every token of the vocabulary."
-        )
+    check_dtype(name, "allow", allow, torch.bool)
+    check_shape(name, "allow", allow, (V,), "Mark every token of the vocabulary.")
     return allow.to(device)

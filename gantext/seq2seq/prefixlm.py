@@ -6,9 +6,7 @@ The chapter is `prefix-lm`. Positions j < s, the prefix, are seen by all rows; f
 
 from __future__ import annotations
 
-import functools
 import numbers
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gantext._checks import check_count, floating
+from gantext._checks import check_count, floating, transformed, wide
 
 __all__ = ["Layout", "attention", "attention_ref", "mask", "segment_mask"]
 
@@ -25,7 +23,7 @@ Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
 
 BLOCK = 256  # target rows of one call where there is no bottom-right aligned kernel
 SHORT, MANY = 256, 1024  # lengths from which two calls, or two for each different prefix, beat a dense mask on a CPU
-BACKENDS = ("two-call", "mask", "flex")
+BACKENDS = ("two-call", "mask")
 
 
 def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Tensor:
@@ -44,8 +42,7 @@ def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Ten
     Raises:
         TypeError, ValueError: not ints, out of range, or of different number.
 
-    The commonest surprise: `j <= s` instead of `j < s` shows the prefix the first target, the token that the last
-    prefix row has to predict; training loss goes to 0 and nothing is learned.
+    The commonest surprise: `j <= s` shows the prefix its first target; the loss goes to 0 and nothing is learned.
 
     Source: Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197, section 2.3.
 
@@ -62,8 +59,7 @@ def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Ten
     j = torch.arange(length, device=place)  # (S,)
     column = lambda values: torch.tensor(values, device=place)[:, None, None]  # (B, 1, 1)
     seen = ((j < column(s)) | (j <= j[:, None])) & (j < column(n))  # (B, S, S)
-    single = all(t is None or isinstance(t, numbers.Integral) or getattr(t, "ndim", 1) == 0 for t in (prefix, lengths))
-    return seen[0] if single else seen
+    return seen[0] if _single(prefix) and _single(lengths) else seen
 
 
 def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
@@ -73,18 +69,16 @@ def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
     and 1 on the target.
 
     Args:
-        segments: (S,) or (B, S), integers 0 or 1. Other patterns give other masks: every 1 starts a new step that
-            sees all before it, so all 1 is causal and all 0 bidirectional.
+        segments: (S,) or (B, S), integers 0 or 1. Every 1 starts a step that sees all before it: all 1 is causal.
         lengths: as `mask`; None: S.
 
     Returns:
-        bool (S, S) or (B, S, S), True where seen.
+        bool, True where seen: (S, S) if segments and lengths are single, else (B, S, S).
 
     Raises:
         TypeError, ValueError: segments not of an integer type, empty, or with other values; lengths as `mask`.
 
-    The commonest surprise: padding has g = 0, so its running sum is that of the last target: without `lengths` the last
-    target row, and it alone of the real ones, sees the padding.
+    The commonest surprise: padding has g = 0, so without `lengths` the last target row sees it.
 
     Source: bert4keras (Su Jianlin), `UniLM_Mask`.
 
@@ -96,19 +90,14 @@ def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
         got = segments.dtype if isinstance(segments, Tensor) else type(segments).__name__
         raise TypeError(f"segment_mask: segments is {got}, must be an integer tensor. Use torch.tensor([0, 0, 1, 1]).")
     if segments.dim() not in (1, 2) or segments.numel() == 0 or not ((segments == 0) | (segments == 1)).all():
-        raise ValueError(
-            f"segment_mask: segments of shape {tuple(segments.shape)} must be (S,) or (B, S), not empty, of 0 and 1. "
-            "Mark the target with 1."
-        )
+        found, rule = tuple(segments.shape), "must be (S,) or (B, S), not empty, of 0 and 1. Mark the target with 1."
+        raise ValueError(f"segment_mask: segments of shape {found} {rule}")
     S = segments.shape[-1]
-    a = segments.long().cumsum(-1)
-    seen = a[..., None, :] <= a[..., :, None]  # (..., S, S)
-    if lengths is None:
-        return seen
-    batch = 1 if segments.dim() == 1 else len(segments)
-    _, n = _check_lengths("segment_mask", [0] * batch, S, lengths)
+    a = segments.long().cumsum(-1).view(-1, S)  # (1 or B, S)
+    _, n = _check_lengths("segment_mask", [0] * len(a), S, lengths)
     real = torch.arange(S, device=a.device) < torch.tensor(n, device=a.device)[:, None, None]
-    return seen & (real[0] if segments.dim() == 1 else real)
+    seen = (a[:, None] <= a[..., None]) & real  # (B, S, S)
+    return seen[0] if segments.dim() == 1 and _single(lengths) else seen
 
 
 class Layout:
@@ -123,8 +112,6 @@ class Layout:
         backend: None, or one of those of `attention`.
     Returns of a call `layout(q, k, v)`:
         as `attention`, but rows of padding hold finite numbers without meaning, which saves a pass.
-
-    The commonest surprise: a tensor of prefixes is read by the host here, once for all layers.
 
     Example:
         >>> q = torch.randn(2, 1, 5, 4)
@@ -145,9 +132,7 @@ class Layout:
         name: str = "Layout",
     ) -> None:
         if backend not in (None, *BACKENDS):
-            raise ValueError(
-                f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. None picks the fastest."
-            )
+            raise ValueError(f"{name}: backend is {backend!r}, must be None or one of {BACKENDS}. Leave it None.")
         batch = check_count(name, "batch", batch)
         length = check_count(name, "length", length)
         s, n = _check_lengths(name, prefix, length, lengths)
@@ -163,11 +148,9 @@ class Layout:
         self.backend = backend or ("two-call" if two else "mask")
         if self.backend == "two-call":
             self._attend = _grouped(self.prefix, place)
-        elif self.backend == "mask":
+        else:
             seen = self.seen().to(place)
             self._attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        else:
-            self._attend = _flex(name, self.prefix, batch, length, place)
 
     def seen(self) -> Tensor:
         """The mask as one tensor, (1 or B, 1, 1 or S, S) bool."""
@@ -175,11 +158,18 @@ class Layout:
             return (torch.arange(self.length) < torch.tensor(self.prefix).clamp(min=1)[:, None, None])[:, None]
         return mask(self.prefix, self.length)[:, None]
 
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """The weights of the formula, (B, H, S, S), for what the fused kernels cannot do; in float32 or better."""
+        scores = wide(q) @ wide(k).mT * q.shape[3] ** -0.5
+        return scores.masked_fill(~self.seen().to(q.device), -torch.inf).softmax(-1)
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # compiled code has no double backward anyway
+            return self._attend(q, k, v)
+        if transformed():  # no kernel has a forward derivative, nor a rule for `vmap`
+            return (self.weights(q, k) @ wide(v)).to(v.dtype)
         out = self._attend(q, k, v)
-        if not out.requires_grad or torch.compiler.is_compiling():  # compiled code has no double backward anyway
-            return out
-        return _Twice.apply(out, q, k, v, self)
+        return _Twice.apply(out, q, k, v, self) if out.requires_grad else out
 
 
 def attention(
@@ -187,30 +177,27 @@ def attention(
 ) -> Tensor:
     """Scaled dot-product attention under the prefix-LM mask.
 
-    softmax(q k^T / sqrt(D) where `mask`, else -inf) v, computed as two attentions without a mask, one after the
-    other in the rows (equation `prefix-lm:two-call`): prefix rows over the prefix, target rows over everything
-    causally, aligned at the bottom right.
+    softmax(q k^T / sqrt(D) where `mask`, else -inf) v, computed as two attentions without a mask (equation
+    `prefix-lm:two-call`): prefix rows over the prefix, target rows over everything, causal from the bottom right.
 
     Args:
         q, k, v: (B, H, S, D), floating, of one dtype and device; float32 or float64 on the CPU for the accuracy stated.
         prefix: s, an int or B ints (int tensor or sequence), 0 <= s <= n.
-        lengths: n, valid lengths, an int or B ints, or None. Padding needs no mask either: it is on the right, and
-            neither the prefix nor a causal row before it sees it.
-        backend: None picks. "two-call": the form above, sequences with the same s together. "mask": one call with
-            the dense mask. "flex": FlexAttention.
+        lengths: n, valid lengths, an int or B ints, or None. Padding, on the right, needs no mask either.
+        backend: None picks. "two-call": the form above, sequences with the same s together. "mask": one call with the
+            dense mask.
 
     Returns:
         (B, H, S, D) in the dtype of q; rows of padding are 0.
 
     Raises:
         TypeError: not floating tensors, not ints.
-        ValueError: different or empty shapes, s or n out of range; "flex" where it is impossible: gradients on a CPU,
-            a GPU below compute capability 8.0.
+        ValueError: different or empty shapes, s or n out of range.
 
     The commonest surprise: `is_causal=True` with fewer queries than keys is aligned at the top left, so that the first
-    target row sees one key. The fused kernels have no double backward: with `create_graph=True` the gradient is that of
-    the formula (equation `prefix-lm:softmax-backward`), with S^2 weights a head in memory. Under autocast the result is
-    in autocast's dtype, as that of PyTorch's own attention.
+    target row sees one key. The fused kernels have no second derivative, none in forward mode, and no rule for
+    `torch.func`: there, and with `create_graph=True` (equation `prefix-lm:softmax-backward`), the formula is computed,
+    with S^2 weights a head in memory. Under autocast the result is in its dtype, as that of PyTorch's attention.
 
     Source: the chapter `prefix-lm`.
 
@@ -223,10 +210,8 @@ def attention(
     for argument, t in (("q", q), ("k", k), ("v", v)):
         floating("attention", argument, t)
         if t.dim() != 4 or t.shape != q.shape or t.dtype != q.dtype or t.device != q.device:
-            raise ValueError(
-                f"attention: {argument} is {tuple(t.shape)} {t.dtype} on {t.device}, must be (B, H, S, D) like q, "
-                f"{tuple(q.shape)} {q.dtype} on {q.device}. Reshape or convert it."
-            )
+            found, want = (f"{tuple(x.shape)} {x.dtype} on {x.device}" for x in (t, q))
+            raise ValueError(f"attention: {argument} is {found}, must be (B, H, S, D) like q, {want}. Convert it.")
     B, _, S, _ = q.shape
     layout = Layout(prefix, B, S, lengths=lengths, device=q.device, backend=backend, name="attention")
     out = layout(q, k, v)
@@ -239,18 +224,8 @@ def attention(
 def attention_ref(q: Tensor, k: Tensor, v: Tensor, prefix: Lengths, *, lengths: Lengths | None = None) -> Tensor:
     """Attention under the prefix-LM mask by its formula. The reference of `attention`.
 
-    softmax(q k^T / sqrt(D) where `mask`, else -inf) v (equation `prefix-lm:attention`), rows of padding 0.
-
-    Args:
-        q, k, v, prefix, lengths: as `attention`; computed in their dtype, pass float64 to compare with it.
-
-    Returns:
-        (B, H, S, D).
-
-    Raises:
-        TypeError, ValueError: as `mask`.
-
-    The commonest surprise: B H S^2 weights in memory.
+    softmax(q k^T / sqrt(D) where `mask`, else -inf) v (equation `prefix-lm:attention`), rows of padding 0; arguments,
+    result and errors as `attention`, with B H S^2 weights in memory, in the dtype of q.
 
     Source: Vaswani et al., arXiv 1706.03762, equation 1.
 
@@ -275,30 +250,20 @@ class _Twice(torch.autograd.Function):
     It goes straight to q, k and v by the formula, which can be differentiated as often as one likes.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(out: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    def forward(ctx: Any, out: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.layout = layout
         return out.view_as(out)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, *tensors, ctx.layout = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return tangents[0].view_as(tangents[0])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if not torch.is_grad_enabled():
             return grads[0], None, None, None, None
-        q, k, v = ctx.saved_tensors
-        g, scale = grads[0].to(q.dtype), q.shape[3] ** -0.5
-        w = (q @ k.mT * scale).masked_fill(~ctx.layout.seen().to(q.device), -torch.inf).softmax(-1)  # (B, H, S, S)
+        w = ctx.layout.weights(*ctx.saved_tensors[:2])
+        g, q, k, v = (t.to(w.dtype) for t in (grads[0], *ctx.saved_tensors))
         of_w = g @ v.mT
-        of_scores = scale * w * (of_w - (w * of_w).sum(-1, keepdim=True))
+        of_scores = q.shape[3] ** -0.5 * w * (of_w - (w * of_w).sum(-1, keepdim=True))
         return None, of_scores @ k, of_scores.mT @ q, w.mT @ g, None
 
 
@@ -345,48 +310,13 @@ def _targets_blocks(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
     return outs
 
 
-def _flex(name: str, prefix: list[int], batch: int, length: int, device: torch.device) -> Attend:
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # here: it imports the compiler
-
-    gpu = device.type == "cuda"
-    if gpu and torch.cuda.get_device_capability(device) < (8, 0):
-        raise ValueError(
-            f"{name}: backend is 'flex', must be another on a GPU below compute capability 8.0, where FlexAttention "
-            "has no kernel. Use 'two-call'."
-        )
-    limits = torch.tensor(prefix * (batch // len(prefix)), device=device)  # (B,)
-    blocks = create_block_mask(
-        lambda b, h, i, j: (j < limits[b]) | (j <= i), B=batch, H=None, Q_LEN=length, KV_LEN=length, device=str(device)
-    )
-
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if gpu:
-            return _compiled(flex_attention)(q, k, v, block_mask=blocks)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
-            raise ValueError(
-                f"{name}: backend is 'flex', must be another for gradients on the {device.type}: FlexAttention has no "
-                "backward there. Use 'two-call' or 'mask', or torch.no_grad()."
-            )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")  # as was asked
-            return flex_attention(q.detach(), k.detach(), v.detach(), block_mask=blocks)  # refuses even under no_grad
-
-    return attend
-
-
-@functools.cache
-def _compiled(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(f)
-
-
 def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | None) -> tuple[list[int], list[int]]:
     """Prefix and valid lengths as lists of one length, 0 <= s <= n <= S."""
     s = _ints(name, "prefix", prefix)
     n = [length] if lengths is None else _ints(name, "lengths", lengths)
     if len(s) != len(n) and 1 not in (len(s), len(n)):
-        raise ValueError(
-            f"{name}: prefix has {len(s)} entries and lengths {len(n)}, must be equally many. Give one a sequence."
-        )
+        found = f"prefix has {len(s)} entries and lengths {len(n)}"
+        raise ValueError(f"{name}: {found}, must be equally many. Give one a sequence.")
     s, n = s * max(1, len(n) // len(s)), n * max(1, len(s) // len(n))
     if min(n) < 0 or max(n) > length:
         raise ValueError(f"{name}: lengths is {n}, must be from 0 to {length}. Count the tokens before the padding.")
@@ -394,6 +324,10 @@ def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | N
         rule = f"must be from 0 to the valid length, {n}. The prefix is part of the sequence."
         raise ValueError(f"{name}: prefix is {s}, {rule}")
     return s, n
+
+
+def _single(lengths: Lengths | None) -> bool:
+    return lengths is None or isinstance(lengths, numbers.Integral) or getattr(lengths, "ndim", 1) == 0
 
 
 def _ints(name: str, argument: str, value: Any) -> list[int]:

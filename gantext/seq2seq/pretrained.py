@@ -18,12 +18,7 @@ _NAMES = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch
 def read_bert(bert: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a `Transformer` needs to be this BERT or RoBERTa: arguments of its `Config`, and its weights by name.
 
-    Args:
-        bert: as `Transformer.from_bert`.
-    Returns:
-        The arguments; the weights, most of them `bert`'s own parameters and not copies.
-    Raises:
-        TypeError, ValueError: as `Transformer.from_bert`.
+    Argument and errors as `Transformer.from_bert`; most weights are `bert`'s own parameters and not copies.
 
     Source: Devlin et al., arXiv 1810.04805; Liu et al., arXiv 1907.11692.
 
@@ -39,27 +34,21 @@ def read_bert(bert: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         sizes, parts, unread = _bert_parts(core, head)
     except AttributeError as error:
-        raise TypeError(
-            f"from_bert: bert is {type(bert).__name__}, must be a BERT or RoBERTa of transformers ({error}). Load "
-            "it with transformers.BertForMaskedLM.from_pretrained."
-        ) from error
+        rule = f"must be a BERT or RoBERTa of transformers ({error}). Load it with BertForMaskedLM.from_pretrained."
+        raise TypeError(f"from_bert: bert is {type(bert).__name__}, {rule}") from error
     source, where = core.config, getattr(core.config, "position_embedding_type", "absolute")
     known = ("gelu",) if hasattr(bert, "lm_head") else tuple(_NAMES)  # RoBERTa's head has gelu, whatever the layers
     if source.hidden_act not in known or where != "absolute":
+        found = f"activation {source.hidden_act!r} and positions {where!r}"
         raise ValueError(
-            f"from_bert: bert has activation {source.hidden_act!r} and positions {where!r}, must be one of "
-            f"{known} and 'absolute'. Take another checkpoint."
+            f"from_bert: bert has {found}, must be one of {known} and 'absolute'. Take another checkpoint."
         )
     if unread:
-        raise ValueError(
-            f"from_bert: bert has {unread[0]} and {len(unread) - 1} more weights beside BERT's, must have none. "
-            "Take another checkpoint, of an encoder-decoder pair the encoder."
-        )
+        found = f"{unread[0]} and {len(unread) - 1} more weights beside BERT's"
+        raise ValueError(f"from_bert: bert has {found}, must have none. Take an encoder, or another checkpoint.")
     if head is not None and not torch.equal(head.decoder.weight, core.embeddings.word_embeddings.weight):
-        raise ValueError(
-            "from_bert: bert has an output layer of its own, must use its token embedding (tie_word_embeddings). "
-            "Pass the part without the head, bert.bert or bert.roberta."
-        )
+        rule = "must use its token embedding. Pass the part without the head, bert.bert or bert.roberta."
+        raise ValueError(f"from_bert: bert has an output layer of its own, {rule}")
     sizes |= {"activation": _NAMES[source.hidden_act], "eps": source.layer_norm_eps, "norm": "post"}
     return sizes, parts
 

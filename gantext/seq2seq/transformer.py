@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gantext._checks import check_count, check_number
+from gantext._checks import check_count, check_dtype, check_number, check_type, wide
 from gantext.seq2seq.prefixlm import Attend, Layout, Lengths
 from gantext.seq2seq.pretrained import read_bert
 
@@ -39,16 +39,13 @@ class Config:
         segments: number of segment embeddings; 2: source and target, 0: none.
         norm: "pre" normalises the input of each sublayer and the last output, "post" each sublayer's sum and the
             embedding, as BERT does.
-        shift: add two learned linear maps of the previous and of the second previous token's embedding to the input,
-            a causal convolution of width 3.
+        shift: add learned linear maps of the two previous tokens' embeddings to the input, a causal convolution.
         transform: BERT's dense layer, activation and norm before the output layer.
         activation: "gelu", "gelu_tanh" or "relu".
         causal: the prefix too sees only what is before it: an ordinary language model.
         dropout: of embeddings and sublayers, not of attention weights; eps: of the norms.
     Raises:
         TypeError, ValueError: another kind, or a value out of range.
-
-    The commonest surprise: the output layer is the token embedding, always.
 
     Example:
         >>> Config(100, width=32).inner
@@ -71,11 +68,10 @@ class Config:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        if self.inner is None:
-            object.__setattr__(self, "inner", 4 * self.width)
         least = {"vocabulary": 2, "width": 1, "layers": 1, "heads": 1, "inner": 1, "positions": 1, "segments": 0}
         for field, low in least.items():
-            object.__setattr__(self, field, check_count("Config", field, getattr(self, field), low))
+            value = 4 * self.width if field == "inner" and self.inner is None else getattr(self, field)
+            object.__setattr__(self, field, check_count("Config", field, value, low))
         for field, values in (("norm", ("pre", "post")), ("activation", tuple(ACTIVATIONS))):
             if getattr(self, field) not in values:
                 raise ValueError(f"Config: {field} is {getattr(self, field)!r}, must be one of {values}. Choose one.")
@@ -124,15 +120,10 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Source and target in one sequence: a prefix-LM from token ids to hidden states, and from them to logits.
 
-    Inputs are token, position and segment embeddings; the output layer is the token embedding with a bias (equation
-    `prefix-lm:likelihood` is its `loss`). `hidden` and `logits` are apart so that the vocabulary, most of the
-    work in a small model, is computed only where a target is.
-
-    All norms are `nn.LayerNorm` modules, called with (B, R, D), row b of sequence b: in training R = S, in decoding
-    the beams. They may be replaced in place by any module that takes and returns that.
-
-    Args:
-        config: see `Config`.
+    Inputs are token, position and segment embeddings; the output layer is the token embedding with a bias. `hidden`
+    and `logits` are apart so that the vocabulary, most of the work in a small model, is computed only where a target
+    is. All norms are `nn.LayerNorm` modules, called with (B, R, D), in decoding the beams: any module that takes and
+    returns that may be put in their place.
 
     The commonest surprise: rows of padding hold finite numbers without meaning; do not average over them.
 
@@ -150,10 +141,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if not isinstance(config, Config):
-            raise TypeError(
-                f"Transformer: config is {type(config).__name__}, must be a Config. Write Config(vocabulary)."
-            )
+        check_type("Transformer", "config", config, Config, "Write Config(vocabulary).")
         D, V = config.width, config.vocabulary
         self.config = config
         self.tokens, self.positions = nn.Embedding(V, D), nn.Embedding(config.positions, D)
@@ -168,10 +156,7 @@ class Transformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Every parameter as at the start, those of norms put in place later too; matrices are N(0, 0.02^2).
-
-        Call it after `to_empty`, on the model and not on its parts: a linear layer by itself starts otherwise.
-        """
+        """Every parameter as at the start, those of norms put in place later too; matrices are N(0, 0.02^2)."""
         nn.init.zeros_(self.bias)
         for child in self.children():
             _start(child)
@@ -183,7 +168,6 @@ class Transformer(nn.Module):
         lengths: Lengths | None = None,
         *,
         segments: Tensor | None = None,
-        backend: str | None = None,
     ) -> Tensor:
         """Hidden states of whole sequences.
 
@@ -192,7 +176,6 @@ class Transformer(nn.Module):
             prefix: s, an int or B ints, 0 <= s <= n: length of the source.
             lengths: n, an int or B ints: valid lengths; None: S.
             segments: (B, S) int64; None: 0 in the prefix and 1 from s on.
-            backend: of `gantext.seq2seq.prefixlm.attention`.
         Returns:
             (B, S, D); rows from n on have no meaning.
         Raises:
@@ -201,11 +184,17 @@ class Transformer(nn.Module):
         """
         self.check(tokens)
         B, S = tokens.shape
+        if segments is not None:
+            check_dtype("hidden", "segments", segments, torch.int64)
+            if segments.shape != tokens.shape or segments.min() < 0:
+                found = f"shape {tuple(segments.shape)} and lowest number {segments.min()}"
+                rule = f"must be {(B, S)} and from 0 on. Mark the target with 1."
+                raise ValueError(f"hidden: segments has {found}, {rule}")
         # Built even if causal, so that a wrong prefix is an error all the same.
-        layout = Layout(prefix, B, S, lengths=lengths, device=tokens.device, backend=backend, name="hidden")
+        layout = Layout(prefix, B, S, lengths=lengths, device=tokens.device, name="hidden")
         start = torch.tensor(layout.prefix, device=tokens.device)[:, None]  # (1 or B, 1)
         if self.config.causal:
-            layout = Layout(0, B, S, device=tokens.device, backend=backend, name="hidden")
+            layout = Layout(0, B, S, device=tokens.device, name="hidden")
         place = torch.arange(S, device=tokens.device)
         if segments is None:
             segments = (place >= start).long().expand(B, S)
@@ -241,6 +230,10 @@ class Transformer(nn.Module):
         x = last[0](x, last[1], rows)
         return self.norm(x) if pre else x
 
+    def forward(self, tokens: Tensor, prefix: Lengths, lengths: Lengths | None = None, **options: Any) -> Tensor:
+        """`logits` of every row of `hidden`, (B, S, V); the way in for what wraps a module, as `torch.func` does."""
+        return self.logits(self.hidden(tokens, prefix, lengths, **options))
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of all tokens, (..., V), for hidden states (..., D): call it with the rows that need them."""
         if self.transform is not None and self.transform_norm is not None:
@@ -257,11 +250,11 @@ class Transformer(nn.Module):
             tokens, prefix, lengths, options: as `hidden`. With prefix 0 the first token has no row before it and is
                 not counted.
         Returns:
-            A scalar.
+            A scalar, in float32 or better.
         Raises:
             TypeError, ValueError: as `hidden`; ValueError if no sequence has a target.
 
-        The commonest surprise: the mean is over tokens, so a long answer weighs more than a short one.
+        The commonest surprise: a long answer weighs more than a short one.
         """
         h = self.hidden(tokens, prefix, lengths, **options)
         B, S = tokens.shape
@@ -270,35 +263,25 @@ class Transformer(nn.Module):
         counted = (target >= column(prefix)) & (target < column(S if lengths is None else lengths))
         wanted = tokens[:, 1:][counted]  # (M,)
         if len(wanted) == 0:
-            raise ValueError(
-                "loss: no sequence has a target beyond its prefix, must be at least one. Append the answer and the "
-                "separator to the source."
-            )
-        return F.cross_entropy(self.logits(h[:, :-1][counted]), wanted)
+            rule = "must be at least one. Append answer and separator to the source."
+            raise ValueError(f"loss: no sequence has a target beyond its prefix, {rule}")
+        return F.cross_entropy(wide(self.logits(h[:, :-1][counted])), wanted)
 
     def check(self, tokens: Tensor, most: int = 0) -> None:
         """Tokens (B, S), with room for `most` more."""
-        if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64:
-            got = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise TypeError(f"Transformer: tokens is {got}, must be torch.int64. Convert it with .long().")
+        check_dtype("Transformer", "tokens", tokens, torch.int64)
         if tokens.dim() != 2 or tokens.numel() == 0:
-            raise ValueError(
-                f"Transformer: tokens has shape {tuple(tokens.shape)}, must be (B, S), not empty. A sequence has at "
-                "least its first token."
-            )
+            found = tuple(tokens.shape)
+            raise ValueError(f"Transformer: tokens has shape {found}, must be (B, S), not empty. Give at least one.")
         V, room = self.config.vocabulary, self.config.positions
         if tokens.shape[1] + most > room:
             more = f" and {most} new ones" if most else ""
-            raise ValueError(
-                f"Transformer: tokens has {tokens.shape[1]} positions{more}, must be at most {room}. Cut the passage, "
-                "or make a Config with more positions."
-            )
+            rule = f"must be at most {room}. Cut the passage, or make a Config with more positions."
+            raise ValueError(f"Transformer: tokens has {tokens.shape[1]} positions{more}, {rule}")
         low, high = torch.stack(tokens.aminmax()).tolist()  # one host read
         if low < 0 or high >= V:
-            raise ValueError(
-                f"Transformer: tokens is from {low} to {high}, must be from 0 to {V - 1}. Map unknown tokens to one of "
-                "the vocabulary, and pad with any."
-            )
+            rule = f"must be from 0 to {V - 1}. Map unknown tokens to one of them, and pad with any."
+            raise ValueError(f"Transformer: tokens is from {low} to {high}, {rule}")
 
     @classmethod
     def from_bert(cls, bert: nn.Module, *, keep: Tensor | None = None, **changes: Any) -> Transformer:
@@ -317,9 +300,8 @@ class Transformer(nn.Module):
             ValueError: an activation, position embedding, shape or output layer that this Transformer does not have, or
                 weights besides; a token to keep that there is not.
 
-        The commonest surprise: BERT's own output is that of prefix = n, everything seen. A prefix-LM needs fine-tuning.
-        RoBERTa counts positions from its padding token's number + 1; the rows before are left out, so that ours begin
-        at 0. It reads all tokens as type 0, and mostly has no other: a target is then not marked by its segment.
+        The commonest surprise: BERT's own output is that of prefix = n; a prefix-LM needs fine-tuning. RoBERTa mostly
+        has one segment embedding: a target is then not marked by its segment.
 
         Example:
             `Transformer.from_bert(transformers.BertForMaskedLM.from_pretrained("bert-base-uncased"))`
@@ -327,14 +309,10 @@ class Transformer(nn.Module):
         sizes, parts = read_bert(bert)
         if keep is not None:
             most = sizes["vocabulary"] - 1
-            if not isinstance(keep, Tensor) or keep.dtype != torch.int64:
-                got = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
-                raise TypeError(f"from_bert: keep is {got}, must be a torch.int64 tensor. Use torch.tensor([...]).")
+            check_dtype("from_bert", "keep", keep, torch.int64)
             if keep.dim() != 1 or ((keep < 0) | (keep > most)).any():
-                raise ValueError(
-                    f"from_bert: keep of shape {tuple(keep.shape)} must be (V',), of tokens from 0 to {most}. Look "
-                    "them up in the checkpoint's tokenizer."
-                )
+                rule = f"must be (V',), of tokens from 0 to {most}. Look them up in the tokenizer."
+                raise ValueError(f"from_bert: keep of shape {tuple(keep.shape)} {rule}")
             sizes["vocabulary"] = len(keep)
             for name in {"tokens.weight", "bias"} & parts.keys():
                 parts[name] = parts[name][keep]
@@ -343,10 +321,8 @@ class Transformer(nn.Module):
         for name in sorted(own.keys() | (parts.keys() - {"bias"})):
             want, got = (tuple(d[name].shape) if name in d else None for d in (own, parts))
             if want != got and name != "bias":
-                raise ValueError(
-                    f"from_bert: the checkpoint's {name} has shape {got}, must be {want}. Leave out the changes "
-                    "that give another shape, or take another checkpoint."
-                )
+                rule = f"must be {want}. Leave out the changes that give another shape, or take another checkpoint."
+                raise ValueError(f"from_bert: the checkpoint's {name} has shape {got}, {rule}")
         model.load_state_dict({"bias": own["bias"], **parts})
         return model
 

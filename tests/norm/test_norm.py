@@ -8,7 +8,7 @@ import io
 import pickle
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -388,9 +388,18 @@ def test_module_raises_rather_than_guess() -> None:
         (ValueError, {"condition_size": 0}),
         (ValueError, {"eps": -1.0}),
         (TypeError, {"hidden_size": 2.0}),
+        (TypeError, {"activation": "silu", "hidden_size": 2}),
+        (ValueError, {"backend": "cuda"}),
     ):
         with pytest.raises(kind, match=next(iter(arguments))):
             ConditionalLayerNorm(**{"normalized_shape": 6, "condition_size": 4, **arguments})
+    with pytest.raises(TypeError, match=r"condition is torch.float32 torch.sparse_coo, must be a dense floating"):
+        ConditionalLayerNorm(4, 2)(torch.ones(2, 4), torch.eye(2).to_sparse())
+    for call in (lambda m: condition_all_norms(m, 2), lambda m: conditioned(m, None).__enter__()):
+        with pytest.raises(TypeError, match=r"module is \[.*\] \(list\), must be a Module"):
+            call(cast(Any, [nn.LayerNorm(4)]))
+    with pytest.raises(TypeError, match=r"select is '0' \(str\), must be a Callable"):
+        condition_all_norms(nn.Sequential(nn.LayerNorm(4)), 2, select=cast(Any, "0"))
     with pytest.raises(TypeError, match=r"Use ConditionalRMSNorm.from_rms_norm"):
         ConditionalLayerNorm.from_layer_norm(nn.RMSNorm(4), 3)
     with pytest.raises(TypeError, match=r"Use ConditionalLayerNorm.from_layer_norm"):
@@ -398,6 +407,32 @@ def test_module_raises_rather_than_guess() -> None:
     for other in (ConditionalLayerNorm(4, 2), ConditionalRMSNorm(4, 2), "norm"):
         with pytest.raises(TypeError, match="must be a norm without a condition"):
             ConditionalLayerNorm.from_layer_norm(other, 3)  # pyright: ignore[reportArgumentType]  # that is the point
+
+
+class Named(nn.LayerNorm):
+    """A name of its own, and nothing else."""
+
+
+class NamedRMS(nn.RMSNorm):
+    """The same of the other kind."""
+
+
+class Scaled(nn.LayerNorm):
+    """PyTorch's arithmetic with a parameter more, which would be lost."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+def test_a_subclass_that_computes_as_pytorchs_is_taken_for_it() -> None:
+    model, x = nn.Sequential(Named(4, eps=0.1), NamedRMS(4), Named(4, elementwise_affine=False)), torch.randn(3, 4)
+    want = model(x)
+    assert condition_all_norms(model, 2) == ["0", "1", "2"]
+    with conditioned(model, torch.randn(3, 2)):
+        assert torch.equal(model(x), want)
+    with pytest.raises(TypeError, match="nothing else to keep"):
+        condition_all_norms(nn.Sequential(Scaled(4)), 2)
 
 
 @pytest.mark.parametrize("build", [nn.LayerNorm, nn.RMSNorm, LlamaRMSNorm])

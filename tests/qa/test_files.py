@@ -167,7 +167,7 @@ def test_what_is_no_file_and_no_encoding(tmp_path: Path) -> None:
     for data in ("", " \n", gzip.compress(b"")):
         with pytest.raises(ValueError, match="empty"):
             names(tmp_path / "empty", data)
-    for encoding in ("klingon", "hex", 3):
+    for encoding in ("klingon", "hex", "undefined", 3):
         with pytest.raises(ValueError, match=rf"encoding is {encoding!r}"):
             load(tmp_path, encoding=cast(Any, encoding))
     with pytest.raises(TypeError, match="path is 3"):

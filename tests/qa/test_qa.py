@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from gantext.qa import streaming
 from gantext.qa.files import load
@@ -61,11 +62,24 @@ def test_questions_repeat_and_depend_on_the_seed(questions: tuple[list[Record], 
     assert parameters(LABELS, **options, seed=1)[0] != questions[0]
 
 
+def test_a_parameter_that_all_functions_have_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no passage without it; the search for one went on for ever."""
+    section = "Parameters\\n----------\\nx : {}\\n    Of {}.\\n"
+    (tmp_path / "planted_alike").mkdir()
+    for name, kinds in (("one", ["int"]), ("many", [f"int{k}" for k in range(30)])):
+        code = "\n".join(f'def f{k}():\n    "{section.format(k, name)}"' for k in kinds)
+        (tmp_path / f"planted_alike/{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert parameters(["planted_alike.one"]) == parameters(["planted_alike.many"]) == ([], [])
+
+
 @pytest.mark.parametrize("options", [{"length": 19}, {"passages": 1}, {"longest": 0}, {"length": 20, "longest": 16}])
 def test_questions_refuse_sizes(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="parameters: "):
         parameters(LABELS, **options)
 
+
+RECORD = Record("r", "a", (Passage("a b c", "c"),), ("c",))
 
 # --- scores
 
@@ -117,6 +131,18 @@ def test_answers_of_signs_alone_are_compared_by_their_signs() -> None:
         assert exact(sign, [sign]) == f1(sign, [sign]) == 1 and exact(sign, ["a", sign]) == 1
         assert exact(sign, ["a"]) == f1(sign, ["a"]) == exact("a", [sign]) == 0
     assert exact("＋", ["+"]) == 1 and f1("->", ["-"]) == pytest.approx(2 / 3)
+
+
+def test_marks_upon_signs_are_signs() -> None:
+    """Emoji with a variation selector were all one: it alone was left of each."""
+    for one, other in (("☀️", "❤️"), ("#️⃣", "*️⃣"), ("+\u0338", "-\u0338"), ("\u0301", "\u0302")):
+        for function in (exact, f1):
+            assert function(one, [other]) < 1 == function(one, [one]) and function(one, ["a"]) == 0
+    assert exact("❤️", ["❤"]) == exact("❤", ["❤️"]) == exact("葛\U000e0100", ["葛"]) == f1("a❤️", ["a"]) == 1
+
+
+def test_parts_are_counted() -> None:
+    assert exact("b, a, b", ["a b b"]) == 1 and exact("a b", ["a b b"]) == exact("10, 10", ["10"]) == 0
 
 
 def test_spellings_of_the_same_letters_score_alike() -> None:
@@ -378,7 +404,7 @@ def test_sources_are_cut_and_errors_say_what_to_do(tmp_path: Path) -> None:
     for passage, question in ((" ", "a"), ("a", "")):
         with pytest.raises(ValueError, match="must have at least one token"):
             source(words, passage, question)
-    with pytest.raises(TypeError, match="question is int"):
+    with pytest.raises(TypeError, match=r"question is 3 \(int\)"):
         source(words, "a", 3)  # pyright: ignore[reportArgumentType]  # the mistake that is tested
     with pytest.raises(ValueError, match="length is 2"):
         source(words, "a", "b", length=2)
@@ -412,10 +438,24 @@ def test_targets() -> None:
     assert target(2, distant=True, length=5) == "c , b [SEP]" and target(2, distant=True, length=4) == "[SEP]"
     with pytest.raises(ValueError, match="number is 3"):
         sample(record, 3, words)
+    for number in ("0", 0.0, True):
+        with pytest.raises(TypeError, match=f"number is {number!r}"):
+            sample(record, cast(Any, number), words)
+    assert sample(record, cast(int, np.int64(0)), words) == sample(record, 0, words)
     tokens, prefix, lengths = batch([sample(record, k, words) for k in (0, 1)], pad=0)
     assert tokens.shape == (2, 10) and prefix == [7, 6] and lengths == [10, 7] and (tokens[1, 7:] == 0).all()
     with pytest.raises(ValueError, match="samples is empty"):
         batch([])
+
+
+@pytest.mark.parametrize("start", [0, 2, 99, -1])
+def test_an_answer_that_does_not_begin_where_it_is_said_to_is_refused(start: int) -> None:
+    """What stands there instead was the target."""
+    record = lambda start: Record("r", "a", (Passage("a b c", "c", start),), ("c",))
+    words = Words(["a b c"], least=1)
+    assert sample(record(4), 0, words) == sample(record(None), 0, words)
+    with pytest.raises(ValueError, match=rf"record 'r' has start {start} for the answer 'c'"):
+        sample(record(start), 0, words)
 
 
 def subwords(kind: str, texts: list[str]) -> Any:
@@ -540,6 +580,52 @@ def test_tokenizers_and_words_that_cannot_be(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="tokenizer is a slow one"):
         source(Slow(["a"]), "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("records", "error", "words"),
+    [
+        ((one for one in [RECORD]), TypeError, r"records is .*\(generator\), must be a Sequence"),
+        (RECORD, TypeError, "records is a Record, must be a list"),
+        ("text", TypeError, "records is a str, must be a list"),
+        ([RECORD, ("r", "q", (), ())], TypeError, r"one of records is .*\(tuple\), must be a Record"),
+        (
+            [RECORD._replace(passages=())],
+            ValueError,
+            "record 'r' has no passages, must have",
+        ),
+        (
+            [RECORD._replace(passages=("a b",))],
+            ValueError,
+            r"record 'r' has the passages .*'a b'.* one Passage",
+        ),
+    ],
+    ids=["generator", "one", "text", "tuple", "without", "passages of text"],
+)
+@pytest.mark.parametrize("function", [fit, answer], ids=lambda f: f.__name__)
+def test_records_are_a_list_of_records(function: Any, records: Any, error: type[Exception], words: str) -> None:
+    options = {"steps": 2, "length": 9} | ({"progress": False} if function is fit else {})
+    tokenizer = Words(["a b c"], least=1)
+    model = Transformer(Config(len(tokenizer), width=8, layers=1, heads=2))
+    function(model, [RECORD], tokenizer, **options)
+    with pytest.raises(error, match=f"{function.__name__}: {words}"):
+        function(model, records, tokenizer, **options)
+
+
+def test_other_bad_input_of_the_reader() -> None:
+    tokenizer = Words(["a b c"], least=1)
+    model = Transformer(Config(len(tokenizer), width=8, layers=1, heads=2))
+    with pytest.raises(TypeError, match=r"answer: model is .*\(DataParallel\), must be a Transformer"):
+        answer(cast(Any, nn.DataParallel(model)), [RECORD], tokenizer)
+    with pytest.raises(TypeError, match=r"fit: model is .*\(Linear\), must be a Transformer"):
+        fit(cast(Any, nn.Linear(2, 2)), [RECORD], tokenizer, steps=1)
+    with pytest.raises(TypeError, match=r"fit: optimizers is \[\] \(list\), must be a Callable"):
+        fit(model, [RECORD], tokenizer, steps=1, optimizers=cast(Any, []))
+    for texts in ([b"a"], ["a", 3]):
+        with pytest.raises(TypeError, match=r"Words: one of texts is .*, must be a str"):
+            Words(cast(Any, texts))
+    with pytest.raises(TypeError, match=r"Words: text is \['a'\] \(list\), must be a str"):
+        tokenizer(cast(Any, ["a"]))
 
 
 def test_numpy_integers_are_seeds() -> None:

@@ -113,6 +113,17 @@ def test_the_source_is_stored_once_and_not_moved() -> None:
     assert all(torch.equal(t[:, :, :7], old) for t, old in zip(layers(), before, strict=True))
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_step_beyond_the_room_is_refused(beams: int) -> None:
+    """With one beam it went on without a word, and saw nothing of what it was given."""
+    cache = Cache(small(), torch.randint(V, (1, 7)), torch.tensor([7]), beams, 2)
+    tokens = torch.full((1, beams), 5)
+    for _ in range(2):
+        cache.step(tokens)
+    with pytest.raises(ValueError, match=r"step: 2 steps have been taken, must be at most 2"):
+        cache.step(tokens)
+
+
 # --- beam search
 
 
@@ -738,11 +749,11 @@ def test_integers_of_numpy_are_integers() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"model": None}, TypeError, "model is NoneType, must be a gantext.seq2seq.transformer.Transformer"),
+        ({"model": None}, TypeError, r"model is None \(NoneType\), must be a Transformer"),
         ({"separator": V}, ValueError, f"separator is {V}, must be a token of the model's vocabulary, below {V}"),
         ({"separator": -1}, ValueError, "separator is -1"),
         ({"steps": 0}, ValueError, "steps is 0"),
-        ({"sources": torch.zeros(2, 4)}, TypeError, "sources is torch.float32, must be torch.int64"),
+        ({"sources": torch.zeros(2, 4)}, TypeError, "sources is torch.float32, must be .*torch.int64"),
         ({"sources": torch.zeros(2, 0, dtype=torch.int64)}, ValueError, "not empty. Give at least one token"),
         ({"sources": torch.full((2, 4), V)}, ValueError, "must be from 0 to 11. Map unknown tokens"),
         ({"sources": torch.full((2, 39), 5)}, ValueError, "39 positions and 3 new ones, must be at most 40"),
@@ -751,7 +762,7 @@ def test_integers_of_numpy_are_integers() -> None:
         ({"lengths": torch.tensor([1, 2, 3])}, ValueError, r"lengths has shape \(3,\), must be \(2,\)"),
         ({"lengths": torch.tensor([1.0, 2.0])}, TypeError, "lengths is torch.float32"),
         ({"lengths": [1, 2]}, TypeError, "lengths is .*list"),
-        ({"allow": torch.ones(V)}, TypeError, "allow is torch.float32, must be a bool tensor"),
+        ({"allow": torch.ones(V)}, TypeError, "allow is torch.float32, must be .*torch.bool"),
         ({"allow": torch.ones(3).bool()}, ValueError, r"allow has shape \(3,\), must be \(12,\)"),
     ],
 )
@@ -762,6 +773,19 @@ def test_bad_input(f: Any, change: dict[str, Any], error: type[Exception], words
         f(**good | change)
 
 
+def test_a_vote_below_zero_counts_as_the_least() -> None:
+    model, source = small(), torch.randint(4, V, (2, 5))
+    options: dict[str, Any] = {"separator": SEP, "beams": 3, "steps": 3, "vote": lambda p, alive: p.mean(1) - 0.5}
+    got = beam_search(model, source, **options)
+    for q in range(2):
+        agree(hypotheses(got, q), beam_search_ref(model, [source[q].tolist()], **options))
+
+
+def test_answers_are_equal_to_themselves_alone() -> None:
+    one, other = (greedy(small(), torch.full((2, 4), 5), separator=SEP, steps=2) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2
+
+
 def test_bad_options_of_each() -> None:
     source = torch.full((2, 4), 5)
     change: dict[str, Any]
@@ -770,9 +794,10 @@ def test_bad_options_of_each() -> None:
         ({"valid": torch.ones(2)}, TypeError, "valid is torch.float32"),
         ({"valid": torch.ones(2, 1).bool()}, ValueError, "valid has shape"),
         ({"spans": torch.ones(2, 4)}, TypeError, "spans is torch.float32"),
-        ({"spans": torch.ones(2, 5).bool()}, ValueError, "spans has shape .* must be that of sources"),
+        ({"spans": torch.ones(2, 5).bool()}, ValueError, r"spans has shape \(2, 5\), must be \(2, 4\)"),
         ({"vote": lambda p, alive: p.sum(1) * math.nan}, ValueError, "model or vote gives NaN"),
         ({"vote": lambda p, alive: 9 * p.sum(1)}, ValueError, "vote gives .*, must be at most 1"),
+        ({"vote": "mean"}, TypeError, r"vote is 'mean' \(str\), must be a Callable"),
         ({"vote": lambda p, alive: p}, ValueError, r"vote gives shape \(2, 1, 1, 12\), must be \(2, 1, 12\)"),
         ({"min_tokens": 33}, ValueError, "min_tokens is 33, must be at most steps, 32"),
         ({"min_tokens": -1}, ValueError, "min_tokens is -1"),

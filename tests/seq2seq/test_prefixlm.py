@@ -16,7 +16,7 @@ from _compare import enlarge, errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.autograd import forward_ad, grad, gradcheck, gradgradcheck
 
 from gantext.seq2seq import prefixlm
 from gantext.seq2seq.prefixlm import Layout, attention, attention_ref, mask, segment_mask
@@ -178,8 +178,8 @@ def test_gradients_can_be_differentiated(backend: str, prefix: Any) -> None:
 def test_a_gradient_penalty_through_the_transformer() -> None:
     model, tokens = small(layers=2), torch.randint(20, (3, 7))
     weights = dict(model.named_parameters())
-    call = lambda w: torch.func.functional_call(model, {**weights, "positions.weight": w}, (tokens, 4))
-    model.forward = lambda tokens, prefix: model.logits(model.hidden(tokens, prefix)).square().mean()
+    logits = lambda w: torch.func.functional_call(model, {**weights, "positions.weight": w}, (tokens, 4))
+    call = lambda w: logits(w).square().mean()
     w, v = model.positions.weight.detach().requires_grad_(), torch.randn_like(model.positions.weight)
     (slope,) = grad(call(w), w, create_graph=True)
     (product,) = grad((slope * v).sum(), w)
@@ -214,6 +214,28 @@ def test_under_autocast_the_result_is_in_its_dtype() -> None:
     assert grad([g.sum() for g in slopes], tensors)[0].isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")  # PyTorch's own use
+@pytest.mark.parametrize("backend", ["two-call", "mask"])
+@pytest.mark.parametrize(("prefix", "lengths"), [(2, None), ([1, 3], [4, 5])])
+def test_function_transforms_and_forward_mode_see_the_formula(backend: str, prefix: Any, lengths: Any) -> None:
+    """The fused kernels have no forward derivative, and PyTorch maps them one by one, with a warning."""
+    q, k, v = qkv(2, 1, 5, 3)
+    tangents = tuple(torch.randn_like(q) for _ in "qkv")
+    ours = lambda q, k, v: attention(q, k, v, prefix, lengths=lengths, backend=backend)
+    plain = lambda q, k, v: attention_ref(q, k, v, prefix, lengths=lengths)
+    for f in (lambda g: torch.func.jvp(g, (q, k, v), tangents)[1], lambda g: torch.func.jacrev(g)(q, k, v)):
+        close(f(ours), f(plain))
+    close(*(torch.func.hessian(lambda q, g=g: g(q, k, v).square().sum())(q) for g in (ours, plain)))
+    many = torch.stack([q, 2 * q, q - 1])
+    close(torch.func.vmap(ours, (0, None, None))(many, k, v), torch.stack([ours(each, k, v) for each in many]))
+    want = torch.func.jvp(plain, (q, k, v), tangents)[1]
+    with forward_ad.dual_level():
+        out = ours(*(forward_ad.make_dual(t, tangent) for t, tangent in zip((q, k, v), tangents, strict=True)))
+        tangent = forward_ad.unpack_dual(out).tangent
+        assert tangent is not None
+        close(tangent, want)
+
+
 def test_the_branch_for_gpus_has_the_right_alignment() -> None:
     """Its kernel is not there on a CPU, where the same bias object builds the mask it stands for."""
     q, k, v = qkv(2, 2, 9, 4)
@@ -244,20 +266,6 @@ def test_empty_sequences_in_a_batch_are_zero_and_have_finite_gradients() -> None
         f = lambda q, k, v, b=backend: attention(q, k, v, [0, 4, 6], lengths=[0, 4, 6], backend=b)
         out, *slopes = with_gradients(f, tensors, G)
         assert (out[0] == 0).all() and all(g.isfinite().all() and (g[0] == 0).all() for g in slopes)
-
-
-def test_flex_is_equal_forward_and_refuses_gradients_on_a_cpu() -> None:
-    q, k, v = (t.float() for t in qkv(2, 2, 130, 16))
-    for prefix in (40, [7, 100]):
-        close(
-            attention(q, k, v, prefix, lengths=[120, 130], backend="flex"),
-            attention(q, k, v, prefix, lengths=[120, 130], backend="mask"),
-            1e-5,
-        )
-    with pytest.raises(ValueError, match=r"no backward there. Use 'two-call'"):
-        attention(q.requires_grad_(), k, v, 4, backend="flex")
-    with torch.no_grad():
-        assert attention(q, k, v, 4, backend="flex").isfinite().all()
 
 
 def test_the_choice_of_backend() -> None:
@@ -304,6 +312,11 @@ def test_bad_input_of_the_masks() -> None:
     for segments in (torch.tensor([0, 2]), torch.zeros(0, dtype=torch.int64), torch.zeros(1, 1, 1, dtype=torch.int64)):
         with pytest.raises(ValueError, match=r"must be \(S,\) or \(B, S\), not empty, of 0 and 1"):
             segment_mask(segments)
+
+
+def test_segments_of_one_sequence_with_several_lengths() -> None:
+    got = segment_mask(torch.tensor([0, 0, 1, 1]), [2, 3, 4])
+    assert torch.equal(got, torch.stack([mask(2, 4, lengths=n) for n in (2, 3, 4)]))
 
 
 # --- the Transformer
@@ -379,7 +392,7 @@ def test_the_loss_counts_each_target_once_from_the_row_before(changes: dict[str,
     other = tokens.clone()
     for row, m in zip(other, n, strict=True):
         row[m:] = 7
-    close(model.loss(other, prefix, n, backend="mask"), want)  # padding counts nowhere
+    close(model.loss(other, prefix, n), want)  # padding counts nowhere
 
 
 def test_a_target_is_learned_and_nothing_else() -> None:
@@ -510,6 +523,30 @@ def test_a_default_dtype_of_float64_changes_nothing_but_the_models_own() -> None
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_loss_of_a_half_precision_model_is_that_of_its_logits_in_float32(dtype: torch.dtype) -> None:
+    """The sum over 10,000 targets is beyond the largest float16."""
+    model, tokens = small(vocabulary=50, positions=300).to(dtype), torch.randint(50, (40, 300))
+    with torch.no_grad():
+        model.bias.add_(10 * torch.randn(50))
+        logits = model.logits(model.hidden(tokens, 1))[:, :-1].float()
+        want = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        loss = model.loss(tokens, 1)
+    assert loss.dtype == torch.float32 and loss == want
+
+
+def test_a_model_that_is_called_gives_the_logits_of_every_row() -> None:
+    model, tokens = small(), torch.randint(20, (2, 7))
+    with torch.no_grad():
+        want = model.logits(model.hidden(tokens, [3, 4], [6, 7]))
+        for call in (model, nn.DataParallel(model), torch.compile(model, backend="eager")):  # each calls `forward`
+            close(call(tokens, [3, 4], [6, 7]), want)
+    weights = {name: 2 * w for name, w in model.named_parameters()}
+    other = small()
+    other.load_state_dict(weights)
+    close(torch.func.functional_call(model, weights, (tokens, 4)), other(tokens, 4))
+
+
 # --- bad input of the Transformer
 
 
@@ -517,6 +554,8 @@ def test_a_default_dtype_of_float64_changes_nothing_but_the_models_own() -> None
     ("changes", "error", "words"),
     [
         ({"vocabulary": 1}, ValueError, "vocabulary is 1, must be an int >= 2"),
+        ({"width": None}, TypeError, "width is None"),
+        ({"width": "15"}, TypeError, "width is '15'"),
         ({"width": 15}, ValueError, "width is 15, must be a multiple of heads, 4"),
         ({"heads": 0}, ValueError, "heads is 0"),
         ({"layers": 1.5}, TypeError, "layers is 1.5"),
@@ -535,7 +574,7 @@ def test_bad_configurations(changes: dict[str, Any], error: type[Exception], wor
 @pytest.mark.parametrize(
     ("tokens", "error", "words"),
     [
-        (torch.zeros(2, 3), TypeError, "tokens is torch.float32, must be torch.int64"),
+        (torch.zeros(2, 3), TypeError, "tokens is torch.float32, must be .*torch.int64"),
         ([[1, 2]], TypeError, "tokens is list"),
         (torch.zeros(2, 0, dtype=torch.int64), ValueError, "must be \\(B, S\\), not empty"),
         (torch.zeros(3, dtype=torch.int64), ValueError, "must be \\(B, S\\)"),
@@ -553,6 +592,22 @@ def test_bad_tokens(tokens: Any, error: type[Exception], words: str) -> None:
         small().hidden(tokens, 0)
 
 
+@pytest.mark.parametrize(
+    ("segments", "error", "words"),
+    [
+        (torch.zeros(2, 3), TypeError, "segments is torch.float32, must be .*torch.int64"),
+        ([[0, 0, 1]] * 2, TypeError, "segments is list"),
+        (torch.zeros(2, 4, dtype=torch.int64), ValueError, r"segments has shape \(2, 4\) .* must be \(2, 3\)"),
+        (torch.full((2, 3), -1), ValueError, "lowest number -1, must be .* from 0 on"),
+    ],
+)
+def test_bad_segments(segments: Any, error: type[Exception], words: str) -> None:
+    tokens = torch.zeros(2, 3, dtype=torch.int64)
+    small().hidden(tokens, 2, segments=torch.ones_like(tokens))
+    with pytest.raises(error, match=words):
+        small().hidden(tokens, 2, segments=segments)
+
+
 def test_defined_edges() -> None:
     model, tokens = small(), torch.randint(20, (2, 30))  # as long as the model
     for prefix, n in itertools.product((0, 1), (1, 30)):
@@ -560,7 +615,7 @@ def test_defined_edges() -> None:
     assert model.hidden(tokens, 30).isfinite().all()
     with pytest.raises(ValueError, match=r"no sequence has a target beyond its prefix"):
         model.loss(tokens, 30)
-    with pytest.raises(TypeError, match=r"config is dict, must be a Config"):
+    with pytest.raises(TypeError, match=r"config is .*\(dict\), must be a Config"):
         Transformer({"vocabulary": 3})  # pyright: ignore[reportArgumentType]  # the mistake that is tested
     training = small(dropout=0.5).train()
     assert not torch.equal(training.hidden(tokens, 3), training.hidden(tokens, 3))
