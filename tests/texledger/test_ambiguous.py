@@ -102,6 +102,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, dict[str, Any], str]] = [
     (r"\mathbb{E}(\{a, b\})", {}, "of a set", r"\mathbb{E}[a + b]", {}, "E[a + b]"),
     (r"s^{-i}", {"s": 1}, "if 'i' has a value", r"s^{-i}", {"s^-i": 1}, "s^-i"),
     (r"I^0 + I^+", {"I": 1, "I^+": 1}, "power 0 or 1", r"I^0 + I^+", {"I^0": 1, "I^+": 1}, "I^0 + I^+"),
+    (r"[x \;\; y]", {}, "next of a list", r"[x \; y]", {}, "x·y"),
+    (r"\mathbf{E}[x + y]", E, "in a style", r"E[x + y]", E, "E[x + y]"),
     # statements and their conditions
     (r"\{v : v \in S \wedge a = b\} = T", {r"\wedge": Operator(f)}, "commas", r"\{v : v \in S, a = b\} = T", {}, ""),
     (r"y = a \text{ if } x = 0 \\ y = b \text{ if } x = 1", {}, "of one", r"y = a \text{ if } x = 0", {}, ""),

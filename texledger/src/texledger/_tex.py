@@ -24,7 +24,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from texledger._declared import Indexed, Means, Operator, Optimum, Over, Superscript, is_declaration
-from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, Glued, Numbered, Spaced, spelled, split, tokens, top_level
+from texledger._tokens import (
+    CLOSE,
+    OPEN,
+    STYLES,
+    SWITCHES,
+    Apart,
+    Glued,
+    Numbered,
+    Spaced,
+    spelled,
+    split,
+    tokens,
+    top_level,
+)
 from texledger._tree import Node, Reading, Relation, Unreadable, nodes, show
 
 FUNCTIONS = set(
@@ -1124,6 +1137,8 @@ class _Reader:
                 if argument and self.starts_function():
                     break
                 self.no_application(factors[-1])
+                if self.page.strict and isinstance(self.peek(), Apart):
+                    raise self.refuse("comes after a wide space: a factor, or the next of a list? It")
                 if self.page.strict and (self.peek() or " ")[0].isdigit():
                     raise self.refuse("is a number behind a factor: an index, a name or a product? Put it first; it")
                 factors.append(self.factor())
@@ -1960,6 +1975,8 @@ class _Reader:
         opens = self.peek() in {"(", "[", r"\{"}
         if not is_known and not is_declared and opens and upper is None and len(plain_name) > 1:
             is_declared = plain_name not in page.declared and (wide or (upright and not page.strict))
+        if page.strict and isinstance(page.declared.get(name), Means):
+            raise self.refuse(f"comes after {name!r} in a style that is not that of the notation it means; it")
         if page.strict and not is_known and not is_declared:
             self.must_mean(name, self.items[start : self.at], opens, upper)
         if not is_known and not is_declared:

@@ -64,6 +64,12 @@ class Spaced(str):
     __slots__ = ()
 
 
+class Apart(Spaced):
+    """What is printed behind more than one wider space: the next of a list, perhaps."""
+
+    __slots__ = ()
+
+
 class Numbered(str):
     """Digits printed without a space behind a letter: ``A2`` may be a name or a product."""
 
@@ -164,7 +170,7 @@ def _words(inside: str) -> list[str]:
 def _plain(items: list[str]) -> list[str]:
     found: list[str] = []
     i = 0
-    thin = False
+    thin, wide = False, 0
     while i < len(items):
         t = SAME.get(items[i], items[i])
         i += 1
@@ -194,10 +200,11 @@ def _plain(items: list[str]) -> list[str]:
             found += _stacked(t, label, sign)
             continue
         if t[0] == "\\" and len(t) > 1 and t[1:] in SPACES:
+            wide += t[1:] in {";", ":", " ", "medspace", "thickspace", "enspace", "enskip"}
             thin |= t[1:] in {",", ";", ":", ">", " ", "thinspace", "medspace", "thickspace", "enspace", "enskip"}
             continue
-        found.append(Spaced(t) if thin else t)
-        thin = False
+        found.append(Apart(t) if wide > 1 else Spaced(t) if thin else t)
+        thin, wide = False, 0
     return found
 
 
