@@ -116,7 +116,7 @@ def test_identity_takes_its_size_from_the_matrices_and_only_if_that_is_clear() -
     ("tex", "env", "value"),
     [
         (r"\frac{d}{dx} x^3", {"x": mp.mpf(2)}, 12),
-        (r"\frac12 x^23", {"x": mp.mpf(2)}, 6),  # as TeX sets it: one half of x squared times 3
+        (r"\frac12 x^2y", {"x": mp.mpf(2), "y": mp.mpf(3)}, 6),  # as TeX sets it: one half of x squared times y
         (r"\frac{d}{dx}\frac{d}{dx} x^3", {"x": mp.mpf(2)}, 12),
         (r"f''(x)", {"x": mp.mpf(1), "f": lambda x: x**4}, 12),
         (r"\int_0^2 x^2 \,dx", {}, mp.mpf(8) / 3),

@@ -24,18 +24,34 @@ from contextlib import contextmanager
 from typing import Any
 
 from texledger._declared import Indexed, Means, Operator, Optimum, Over, Superscript, is_declaration
-from texledger._tokens import CLOSE, OPEN, STYLES, SWITCHES, Glued, Numbered, spelled, split, tokens, top_level
+from texledger._tokens import (
+    CLOSE,
+    OPEN,
+    STYLES,
+    SWITCHES,
+    Apart,
+    Glued,
+    Numbered,
+    Spaced,
+    spelled,
+    split,
+    tokens,
+    top_level,
+)
 from texledger._tree import Node, Reading, Relation, Unreadable, nodes, show
 
 FUNCTIONS = set(
     "exp log ln lg det tr Tr adj diag sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan max min sup inf "
     "sign sgn gcd lcm rank erf Re Im".split()
 )
+OVER_PRODUCTS = set("det tr Tr rank diag vec".split())  # of the whole product of letters
+DISTANCES = set("d D W H B rho".split())  # their squares are powers; P^2(x, y) may be two steps of a chain
+ENDLESS = set("log ln lg det tr Tr sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan rank".split())
 ACCENTS = set("dot ddot dddot hat widehat tilde widetilde bar overline vec check acute grave breve mathring".split())
 RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", ":=": ":=", "=:": ":=", r"\equiv": "≡",
     r"\approx": "≈", r"\simeq": "≈", r"\sim": "∼", r"\propto": "∝", r"\in": "∈", r"\notin": "∉", r"\subset": "⊂",
-    r"\subseteq": "⊂", r"\to": "→", r"\mapsto": "→", r"\ll": "≪", r"\gg": "≫", r"\gets": "→",
+    r"\subseteq": "⊂", r"\to": "→", r"\mapsto": "→", r"\ll": "≪", r"\gg": "≫", r"\gets": "←",
 }  # fmt: skip
 ORDERED = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\notin", r"\sim", r"\subset", r"\subseteq"}
 GREEK = set(
@@ -59,6 +75,7 @@ INFIX |= {
     r"\bmod",
     "*",
 }
+UNRANKED = {r"\otimes", r"\circ", r"\star", r"\ast", "*", r"\times"}  # nothing says whether a product binds closer
 MARKS = {"*", r"\ast", r"\star", r"\dagger", r"\circ", r"\prime", "+", "-", r"\#", r"\perp", r"\sharp", r"\flat", "'"}
 MARKS |= {r"\ddagger", r"\ominus", r"\oplus", r"\pm", r"\infty", r"\bullet", r"\wedge", r"\vee", r"\times"}
 OPERATORS = {"operatorname", "operatorname*", "mathop"}
@@ -71,6 +88,7 @@ OPTIMA = {"max", "min", "sup", "inf", "argmax", "argmin", "esssup", "essinf"}
 PROBABILITY = {"E": "E", "Var": "Var", "Cov": "Cov", "Pr": "Pr", "P": "Pr", "V": "Var", "Corr": "Corr"}
 MEANINGS = {"expectation": "E", "probability": "Pr", "variance": "Var", "covariance": "Cov"}
 DOTS = Node("dots", ())
+EXPONENTIAL = re.compile(r"(?<![A-Za-z\\])e\s*\^\s*\{?\s*(?!2\b|\\top|T\b)\S")  # e as Euler's number, not as an error
 ROWS = set("aligned align align* alignedat alignat alignat* split gather gather* gathered eqnarray eqnarray*".split())
 ROWS |= set("multline multline* equation equation* flalign flalign* dcases".split()) - {"dcases"}
 MATRICES = set(
@@ -101,6 +119,7 @@ class _Page:
         self.declared: dict[str, Any] = {}
         for key, value in (declared or {}).items():
             self.declared[key_of(key)] = value
+        self.together = {n.strip() for k in self.declared for n in k.split(",") if "(" not in k}  # "x, y": one law
         self.functions = {k for k, v in self.declared.items() if is_function(v)}
         self.functions |= {k.partition("(")[0] for k in self.declared if "(" in k and "^" not in k.partition("(")[0]}
         self.indexed = {k for k, v in self.declared.items() if isinstance(v, Indexed)}
@@ -145,7 +164,8 @@ def is_function(value: Any) -> bool:
         return bool(value.items) and is_function(value.items[0])
     if is_declaration(value):
         return False
-    return callable(value) and not isinstance(value, sp.Basic | sp.MatrixBase | mp.mpf | mp.mpc | mp.matrix)
+    constant = hasattr(value, "_mpf_")  # mp.e and mp.pi can be called
+    return callable(value) and not constant and not isinstance(value, sp.Basic | sp.MatrixBase | mp.mpc | mp.matrix)
 
 
 def key_of(key: str) -> str:
@@ -227,17 +247,58 @@ class _Statements:
         self.guarding = False  # what follows are conditions: words such as "where" came before
         self.constrained = False  # so are all later rows: "subject to" came before
         self.said: list[str] = []  # such words that nothing has followed yet
+        self.order: list[tuple[int, bool, Relation]] = []  # rows of relations; whether they are conditions
 
     def read(self, items: list[str]) -> Reading:
-        for row in self.rows(items):
+        for number, row in enumerate(self.rows(items)):
             self.guarding = self.constrained
             for piece in split(row, {r"\quad", r"\qquad", ";"}):
+                before = len(self.reading.relations), len(self.reading.conditions)
                 self.piece(piece)
+                stated, guards = self.reading.relations[before[0] :], self.reading.conditions[before[1] :]
+                self.order += [(number, False, r) for r in stated]
+                if not self.constrained:
+                    self.order += [(number, True, c) for c in guards if isinstance(c, Relation)]
             if self.said and not self.constrained:
                 self.reading.conditions.append(_said(self.said))
                 self.said = []
+        if len(self.reading.expressions) > bool(not self.reading.relations):
+            raise Unreadable(
+                f"cannot read {self.page.source!r}: {self.reading.expressions[-1]} stands beside other statements and "
+                "says nothing. If it goes on with the row before, begin it with the sign between them."
+            )
+        self.whose()
         self.reading.unread.extend(self.page.unread)
         return self.reading
+
+    def whose(self) -> None:
+        """Refuse a condition that may belong to one of several statements or to all of them.
+
+        It belongs to all if it comes last and alone in its row, or last in the only row; to one, if the others do not
+        hold its names.
+        """
+        last = max((row for row, _, _ in self.order), default=0)
+        for place, (row, guard, one) in enumerate(self.order):
+            if not guard:
+                continue
+            names = {one.left.args[0]} if one.left.op == "sym" else _free(one.left)
+            names |= _free(one.right) if one.sign == "!=" else set()
+            alone = all(g for r, g, _ in self.order if r == row)
+            later = [s for _, g, s in self.order[place:] if not g]
+            above = [s for r, g, s in self.order if not g and r != row]
+            doubt = later if alone or last == 0 else [*above, *later]
+            rivals = [
+                c
+                for r, g, c in self.order
+                if g and r != row and not alone and any(not h and q == r for q, h, _ in self.order)
+            ]
+            doubt += [c for c in rivals if names & _free(c.left)]
+            held = [names & (_free(s.left) | _free(s.right)) for s in doubt]
+            if any(h == names if one.sign == "!=" else h for h in held):
+                raise Unreadable(
+                    f"cannot read {self.page.source!r}: is the condition {one} one of all statements or of one? Print "
+                    "it last, in a row of its own, or display the statements apart."
+                )
 
     def rows(self, items: list[str]) -> list[list[str]]:
         """Statements of an aligned display; a row that begins or ends with an operator belongs to its neighbour."""
@@ -291,7 +352,15 @@ class _Statements:
                 joined[-1] = joined[-1][:cut]
                 stepwise.add(len(joined) - 1)
                 last = joined[-1][-1]
+            signs = [t for _, t in top_level(line) if t in RELATIONS]
+            if joined and line[0] in {"+", "-"} and signs and not open_ and not ends:
+                raise Unreadable(
+                    f"cannot read {self.page.source!r}: a row that begins with {line[0]!r} and holds {signs[0]!r} "
+                    "may go on with the row before or state something new. Break the row before the relation."
+                )
             if joined and (begins or ends or open_):
+                line = [r"\cdot", *line[1:]] if line[0] == r"\times" else line
+                joined[-1] = [*joined[-1][:-1], r"\cdot"] if joined[-1][-1] == r"\times" else joined[-1]
                 if line[0] in {"=", r"\approx", r"\le", r"\ge"} and last in {",", "."}:
                     joined[-1] = joined[-1][:-1]
                 if line[0] == last and last in {"+", "-", r"\cdot", r"\times"}:
@@ -367,15 +436,29 @@ class _Statements:
             return self.condition(items, whole)
         found = self.stated(items)
         later = bool(self.reading.relations or self.reading.expressions)
+        before: Node | None = None
         for one in found:
             member = isinstance(one, Relation) and one.sign in {"∈", "∉"}
-            if isinstance(one, Relation) and member and later:
+            stated = not self.reading.expressions and all(r.sign in {"∈", "∉"} for r in self.reading.relations)
+            if isinstance(one, Relation) and member and later and not stated:
                 self.reading.conditions.append(one)
             elif isinstance(one, Relation):
+                bare = all(s.op in {"sym", "num"} or _integer(s) is not None for s in (one.left, one.right))
+                if (
+                    later
+                    and bare
+                    and before is not one.left
+                    and one.sign in {"<", ">", "<=", ">=", "!="}
+                    and self.page.strict
+                ):
+                    raise Unreadable(
+                        f"cannot read {self.page.source!r}: {one} may be a claim or a condition. Write \\text{{for}} "
+                        "before a condition; display a claim by itself."
+                    )
                 self.reading.relations.append(one)
             else:
                 self.reading.expressions.append(one)
-            later = True
+            later, before = True, one.right if isinstance(one, Relation) else None
         return None
 
     def implication(self, items: list[str], cuts: list[int]) -> None:
@@ -407,6 +490,11 @@ class _Statements:
             else:
                 self.said = items
             return None
+        if any(t in RELATIONS for _, t in top_level(rest)):
+            raise Unreadable(
+                f"cannot read {self.page.source!r}: what follows {items[0][1:]!r} states something, but the words say "
+                "neither 'and' nor 'if'. Separate it by \\qquad, or begin the condition with 'for', 'if' or 'where'."
+            )
         self.reading.conditions.append(_said(items))
         return None
 
@@ -415,6 +503,8 @@ class _Statements:
         try:
             found = self.stated(_trimmed(items))
         except Unreadable:
+            if any(t in RELATIONS for t in items) and self.page.strict:
+                raise
             found = []
         if found and all(isinstance(r, Relation) for r in found):
             self.reading.conditions.extend(r for r in found if isinstance(r, Relation))
@@ -472,6 +562,8 @@ class _Statements:
 
     def continues(self, group: list[list[str]], segment: list[str]) -> bool:
         """``i = 1, \\ldots, n``: dots or further items after a relation."""
+        if len(segment) == 1 and segment[0].isdigit() and len(segment[0]) == 3:
+            raise Unreadable(f"cannot read {self.page.source!r}: is {segment[0]} an item, or are they thousands?")
         following = segment == [r"\ldots"] or any(s == [r"\ldots"] for s in group)
         return following or (bool(segment) and all(t.isdigit() for t in segment))
 
@@ -480,6 +572,11 @@ class _Statements:
         main = group[at]
         signs = [t for _, t in top_level(main) if t in RELATIONS]
         parts = split(main, set(RELATIONS))
+        if any(t in {r"\wedge", r"\vee"} for p in parts[1:-1] for _, t in top_level(p)):
+            raise Unreadable(
+                f"cannot read {self.page.source!r}: \\wedge between relations may join them or what stands beside it: "
+                "separate them by commas"
+            )
         if group[at + 1 :]:
             *head, start = parts
             if signs[-1] not in {"=", r"\in"} or len(signs) > 1:
@@ -502,7 +599,11 @@ class _Statements:
             if before in {r"\in", r"\notin", r"\subset", r"\subseteq"} or (k == 0 and signs[0] in {r"\subset"}):
                 sides_.append(_domain(part, self.page))
             else:
-                sides_.append(_Reader(part, self.page, law=before == r"\sim").whole())
+                side = _Reader(part, self.page).whole()
+                if before == r"\sim" and side.op == "pow" and self.page.strict:
+                    what = f"{side} may be a power or the name of a law"
+                    raise _undeclared(self.page, what, str(side), f"Declare {str(side)!r}.")
+                sides_.append(side)
         found: list[Relation | Node] = []
         for extra in group[:at]:
             found.append(Relation(_Reader(_trimmed(extra), self.page).whole(), RELATIONS[signs[0]], sides_[1]))
@@ -511,6 +612,23 @@ class _Statements:
             flipped = s == "=:"
             found.append(Relation(b, RELATIONS[s], a) if flipped else Relation(a, RELATIONS[s], b))
         return found
+
+
+def _parallel(items: list[str]) -> list[str]:
+    r"""The arguments of ``D(p \| q)``, ``D(p \parallel q)`` and ``D(p || q)`` with a semicolon between them."""
+    bars = [i for i, t in top_level(items) if t in {r"\|", r"\parallel"}]
+    single = [i for i, t in top_level(items) if t == "|"]
+    if len(bars) == 1 and not single:
+        return [*items[: bars[0]], ";", *items[bars[0] + 1 :]]
+    if not bars and len(single) == 2 and single[1] == single[0] + 1 and 0 < single[0] < len(items) - 2:
+        return [*items[: single[0]], ";", *items[single[1] + 1 :]]
+    return items
+
+
+def _undeclared(page: _Page, what: str, needs: str, remedy: str) -> Unreadable:
+    error = Unreadable(f"cannot read {page.source!r}: {what}. {remedy}")
+    error.needs = needs
+    return error
 
 
 def _trimmed(items: list[str]) -> list[str]:
@@ -553,8 +671,12 @@ def _conjunction(parts: list[Node]) -> Node:
 
 def _conditions(items: list[str], page: _Page) -> list[Node]:
     """``1 \\le i < j \\le n, i \\ne k`` as a list of comparisons."""
-    found = _Statements(page).stated(_trimmed(items))
-    return [Node("holds", (r.left, r.sign, r.right)) if isinstance(r, Relation) else r for r in found]
+    found = []
+    for r in _Statements(page).stated(_trimmed(items)):
+        if not isinstance(r, Relation):
+            raise Unreadable(f"cannot read {page.source!r}: {r} stands where a condition belongs: print its relation")
+        found.append(Node("holds", (r.left, r.sign, r.right)))
+    return found
 
 
 def _listed(parts: list[list[str]], page: _Page) -> Node:
@@ -812,12 +934,11 @@ def _after_argument(items: list[str], i: int) -> int:
 class _Reader:
     """Recursive descent over the tokens of one side of an equation."""
 
-    def __init__(self, items: list[str], page: _Page, law: bool = False) -> None:
+    def __init__(self, items: list[str], page: _Page) -> None:
         self.items, self.at, self.page = items, 0, page
         self.bars = 0  # open |...| pairs
         self.integrals = 0
         self.differential: str | None = None  # of an integral, found in a numerator
-        self.law = law
 
     # Tokens
 
@@ -856,9 +977,7 @@ class _Reader:
         return error
 
     def undeclared(self, what: str, needs: str, remedy: str) -> Unreadable:
-        error = Unreadable(f"cannot read {self.page.source!r}: {what}. {remedy}")
-        error.needs = needs
-        return error
+        return _undeclared(self.page, what, needs, remedy)
 
     def sub(self, items: list[str]) -> Node:
         return _Reader(items, self.page).whole()
@@ -873,7 +992,7 @@ class _Reader:
                 return [token[0]]
             if token[0] == "\\" and (token[1:] in STYLES or token[1:] in ACCENTS):
                 return [token, "{", *self.argument_tokens(), "}"]
-            if token in {r"\frac", r"\sqrt", r"\binom"}:
+            if token in {r"\frac", r"\sqrt", r"\binom"} or (token in {"+", "-"} and (self.peek() or " ")[0].isdigit()):
                 raise self.refuse("stands where TeX takes one token: put it in braces, it")
             return [token]
         start, depth = self.at + 1, 0
@@ -930,6 +1049,9 @@ class _Reader:
                 break
         if DOTS in terms:
             terms = self.with_dots(terms, signs, "sum")
+        ends = [t.args[0] if t.op == "neg" else t for t in terms[1:]]
+        if self.page.strict and any(t.op == "infix" and t.args[0] == r"\bmod" for t in ends):
+            raise self.refuse("ends a sum before \\bmod: is all of it meant? Put brackets; this")
         return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
 
     def join(self, terms: list[Node], term: Node) -> Node:
@@ -978,11 +1100,16 @@ class _Reader:
         dots: list[int] = []
         while True:
             token = self.peek()
-            if token in {r"\cdot", r"\times"} and not argument:
+            if token == r"\times" and isinstance(self.page.declared.get(token), Operator) and not argument:
+                factors = [self.infix(factors)]
+            elif token in {r"\cdot", r"\times"} and not argument:
                 self.next()
                 if self.peek() == r"\ldots":
                     continue
                 factors.append(self.factor())
+                if token == r"\times" and self.page.strict and not any(_is_scalar(x) for x in factors[-2:]):
+                    what = r"\times may be a product of numbers, of vectors or of sets"
+                    raise self.undeclared(what, token, r"Write \cdot for numbers, or declare r'\times': Operator(f).")
             elif token == r"\ldots" and not argument and self.starts_factor(1, after_dots=True):
                 self.next()
                 dots.append(len(factors))
@@ -992,7 +1119,7 @@ class _Reader:
             elif token == "/" and not argument:
                 self.next()
                 below = self.factor()
-                if self.starts_factor():
+                if self.starts_factor() or (self.page.strict and self.peek() == "/"):
                     raise self.refuse("follows a/b: is it above or below the bar? Use \\frac, which")
                 factors[-1] = Node("div", (factors[-1], below))
             elif token == "|" and self.peek(1) == "_":
@@ -1010,23 +1137,32 @@ class _Reader:
                 if argument and self.starts_function():
                     break
                 self.no_application(factors[-1])
+                if self.page.strict and isinstance(self.peek(), Apart):
+                    raise self.refuse("comes after a wide space: a factor, or the next of a list? It")
+                if self.page.strict and (self.peek() or " ")[0].isdigit():
+                    raise self.refuse("is a number behind a factor: an index, a name or a product? Put it first; it")
                 factors.append(self.factor())
             else:
                 break
         if dots:
             factors = self.with_dots(factors, ["+"] * len(factors), "prod")
-        if self.page.strict and len(factors) > 1 and any(f.op == "tuple" for f in factors):
-            raise self.refuse("comes after a product with a list in brackets: declare a function for it, or it")
+        if self.page.strict and len(factors) > 1:
+            if any(f.op in {"tuple", "set", "setof", "seq", "range"} for f in factors):
+                raise self.refuse("comes after a product with a list or set: declare a function for it, or it")
+            bare = [f.args[0] for f in factors if f.op == "sym" and f.args[0] in self.page.functions]
+            if bare:
+                raise self.refuse(f"comes after a product with the function {bare[0]}, which is of nothing; it")
         return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
 
     def no_application(self, before: Node) -> None:
         """Refuse ``(T v)(i)`` and ``x(t)``: a bracket around a lone name, a number or a list is no factor."""
-        end = _closing(self.items, self.at) if self.peek() == "(" else -1
+        end = _closing(self.items, self.at) if self.peek() in {"(", "["} else -1
         if end < 0:
             return
         inside = self.items[self.at + 1 : end]
         if self.items[self.at - 1] in {")", "]"}:
-            if len(inside) == 1 and (inside[0].isalpha() or inside[0][1:] in GREEK):
+            functions = any(n.op == "sym" and n.args[0] in self.page.functions for n in nodes(before))
+            if functions or (len(inside) == 1 and (inside[0].isalpha() or inside[0][1:] in GREEK)):
                 raise self.refuse("(a bracket applied to a name) is no product: declare a function for it, it")
             return
         base = before.args[0] if before.op == "pow" else before
@@ -1049,8 +1185,8 @@ class _Reader:
         reader = _Reader(items, _Page(None, self.page.source))
         try:
             node = reader.atom() if items and items[0] not in {"(", "[", "{", "|"} else None
-        except Unreadable:
-            return False
+        except Unreadable as error:
+            return error.needs is not None and reader.peek() is None
         return node is not None and reader.peek() is None and node.op in {"sym", "item", "pow"}
 
     def infix(self, factors: list[Node]) -> Node:
@@ -1068,9 +1204,13 @@ class _Reader:
             )
         self.next()
         left = factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
+        other = left.op == "infix" and left.args[0] != token and self.items[self.at - 2] != ")"
         right = [self.factor()]
         while self.starts_factor():
             right.append(self.factor())
+        several = token in UNRANKED and (len(right) > 1 or left.op == "mul")
+        if self.page.strict and (other or several or (token == r"\circ" and right[-1].op == "call")):
+            raise self.refuse(f"ends what stands beside {token}: put each side of it in brackets; this")
         return Node("infix", (token, left, right[0] if len(right) == 1 else Node("mul", tuple(right))))
 
     def evaluated_at(self, node: Node) -> Node:
@@ -1141,10 +1281,17 @@ class _Reader:
             elif token == "'" and node.op in {"call", "add", "mul"}:
                 raise self.refuse("(a prime on an expression) should be written as a derivative; it")
             elif token == "_" and node.op in {"add", "mul", "pow", "transpose", "adjoint", "call", "neg", "postfix"}:
+                if self.page.strict and node.op == "call" and node.args[0] in FUNCTIONS | {"sqrt", "root", "binom"}:
+                    raise self.refuse(f"may be an index of {node} or of what it is of: put one of them in brackets; it")
                 self.next()
-                node = Node("entry", (node, *self.places(self.argument_tokens())))
-            elif token in {"(", "["} and node.op in {"diff"}:
-                return node
+                places = self.places(self.argument_tokens())
+                odd = [p.args[0] for p in places if p.op == "sym" and p.args[0] not in {*COUNTS, *self.page.bound}]
+                if self.page.strict and any(n not in self.page.declared for n in odd):
+                    what = f"the index {odd[0]} of {node} may be a mark"
+                    raise self.undeclared(what, odd[0], f"Give {odd[0]!r} a value.")
+                node = Node("entry", (node, *places))
+            elif token in {"(", "["} and node.op == "diff" and self.items[self.at - 1] == "}" and self.page.strict:
+                raise self.refuse("after a derivative may be its argument or a factor: write \\cdot for a product; it")
             else:
                 return node
 
@@ -1162,6 +1309,8 @@ class _Reader:
         page, text = self.page, spelled(upper)
         if not upper:
             return base
+        if upper[0] in {r"\prime", "'"} and len(upper) > 1:
+            raise self.refuse("follows a prime and more in one superscript: put the primed name in braces; it")
         if upper in ([r"\top"], [r"\mathsf", "T"], [r"\mathsf", "{", "T", "}"], [r"\sf", "T"]):
             return Node("transpose", (base,))
         named = name or (base.args[0] if base.op == "sym" else None)
@@ -1203,23 +1352,33 @@ class _Reader:
                 "Leave the brackets out for the exponential.",
             )
         exponent = self.sub(upper)
-        if base == Node("sym", ("e",)):
+        if base == Node("sym", ("e",)) and "e" not in page.declared:
             return Node("call", ("exp", exponent))
         if not number:
-            self.check_power(named, exponent, key)
+            self.check_power(named, exponent, key, name is not None)
         return Node("pow", (base, exponent))
 
-    def check_power(self, named: str | None, exponent: Node, key: str) -> None:
+    def check_power(self, named: str | None, exponent: Node, key: str, direct: bool) -> None:
         """A power needs a base that has a value and an exponent that is a number; else it may be an index."""
         page = self.page
         is_group = named is None
-        if page.strict and not is_group and exponent == Node("num", ("1",)):
+        if page.strict and not is_group and exponent in {Node("num", ("0",)), Node("num", ("1",))}:
             raise self.undeclared(
-                f"{key} is no power, which nobody prints for the power 1", key, f"Give it in `where` under {key!r}."
+                f"{key} is no power, which nobody prints for the power 0 or 1",
+                key,
+                f"Give it in `where` under {key!r}.",
             )
-        if exponent.op == "num" and any(
-            k.partition("^")[2].isdigit() for k in page.declared if k.startswith(f"{named}^")
-        ):
+        index = [t for t in (named or "").partition("_")[2] if t != ","]
+        of_entry = len(index) > 1 and set(index) <= COUNTS and (named or "").rpartition(" ")[2][:1].isupper()
+        if page.strict and exponent.op == "neg" and of_entry and direct:
+            raise self.undeclared(
+                f"{key} may be a power of an entry or an entry of a power",
+                key,
+                f"Print brackets around the power or the entry, or declare {key!r}.",
+            )
+        stem = (named or "").partition("_")[0]
+        names = [k.partition("^") for k in page.declared if "^" in k]
+        if exponent.op == "num" and any(up.isdigit() and low.partition("_")[0] == stem for low, _, up in names if low):
             raise self.undeclared(
                 f"{key} may be a power or a name, as others of {named!r} are", key, f"Give it in `where` under {key!r}."
             )
@@ -1229,6 +1388,9 @@ class _Reader:
                 key,
                 f"Give it in `where` under {key!r}; as a power, bracket the base.",
             )
+        inner = exponent.args[0] if exponent.op == "neg" else None
+        if page.strict and inner in {Node("sym", ("T",)), Node("sym", ("H",)), Node("sym", ("top",))}:
+            raise self.undeclared(f"{key} may be a power or an inverse transpose", key, f"Declare {key!r}.")
         if exponent == Node("sym", ("T",)):
             value, base = page.declared.get("T"), page.declared.get(named or "")
             plain_power = (
@@ -1252,7 +1414,13 @@ class _Reader:
             if inner.op == "sym":
                 letter = inner.args[0]
                 value = page.declared.get(letter)
-                if not page.is_value(letter) or is_function(value) or (value is not None and _is_matrix(value)):
+                imaginary = letter == "i" and value is None and letter not in page.bound
+                if (
+                    imaginary
+                    or not page.is_value(letter)
+                    or is_function(value)
+                    or (value is not None and _is_matrix(value))
+                ):
                     if _is_matrix(value) or (letter in page.declared and not is_function(value)):
                         continue
                     raise self.undeclared(
@@ -1415,7 +1583,9 @@ class _Reader:
             cut = inside.index(r"\over")
             return self.quotient(inside[:cut], inside[cut + 1 :])
         reader = _Reader(inside, self.page)
-        if (found := reader.meaning()) and found[1] == len(inside):
+        is_function_ = len(inside) == 1 and inside[0][1:] in FUNCTIONS
+        is_function_ |= inside[0] in {r"\operatorname", r"\operatorname*"} and _after_argument(inside, 1) == len(inside)
+        if is_function_ or ((found := reader.meaning()) and found[1] == len(inside)):
             self.items = [*self.items[: self.at], *inside, *self.items[self.at :]]
             return self.base()
         reader.integrals = self.integrals
@@ -1432,6 +1602,8 @@ class _Reader:
         inside = self.bracket_tokens()
         if any(t in {",", r"\mid", ":", r"\ldots"} for _, t in top_level(inside)) or not inside:
             return _set(inside, self.page)
+        if self.page.strict and self.is_lone(inside):
+            raise self.refuse(f"comes after {_said(inside)} in braces, which may be a set or brackets; it")
         return self.sub(inside)
 
     def environment_kind(self, i: int) -> str:
@@ -1454,6 +1626,7 @@ class _Reader:
 
     def enclosed(self, close: str, function: str) -> Node:
         self.next()
+        start = self.at
         if close == r"\rvert":
             bars, self.bars = self.bars, 0
             node = self.expression()
@@ -1463,7 +1636,35 @@ class _Reader:
             node = self.expression()
             self.bars -= 1
         self.expect(close)
+        if function == "abs" and isinstance(self.page.declared.get("||"), Operator):
+            return Node("call", ("||", node))
+        sets = [
+            t for _, t in top_level(self.items[start : self.at - 1]) if t in {r"\mathcal", r"\mathscr", r"\mathfrak"}
+        ]
+        name = self.thing(node) or (str(node) if sets and self.page.strict else None)
+        if function == "abs" and name:
+            what = f"|{node}| may be an absolute value, a determinant or a number of elements"
+            raise self.undeclared(what, "||", f"Give {name!r} a number, or declare '||': Operator(f).")
         return Node("call", (function, node))
+
+    def thing(self, node: Node) -> str | None:
+        """A capital letter in ``node``, outside of arguments, that ``where`` does not say to be a number."""
+        if not self.page.strict or node.op in {"expect", "sum", "each", "diff"}:
+            return None
+        if node.op == "call":
+            name = str(node.args[0])
+            stem = name.partition("_")[0].rpartition(" ")[2].rstrip("'")
+            size = (
+                len(stem) > 1 and (stem not in GREEK or stem[0].isupper()) and name not in FUNCTIONS | {"sqrt", "root"}
+            )
+            return name if size else None
+        if node.op == "sym":
+            value = self.page.declared.get(node.args[0])
+            if value is None and self.page.is_value(node.args[0]):
+                return None  # an entry
+            capital = node.args[0].rpartition(" ")[2][:1].isupper()
+            return node.args[0] if _is_matrix(value) or (capital and value is None) else None
+        return next((n for a in node.args if isinstance(a, Node) and (n := self.thing(a))), None)
 
     def norm(self, close: str) -> Node:
         return self.norm_of(self.enclosed(close, "norm").args[1])
@@ -1480,6 +1681,9 @@ class _Reader:
         return node if power is None else self.raised(node, power, None)
 
     def angle(self) -> Node:
+        end = _closing(self.items, self.at)
+        if any(t in {"|", r"\mid"} for _, t in top_level(self.items[self.at + 1 : end])):
+            raise self.refuse("with a bar between angle brackets is no inner product; it")
         parts = self.arguments(self.bracket_tokens())
         declared = isinstance(self.page.declared.get(r"\langle\rangle"), Operator)
         if not declared and len(parts) != 2:
@@ -1553,7 +1757,8 @@ class _Reader:
         if len(run) > 1 and self.page.strict:
             ahead = self.items[end:] if self.integrals else []
             running = {b for a, b in itertools.pairwise(ahead) if a == "d"}
-            for letter in sorted(set(run) - running, key=run.index):
+            indexed = end < len(self.items) and self.items[end] == "_" and run.count(run[-1]) == 1
+            for letter in sorted(set(run[:-1] if indexed else run) - running, key=run.index):
                 if (
                     letter not in self.page.declared
                     and not self.page.is_value(letter)
@@ -1573,7 +1778,7 @@ class _Reader:
             Unreadable: neither the name nor Δ alone has a value.
         """
         sign = self.peek() or ""
-        if (length := self.differential_length()) > 1 and not self.integrals and self.page.strict:
+        if sign != "d" and (length := self.differential_length()) and not self.integrals and self.page.strict:
             at, self.at = self.at, self.at + length
             name = f"d {self.raw_name()}"
             if name not in self.page.declared:
@@ -1583,8 +1788,20 @@ class _Reader:
         if sign not in {r"\Delta", r"\delta", "d"} or isinstance(sign, Glued):
             return None
         following = self.peek(1) or ""
-        is_name = following.isalpha() or following[1:] in (GREEK - {"infty", "emptyset"}) | ACCENTS
-        if not is_name or (sign == "d" and not isinstance(following, Glued) and following.isalpha()):
+        names = (GREEK - {"infty", "emptyset"}) | ACCENTS | (STYLES - OPERATORS)
+        is_name = following.isalpha() or following[1:] in names
+        loose = sign != "d" and not is_name and following not in {"(", "["} and self.starts_factor(1)
+        if loose and self.page.strict and not self.page.is_value(sign[1:]):
+            what = f"{sign} before {following} may be a change, an operator or a factor"
+            raise self.undeclared(what, sign[1:], f"Give {sign[1:]!r} a value for a factor.")
+        if not is_name:
+            return None
+        if (
+            sign == "d"
+            and not isinstance(following, Glued)
+            and following.isalpha()
+            and (self.integrals or not self.page.strict)
+        ):
             return None
         if sign == "d" and isinstance(self.peek(2), Glued):
             return None  # diag(x): a word of more letters
@@ -1623,6 +1840,8 @@ class _Reader:
             name = accent + " " + reader.raw_name()
             if reader.peek() is not None:
                 name = accent + " " + spelled(inside)
+                if self.page.strict and not any(k.startswith(name) for k in self.page.declared):
+                    raise self.undeclared(f"{name!r} covers more than a name", name, f"Declare {name!r}.")
         elif token[0] == "\\" and (token[1:] in GREEK or token[1:] in FUNCTIONS):
             name = token[1:]
         elif token.isalpha():
@@ -1643,7 +1862,12 @@ class _Reader:
             name = reader.stem()
             if reader.peek() is None:
                 return name
-        if any(t in {"+", "=", r"\cdot", "(", ")"} for t in inside) or inside[-1:] == [":"]:
+        commands = {t[1:] for t in inside if t[0] == "\\" and t[1:].isalpha()}
+        if (
+            any(t in {"+", "=", "(", ")"} for t in inside)
+            or inside[-1:] == [":"]
+            or commands - GREEK - ACCENTS - STYLES
+        ):
             raise self.refuse("comes after a style around more than a name, which")
         return spelled(inside)
 
@@ -1672,6 +1896,8 @@ class _Reader:
                     return None
                 return PROBABILITY[name], length
             return None
+        if token[:1] == '"' and (name := token[1:].strip()) in PROBABILITY and name not in self.page.functions:
+            return (PROBABILITY[name], 1) if self.peek(1) in {"(", "[", r"\{", "_"} else None
         if token == r"\E" or token == r"\Var" or token == r"\Cov":
             return PROBABILITY[token[1:]], 1
         if token.isalpha() and (what := self.page.means(token)):
@@ -1693,7 +1919,7 @@ class _Reader:
             return node
         start = self.at
         wide = self.items[start] in {r"\operatorname", r"\operatorname*"}
-        upright = self.items[start][0] == "\\" and self.items[start][1:] in {"operatorname", "operatorname*", "mathrm"}
+        upright = self.items[start][0] == '"' or self.items[start] in {r"\mathrm", r"\operatorname", r"\operatorname*"}
         name = self.raw_name()
         page = self.page
         self.no_law(name, self.items[start : self.at])
@@ -1713,7 +1939,17 @@ class _Reader:
                     upper = self.argument_tokens()
             if upper is not None and self.peek() == "_" and "_" not in name:
                 self.next()
-                name += "_" + spelled(self.argument_tokens())
+                index = self.argument_tokens()
+                letters = [t for t in index if t != ","]
+                whole = f"{name}_{spelled(index)}^{spelled(upper)}"
+                entry = len(letters) > 1 and all(t in COUNTS or t.isalpha() for t in letters) and upper[-1].isdigit()
+                if page.strict and name.rpartition(" ")[2][:1].isupper() and entry and whole not in page.declared:
+                    raise self.undeclared(
+                        f"{whole} may be a power of an entry or an entry of a power",
+                        whole,
+                        f"Print brackets around the power or the entry, or declare {whole!r}.",
+                    )
+                name += "_" + spelled(index)
             if upper is not None and self.peek() == "^":
                 raise self.refuse("(a second superscript) is not expected here; it")
             del mark
@@ -1732,11 +1968,17 @@ class _Reader:
         plain_name = name.rstrip("'")
         is_known = name in FUNCTIONS and name not in page.declared
         is_declared = name in page.functions or plain_name in page.functions
+        if page.strict and upright and plain_name.lower() in BETWEEN | JOINING | GUARD_WORDS | OTHERWISE:
+            raise self.refuse(f"comes after the word {plain_name!r}, which is no factor; it")
         if name.partition("_")[0] in FUNCTIONS and not is_declared and not is_known and "_" in name:
             return self.based(name, upper)
         opens = self.peek() in {"(", "[", r"\{"}
-        if not is_known and not is_declared and upright and len(plain_name) > 1 and opens and upper is None:
-            is_declared = plain_name not in page.declared
+        if not is_known and not is_declared and opens and upper is None and len(plain_name) > 1:
+            is_declared = plain_name not in page.declared and (wide or (upright and not page.strict))
+        if page.strict and isinstance(page.declared.get(name), Means):
+            raise self.refuse(f"comes after {name!r} in a style that is not that of the notation it means; it")
+        if page.strict and not is_known and not is_declared:
+            self.must_mean(name, self.items[start : self.at], opens, upper)
         if not is_known and not is_declared:
             bare = wide and len(plain_name) > 1 and name not in page.declared and upper is None
             if bare and page.strict and not opens and self.starts_factor():
@@ -1747,6 +1989,12 @@ class _Reader:
                 raise self.refuse("comes after an indexed name, which")
             if self.no_conditional(name):
                 return self.applied(name, upper, False)
+            if page.strict and upright and len(plain_name.partition("_")[0]) > 1:
+                beside = self.items[start - 1] if start else "+"
+                if self.starts_factor() or not (
+                    beside in CLOSERS - CLOSE or beside in OPEN | set(RELATIONS) or beside[0].isdigit()
+                ):
+                    raise self.refuse(f"stands beside the word {name!r}: write \\cdot for a product; it")
             node = self.symbol(name)
             return node if upper is None else self.raised(node, upper, name)
         if wide and not is_known and not opens and upper is None and self.starts_factor():
@@ -1762,6 +2010,29 @@ class _Reader:
         if self.page.strict and index and r"\sim" in items and value is None:
             raise self.undeclared(
                 f"{name} names a law below it, and is no factor", letter, f"Declare {letter!r}: Means('expectation')."
+            )
+
+    def must_mean(self, name: str, items: list[str], opens: bool, upper: list[str] | None) -> None:
+        """Refuse a name that is read in one way only if ``where`` says so: nothing printed decides it."""
+        page = self.page
+        if name in page.declared or name in page.bound or name in page.together:
+            return
+        stem = name.partition("_")[0]
+        if name.endswith("'"):
+            what = f"the prime of {name} may be a derivative, a transpose or another name"
+            raise self.undeclared(what, name, f"Declare {name!r}: a value or a function.")
+        if items[0][0] == '"' and name[-1] in ":.;,":
+            raise self.refuse(f"comes after {name!r}, which is a remark and no factor; it")
+        if any(t in RELATIONS for t in items):
+            raise self.undeclared(f"{name} has a condition for an index", name, f"Declare {name!r}.")
+        if name == "e" and upper is None and not EXPONENTIAL.search(page.source):
+            raise self.undeclared("e may be Euler's number or a name", "e", "Declare 'e'.")
+        upright = items[0][0] == '"' or items[0] in {r"\mathrm", r"\rm", r"\textsc", r"\mathsf", r"\mathtt"}
+        if upright and len(stem.replace(" ", "")) > 1 and not page.is_value(name):
+            raise self.undeclared(f"the upright word {name!r} is no factor", name, f"Declare {name!r}.")
+        if opens and self.peek() == "(" and upper is None and not (page.is_value(name) and name not in {"I", "i"}):
+            raise self.undeclared(
+                f"{name}(...) may be a function or a value and a bracket", name, f"Declare {name!r}: f, or a value."
             )
 
     def is_label(self, upper: list[str]) -> bool:
@@ -1784,6 +2055,13 @@ class _Reader:
                 found = [self.sub(tokens(_unspelled(p))) for p in places]
             except Unreadable:
                 return Node("sym", (name,))
+            letters = {n.args[0] for f in found for n in nodes(f) if n.op == "sym"}
+            if page.strict and not all(page.is_value(n) for n in letters):
+                return Node("sym", (name,))
+            if any(f.op == "add" and any(t.op == "mul" for t in f.args) for f in found):
+                raise self.undeclared(
+                    f"{index} may be one index or two", name, f"Separate them by a comma, or declare {name!r}."
+                )
             if not is_function(page.declared[stem]) and not any(ch in index for ch in ":'"):
                 return Node("item", (stem, *found))
         return Node("sym", (name,))
@@ -1919,10 +2197,14 @@ class _Reader:
                     return Node("sym", (name,))
                 values: list[Node] = []
             elif token == r"\{" and name in OPTIMA:
-                items = self.arguments(inside) if r"\mid" not in inside else [_set(inside, self.page)]
-                values = items
+                built = any(t in {r"\mid", "|", ":", r"\colon"} for _, t in top_level(inside))
+                values = [_set(inside, self.page)] if built else self.arguments(inside)
             else:
                 values = self.arguments(inside)
+            letter = name.partition("_")[0].rpartition(" ")[2]
+            one_letter = len(letter) == 1 or letter in GREEK
+            if token == "[" and len(values) > 1 and one_letter and values[-1].op != "given" and self.page.strict:
+                raise self.refuse(f"after {name} and a list in square brackets may be a commutator: use (...), it")
         elif name in OPTIMA and self.starts_factor():
             raise self.refuse(
                 f"follows {name} with neither a name below it nor brackets, {name}_x ... or {name}(a, b), which"
@@ -1944,9 +2226,14 @@ class _Reader:
             raise self.refuse(
                 f"may be an index of what {name} is of, or of its value: bracket the one or the other; this"
             )
+        beyond = is_known and opens and name in ENDLESS and self.page.strict and self.starts_factor()
+        if beyond and not self.starts_function() and not isinstance(self.peek(), Spaced):
+            raise self.refuse(
+                f"follows {name}(...): is it of this too? Put what {name} is of in brackets, or \\, behind it; this"
+            )
         if power is None:
             return call
-        if not is_known and len(values) == 1:
+        if not is_known and not (len(values) == 2 and name.partition("_")[0] in DISTANCES):
             raise self.undeclared(
                 f"{name}^{text}(...) may be a power or {name} applied {text} times",
                 f"{name}^{text}",
@@ -1958,29 +2245,22 @@ class _Reader:
         """The product after a function without brackets.
 
         Raises:
-            Unreadable: something in brackets is followed by a further factor, so that the function may end before it.
+            Unreadable: it is no single factor, nor a number with letters as in ``\\cos 2 \\pi x``: the function may end
+                before the last factor.
         """
+        start = self.at
         value = self.term(argument=True)
-        if value.op == "mul":
-            for factor in value.args[:-1]:
-                inner = factor.args[0] if factor.op in {"pow", "transpose", "adjoint"} else factor
-                if inner.op in {
-                    "call",
-                    "add",
-                    "div",
-                    "norm",
-                    "sum",
-                    "prod",
-                    "each",
-                    "expect",
-                    "int",
-                    "matrix",
-                    "entry",
-                }:
-                    raise self.refuse(
-                        f"ends what follows {name} without brackets, {factor} and more: does {name} end before? Put "
-                        f"what {name} is of in brackets; this"
-                    )
+        factors = value.args if value.op == "mul" else ()
+        letters = [f.args[0] if f.op in {"pow", "transpose", "adjoint"} else f for f in factors]
+        plain_ = all(f.op in {"num", "sym", "item"} for f in letters)
+        counted = bool(factors) and factors[0].op == "num"
+        spaced = any(isinstance(t, Spaced) for t in self.items[start + 1 : self.at])
+        if factors and (spaced or not (plain_ and (counted or name in OVER_PRODUCTS))) and self.page.strict:
+            raise self.refuse(
+                f"ends the product after {name}: does {name} end before? Put what it is of in brackets; this"
+            )
+        if self.peek() == "/" and self.page.strict:
+            raise self.refuse(f"may divide {name} or what it is of: put brackets, it")
         return value
 
     def lonely(self, name: str) -> Node:
@@ -1988,6 +2268,7 @@ class _Reader:
 
     def arguments(self, inside: list[str]) -> list[Node]:
         """Arguments between commas; after a bar or a semicolon those that are given."""
+        inside = _parallel(inside)
         cuts = [i for i, t in top_level(inside) if t == r"\mid"]
         bars = [i for i, t in top_level(inside) if t == "|"]
         if not cuts and len(bars) % 2:
@@ -2052,6 +2333,8 @@ class _Reader:
                 at = self.at
                 inside = self.bracket_tokens()
                 parts = self.event(inside) if what == "Pr" else self.arguments(inside)
+                if self.page.strict and any(p.op in {"set", "setof", "seq", "range"} for p in parts):
+                    raise self.refuse(f"comes after {what} of a set, which")
                 if what == "E" and token == "(" and (self.peek() == "^" or self.starts_factor()):
                     self.at = at
                     raise self.refuse("after a mean is followed by more: does it end here? Use \\mathbb{E}[...], which")
@@ -2063,16 +2346,32 @@ class _Reader:
                 raise self.refuse(f"follows {what}: put what it is of in brackets, which")
             else:
                 parts = [self.mean_of()]
+                self.ends_here(names)
         node = Node("expect", (what, tuple(laws), *parts))
         return node if power is None else Node("pow", (node, power))
+
+    def ends_here(self, names: list[str]) -> None:
+        """Refuse ``\\mathbb{E} x + y`` if y may be random: a mean without brackets and names may reach over it."""
+        if names or self.peek() not in {"+", "-"} or not self.page.strict:
+            return
+        at = self.at
+        rest = self.expression()
+        self.at = at
+        inside = {n for e in nodes(rest) if e.op in {"expect", "int", "sum"} for n in nodes(e)}
+        for name in {n.args[0] for n in nodes(rest) if n.op == "sym" and n not in inside}:
+            value = self.page.declared.get(name)
+            if value is None or (is_declaration(value) and name not in self.page.bound):
+                raise self.refuse(
+                    f"may belong to the mean before, for {name!r} may be random: use \\mathbb{{E}}[...], it"
+                )
 
     def mean_of(self) -> Node:
         """The product after an expectation without brackets; it ends at a dot and at the next expectation."""
         factors = [self.factor()]
         while self.starts_factor() and not self.meaning():
             factors.append(self.factor())
-        if self.peek() == "/":
-            raise self.refuse("follows a mean without brackets, which")
+        if self.peek() == "/" or (len(factors) > 1 and self.page.strict):
+            raise self.refuse("follows a mean without brackets: where does it end? Use \\mathbb{E}[...], it")
         return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
 
     def laws(self, items: list[str]) -> list[tuple[str, str]]:
@@ -2156,7 +2455,13 @@ class _Reader:
         names, which = self.binder(lower, op)
         with self.page.binding(*names):
             body = self.body(op, names)
+        self.no_idle(op, names, body)
         return Node("each", (op, body, tuple(names), *which))
+
+    def no_idle(self, op: str, names: list[str], body: Node) -> None:
+        """Refuse a sum or product whose index does not occur in what it is of."""
+        if self.page.strict and op in {"sum", "prod"} and not set(names) & _free(body) and body.op != "num":
+            raise self.refuse(f"ends a {op} over {', '.join(names)} of {body}, which does not hold it: print it; this")
 
     def body(self, op: str, names: list[str]) -> Node:
         """The product after the sign; an optimum reaches over later terms that hold its own name."""
@@ -2173,12 +2478,21 @@ class _Reader:
             return body
         mine = {n for n in names if n in _free(rest)}
         self.at = after
-        if not mine:
+        if not mine and not self.page.strict:
             return body
-        if any(self.given(n) for n in mine):
+        if any(self.given(n) for n in mine) or not mine or (self.page.strict and not self.leads(start)):
             raise self.refuse(f"follows {op}: does it reach over this? Put what it is of in brackets, which")
         self.at = start
         return self.expression()
+
+    def leads(self, end: int) -> bool:
+        """Whether the operator that ends before ``end`` is the first thing on its side."""
+        i, found = 0, []
+        while i < end:
+            t = self.items[i]
+            i = _after_argument(self.items, i + 1) if t in {"_", "^"} or t[1:] in STYLES else i + 1
+            found.append(t)
+        return len([t for t in found if t not in {"_", "^"}]) <= 1 + (found[:1] == [r"\arg"])
 
     def no_tail(self, op: str, body: Node, names: list[str], start: int) -> None:
         r"""Refuse ``\prod_i x_i y`` and ``\max_x f(x) / y``: is the last factor under the sign?"""
@@ -2207,6 +2521,7 @@ class _Reader:
             start_at = self.at
             body = self.term(operand=True)
             self.no_tail(op, body, names, start_at)
+        self.no_idle(op, names, body)
         if which:
             inside = [Node("holds", (Node("sym", (n,)), "∈", Node("range", (low, high)))) for n in names]
             return Node("each", (op, body, tuple(names), *inside, *which))
@@ -2247,6 +2562,8 @@ class _Reader:
                 found, _ = self.running(which)
                 return [*found, *[n for n in names_only if n not in found]], which
         names, which = self.running(which)
+        if op in {"sum", "prod"} and any(c.args[1] == "=" and c.args[0].op == "sym" for c in which):
+            raise self.refuse(f"comes below a {op} that starts and does not end: print its upper limit, it")
         return names, which
 
     def letters(self, items: list[str]) -> list[str]:
@@ -2267,39 +2584,41 @@ class _Reader:
         return node.args[0]
 
     def running(self, which: list[Node]) -> tuple[list[str], list[Node]]:
-        """Which names of the conditions run: those declared to, else those on the left of a sign that have no value."""
-        seen: list[str] = []
-        for condition in which:
-            for inner in nodes(condition.args[0]):
-                if inner.op == "sym" and inner.args[0] not in seen:
-                    seen.append(inner.args[0])
-            right = condition.args[2]
-            if condition.args[1] in {"<", "<=", ">", ">=", "!="} and right.op == "sym" and right.args[0] not in seen:
-                seen.append(right.args[0])
-        running = [n for n in seen if isinstance(self.page.declared.get(n), Over | Optimum)]
+        """Which names of the conditions run.
+
+        Those declared to; else those on the left of \\in; else those on the left of the first condition, with what a
+        chain ``1 <= i < j <= n`` goes on with. Every other name must have a value.
+        """
+        page = self.page
+        sides = [side for c in which for side in (c.args[:1] if c.args[1] == "∈" else c.args[::2])]
+        names = [n.args[0] for side in sides for n in nodes(side) if n.op == "sym"]
+        running = [n for n in names if isinstance(page.declared.get(n), Over | Optimum)]
+        members = [c.args[0] for c in which if c.args[1] == "∈"]
+        lone, groups = ([m for m in members if m.op == op] for op in ("sym", "tuple"))
+        if not running and lone and groups and page.strict:
+            raise self.refuse("comes below a sign where a name and a group of names run: declare one as Over(...), it")
         if not running:
-            left = [n for n in seen if n not in self.page.declared and n not in self.page.bound and n != "infty"]
-            if limit := self.limit(which, left):
-                raise self.undeclared(f"{limit!r} ends the range below a sign", limit, f"Give {limit!r} a value.")
-            member = [c.args[0].args[0] for c in which if c.args[1] == "∈" and c.args[0].op == "sym"]
-            running = member or left[:1] if self.page.strict and len(left) > 2 else (member or left)
+            running = [n.args[0] for m in [*lone, *groups] for n in nodes(m) if n.op == "sym"]
+        if not running:
+            first = which[0].args
+            sides = [n.args[0] for n in nodes(first[0]) if n.op == "sym"] or [str(first[2])]
+            running = [n for n in sides if n not in page.declared and n not in page.bound]
+            if page.strict and len(running) < len(set(sides)) and len(set(sides)) == 1:
+                raise self.refuse(
+                    f"comes below a sign where {sides[0]} has a value: declare Over(...) to let it run, it"
+                )
+            starts = {str(c.args[0]) for c in which[1:]}
+            running += [str(c.args[2]) for c in which if str(c.args[0]) in running and str(c.args[2]) in starts]
+        running = list(dict.fromkeys(running))
         if not running:
             raise self.refuse("comes below a sign where no name is free to run; declare one as Over(...), it")
+        compared = [n.args[0] for c in which if c.args[1] != "∈" for n in nodes(c.args[2]) if n.op == "sym"]
+        for name in compared if page.strict else []:
+            known = name in page.declared or (page.is_value(name) and name not in {"i", "I", "e"})
+            if name not in {*running, *page.bound, "infty"} and not known:
+                what = f"{name!r} below a sign may run or have a value"
+                raise self.undeclared(what, name, f"Give {name!r} a value, or Over(...).")
         return running, which
-
-    @staticmethod
-    def limit(which: list[Node], free: list[str]) -> str | None:
-        """The name without a value that ends a range, as m in ``1 <= k <= m``: it is no index."""
-        less = [c.args for c in which if c.args[1] in {"<", "<="}]
-        name = lambda node: node.args[0] if node.op == "sym" and node.args[0] in free else None
-        after = {name(low): name(high) for low, _, high in less if name(low) and name(high)}
-        start = next((name(high) for low, _, high in less if name(low) is None and name(high)), None)
-        if start is None:
-            return None
-        end = start
-        while end in after:
-            end = after.pop(end)
-        return None if end == start else end
 
     def read_lim(self) -> Node:
         self.expect("_")
@@ -2377,6 +2696,15 @@ class _Reader:
         parts = split(lower, {r"\in"})
         if len(parts) == 2 and [spelled(parts[0])] == names:
             return parts[1]
+        if (
+            len(lower) == 1
+            and spelled(lower).islower()
+            and spelled(lower) not in self.page.declared
+            and self.page.strict
+        ):
+            raise self.refuse(
+                f"comes after an integral by {names[0]} over {spelled(lower)}, which is no variable of it; it"
+            )
         return lower
 
     def read_iint(self) -> Node:
@@ -2462,7 +2790,12 @@ class _Reader:
                 f"comes after a derivative of order {order} by {', '.join(names)}: write \\frac{{d^n f}}{{dx^n}} or "
                 "\\frac{\\partial^2 f}{\\partial x \\partial y}; this"
             )
+        start = self.at
         body = self.sub(above) if above else self.term(operand=True)
+        bracketed = self.peek(start - self.at) in {"(", "["} and _closing(self.items, start) == self.at - 1
+        factors = [f for f in body.args if f.op != "num"] if body.op == "mul" else []
+        if len(factors) > 1 and not above and not bracketed and self.page.strict:
+            raise self.refuse("ends a product after a derivative: is it of all of it? Put brackets; this")
         for name in reversed(names):
             body = Node("diff", (body, name))
         return body
@@ -2493,21 +2826,12 @@ class _Reader:
         if len(names) == 1 and len(items) > 1 and all(t.isalpha() for t in items):
             names = self.letters(items)
         for name in names:
-            if self.page.strict and name in COUNTS and self.is_index(name):
+            if self.page.strict and name in COUNTS and name not in self.page.declared:
                 raise self.refuse(f"comes after a derivative by the index {name!r}: print the variable, x_{name}, it")
         body = self.gradient_body(names[0])
         for name in reversed(names):
             body = Node("diff", (body, name))
         return body
-
-    def is_index(self, name: str) -> bool:
-        """Whether ``name`` is an index of something on this side."""
-        for i, t in enumerate(self.items[:-1]):
-            if t == "_" and self.items[i - 1] != r"\partial":
-                index = self.items[i + 1 : _after_argument(self.items, i + 1)]
-                if name in [x.lstrip("\\") for x in index]:
-                    return True
-        return False
 
     def read_nabla(self) -> Node:
         name = ""
@@ -2642,6 +2966,9 @@ class _Reader:
         if len({len(row) for row in rows}) > 1:
             raise self.refuse("comes after a matrix whose rows differ in length, which")
         matrix = Node("matrix", tuple(tuple(self.sub(cell) for cell in row) for row in rows))
+        column = kind in {"pmatrix", "psmallmatrix"} and [len(row) for row in rows] == [1, 1]
+        if column and self.page.strict and self.starts_factor():
+            raise self.refuse("follows two rows in round brackets: a column or a binomial? Use \\binom or bmatrix; it")
         if kind == "vmatrix":
             return Node("call", ("det", matrix))
         if kind == "Vmatrix":
@@ -2675,8 +3002,6 @@ class _Reader:
             if run := _trimmed(run):
                 found += _conditions(run, self.page)
             run = []
-            if any(c.op in {"num", "sym", "add", "sub", "mul", "div", "neg", "pow"} for c in found):
-                raise self.refuse("comes after a case with a formula where a relation belongs, which")
             if said in OTHERWISE:
                 if found or ways or token is not items[-1]:
                     raise self.refuse("comes after 'otherwise' beside a condition, which")
@@ -2701,6 +3026,12 @@ def _follows(a: Node, b: Node, last: Node, page: _Page) -> bool:
     except Unreadable:
         return False
     return True
+
+
+def _is_scalar(node: Node) -> bool:
+    """Whether what is printed is a number, whatever its letters are."""
+    inner = node.args[0] if node.op in {"neg", "pow"} else node
+    return inner.op in {"num", "div", "norm"} or (inner.op == "call" and inner.args[0] in {"det", "tr", "Tr", "abs"})
 
 
 def _is_matrix(value: Any) -> bool:

@@ -39,8 +39,8 @@ SAME = {
     r"\lor": r"\vee", r"\longmapsto": r"\mapsto", r"\Longrightarrow": r"\implies", r"\Rightarrow": r"\implies",
     r"\Leftrightarrow": r"\iff", r"\Longleftrightarrow": r"\iff", r"\varnothing": r"\emptyset",
     r"\thinspace": r"\,", r"\llbracket": r"\llbracket", r"\argmax": r"\argmax", r"\bigcdot": r"\cdot",
-    r"\lparen": "(", r"\rparen": ")", r"\And": "&", r"\intercal": r"\top", r"\gets": ":=",
-    r"\leftarrow": ":=", r"\longleftarrow": ":=",
+    r"\lparen": "(", r"\rparen": ")", r"\And": "&", r"\intercal": r"\top", r"\leftarrow": r"\gets",
+    r"\longleftarrow": r"\gets",
 }  # fmt: skip
 OPEN = {"{", "(", "[", r"\{", r"\langle", r"\lfloor", r"\lceil", r"\lvert", r"\lVert", r"\begin", r"\llbracket"}
 CLOSE = {"}", ")", "]", r"\}", r"\rangle", r"\rfloor", r"\rceil", r"\rvert", r"\rVert", r"\end", r"\rrbracket"}
@@ -49,8 +49,23 @@ CLOSE = {"}", ")", "]", r"\}", r"\rangle", r"\rfloor", r"\rceil", r"\rvert", r"\
 OPERATORS = {"\\" + name for name in "min max sup inf sum prod lim int argmin argmax arg limsup liminf".split()}
 
 
+UNDER = set("E P Pr Var max min sup inf argmax argmin sum prod lim esssup essinf arg max".split())
+
+
 class Glued(str):
     """A letter printed without a space after another one: ``AB`` may be a product or a word."""
+
+    __slots__ = ()
+
+
+class Spaced(str):
+    """What is printed with a thin or wider space before it: ``\\det(A)\\, x`` is a product."""
+
+    __slots__ = ()
+
+
+class Apart(Spaced):
+    """What is printed behind more than one wider space: the next of a list, perhaps."""
 
     __slots__ = ()
 
@@ -119,6 +134,8 @@ def _verbatim(tex: str) -> list[str]:
             token = Numbered(token)
         if token.isspace() or token == "~":
             continue
+        if not token.isascii():
+            raise Unreadable(f"cannot read {tex!r}: {token!r} is no TeX: write its command, or put it into \\text")
         if token in WORDS:
             while at < len(tex) and tex[at].isspace():
                 at += 1
@@ -143,7 +160,7 @@ def _words(inside: str) -> list[str]:
     found: list[str] = []
     for k, part in enumerate(inside.split("$")):
         if k % 2:
-            found += [t for t in TOKEN.findall(part) if not t.isspace()]
+            found += _verbatim(part)
         elif part.strip() or "$" not in inside:
             words = re.sub(r"[{}]", "", part.replace("~", " ").replace(r"\ ", " ").replace(r"\_", "_"))
             found.append('"' + re.sub(r"\s+", " ", words))
@@ -153,6 +170,7 @@ def _words(inside: str) -> list[str]:
 def _plain(items: list[str]) -> list[str]:
     found: list[str] = []
     i = 0
+    thin, wide = False, 0
     while i < len(items):
         t = SAME.get(items[i], items[i])
         i += 1
@@ -166,7 +184,7 @@ def _plain(items: list[str]) -> list[str]:
             t, i = ":=", i + 1
         elif t == "=" and i < len(items) and items[i] == ":":
             t, i = "=:", i + 1
-        elif t in {r"\underbrace", r"\overbrace", r"\boxed", r"\cancel", r"\underline", r"\fbox", r"\smash"}:
+        elif t in {r"\underbrace", r"\overbrace", r"\boxed", r"\underline", r"\fbox", r"\smash"}:
             end = _after_group(items, i)
             inside = _plain(items[i:end])
             i = end
@@ -182,13 +200,16 @@ def _plain(items: list[str]) -> list[str]:
             found += _stacked(t, label, sign)
             continue
         if t[0] == "\\" and len(t) > 1 and t[1:] in SPACES:
+            wide += t[1:] in {";", ":", " ", "medspace", "thickspace", "enspace", "enskip"}
+            thin |= t[1:] in {",", ";", ":", ">", " ", "thinspace", "medspace", "thickspace", "enspace", "enskip"}
             continue
-        found.append(t)
+        found.append(Apart(t) if wide > 1 else Spaced(t) if thin else t)
+        thin, wide = False, 0
     return found
 
 
 def _stacked(command: str, label: list[str], sign: list[str]) -> list[str]:
-    if command == r"\underset":
+    if command == r"\underset" and spelled(sign).replace(" ", "") in UNDER:
         return [*sign, "_", "{", *label, "}"]
     name = "".join(label).replace("\\", "").replace("mathrm", "").strip('"{}').lower()
     if sign == ["="] and name in {"!", "?"}:
@@ -197,7 +218,8 @@ def _stacked(command: str, label: list[str], sign: list[str]) -> list[str]:
         return [":="]
     if sign == ["="] and name in {"d", "law", "dist", "d.", "(d)", "mathcald"}:
         return [r"\sim"]
-    if sign == [r"\sim"] or sign == [r"\to"] or (name.strip("()").isalnum() and len(name.strip("()")) < 2):
+    relation = sign in ([r"\sim"], [r"\to"], ["="], [r"\le"], [r"\ge"], ["<"], [">"], [r"\approx"])
+    if relation and (sign in ([r"\sim"], [r"\to"]) or name.strip("()").isdigit() or name.strip("()") in set("abcdei*")):
         return sign
     raise Unreadable(f"cannot read {' '.join(sign)!r} under {' '.join(label)!r}: write the sign alone, or a macro")
 
