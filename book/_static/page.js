@@ -43,6 +43,13 @@ for (const mark of document.querySelectorAll("a:is(.eq-mark, .checked-mark):not(
 }
 for (const link of document.querySelectorAll("a.headerlink:not([title])")) link.title = "Link to this place";
 
+// Lines of code are sent with a tab for every four spaces.
+for (const pre of document.querySelectorAll("div.highlight > pre")) {
+  if (!pre.textContent.includes("\t")) continue;
+  const walk = document.createTreeWalker(pre, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) walk.currentNode.data = walk.currentNode.data.replaceAll("\t", "    ");
+}
+
 // Each piece of code has a button that copies it.
 const copyText = (text) => {
   if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);

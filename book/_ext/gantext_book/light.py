@@ -39,6 +39,7 @@ WRAPPER = re.compile(r'(<div class="cell(?:_input|_output|)\b[^"]*?) docutils co
 CODE = re.compile(
     r'<div class="highlight-[\w-]+ notranslate"><div class="highlight">(<pre>.*?</pre>)</div>\n?</div>', re.DOTALL
 )
+INDENTED = re.compile(r"(?<=\n) {4,}")
 PRINTED = re.compile(r'(<div class="output [\w ]+?) highlight-[\w-]+ notranslate(?=")')
 # What `page.js` says instead: of a mark the words of its check, of a heading's link what it is.
 SAID = re.compile(
@@ -51,9 +52,19 @@ ABSENT = re.compile(
     r"version-switcher|version-warning|header-announcement|list-group|dropdown-menu-dark|collapse-sidebar|carousel|"
     r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|tooltip|\[list\]|"
     r"file-selector|webkit-date|pst-squeeze|pst-expand|admonition\.toggle|aside\.sidebar|admonition\.sidebar|legend|"
-    r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered"
+    r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered|reference\.external:after|"
+    r"\[open\] #search-results|ul\.search|navbar-nav li|figure a\.headerlink|eqno a\.headerlink|\.onthispage:after"
 )
 OTHERWISE = re.compile(r":not\((?!\[data-theme\])(?:[^()]|\([^()]*\))*\)")  # what need not be there
+# Places of the theme's where this book puts nothing, and what its tooltips ask.
+EMPTY = re.compile(
+    r'<div id="pst-scroll-pixel-helper"></div>|<button type="button" class="[^"]*" id="pst-back-to-top">.*?</button>|'
+    r'<div class="pst-async-banner-revealer[^>]*>\s*<aside[^>]*>\s*</aside>\s*</div>|'
+    r'<header id="pst-header"[^>]*>\s*</header>|<div id="ethical-ad-placement"[^>]*>\s*</div>|'
+    r'<footer class="bd-footer">\s*</footer>|'
+    r'\sdata-bs-placement="\w+"|\sdata-bs-toggle="tooltip"|(?<=<li class="toc-h)(\d) nav-item(?= toc-entry)',
+    re.DOTALL,
+)
 DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
 STEPS = 4  # by which a palette comes nearer to a picture; more change nothing that is seen
 
@@ -61,13 +72,19 @@ STEPS = 4  # by which a palette comes nearer to a picture; more change nothing t
 def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """``html-page-context``: leave out scripts and styles that the page has no use for; thin its code and pictures."""
     body = WRAPPER.sub(r'\1"', context.get("body", "")).replace('<a class="reference internal" href', "<a href")
-    body = CODE.sub(r'<div class="highlight">\1</div>', PRINTED.sub(r"\1", compact.code(body)))
+    body = CODE.sub(_block, PRINTED.sub(r"\1", compact.code(body)))
     body = SAID.sub(lambda found: found[1] or found[2] or "", body)
     context["body"] = re.sub(r"<img (?![^>]*loading=)", '<img loading="lazy" decoding="async" ', body)
     unused = [UNUSED] if 'class="ledger"' in body else [UNUSED, re.compile("texledger.js")]  # it filters tables
     for key in ("script_files", "css_files"):
         files = _once(context.get(key, []))
         context[key] = [file for file in files if not any(pattern.search(_says(file)) for pattern in unused)]
+
+
+def _block(code: re.Match[str]) -> str:
+    """A block of code in one element; its lines begin with tabs, which `page.js` makes spaces again."""
+    tabs = INDENTED.sub(lambda line: "\t" * (len(line[0]) // 4) + " " * (len(line[0]) % 4), code[1])
+    return f'<div class="highlight">{tabs}</div>'
 
 
 def _once(files: list[Any]) -> list[Any]:
@@ -85,33 +102,40 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
     """``build-finished``: pictures as WebP, compact pages, styles without rules that match nothing."""
     if exception is not None or app.builder.format != "html":
         return
-    out = Path(app.outdir)
+    out = Path(app.outdir).resolve()
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
     pictures = _Pictures(out)
     for path, text in pages.items():
-        pages[path] = compact.page(pictures.place(text))
+        pages[path] = compact.page(pictures.place(EMPTY.sub(lambda found: found[1] or "", text)))
+        if CELL.search(text):
+            pages[path] = LINKED.sub(rf"\1{CHAPTER}.css", pages[path].replace(f"{CHAPTER}.css", ".css"))
         if pages[path] != text:
             path.write_text(pages[path], encoding="utf-8")
+    own = out / "_static" / "page.js"
+    if own.is_file():  # its comments and its indentation are for those who read the source
+        own.write_text(INDENT.sub("", COMMENT.sub("", own.read_text(encoding="utf-8"))), encoding="utf-8")
+    chapters = {path: text for path, text in pages.items() if CELL.search(text)}
+    _restyle(out, chapters, CHAPTER)  # the styles of a chapter know no front page, no search and no package
+    _restyle(out, {path: text for path, text in pages.items() if path not in chapters}, "")
+
+
+def _restyle(out: Path, pages: dict[Path, str], ending: str) -> None:
+    """Write the style sheets that the pages ask for with only the rules that these pages use; ``ending`` names them."""
     used = _Used()
     asked: set[Path] = set()
     for path, text in pages.items():
         used.page(text)
-        asked |= {(path.parent / unquote(urlsplit(a).path)).resolve() for a in set(ASKED.findall(text))}
+        addresses = {unquote(urlsplit(a).path).replace(f"{CHAPTER}.css", ".css") for a in set(ASKED.findall(text))}
+        asked |= {(path.parent / address).resolve() for address in addresses}
     written = replace(used, classes=used.classes - compact.COLOURED.keys() - compact.PLAIN)  # no such spans are left
     for script in asked:
-        if script.suffix == ".js" and script.is_file() and "search" not in script.name:
+        if script.suffix == ".js" and script.is_file() and script.name not in {"searchtext.js", "language_data.js"}:
             used.script(script.read_text(encoding="utf-8"))
-    own = out / "_static" / "page.js"
-    if own.is_file():  # its comments and its indentation are for those who read the source
-        own.write_text(INDENT.sub("", COMMENT.sub("", own.read_text(encoding="utf-8"))), encoding="utf-8")
-    search = out / "_static" / "search.js"
-    if search.is_file():
-        used.script(search.read_text(encoding="utf-8"))
     originals = out.parent / "styles"  # what Sphinx does not copy anew must be cut from the whole text again
     sheets, waiting = {}, sorted(sheet for sheet in asked if sheet.suffix == ".css" and sheet.is_file())
     while waiting:
         sheet = waiting.pop()
-        kept, text = originals / sheet.relative_to(out.resolve()), sheet.read_text(encoding="utf-8")
+        kept, text = originals / sheet.relative_to(out), sheet.read_text(encoding="utf-8")
         if text.startswith(CUT):
             text = kept.read_text(encoding="utf-8")
         else:
@@ -121,11 +145,15 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
         imported = [(sheet.parent / name).resolve() for name in IMPORTED.findall(text)]
         waiting += [other for other in imported if other.is_file() and other not in sheets]
     for sheet, text in zip(sheets, without_unread(list(sheets.values()), used.text), strict=True):
-        sheet.write_text(CUT + text, encoding="utf-8")
+        text = IMPORTED.sub(lambda found: found[0].removesuffix(".css") + f"{ending}.css", text)
+        sheet.with_name(f"{sheet.stem}{ending}.css").write_text(CUT + text, encoding="utf-8")
 
 
+CELL = re.compile(r'<div class="?cell_input')  # on the pages that are executed, which are the chapters
+CHAPTER = ".chapter"  # in the names of their style sheets
+LINKED = re.compile(r"(<link\b[^>]*?\shref=\"?[^\s\">]+)\.css")
 CUT = "/*cut*/"
-COMMENT = re.compile(r"^ *// .*\n|(?<=[;{}(,]) +// .*$", re.MULTILINE)  # in a script: a line of its own, or a line's end
+COMMENT = re.compile(r"^ *// .*\n|(?<=[;{}(,]) +// .*$", re.MULTILINE)  # a line of its own in a script, or its end
 INDENT = re.compile(r"^\s+", re.MULTILINE)
 MADE = re.compile(r"""(?:class(?:Name|List\.\w+\()?|createElement\w*\()[\s=(\\"'+]*([\w -]+)""")
 IMPORTED = re.compile(r'@import\s+(?:url\()?["\']?([^"\')\s;]+\.css)')
@@ -331,7 +359,8 @@ def few_colours(image: Image.Image) -> Image.Image:
 def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """For each colour, which of the palette's is nearest: the least of |p|² - 2 c·p."""
     size = (palette**2).sum(1)
-    return np.concatenate([(size - 2 * part @ palette.T).argmin(1) for part in np.array_split(colours, 1 + len(colours) // 20000)])
+    parts = np.array_split(colours, 1 + len(colours) // 20000)
+    return np.concatenate([(size - 2 * part @ palette.T).argmin(1) for part in parts])
 
 
 def setup(app: Sphinx) -> None:
