@@ -41,7 +41,12 @@ for (const mark of document.querySelectorAll("a:is(.eq-mark, .checked-mark):not(
   const check = document.getElementById(mark.hash.slice(1))?.closest("details.check")?.querySelector("summary");
   if (check) mark.title = check.textContent.trim().replace(/^\S\s+/, "");
 }
-for (const link of document.querySelectorAll("a.headerlink:not([title])")) link.title = "Link to this place";
+for (const head of document.querySelectorAll("article section[id] > :is(h1, h2, h3, h4), details.folded > summary > :is(h2, h3, h4)")) {
+  if (head.querySelector(".headerlink")) continue;
+  const link = Object.assign(document.createElement("a"), { className: "headerlink", textContent: "#", title: "Link to this heading" });
+  link.href = `#${head.closest("section").id}`;
+  head.append(link);
+}
 
 // Lines of code are sent with a tab for every four spaces.
 for (const pre of document.querySelectorAll("div.highlight > pre")) {

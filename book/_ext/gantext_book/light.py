@@ -41,10 +41,10 @@ CODE = re.compile(
 )
 INDENTED = re.compile(r"(?<=\n) {4,}")
 PRINTED = re.compile(r'(<div class="output [\w ]+?) highlight-[\w-]+ notranslate(?=")')
-# What `page.js` says instead: of a mark the words of its check, of a heading's link what it is.
+# What `page.js` adds instead: to a mark the words of its check, to a heading the link to its section.
 SAID = re.compile(
     r'(?<=<div class="gantext-check") data-label="[^"]*"|'
-    r'(?<=<a class="headerlink" href="#)([^"]*") title="Link to this [^"]*"|'
+    r'<a class="headerlink" href="#[^"]*" title="Link to this heading">.*?</a>(?=</h[1-6]>)|'
     r'(<a class="(?:eq|checked)-mark [^"]*"(?: id="[^"]*")? href="#[^"]*") title="[^"]*"'
 )
 # Parts of the theme that this book has nowhere, though its scripts know them or an empty element waits for them.
@@ -53,7 +53,8 @@ ABSENT = re.compile(
     r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|tooltip|\[list\]|"
     r"file-selector|webkit-date|pst-squeeze|pst-expand|admonition\.toggle|aside\.sidebar|admonition\.sidebar|legend|"
     r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered|reference\.external:after|"
-    r"\[open\] #search-results|ul\.search|navbar-nav li|figure a\.headerlink|eqno a\.headerlink|\.onthispage:after"
+    r"output_scroll|scroll-output|textarea|type=file|\.collapsing|\[open\] #search-results|ul\.search|"
+    r"navbar-nav li|figure a\.headerlink|eqno a\.headerlink|\.onthispage:after"
 )
 OTHERWISE = re.compile(r":not\((?!\[data-theme\])(?:[^()]|\([^()]*\))*\)")  # what need not be there
 # Places of the theme's where this book puts nothing, and what its tooltips ask.
@@ -73,7 +74,7 @@ def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
     """``html-page-context``: leave out scripts and styles that the page has no use for; thin its code and pictures."""
     body = WRAPPER.sub(r'\1"', context.get("body", "")).replace('<a class="reference internal" href', "<a href")
     body = CODE.sub(_block, PRINTED.sub(r"\1", compact.code(body)))
-    body = SAID.sub(lambda found: found[1] or found[2] or "", body)
+    body = SAID.sub(lambda found: found[1] or "", body)
     context["body"] = re.sub(r"<img (?![^>]*loading=)", '<img loading="lazy" decoding="async" ', body)
     unused = [UNUSED] if 'class="ledger"' in body else [UNUSED, re.compile("texledger.js")]  # it filters tables
     for key in ("script_files", "css_files"):
