@@ -198,6 +198,11 @@ const apple = /^(Mac|iPhone|iPad)/.test(navigator.platform);
 if (apple) for (const key of document.querySelectorAll(".kbd-shortcut__modifier:first-child")) key.textContent = "⌘";
 for (const button of document.querySelectorAll(".search-button__button")) button.addEventListener("click", ask);
 dialog?.addEventListener("click", outside);
+dialog?.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  event.preventDefault(); // a field of text would only be emptied
+  dialog.close();
+});
 document.addEventListener("keydown", (event) => {
   const asked = event.key.toLowerCase() === "k" && !event.shiftKey && !event.altKey;
   if (!asked || event.metaKey !== apple || event.ctrlKey === apple) return;
