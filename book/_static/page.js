@@ -22,10 +22,37 @@ document.addEventListener("copy", (event) => {
   event.preventDefault();
 });
 
-// Symbols are the same in every language.
-for (const formula of document.querySelectorAll("[data-tex]")) {
-  formula.classList.add("notranslate");
-  formula.setAttribute("translate", "no");
+// Symbols and code are the same in every language.
+for (const kept of document.querySelectorAll("[data-tex], div.highlight")) {
+  kept.classList.add("notranslate");
+  kept.setAttribute("translate", "no");
+}
+
+// A display formula may scroll, so the keyboard reaches it; a reader of screens hears its number.
+for (const formula of document.querySelectorAll("div.math > .formula")) {
+  const number = formula.parentElement.querySelector(".eqno-link")?.textContent.slice(1, -1);
+  formula.tabIndex = 0;
+  formula.setAttribute("role", "group");
+  formula.setAttribute("aria-label", number ? `Equation ${number}` : "Formula");
+}
+
+// What a check says stands under its equation; the mark says it to who points at it.
+for (const mark of document.querySelectorAll("a:is(.eq-mark, .checked-mark):not([title])")) {
+  const check = document.getElementById(mark.hash.slice(1))?.closest("details.check")?.querySelector("summary");
+  if (check) mark.title = check.textContent.trim().replace(/^\S\s+/, "");
+}
+for (const head of document.querySelectorAll("article section[id] > :is(h1, h2, h3, h4), details.folded > summary > :is(h2, h3, h4)")) {
+  if (head.querySelector(".headerlink")) continue;
+  const link = Object.assign(document.createElement("a"), { className: "headerlink", textContent: "#", title: "Link to this heading" });
+  link.href = `#${head.closest("section").id}`;
+  head.append(link);
+}
+
+// Lines of code are sent with a tab for every four spaces.
+for (const pre of document.querySelectorAll("div.highlight > pre")) {
+  if (!pre.textContent.includes("\t")) continue;
+  const walk = document.createTreeWalker(pre, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) walk.currentNode.data = walk.currentNode.data.replaceAll("\t", "    ");
 }
 
 // Each piece of code has a button that copies it.
@@ -128,8 +155,135 @@ reveal(location.hash)?.scrollIntoView();
 // What has measured itself while it was folded measures again.
 document.addEventListener("toggle", (event) => event.target.matches("details.folded[open]") && dispatchEvent(new Event("resize")), true);
 
-// The two menus of the header, and no tooltips: all that the theme asks of Bootstrap's 81 kB, which are left out.
-window.bootstrap = { Tooltip: class { dispose() {} hide() {} show() {} } };
+// What follows is all that this book needs of the theme's and Bootstrap's 100 kB of scripts, which are left out.
+const byId = (id) => document.getElementById(id);
+const store = (keep, key, ...value) => {
+  try {
+    return keep[value.length ? "setItem" : "getItem"](key, ...value);
+  } catch {
+    return null; // where pages may not remember anything
+  }
+};
+const outside = ({ currentTarget, target, clientX, clientY }) => { // of an open dialog: a click there closes it
+  const { left, right, top, bottom } = currentTarget.getBoundingClientRect();
+  const away = clientX < left || clientX > right || clientY < top || clientY > bottom;
+  if (target === currentTarget && away) currentTarget.close();
+};
+
+// The colours of the day, of the night, or as the system says.
+const night = matchMedia("(prefers-color-scheme: dark)");
+const paint = (mode) => {
+  root.mode = mode;
+  root.theme = mode === "auto" ? (night.matches ? "dark" : "light") : mode;
+  store(localStorage, "mode", mode);
+  store(localStorage, "theme", root.theme);
+};
+paint(["light", "dark"].includes(root.mode) ? root.mode : "auto");
+night.addEventListener("change", () => root.mode === "auto" && paint("auto"));
+for (const button of document.querySelectorAll(".theme-switch-button")) {
+  button.addEventListener("click", () => {
+    const modes = night.matches ? ["auto", "light", "dark"] : ["auto", "dark", "light"];
+    paint(modes[(modes.indexOf(root.mode) + 1) % 3]);
+  });
+}
+
+// The search field: a dialog, or the page's own.
+const dialog = byId("pst-search-dialog");
+const ask = () => {
+  const field = document.querySelector("main form.bd-search input");
+  if (field) field.select();
+  else if (dialog) dialog.open ? dialog.close() : dialog.showModal();
+};
+const apple = /^(Mac|iPhone|iPad)/.test(navigator.platform);
+if (apple) for (const key of document.querySelectorAll(".kbd-shortcut__modifier:first-child")) key.textContent = "⌘";
+for (const button of document.querySelectorAll(".search-button__button")) button.addEventListener("click", ask);
+dialog?.addEventListener("click", outside);
+dialog?.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  event.preventDefault(); // a field of text would only be emptied
+  dialog.close();
+});
+document.addEventListener("keydown", (event) => {
+  const asked = event.key.toLowerCase() === "k" && !event.shiftKey && !event.altKey;
+  if (!asked || event.metaKey !== apple || event.ctrlKey === apple) return;
+  event.preventDefault();
+  ask();
+});
+
+// The lists of pages and of sections: beside the text, or over it where there is no room.
+for (const side of ["primary", "secondary"]) {
+  const [bar, over] = [byId(`pst-${side}-sidebar`), byId(`pst-${side}-sidebar-modal`)];
+  const button = document.querySelector(`.${side}-toggle`);
+  if (!bar || !over || !button) continue;
+  const move = (from, to) => {
+    to.append(...from.childNodes);
+    [to.className, from.className] = [from.className, ""];
+  };
+  button.addEventListener("click", () => {
+    if (side === "primary" && matchMedia("(min-width: 992px)").matches) bar.classList.toggle("pst-sidebar-hidden");
+    else {
+      move(bar, over);
+      over.showModal();
+    }
+  });
+  over.addEventListener("click", (event) => event.target.closest("a") ? over.close() : outside(event));
+  over.addEventListener("close", () => move(over, bar));
+}
+const list = document.querySelector(".bd-sidebar-primary");
+if (list) {
+  const before = parseInt(store(sessionStorage, "sidebar-scroll-top"), 10);
+  const here = [...list.querySelectorAll(".active")].pop()?.getBoundingClientRect().y - list.getBoundingClientRect().y;
+  if (!isNaN(before)) list.scrollTop = before;
+  else if (here > innerHeight / 2) list.scrollTop = here - list.clientHeight / 4;
+  addEventListener("pagehide", () => store(sessionStorage, "sidebar-scroll-top", list.scrollTop));
+}
+
+// The list of sections marks the one that is read.
+const entries = [...document.querySelectorAll("#pst-page-toc-nav a[href^='#']")];
+let held = 0;
+const read = (link) => {
+  for (const other of entries) {
+    other.classList.toggle("active", other === link);
+    other === link ? other.setAttribute("aria-current", "true") : other.removeAttribute("aria-current");
+  }
+  for (const entry of document.querySelectorAll("#pst-page-toc-nav .toc-entry")) entry.classList.toggle("active", entry.contains(link));
+};
+const follow = () => {
+  const link = entries.find((entry) => entry.hash === location.hash);
+  if (!link) return;
+  held = Date.now() + 1000; // what passes on the way there is not read
+  read(link);
+};
+const heads = new Map(entries.map((link) => [byId(link.hash.slice(1))?.querySelector(":is(h1, h2, h3, h4)"), link]));
+const reading = new IntersectionObserver((seen) => {
+  const head = seen.filter((entry) => entry.isIntersecting).pop()?.target;
+  if (head && Date.now() > held) read(heads.get(head));
+}, { rootMargin: "0px 0px -70% 0px" });
+for (const head of heads.keys()) if (head) reading.observe(head);
+addEventListener("hashchange", follow);
+follow();
+
+// The keyboard reaches what scrolls.
+let waiting;
+const reach = () => {
+  for (const box of document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container")) {
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+const reachSoon = () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(reach, 300);
+};
+addEventListener("load", reach);
+addEventListener("resize", reachSoon);
+document.addEventListener("toggle", reachSoon, true);
+
+window.toggleFullScreen = () => document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen();
+const beginning = document.querySelector(".sbt-scroll-pixel-helper"); // the header has a shadow below it
+if (beginning) new IntersectionObserver(([seen]) => document.body.classList.toggle("scrolled", seen.boundingClientRect.y < 0)).observe(beginning);
+
+// The menus of the header.
 const close = (except) => {
   for (const button of document.querySelectorAll('[data-bs-toggle="dropdown"][aria-expanded="true"]')) {
     if (button === except) continue;

@@ -36,6 +36,12 @@ from gantext.seq2seq.prefixlm import mask
 
 CHAPTERS = [path.stem for path in chapters(ROOT)]
 every_chapter = pytest.mark.parametrize("name", CHAPTERS)
+FURTHER = {
+    "conditional-layer-norm-way": "conditional-layer-norm",
+    "reading-comprehension-vote": "reading-comprehension",
+}
+FIGURES = [*((name, name) for name in CHAPTERS), *((chapter, name) for name, chapter in FURTHER.items())]
+every_figure = pytest.mark.parametrize(("chapter", "name"), FIGURES)
 Grid = Mapping[str, Iterable[Any]]
 
 # Puts the controls of a figure into each of the given places, and reads them back with the texts asked for.
@@ -499,7 +505,7 @@ def test_jose(figure: Callable[[str], Figure]) -> None:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     u, d = unpacked(box["u"]), unpacked(box["d"])
-    assert (len(u), len(d)) == (len(words), len(titles)) == (350, 270)
+    assert (len(u), len(d)) == (len(words), len(titles)) == (270, 220)
     np.testing.assert_allclose(shown.call("rows", [box["u"]])[0], u, atol=1e-12)
     rng = np.random.default_rng(0)
     queries = [*words, *box["examples"], *(" ".join(rng.choice(words, 3, replace=False)) for _ in range(100))]
@@ -518,11 +524,83 @@ def test_jose(figure: Callable[[str], Figure]) -> None:
                 near = {names[k] for k in np.flatnonzero(abs(cosines - cosine) < 1e-9)}
                 assert shows(text, cosine) and name in near, (place["query"], rows)
     (place,) = shown.visit([{"query": "fourier xyzzy"}], "near", "note")
-    assert place["note"] == "Not among the 350 words of this box: xyzzy." and place["near"]
+    assert place["note"] == "Not among the 270 words of this box: xyzzy." and place["near"]
     (place,) = shown.visit([{"query": "?"}], "near", "found", "note")
     assert place["note"] == "Type a word of two letters or more." and not place["near"] + place["found"]
     shown.page.locator("#jose-examples button").nth(1).click()
     assert shown.page.locator("#jose-query").input_value() == box["examples"][1]
+
+
+def test_the_way_between_two_wishes(figure: Callable[[str], Figure]) -> None:
+    shown = figure("conditional-layer-norm")
+    shown = Figure(shown.page, "conditional-layer-norm-way")
+    data = shown.page.evaluate(f"document.getElementById('{shown.name}-figure').live.data")
+    names, ways = data["names"], data["ways"]
+    assert len(names) == 6 and len(ways) == 15 and all(len(way["bars"]) == 7 for way in ways.values())
+    number = [str(k) for k in range(len(names))]
+    ids = ("t-out", "first-says", "second-says", "text-0", "text-1")
+    drawn = """name => ["first", "second"].map(id => document.getElementById(`${name}-${id}`)).map(
+      rect => [+rect.getAttribute("x"), +rect.getAttribute("width")])"""
+    for place in shown.visit({"from": number, "to": number, "t": range(7)}, *ids):
+        a, b, t = int(place["from"]), int(place["to"]), place["t"]
+        if a == b:  # at an end of any way, the wish is for that label alone
+            low, high = (a, 1) if a == 0 else (0, a)
+            way, k = ways[f"{low}-{high}"], 0 if a == 0 else 6
+        else:
+            low, high = sorted((a, b))
+            way, k = ways[f"{low}-{high}"], t if a < b else 6 - t
+        share = dict(zip((low, high), way["bars"][k], strict=True))
+        assert float(place["t-out"]) == pytest.approx(t / 6, abs=0.0051)
+        assert place["first-says"] == f"{names[a]} {share[a]} %"
+        assert place["second-says"] == ("" if a == b else f"{names[b]} {share[b]} %")
+        assert [place["text-0"], place["text-1"]] == way["text"][k]
+    for a, b, t in ((0, 3, 0), (4, 1, 2), (5, 5, 6)):
+        shown.visit([{"from": str(a), "to": str(b), "t": t}])
+        place = shown.call("place", [a, b, t])[0]
+        (x, first), (beyond, second) = shown.page.evaluate(drawn, shown.name)
+        assert (x, first, beyond, second) == (0, 6 * place["shares"][0], 600 - 6 * place["shares"][1], second)
+        assert second == 6 * place["shares"][1]
+
+
+def test_the_vote_for_an_answer(figure: Callable[[str], Figure]) -> None:
+    shown = Figure(figure("reading-comprehension").page, "reading-comprehension-vote")
+    cases = shown.page.evaluate(f"document.getElementById('{shown.name}-figure').live.cases")
+    assert len(cases) == 3 and any(case["answer"] != case["gold"] for case in cases)
+    for number, case in enumerate(cases):
+        n = len(case["steps"])
+        grid = [{"step": t, "case": str(number)} for t in range(n + 1)]  # the slider first: a new question resets it
+        for t, place in enumerate(shown.visit(grid, "said", "cards", "step-out")):
+            assert (place["step"], place["step-out"]) == (t, f"{t} of {n}")
+            said, cards = (BeautifulSoup(place[part], "html.parser") for part in ("said", "cards"))
+            answer = " ".join(step["token"] for step in case["steps"][:t])
+            vote = f", vote for the last token {case['steps'][t - 1]['vote']:.3f}" if t else ""
+            right = case["answer"] == case["gold"]
+            end = "" if t < n else " (right)" if right else f" (the documentation says: {case['gold']})"
+            assert said.get_text() == f"answer: {answer}{vote}{end}"
+            assert len(cards.select(".reader")) == len(case["texts"])
+            for k, card in enumerate(cards.select(".reader")):
+                assert card.select_one("pre") is not None
+                assert card.select("pre")[0].get_text() == case["texts"][k]
+                head, marks = card.select("p")[0].get_text(), [mark.get_text() for mark in card.select("mark")]
+                if not case["alive"][k]:
+                    assert head == "excluded: says [SEP]" and "out" in card["class"] and not marks
+                    continue
+                assert "out" not in card["class"]
+                spans = case["spans"][k][:t]
+                assert marks == ([case["texts"][k][spans[0][0] : spans[-1][1]]] if spans else [])
+                if not t:
+                    assert head == "votes"
+                    continue
+                token, p = case["steps"][t - 1]["token"], case["steps"][t - 1]["p"][k]
+                assert head.startswith(f"gives “{token}” ") and shows(head.rsplit(" ", 1)[1], p)
+                width = re.search(r"width: ([\d.]+)rem", str(card.select(".bar")[0]["style"]))
+                assert width and shows(width[1], 4 * p)
+    # Another question shows its finished answer first.
+    shown.visit([{"step": 0, "case": "0"}])
+    shown.page.evaluate(UNFOLD)
+    shown.page.locator(f"#{shown.name}-case").select_option("1")
+    n = len(cases[1]["steps"])
+    assert shown.page.locator(f"#{shown.name}-step-out").text_content() == f"{n} of {n}"
 
 
 # --- What they share -----------------------------------------------------------------------------------------------
@@ -564,6 +642,7 @@ def test_named_values_can_be_reached(figure: Callable[[str], Figure], name: str)
 def test_on_a_phone_each_slider_is_one_line_and_the_read_out_is_below(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page(viewport={"width": 375, "height": 800})
     page.goto((site / "notebooks" / f"{name}.html").as_uri())
+    page.evaluate(UNFOLD)
     lines = page.evaluate("""() => {
       const box = e => e.getBoundingClientRect(), middle = e => (box(e).top + box(e).bottom) / 2;
       return [...document.querySelectorAll(".live input[type=range]")].map(slider => {
@@ -575,7 +654,7 @@ def test_on_a_phone_each_slider_is_one_line_and_the_read_out_is_below(site: Path
     }""")
     order = page.evaluate("""() => {
       const box = part => document.querySelector(`.live ${part}`)?.getBoundingClientRect(), out = box(".read-out");
-      const parts = document.querySelectorAll(".live svg, .live table, .live .way");
+      const parts = document.querySelector(".live").querySelectorAll("svg, table, .way");
       const picture = [...parts].map(e => e.getBoundingClientRect().top);
       return out ? [out.top - box(".controls").bottom, Math.min(...picture, Infinity) - out.bottom] : [0, 0];
     }""")
@@ -606,10 +685,10 @@ def test_the_keyboard_moves_the_sliders(site: Path, browser: Any, name: str) -> 
     page.close()
 
 
-@every_chapter
-def test_the_notebook_shows_the_same_figure(site: Path, name: str) -> None:
+@every_figure
+def test_the_notebook_shows_the_same_figure(site: Path, chapter: str, name: str) -> None:
     """The stored output of the notebook's cell is the page's figure, and running the cell gives it again."""
-    notebook = read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    notebook = read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
     made = [cell for cell in notebook.cells if cell.cell_type == "code" and f'id="{name}-figure"' in cell.source]
     assert len(made) == 1
     (cell,) = made
@@ -617,7 +696,7 @@ def test_the_notebook_shows_the_same_figure(site: Path, name: str) -> None:
     assert cell.metadata.cellView == "form" and cell.metadata.jupyter.source_hidden
     text = "".join(output.data["text/html"])
     script = lambda html: BeautifulSoup(html, "html.parser").select(f"#{name}-figure script")[0].get_text().split()
-    page = (site / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+    page = (site / "notebooks" / f"{chapter}.html").read_text(encoding="utf-8")
     assert script(text) == script(page)
     assert "DATA" not in text and not re.search(r"(src|href)=|https?:", re.sub(r"www\.w3\.org", "", text))
     if not widgets.is_widget(cell):  # the cell computes data, and puts them into the same text

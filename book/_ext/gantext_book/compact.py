@@ -33,6 +33,14 @@ ATTRIBUTE = re.compile(r"\s+([^\s\"'<>=/]+)(?:=(?:\"([^\"]*)\"|([^\s\"'<>=`]+)))
 BARE = re.compile(
     r"[^\s\"'=<>`]*[^\s\"'=<>`/]"
 )  # a value that needs no quotes; after a slash at its end the tag might end
+# Blanks at the beginning, at the end and between such elements are not seen. Those between two `div`, which may stand
+# in a line, and all within a line of text stay.
+BLOCKS = (
+    "article|body|dd|dl|dt|figure|figcaption|footer|h[1-6]|head|header|html|li|link|main|meta|nav|ol|p|section|style|"
+    "summary|table|tbody|td|tfoot|th|thead|title|tr|ul"
+)
+HEAD = r"(?: (?:[^>\"]|\"[^\"]*\")*)?>"
+EDGE = re.compile(rf"(</?(?:{BLOCKS}){HEAD}) | (?=</?(?:{BLOCKS})[ >])|(<div{HEAD}) | (?=</div>)")
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 
 
@@ -62,7 +70,7 @@ def _token(token: re.Match[str]) -> str:
 
 
 def page(html: str) -> str:
-    """A whole page without quotes, blanks, comments and slashes that do nothing.
+    """A whole page without quotes, blanks, comments, indentation and slashes that do nothing.
 
     >>> page('<p  class="a"  id="b c">x  <br /> y</p><!-- z --><pre>1  2</pre>')
     '<p class=a id="b c">x <br> y</p><pre>1  2</pre>'
@@ -72,7 +80,12 @@ def page(html: str) -> str:
     pieces = KEPT.split(html)  # what lies between, what is kept, the name of its tag
     for i in range(0, len(pieces), 3):
         text = COMMENT.sub("", pieces[i]).replace("&#x27;", "'").replace("&#39;", "'")
-        pieces[i] = TAG.sub(_tag, text)
+        pieces[i] = EDGE.sub(_edge, TAG.sub(_tag, text))
+    for i in range(1, len(pieces), 3):
+        if pieces[i + 1] == "script":
+            pieces[i] = re.sub(r"\n\s+", "\n", pieces[i])
+        elif pieces[i + 1] == "style":
+            pieces[i] = re.sub(r" *([;{},]) *", r"\1", re.sub(r"\s+", " ", pieces[i]))
     del pieces[2::3]
     return "".join(pieces).strip()
 
@@ -84,6 +97,10 @@ def _tag(found: re.Match[str]) -> str:
     if not attributes and not slash:
         return found[0]
     return f"<{name}{_attributes(attributes)}{' /' if slash and name not in VOID else ''}>"
+
+
+def _edge(found: re.Match[str]) -> str:
+    return found[1] or found[2] or ""
 
 
 @lru_cache(maxsize=65536)

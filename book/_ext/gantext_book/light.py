@@ -17,47 +17,75 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import tinycss2
 from docutils import nodes
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image
 from pygments.lexers.javascript import JavascriptLexer
 from pygments.token import String
 from sphinx.application import Sphinx
 
 from gantext_book import compact
 
-# Bootstrap and Sphinx's own search: `page.js` opens the two menus and copies code, `search.js` searches.
+# What `page.js` does in a tenth of the bytes (menus, colours, lists of pages and sections), and Sphinx's own search.
 UNUSED = re.compile(
-    r"thebe|design-tabs|sphinx-design|togglebutton|toggleHint|toggleOpen|fontawesome|clipboard|copybutton|"
+    r"thebe|design-tabs|sphinx-book-theme\.js|sphinx-design|togglebutton|toggleHint|toggleOpen|fontawesome|clipboard|copybutton|"
     r"sphinx_highlight|doctools",
     re.IGNORECASE,
 )
 STATES = {"show", "active", "disabled", "collapsing", "collapse", "open"}  # classes that scripts set
 # Elements and classes that no style of this book tells apart from those that stay.
-WRAPPER = re.compile(r'(<div class="cell_(?:input|output)\b[^"]*?) docutils container"')
+WRAPPER = re.compile(r'(<div class="cell(?:_input|_output|)\b[^"]*?) docutils container"')
 CODE = re.compile(
     r'<div class="highlight-[\w-]+ notranslate"><div class="highlight">(<pre>.*?</pre>)</div>\n?</div>', re.DOTALL
+)
+INDENTED = re.compile(r"(?<=\n) {4,}")
+PRINTED = re.compile(r'(<div class="output [\w ]+?) highlight-[\w-]+ notranslate(?=")')
+# What `page.js` adds instead: to a mark the words of its check, to a heading the link to its section.
+SAID = re.compile(
+    r'(?<=<div class="gantext-check") data-label="[^"]*"|'
+    r'<a class="headerlink" href="#[^"]*" title="Link to this heading">.*?</a>(?=</h[1-6]>)|'
+    r'(<a class="(?:eq|checked)-mark [^"]*"(?: id="[^"]*")? href="#[^"]*") title="[^"]*"'
 )
 # Parts of the theme that this book has nowhere, though its scripts know them or an empty element waits for them.
 ABSENT = re.compile(
     r"version-switcher|version-warning|header-announcement|list-group|dropdown-menu-dark|collapse-sidebar|carousel|"
     r"\.bd-header(?![\w-])(?!:not)|navbar-expand|\.ratio\b|#searchbox|html:not\(\[data-theme\]\)|tooltip|\[list\]|"
     r"file-selector|webkit-date|pst-squeeze|pst-expand|admonition\.toggle|aside\.sidebar|admonition\.sidebar|legend|"
-    r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered"
+    r"fieldset|versionadded|deprecated|\.row\b|nboutput|nbinput|jp-Rendered|reference\.external:after|"
+    r"output_scroll|scroll-output|textarea|type=file|\.collapsing|\[open\] #search-results|ul\.search|"
+    r"navbar-nav li|figure a\.headerlink|eqno a\.headerlink|\.onthispage:after"
 )
 OTHERWISE = re.compile(r":not\((?!\[data-theme\])(?:[^()]|\([^()]*\))*\)")  # what need not be there
+# Places of the theme's where this book puts nothing, and what its tooltips ask.
+EMPTY = re.compile(
+    r'<div id="pst-scroll-pixel-helper"></div>|<button type="button" class="[^"]*" id="pst-back-to-top">.*?</button>|'
+    r'<div class="pst-async-banner-revealer[^>]*>\s*<aside[^>]*>\s*</aside>\s*</div>|'
+    r'<header id="pst-header"[^>]*>\s*</header>|<div id="ethical-ad-placement"[^>]*>\s*</div>|'
+    r'<footer class="bd-footer">\s*</footer>|'
+    r'\sdata-bs-placement="\w+"|\sdata-bs-toggle="tooltip"|(?<=<li class="toc-h)(\d) nav-item(?= toc-entry)',
+    re.DOTALL,
+)
 DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
+STEPS = 4  # by which a palette comes nearer to a picture; more change nothing that is seen
 
 
 def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """``html-page-context``: leave out scripts and styles that the page has no use for; thin its code and pictures."""
     body = WRAPPER.sub(r'\1"', context.get("body", "")).replace('<a class="reference internal" href', "<a href")
-    body = CODE.sub(r'<div class="highlight notranslate">\1</div>', compact.code(body))
+    body = CODE.sub(_block, PRINTED.sub(r"\1", compact.code(body)))
+    body = SAID.sub(lambda found: found[1] or "", body)
     context["body"] = re.sub(r"<img (?![^>]*loading=)", '<img loading="lazy" decoding="async" ', body)
     unused = [UNUSED] if 'class="ledger"' in body else [UNUSED, re.compile("texledger.js")]  # it filters tables
     for key in ("script_files", "css_files"):
         files = _once(context.get(key, []))
         context[key] = [file for file in files if not any(pattern.search(_says(file)) for pattern in unused)]
+
+
+def _block(code: re.Match[str]) -> str:
+    """A block of code in one element; its lines begin with tabs, which `page.js` makes spaces again."""
+    tabs = INDENTED.sub(lambda line: "\t" * (len(line[0]) // 4) + " " * (len(line[0]) % 4), code[1])
+    return f'<div class="highlight">{tabs}</div>'
 
 
 def _once(files: list[Any]) -> list[Any]:
@@ -75,33 +103,40 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
     """``build-finished``: pictures as WebP, compact pages, styles without rules that match nothing."""
     if exception is not None or app.builder.format != "html":
         return
-    out = Path(app.outdir)
+    out = Path(app.outdir).resolve()
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
     pictures = _Pictures(out)
     for path, text in pages.items():
-        pages[path] = compact.page(pictures.place(text))
+        pages[path] = compact.page(pictures.place(EMPTY.sub(lambda found: found[1] or "", text)))
+        if CELL.search(text):
+            pages[path] = LINKED.sub(rf"\1{CHAPTER}.css", pages[path].replace(f"{CHAPTER}.css", ".css"))
         if pages[path] != text:
             path.write_text(pages[path], encoding="utf-8")
+    own = out / "_static" / "page.js"
+    if own.is_file():  # its comments and its indentation are for those who read the source
+        own.write_text(INDENT.sub("", COMMENT.sub("", own.read_text(encoding="utf-8"))), encoding="utf-8")
+    chapters = {path: text for path, text in pages.items() if CELL.search(text)}
+    _restyle(out, chapters, CHAPTER)  # the styles of a chapter know no front page, no search and no package
+    _restyle(out, {path: text for path, text in pages.items() if path not in chapters}, "")
+
+
+def _restyle(out: Path, pages: dict[Path, str], ending: str) -> None:
+    """Write the style sheets that the pages ask for with only the rules that these pages use; ``ending`` names them."""
     used = _Used()
     asked: set[Path] = set()
     for path, text in pages.items():
         used.page(text)
-        asked |= {(path.parent / unquote(urlsplit(a).path)).resolve() for a in set(ASKED.findall(text))}
+        addresses = {unquote(urlsplit(a).path).replace(f"{CHAPTER}.css", ".css") for a in set(ASKED.findall(text))}
+        asked |= {(path.parent / address).resolve() for address in addresses}
     written = replace(used, classes=used.classes - compact.COLOURED.keys() - compact.PLAIN)  # no such spans are left
     for script in asked:
-        if script.suffix == ".js" and script.is_file() and "search" not in script.name:
+        if script.suffix == ".js" and script.is_file() and script.name not in {"searchtext.js", "language_data.js"}:
             used.script(script.read_text(encoding="utf-8"))
-    own = out / "_static" / "page.js"
-    if own.is_file():  # what its comments say is for those who read the source
-        own.write_text(COMMENT.sub("", own.read_text(encoding="utf-8")), encoding="utf-8")
-    search = out / "_static" / "search.js"
-    if search.is_file():
-        used.script(search.read_text(encoding="utf-8"))
     originals = out.parent / "styles"  # what Sphinx does not copy anew must be cut from the whole text again
     sheets, waiting = {}, sorted(sheet for sheet in asked if sheet.suffix == ".css" and sheet.is_file())
     while waiting:
         sheet = waiting.pop()
-        kept, text = originals / sheet.relative_to(out.resolve()), sheet.read_text(encoding="utf-8")
+        kept, text = originals / sheet.relative_to(out), sheet.read_text(encoding="utf-8")
         if text.startswith(CUT):
             text = kept.read_text(encoding="utf-8")
         else:
@@ -111,11 +146,16 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
         imported = [(sheet.parent / name).resolve() for name in IMPORTED.findall(text)]
         waiting += [other for other in imported if other.is_file() and other not in sheets]
     for sheet, text in zip(sheets, without_unread(list(sheets.values()), used.text), strict=True):
-        sheet.write_text(CUT + text, encoding="utf-8")
+        text = IMPORTED.sub(lambda found: found[0].removesuffix(".css") + f"{ending}.css", text)
+        sheet.with_name(f"{sheet.stem}{ending}.css").write_text(CUT + text, encoding="utf-8")
 
 
+CELL = re.compile(r'<div class="?cell_input')  # on the pages that are executed, which are the chapters
+CHAPTER = ".chapter"  # in the names of their style sheets
+LINKED = re.compile(r"(<link\b[^>]*?\shref=\"?[^\s\">]+)\.css")
 CUT = "/*cut*/"
-COMMENT = re.compile(r"^ *// .*\n", re.MULTILINE)  # a line of its own in a script
+COMMENT = re.compile(r"^ *// .*\n|(?<=[;{}(,]) +// .*$", re.MULTILINE)  # a line of its own in a script, or its end
+INDENT = re.compile(r"^\s+", re.MULTILINE)
 MADE = re.compile(r"""(?:class(?:Name|List\.\w+\()?|createElement\w*\()[\s=(\\"'+]*([\w -]+)""")
 IMPORTED = re.compile(r'@import\s+(?:url\()?["\']?([^"\')\s;]+\.css)')
 ASKED = re.compile(r'<(?:link|script)\b[^>]*?\s(?:href|src)="?([^\s">]+\.(?:css|js)\b[^\s">]*)')
@@ -290,19 +330,38 @@ class _Pictures:
 
 
 def few_colours(image: Image.Image) -> Image.Image:
-    """The picture in the fewest of 32, 64, 128 or 256 colours that leave it within `DIFFERENCE` of itself.
+    """The picture in the fewest of 16 to 256 colours that leave it within `DIFFERENCE` of itself.
 
     Drawings have a dozen colours and hundreds of their blends, at the edges of lines and letters, which take most of
-    the bytes. What has more, or is partly transparent, stays as it is.
+    the bytes. What has more, or is partly transparent, stays as it is. A palette by median cut is moved to the means of
+    what it stands for (Lloyd's steps), after which a third fewer colours do.
     """
     if "A" in image.getbands() and image.getextrema()[-1] != (255, 255):
         return image  # soft edges over a page of either colour
     drawn = image.convert("RGB")
-    for colours in (32, 64, 128, 256):
-        fewer = drawn.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")
-        if max(ImageStat.Stat(ImageChops.difference(drawn, fewer)).rms) <= DIFFERENCE:
-            return fewer
+    pixels = np.asarray(drawn, np.uint32)
+    codes, places, counts = np.unique(pixels @ (65536, 256, 1), return_inverse=True, return_counts=True)
+    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1).astype(float)
+    for number in (16, 24, 32, 48, 64, 96, 128, 192, 256):
+        cut = drawn.quantize(number, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette() or []
+        palette = np.array(cut[: 3 * number], float).reshape(-1, 3)
+        for _ in range(STEPS):
+            nearest = _nearest(colours, palette)
+            weight = np.bincount(nearest, counts, len(palette))
+            sums = [np.bincount(nearest, counts * colour, len(palette)) for colour in colours.T]
+            used = weight > 0
+            palette[used] = (np.stack(sums, 1)[used] / weight[used, None]).round()
+        fewer = palette[_nearest(colours, palette)]
+        if (counts @ (fewer - colours) ** 2 / counts.sum()).max() <= DIFFERENCE**2:
+            return Image.fromarray(fewer.astype(np.uint8)[places.reshape(pixels.shape[:2])])
     return drawn
+
+
+def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """For each colour, which of the palette's is nearest: the least of |p|² - 2 c·p."""
+    size = (palette**2).sum(1)
+    parts = np.array_split(colours, 1 + len(colours) // 20000)
+    return np.concatenate([(size - 2 * part @ palette.T).argmin(1) for part in parts])
 
 
 def setup(app: Sphinx) -> None:

@@ -189,6 +189,13 @@ def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
         given.pop("form")
     if sign in INFIX and given.get("form") == "infix":
         given.pop("form")
+    # A sign that neither grows nor has space around it looks the same as an identifier, which is all that need be said.
+    still = given.get("stretchy") == "false" if sign in PREFIX | POSTFIX else sign == "∗"
+    space = {given.get(name, "0em" if sign in PREFIX | POSTFIX else "") for name in ("lspace", "rspace")}
+    if still and space == {"0em"} and given.keys() <= {"stretchy", "lspace", "rspace", "form", "class"}:
+        item.tag = "mi"
+        for name in given.keys() - {"class"}:
+            del given[name]
 
 
 def _is_big(item: ElementTree.Element) -> bool:
@@ -230,7 +237,7 @@ def inline(tex: str, display: bool = False) -> str:
     formula, source = render(tex, display), escape(tex, quote=True).replace("&#x27;", "'")
     if formula.count("<math>") == 1 and formula.startswith("<math>"):
         return f'<math data-tex="{source}"{formula.removeprefix("<math")}'
-    return f'<span class="math notranslate" data-tex="{source}">{formula}</span>'
+    return f'<span class="math" data-tex="{source}">{formula}</span>'
 
 
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
@@ -244,13 +251,9 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     label, number = node.get("label"), ""
     if label and node.get("number"):
         number = get_node_equation_number(self, node)
-    self.body.append(self.starttag(node, "div", CLASS="math notranslate"))
-    name = f"Equation {number}" if number else "Formula"
-    formula = render(node.astext(), True)
-    tex = escape(node.astext().strip(), quote=True)
-    self.body.append(
-        f'<div class="formula" tabindex="0" role="group" aria-label="{name}" data-tex="{tex}">{formula}</div>'
-    )
+    self.body.append(self.starttag(node, "div", CLASS="math"))
+    tex = escape(node.astext().strip(), quote=True)  # page.js makes it a place of the keyboard's and says its number
+    self.body.append(f'<div class="formula" data-tex="{tex}">{render(node.astext(), True)}</div>')
     if number:
         link = f'<a class="eqno-link" href="#{node["ids"][0]}">({number})</a>'
         self.body.append(f'<span class="eqno">{link}</span>')
