@@ -343,7 +343,8 @@ def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
         (arm, way), (other, another) = one["a"], one["b"]
         name = f"{arm} − {other}" if arm != other else f"{arm}: {way} − {another}"
         gap = f"{one['mean']:+.3f} ± {one['half']:.2g}"
-        compared.append([name, gap, f"{one['holm']:.2g}", f"{one['detectable']:.3f}"])
+        power = f"{one['detectable']:.3f}" if one["half"] else "–"  # the same in every pair: nothing to reckon with
+        compared.append([name, gap, f"{one['holm']:.2g}", power])
     made = record["settings"]
     size = f"{made['steps']} steps of {made['batch']} passages, {record['data']['asked']} questions"
     return [
