@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import compare_pretrained as script
 
 RECORD = ROOT / "benchmarks" / "results" / "reading-pretrained.json"
-VOCABULARY = ["[PAD]", "x", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh", ":", ",", "int", "float", "##s"]
+VOCABULARY = ["a", "[PAD]", "[SEP]", "x", "[UNK]", "[CLS]", *"bcdefgh", ":", ",", "int", "float", "##s"]
 
 
 @pytest.fixture(scope="module")
