@@ -6,7 +6,7 @@ import json
 import random
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def test_differences_are_found_where_they_are() -> None:
 
 
 @pytest.fixture
-def tiny(wordpiece: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> script.Scale:
+def tiny(wordpiece: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[script.Scale]:
     """Few questions, and a BERT of two small layers in place of MiniLM."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -124,7 +124,11 @@ def tiny(wordpiece: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> scr
     monkeypatch.setattr(script._common, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(script._common, "sweep", in_turn)
     script.everything.cache_clear()
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # one a process: bfloat16 is for these tests alone
     yield script.Scale(1, 3, 4)
+    AcceleratorState._reset_state(reset_partial_state=True)
     script.everything.cache_clear()
 
 
