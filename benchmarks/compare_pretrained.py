@@ -35,6 +35,7 @@ import importlib.util
 import random
 import statistics
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -321,6 +322,21 @@ def tests(runs: Sequence[dict[str, Any]], sections: Sequence[str]) -> list[dict[
     return found
 
 
+def guesses() -> dict[str, str]:
+    """Exact matches without reading: the most frequent answer, and the most frequent one for that name."""
+    train, _, test, _ = everything()
+    by_name: dict[str, Counter[str]] = defaultdict(Counter)
+    for r in train:
+        by_name[r.question][r.answers[0]] += 1
+    top = Counter(r.answers[0] for r in train).most_common(1)[0][0]
+    said = {
+        "the most frequent answer": [top for _ in test],
+        "the most frequent for the name": [by_name[r.question].most_common(1)[0][0] if r.question in by_name else top
+                                           for r in test],
+    }  # fmt: skip
+    return {name: bits([exact(a, r.answers) for a, r in zip(found, test, strict=True)]) for name, found in said.items()}
+
+
 def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
     """For the pages: the search, what is answered, and the tests."""
     runs, sections = record["runs"], record["sections"]
@@ -337,6 +353,9 @@ def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
             cells.append(f"{found['mean']:.3f} ± {found['half']:.2g}")
         decided = statistics.fmean(run["answers"]["decided"] for run in final)
         answers.append([arm, final[0]["recipe"], str(len(final)), *cells, f"{decided:.3f}"])
+    for name, row in record["guesses"].items():
+        share = statistics.fmean(map(int, row))
+        answers.append([name, "no reading", "–", f"{share:.3f}", *["–"] * (len(WAYS) - 1), "–"])
     compared = []
     for one in record["tests"]:
         (arm, way), (other, another) = one["a"], one["b"]
@@ -407,6 +426,7 @@ def report(scale: Scale) -> None:
             "sections asked about": len({r.name for r in test}),
         },
         "sections": [r.name for r in test],
+        "guesses": guesses(),
         "runs": runs,
         "missing": missing,
     }  # fmt: skip

@@ -140,6 +140,16 @@ def in_turn(keep: Any, runs: Any, path: Any, jobs: int) -> None:
             keep(*run)
 
 
+def test_guesses_read_nothing_but_the_name(tiny: script.Scale) -> None:
+    train, _, test, _ = script.everything()
+    top, named = ([int(c) for c in row] for row in script.guesses().values())
+    usual = max(("int", "Floats"), key=[r.answers[0] for r in train].count)
+    assert top == [int(r.answers[0] == usual) for r in test]
+    for right, r in zip(named, test, strict=True):
+        said = [t.answers[0] for t in train if t.question == r.question] or [usual]
+        assert right == int(r.answers[0] == max(dict.fromkeys(said), key=said.count))
+
+
 def test_both_arms_have_one_architecture_and_only_one_has_the_weights(tiny: script.Scale) -> None:
     given, drawn = (script.network(tiny, arm, 0) for arm in script.ARMS[:2])
     assert given.config == drawn.config and given.config.layers == 1
@@ -186,6 +196,7 @@ def check(record: dict[str, Any]) -> None:
     assert record["tests"] == script._common.rounded(script.tests(record["runs"], record["sections"]))
     assert record["tables"] == script.tables(record)
     size = record["settings"]
+    assert {len(row) for row in record["guesses"].values()} == {record["data"]["asked"]}
     for run in record["runs"]:
         assert run["steps"] == size["steps"] and len(run["curve"]) == -(-run["steps"] // 10)
         for way in script.WAYS if "answers" in run else ():
