@@ -299,22 +299,27 @@ def bits(scores: Sequence[float]) -> str:
     return "".join(str(int(score)) for score in scores)
 
 
-def matrix(runs: Sequence[dict[str, Any]], arm: str, way: str) -> NDArray[np.float64]:
-    """Exact matches (seeds, questions) of an arm's final runs."""
-    rows = [run["answers"][way]["exact"] for run in runs if run["arm"] == arm and "answers" in run]
-    return np.array([[float(c) for c in row] for row in rows])
+def matrix(runs: Sequence[dict[str, Any]], arm: str, way: str, seeds: Iterable[int] = SEEDS) -> NDArray[np.float64]:
+    """Exact matches (seeds, questions) of an arm's final runs with these seeds, so far as they are there."""
+    final = {run["seed"]: run["answers"][way]["exact"] for run in runs if run["arm"] == arm and "answers" in run}
+    return np.array([[float(c) for c in final[seed]] for seed in seeds if seed in final])
 
 
 def tests(runs: Sequence[dict[str, Any]], sections: Sequence[str]) -> list[dict[str, Any]]:
-    """Differences of exact matches, paired by seed and question, with Holm's p over all of them."""
-    arms = [arm for arm in ARMS if len(matrix(runs, arm, "as it is")) == len(SEEDS)]
+    """Differences of exact matches, paired by seed and question, with Holm's p over all of them.
+
+    Of the seeds that all arms have, if there are two or more.
+    """
+    of = lambda arm: {run["seed"] for run in runs if run["arm"] == arm and "answers" in run}
+    seeds = sorted(set.intersection(*(of(arm) for arm in ARMS)))
+    if len(seeds) < 2:
+        return []
     pairs = [((PRETRAINED, "as it is"), (other, "as it is")) for other in (RANDOM, SMALL)]
-    pairs += [((arm, "as it is"), (arm, way)) for arm in arms for way in list(WAYS)[1:]]
+    pairs += [((arm, "as it is"), (arm, way)) for arm in ARMS for way in list(WAYS)[1:]]
     found: list[dict[str, Any]] = []
     for a, b in pairs:
-        if a[0] in arms and b[0] in arms:
-            gap = matrix(runs, *a) - matrix(runs, *b)
-            found.append({"a": list(a), "b": list(b), **interval(gap, sections)})
+        gap = matrix(runs, *a, seeds) - matrix(runs, *b, seeds)
+        found.append({"a": list(a), "b": list(b), "n": len(seeds), **interval(gap, sections)})
     order, worst = sorted(range(len(found)), key=lambda k: found[k]["p"]), 0.0
     for rank, k in enumerate(order):
         worst = max(worst, min(1.0, (len(found) - rank) * found[k]["p"]))
@@ -356,7 +361,7 @@ def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
     for name, row in record["guesses"].items():
         share = statistics.fmean(map(int, row))
         answers.append([name, "no reading", "–", f"{share:.3f}", *["–"] * (len(WAYS) - 1), "–"])
-    compared = []
+    compared, seeds = [], max([one["n"] for one in record["tests"]], default=0)
     for one in record["tests"]:
         (arm, way), (other, another) = one["a"], one["b"]
         name = f"{arm} − {other}" if arm != other else f"{arm}: {way} − {another}"
@@ -372,7 +377,7 @@ def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
             "rows": answers,
         },
         {
-            "title": "Differences of exact matches, paired by seed and question",
+            "title": f"Differences of exact matches, paired by seed ({seeds}) and question",
             "head": ["difference", "exact matches", "p after Holm", "found in 80 %"],
             "rows": compared,
         },
@@ -409,6 +414,8 @@ def report(scale: Scale) -> None:
                 }  # fmt: skip
                 run["answers"]["decided"] = said["decided"]
                 run["seconds of answering"] = said["seconds of answering"]
+            elif recipe == best:
+                missing.append([arm, recipe, seed])  # it is trained, but not asked yet
             runs.append(run)
     if not runs:
         raise SystemExit("No run has ended: nothing is written.")
