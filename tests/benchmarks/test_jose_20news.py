@@ -244,6 +244,47 @@ def test_the_tests_find_a_difference_and_no_other() -> None:
     assert all(t["p"] <= t["holm"] <= 1 for t in made)
 
 
+def test_threads_that_race_and_the_one_run_of_minilm_are_tested_with_the_rest() -> None:
+    rng, plain = np.random.default_rng(2), script.RULES["plain"]
+    noise = lambda: 0.001 * rng.standard_normal()
+    racing = [run(plain, script.RACING, s, 0.4 + noise()) for s in range(3)]
+    made = script.tests([*invented(), *racing, run(script.SAME_WORDS, "–", 0, 0.7)])
+    by_pair = {(*t["a"], *t["b"]): t for t in made}
+    rival = script.best(invented(), script.DOC2VEC.values())
+    for other in ((plain, script.SHUFFLED), (plain, script.TEN), (rival, script.SHUFFLED)):
+        test = by_pair[(plain, script.RACING, *other)]
+        assert test["mean"] == pytest.approx(-0.1, abs=0.003) and test["holm"] < 0.05
+    today = by_pair[plain, script.SHUFFLED, script.SAME_WORDS, "–"]
+    assert today["n"] == 3 and today["mean"] == pytest.approx(-0.2, abs=0.003) and today["half"] > 0
+    assert len(made) > len(script.tests(invented()))  # one family: Holm's correction knows of them
+
+
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        (script.MINILM, "From: a@b\nSubject: Re: Moon\n\nIs it far?"),
+        (script.SAME_WORDS, "from subject re moon is it far"),
+        (script.SUBJECT, "Re: Moon\nIs it far?"),
+    ],
+)
+def test_minilm_reads_what_its_arm_says(
+    small: script.Scale, monkeypatch: pytest.MonkeyPatch, method: str, read: str
+) -> None:
+    message = "From: a@b\nSubject: Re: Moon\n\nIs it far?"
+    monkeypatch.setattr(script, "news", lambda data: script.News([message] * 60, corpus().topics, 30, "invented"))
+    given: list[list[str]] = []
+
+    def encoded(texts: list[str]) -> np.ndarray:
+        given.append(texts)
+        return script.normalised(np.random.default_rng(0).standard_normal((len(texts), 8)).astype(np.float32))
+
+    monkeypatch.setattr(script, "minilm", encoded)
+    job = script.Job(method, "–", 0)
+    script.path(job, small).parent.mkdir(parents=True)
+    script.keep(job, small)
+    assert given == [[read] * 60] and torch.load(script.path(job, small))["vectors"].shape == (60, 8)
+
+
 def test_power_is_what_simulation_says() -> None:
     rng, n = np.random.default_rng(0), 3
     d = script.detectable(n)
