@@ -23,6 +23,7 @@ from gantext.seq2seq.transformer import Transformer
 __all__ = ["Answers", "beam_search", "beam_search_ref", "greedy", "largest", "mean", "sample", "squares"]
 
 Vote = Callable[[Tensor, Tensor], Tensor]
+TOGETHER = 256  # samples drawn at once: the mask of a step has a row and columns for each, and grows with their square
 
 
 def squares(p: Tensor, alive: Tensor) -> Tensor:
@@ -310,6 +311,14 @@ def sample(
         raise ValueError(f"{name}: top_p is {top_p}, must be at most 1. 0.9 is usual.")
     if isinstance(sources, Tensor) and sources.dim() != 2:
         raise ValueError(f"{name}: sources has shape {tuple(sources.shape)}, must be (Q, L). Flatten the sources.")
+    if samples > TOGETHER:
+        settings = {"separator": separator, "steps": steps, "top_p": top_p, "temperature": temperature}
+        parts = [
+            sample(model, sources, lengths, samples=K, allow=allow, generator=generator, **settings)
+            for K in (min(TOGETHER, samples - k) for k in range(0, samples, TOGETHER))
+        ]
+        drawn = zip(*((part.tokens, part.lengths, part.scores, part.ended) for part in parts), strict=True)
+        return Answers(*(torch.cat(each, 1) for each in drawn), parts[0].alive, parts[0].separator)
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, None)
     separator, steps, K = int(separator), int(steps), samples  # of NumPy's kinds too
     Q, V, temperature = len(tokens), model.config.vocabulary, max(temperature, torch.finfo(torch.float32).tiny)
