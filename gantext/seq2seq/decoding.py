@@ -317,8 +317,8 @@ def sample(
             sample(model, sources, lengths, samples=K, allow=allow, generator=generator, **settings)
             for K in (min(TOGETHER, samples - k) for k in range(0, samples, TOGETHER))
         ]
-        drawn = zip(*((part.tokens, part.lengths, part.scores, part.ended) for part in parts), strict=True)
-        return Answers(*(torch.cat(each, 1) for each in drawn), parts[0].alive, parts[0].separator)
+        drawn = ("tokens", "lengths", "scores", "ended")  # the rest is the source's
+        return dataclasses.replace(parts[0], **{k: torch.cat([getattr(part, k) for part in parts], 1) for k in drawn})
     tokens, n, valid = opened(name, model, sources, lengths, separator, steps, None)
     separator, steps, K = int(separator), int(steps), samples  # of NumPy's kinds too
     Q, V, temperature = len(tokens), model.config.vocabulary, max(temperature, torch.finfo(torch.float32).tiny)

@@ -710,7 +710,7 @@ def test_many_samples_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked == [decoding.TOGETHER, decoding.TOGETHER, 1]
     assert got.tokens.shape == (len(SOURCE), n, 3) and got.separator.shape == (len(SOURCE), 1)
     rng, k = torch.Generator().manual_seed(0), 0
-    for part in asked:
+    for part in tuple(asked):
         alone = sample(model, SOURCE, samples=part, generator=rng, **draws)
         for name in ("tokens", "lengths", "scores", "ended"):
             assert torch.equal(getattr(got, name)[:, k : k + part], getattr(alone, name)), name
