@@ -31,8 +31,12 @@ HOLDER = """
 import os, sys, time
 from gantext._files import held
 with held("other", sys.argv[1]):
-    if sys.argv[2] == "forks" and not os.fork():
-        time.sleep(60)
+    if sys.argv[2] == "forks":
+        began, begin = os.pipe()
+        if not os.fork():
+            os.write(begin, b"1")  # only now has it let go of what it was forked with
+            time.sleep(60)
+        os.read(began, 1)
     print(os.getpid(), flush=True)
     time.sleep(60)
 """
