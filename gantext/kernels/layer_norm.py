@@ -148,14 +148,7 @@ def conditional_layer_norm_backward_ref(
     >>> conditional_layer_norm_backward_ref(torch.tensor([[1.0, 1.0]]), x, gamma, 1e-12)[1:]  # dx is 0: shifts are lost
     (tensor([-1.,  1.]), tensor([1., 1.]))
     """
-    name = "conditional_layer_norm_backward_ref"
-    scale, _ = _check(x, gamma, gamma, eps, name)
-    if not isinstance(grad, Tensor) or not grad.is_floating_point():
-        got = grad.dtype if isinstance(grad, Tensor) else type(grad).__name__
-        raise TypeError(f"{name}: grad is {got}, must be a floating tensor as x. Use .float().")
-    if grad.shape != x.shape or grad.device != x.device:
-        found, rule = f"{tuple(grad.shape)} on {grad.device}", f"{tuple(x.shape)} on {x.device} as x"
-        raise ValueError(f"{name}: grad is {found}, must be {rule}. Pass the gradient of the result.")
+    scale = _check_gradient(grad, x, gamma, eps)
     centred = x - x.mean(-1, keepdim=True)
     deviation = (centred.square().mean(-1, keepdim=True) + eps).sqrt()  # (B, L, 1)
     normalized = centred / deviation
@@ -299,6 +292,18 @@ def _check(
                 f"D >= 1 of x, whose shape is {tuple(x.shape)}, on {x.device}. Put the features last."
             )
     return _placed(name, "gamma", gamma, x), _placed(name, "beta", beta, x)
+
+
+def _check_gradient(grad: Tensor, x: Tensor, gamma: Tensor, eps: float) -> Tensor:
+    name = "conditional_layer_norm_backward_ref"
+    scale, _ = _check(x, gamma, gamma, eps, name)
+    if not isinstance(grad, Tensor) or not grad.is_floating_point():
+        got = grad.dtype if isinstance(grad, Tensor) else type(grad).__name__
+        raise TypeError(f"{name}: grad is {got}, must be a floating tensor as x. Use .float().")
+    if grad.shape != x.shape or grad.device != x.device:
+        found, rule = f"{tuple(grad.shape)} on {grad.device}", f"{tuple(x.shape)} on {x.device} as x"
+        raise ValueError(f"{name}: grad is {found}, must be {rule}. Pass the gradient of the result.")
+    return scale
 
 
 def _placed(name: str, argument: str, t: Tensor, x: Tensor) -> Tensor:
