@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -981,6 +982,37 @@ def test_a_chapter_opens_with_its_picture(look: Look, name: str) -> None:
 @every_page
 def test_tables_fit_on_a_phone(look: Look, name: str) -> None:
     assert look(name, PHONE).wide_tables == 0
+
+
+@every_chapter
+@both_widths
+def test_of_a_claim_the_verdict_comes_first(site: Path, browser: Any, name: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(UNFOLD)
+    page.wait_for_timeout(50)  # what becomes cards has heard of it
+    (heads,) = page.evaluate("""[...document.querySelectorAll("table.claims")].map(
+      table => [...table.querySelectorAll("th")].map(head => head.textContent.trim()))""")
+    assert (
+        len(heads) == 5 and "claim" in heads[0] and "measured here" in heads[2] and heads[3:] == ["device", "verdict"]
+    )
+    rows = page.evaluate("""[...document.querySelectorAll("table.claims tbody tr")].map(row =>
+      [...row.cells].map(cell => {
+      const {left, top, right, bottom} = cell.getBoundingClientRect();
+      return {left, top, right, bottom, cut: cell.scrollWidth > cell.clientWidth + 1, label: cell.dataset.label};
+    }))""")
+    assert rows
+    for claim, number, measured, device, verdict in rows:
+        assert not any(cell["cut"] for cell in (claim, number, measured, device, verdict))
+        if width == PHONE:
+            order = [claim, verdict, number, measured, device]
+            assert all(a["bottom"] <= b["top"] + 1 for a, b in pairwise(order))
+            assert [cell["label"] for cell in order[1:]] == [heads[k] for k in (4, 1, 2, 3)]
+        else:
+            assert verdict["right"] <= claim["left"] and claim["right"] <= measured["left"]
+            assert claim["bottom"] <= number["top"] + 1 and measured["bottom"] <= device["top"] + 1
+            assert claim["left"] == number["left"] and measured["left"] == device["left"]
+    page.close()
 
 
 @every_page
