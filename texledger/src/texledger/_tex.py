@@ -1140,7 +1140,7 @@ class _Reader:
                 self.no_application(factors[-1])
                 if self.page.strict and isinstance(self.peek(), Apart):
                     raise self.refuse("comes after a wide space: a factor, or the next of a list? It")
-                if self.page.strict and (self.peek() or " ")[0].isdigit():
+                if self.page.strict and (self.peek() or " ")[0].isdigit() and not isinstance(self.peek(), Spaced):
                     raise self.refuse("is a number behind a factor: an index, a name or a product? Put it first; it")
                 factors.append(self.factor())
             else:
