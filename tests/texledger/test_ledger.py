@@ -237,7 +237,7 @@ class TestRightEquationsPass:
     def test_one_side_in_code_needs_an_excuse_for_the_other(self, ledger: Ledger) -> None:
         ab = lambda draw: {"a": draw.real(1, 2), "b": draw.real(1, 2)}
         tex = r"Q(x) = a + b"
-        with pytest.raises(LedgerError, match=r"Declare .Q. a function"):
+        with pytest.raises(LedgerError, match=r"Declare .Q.: f"):
             ledger.numeric("demo:q", tex, ab, lhs=lambda a, b: a + b)
         entry = ledger.numeric("demo:q", tex, ab, lhs=lambda a, b: a + b, unread={"Q(x)": "it is a name"})
         assert entry.strength == "one side"

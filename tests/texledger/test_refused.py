@@ -98,7 +98,7 @@ X = {"x": mp.mpf("0.3"), "y": mp.mpf(2), "n": mp.mpf(3), "f": mp.exp, "A": mp.ma
         (r"x_t(0)", "'x_t' a function"),
         (r"\pi(s)", "'pi' a function"),
         (r"x(y, n)", "'x' a function"),
-        (r"2 (x, y)", "a list in brackets"),
+        (r"2 (x, y)", "a list or set"),
         (r"\frac{d f}{d x}(y)", "argument or a factor"),
         (r"\frac{\partial u}{\partial x}(x, y)", "argument or a factor"),
         (r"E_{x \sim p}[f(x)]", r"'E': Means"),

@@ -66,6 +66,21 @@ def test_what_the_page_says_is_refused_is_refused(tex: str) -> None:
         statements(tex, {"f": lambda x: x, "x": 1.0, "a": 1.0})
 
 
+def test_every_example_of_the_last_table_is_refused() -> None:
+    """What may be read in two ways, in the table's first column, where nothing is declared that decides it."""
+    from texledger import Unreadable
+
+    text = PAGE.read_text(encoding="utf-8").partition("## What is refused until it says one thing")[2]
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    found = [tex for line in lines for tex in re.findall(r"`([^`]+)`", re.split(r"(?<!\\)\|", line)[1])]
+    where: dict[str, Any] = {"zeta": 1.0, "f": lambda x: x, "x": 1.0, "s": 1.0, "A": mp.eye(2)}
+    for tex in found:
+        indices = {"i": 1.0, "t": 1.0} if tex == "x_{it-1}" else {}
+        with pytest.raises(Unreadable):
+            statements(tex, {**where, **indices})
+    assert len(found) >= 30
+
+
 def test_keys_in_tex_are_spelled_as_names() -> None:
     assert key_of(r"\hat{x}_i^{(k)}") == "hat x_i^(k)"
     assert key_of(r"\theta^+") == "theta^+"

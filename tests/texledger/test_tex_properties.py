@@ -25,6 +25,9 @@ def leaves() -> st.SearchStrategy[Node]:
     return st.one_of(st.integers(2, 9).map(number), st.sampled_from(sorted(NAMES)).map(lambda n: Node("sym", (n,))))
 
 
+K = Node("sym", ("k",))  # a sum holds its index
+
+
 def trees() -> st.SearchStrategy[Node]:
     def grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         several = lambda op: st.lists(inner, min_size=2, max_size=3).map(lambda xs: Node(op, tuple(xs)))
@@ -39,7 +42,7 @@ def trees() -> st.SearchStrategy[Node]:
             inner.map(lambda x: Node("transpose", (x,))),
             inner.map(lambda x: Node("norm", (x, "2"))),
             inner.map(lambda x: Node("call", ("abs", x))),
-            inner.map(lambda x: Node("sum", (x, "k", number(1), Node("sym", ("a",))))),
+            inner.map(lambda x: Node("sum", (Node("mul", (x, K)), "k", number(1), Node("sym", ("a",))))),
             inner.map(lambda x: Node("each", ("max", x, ("j",)))),
             inner.map(lambda x: Node("int", (x, "t", number(0), number(1)))),
             inner.map(lambda x: Node("diff", (x, "x"))),
@@ -62,7 +65,7 @@ def tex(node: Node) -> str:
         case "num":
             return args[0]
         case "sym":
-            return NAMES[args[0]]
+            return NAMES.get(args[0], args[0])
         case "neg":
             return "-" + inside(args[0])
         case "add":
@@ -105,6 +108,7 @@ def tex(node: Node) -> str:
 @given(trees())
 def test_a_formula_printed_as_tex_is_read_back(node: Node) -> None:
     where = {**WHERE, "hat x": mp.mpf(1), "w_h": mp.mpf(1), "p": Law([1], [1]), "j": Over([1])}
+    where["A"] = mp.mpf(1)  # bars around a matrix are refused
     printed = tex(node)
     found = read(printed, declared=where)
     assert found == node, f"{printed}\n{plain(found)}\n{plain(node)}"

@@ -169,7 +169,7 @@ class Superscript:
 
 @dataclass(frozen=True)
 class Operator:
-    r"""An infix operator (key ``r"\odot"``), or brackets (keys ``r"\langle\rangle"``, ``r"\{\}"``, ``r"[]"``).
+    r"""An infix operator (key ``r"\odot"``), or brackets (``r"\langle\rangle"``, ``r"\{\}"``, ``"[]"``, ``"||"``).
 
     ``binds`` says how tightly an infix one does: like a ``"product"`` or like a ``"sum"``. It takes its operands from
     the left: ``a ⊙ b ⊙ c`` is ``(a ⊙ b) ⊙ c``.

@@ -44,6 +44,7 @@ FUNCTIONS = set(
     "exp log ln lg det tr Tr adj diag sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan max min sup inf "
     "sign sgn gcd lcm rank erf Re Im".split()
 )
+NUMERIC = FUNCTIONS | set("sqrt root abs floor ceil factorial doublefactorial binom inner".split())
 OVER_PRODUCTS = set("det tr Tr rank diag vec".split())  # of the whole product of letters
 DISTANCES = set("d D W H B rho".split())  # their squares are powers; P^2(x, y) may be two steps of a chain
 ENDLESS = set("log ln lg det tr Tr sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan rank".split())
@@ -310,7 +311,7 @@ class _Statements:
             if kind in ROWS:
                 eqnarray = "eqnarray" in kind
                 i, column = after, 0
-                if t == r"\begin" and kind.startswith("aligned") and i < len(items) and items[i] == "[":
+                if t == r"\begin" and kind.startswith("aligned") and items[i : i + 1] == ["["] and "]" in items[i:]:
                     i = items.index("]", i) + 1
                 if "alignat" in kind or kind == "alignedat":
                     i = self.skip_group(items, i) if t == r"\begin" else i
@@ -1139,7 +1140,7 @@ class _Reader:
                 self.no_application(factors[-1])
                 if self.page.strict and isinstance(self.peek(), Apart):
                     raise self.refuse("comes after a wide space: a factor, or the next of a list? It")
-                if self.page.strict and (self.peek() or " ")[0].isdigit():
+                if self.page.strict and (self.peek() or " ")[0].isdigit() and not isinstance(self.peek(), Spaced):
                     raise self.refuse("is a number behind a factor: an index, a name or a product? Put it first; it")
                 factors.append(self.factor())
             else:
@@ -1654,9 +1655,7 @@ class _Reader:
         if node.op == "call":
             name = str(node.args[0])
             stem = name.partition("_")[0].rpartition(" ")[2].rstrip("'")
-            size = (
-                len(stem) > 1 and (stem not in GREEK or stem[0].isupper()) and name not in FUNCTIONS | {"sqrt", "root"}
-            )
+            size = len(stem) > 1 and (stem not in GREEK or stem[0].isupper()) and name not in NUMERIC
             return name if size else None
         if node.op == "sym":
             value = self.page.declared.get(node.args[0])
