@@ -259,33 +259,20 @@ read_as = "bad bad bad good bad good bad good"
 assert [seen for _, seen in drawn] == read_as.split()
 
 
-TABLE = """<style>
-@media (max-width: 600px) {
-.cards thead { display: none; }
-.cards tr { display: flex; flex-direction: column; padding: .4rem 0; border-top: 1px solid; }
-.cards td { border: 0; padding: 0; text-align: left; }
-.cards td:first-child { font-weight: 600; }
-.cards td + td::before { content: attr(data-head) ": "; opacity: .8; }
-.claims td:first-child { order: -2; }
-.claims td:last-child { order: -1; }
-}
-</style>"""
-
-
 def as_table(head, rows, kind=""):
     """A table; on a phone each row is a card."""
     top = "".join(f"<th>{escape(text)}</th>" for text in head)
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td data-head="{escape(name)}">{escape(str(text))}</td>'
+            f'<td data-label="{escape(name)}">{escape(str(text))}</td>'
             for name, text in zip(head, row, strict=True)
         )
         + "</tr>"
         for row in rows
     )
     return (
-        f'{TABLE}<table class="table cards {kind}"><thead><tr>{top}</tr>'
+        f'<table class="table cards {kind}"><thead><tr>{top}</tr>'
         f"</thead><tbody>{body}</tbody></table>"
     )
 
@@ -2131,57 +2118,132 @@ others = torch.tensor(
 )
 # per cent: each end is read as its own label, seldom as the other
 assert ends.mean() > 40 and others.mean() < 15
-options = lambda chosen: "".join(
-    f'<option value="{k}"{" selected" if k == chosen else ""}>{escape(name)}</option>'
+options = "".join(
+    f'<option value="{k}">{escape(name)}</option>'
     for k, name in enumerate(CHOSEN)
 )
+data = json.dumps({"names": CHOSEN, "ways": ways}).replace("<", "\\u003c")
 HTML(
-    """<div id="cln-figure" class="cln-figure">
+    r"""<figure id="conditional-layer-norm-way-figure" class="live">
 <style>
-.cln-figure { margin: .5rem 0 1rem; --cln-a: var(--pst-color-primary, #0072B2); --cln-b: #B34700; }
-html[data-theme="dark"] .cln-figure { --cln-b: #FF8A3D; }
-.cln-figure .cln-row { display: flex; flex-wrap: wrap; gap: .6rem 1.25rem; align-items: center; margin-bottom: .5rem; }
-.cln-figure label { font-weight: 600; }
-.cln-figure select { font: inherit; color: inherit; background: var(--pst-color-background, Canvas); border: 1px solid currentColor; border-radius: .3rem; padding: .25rem .4rem; max-width: 100%; }
-.cln-figure input[type=range] { width: min(100%, 18rem); min-height: 1.75rem; accent-color: var(--cln-a); vertical-align: middle; }
-.cln-figure svg { width: 100%; max-width: 40rem; height: auto; display: block; }
-.cln-figure svg text { fill: currentColor; font-size: 15px; }
-.cln-figure p { margin: .4rem 0; min-height: 3.2em; }
-@media (max-width: 30rem) { .cln-figure svg text { font-size: 24px; } }
-@media print { .cln-figure .cln-controls { display: none; } }
+.live { --main: var(--pst-color-primary, #0072B2); --bad: #B34700; margin: .5rem 0; }
+:is([data-theme="dark"], [theme="dark"], [data-jp-theme-light="false"]) .live { --main: var(--pst-color-primary, #56B4E9); --bad: #FF8A3D; }
+.live :is(.controls, .row, .read-out) { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; align-items: center; }
+.live .control { display: flex; gap: .5rem; align-items: center; max-width: 100%; }
+.live :is(label, legend) { font-weight: 600; margin: 0; }
+.live fieldset { border: 0; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem 1rem; }
+.live legend { float: left; width: auto; font-size: 1em; padding: 0; }
+.live fieldset label { display: inline-flex; gap: .3rem; align-items: center; min-height: 1.75rem; font-weight: 400; }
+.live :is(output, .read-out, table) { font-variant-numeric: tabular-nums; }
+.live input { accent-color: var(--main); min-width: 0; }
+.live input[type="range"] { width: 5.5rem; min-height: 1.75rem; }
+.live :is(input[type="text"], select, button) { font: inherit; color: inherit; background: var(--pst-color-background, Canvas); border: 1px solid currentColor; border-radius: .3rem; padding: .15rem .5rem; min-height: 1.75rem; min-width: 0; max-width: 100%; }
+.live .read-out { margin: .25rem 0; }
+.live .read-out strong { color: var(--main); }
+.live svg { flex: 1 1 15rem; width: 100%; min-width: 0; max-width: 22rem; height: auto; }
+.live svg text { fill: currentColor; font-size: 13px; }
+.live table { border-collapse: collapse; margin: 0; width: auto; }
+.live :is(th, td) { padding: .1rem .4rem; text-align: right; border-bottom: 1px solid currentColor; }
+.live .broken { color: var(--bad); font-weight: 700; }
+@media (max-width: 500px) {
+.live .controls { display: grid; grid-template-columns: minmax(0, max-content) minmax(4rem, 1fr) max-content; gap: .1rem .6rem; }
+.live .controls > * { grid-column: 1 / -1; }
+.live .control { display: grid; grid-template-columns: subgrid; }
+.live .control > :is(select, input[type="text"]) { grid-column: 2 / -1; justify-self: start; }
+.live input[type="range"] { width: 100%; }
+}
+@media (max-width: 550px) {
+.live .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 .6rem; margin: .5rem 0; }
+.live .pair svg { overflow: visible; }
+.live .pair svg text { font-size: 22px; }
+}
+@media print { .live { break-inside: avoid; } .live .controls { display: none; } }
+#conditional-layer-norm-way-figure {
+--other: #B34700;
+:is([data-theme="dark"], [theme="dark"], [data-jp-theme-light="false"]) & { --other: #FF8A3D; }
+svg { max-width: 40rem; display: block; }
+svg text { font-size: 15px; }
+.texts p { margin: .4rem 0; min-height: 3.2em; }
+@media (max-width: 500px) { svg text { font-size: 24px; } }
+}
 </style>
-<div class="cln-row cln-controls"><span><label for="cln-from">from</label> <select id="cln-from">"""
-    + options(5)
-    + """</select></span>
-<span><label for="cln-to">to</label> <select id="cln-to">"""
-    + options(4)
-    + """</select></span>
-<span><label for="cln-t">way</label> <output id="cln-out" for="cln-t">0.50</output> <input id="cln-t" type="range" min="0" max="6" step="1" value="3"></span></div>
-<svg viewBox="0 0 600 74" role="img" aria-labelledby="cln-title"><title id="cln-title">Share of 24 texts that naive Bayes reads as the first label, as the second, as another</title>
-<rect id="cln-ra" x="0" y="8" height="26" style="fill: var(--cln-a)"></rect><rect id="cln-rb" y="8" height="26" style="fill: var(--cln-b)"></rect>
-<rect x=".5" y="8" width="599" height="26" fill="none" stroke="currentColor"></rect><text id="cln-la" x="0" y="60"></text><text id="cln-lb" x="600" y="60" text-anchor="end"></text></svg>
-<div aria-live="polite"><p id="cln-1"></p><p id="cln-2"></p></div>
+<div class="controls">
+<span class="control"><label for="conditional-layer-norm-way-from">from</label> <select id="conditional-layer-norm-way-from">LABELS</select></span>
+<span class="control"><label for="conditional-layer-norm-way-to">to</label> <select id="conditional-layer-norm-way-to">LABELS</select></span>
+<span class="control"><label for="conditional-layer-norm-way-t">way</label> <input id="conditional-layer-norm-way-t" type="range" min="0" max="6" step="1" value="3"> <output id="conditional-layer-norm-way-t-out" for="conditional-layer-norm-way-t">0.50</output></span>
+</div>
+<svg viewBox="0 0 600 74" role="img" aria-label="Share of 24 texts that naive Bayes reads as the first label, as the second, as another">
+<rect id="conditional-layer-norm-way-first" x="0" y="8" height="26" style="fill: var(--main)"></rect><rect id="conditional-layer-norm-way-second" y="8" height="26" style="fill: var(--other)"></rect>
+<rect x=".5" y="8" width="599" height="26" fill="none" stroke="currentColor"></rect>
+<text id="conditional-layer-norm-way-first-says" x="0" y="60"></text><text id="conditional-layer-norm-way-second-says" x="600" y="60" text-anchor="end"></text>
+</svg>
+<div class="texts" aria-live="polite"><p id="conditional-layer-norm-way-text-0"></p><p id="conditional-layer-norm-way-text-1"></p></div>
 <noscript>The slider needs JavaScript; the texts of all labels are printed above.</noscript>
 <script>
-(function () {
-  var ways = """
-    + json.dumps(ways)
-    + """, names = """
-    + json.dumps(CHOSEN)
-    + """, get = function (id) { return document.getElementById("cln-" + id); };
-  function draw() {
-    var a = +get("from").value, b = +get("to").value, t = +get("t").value, stay = a === b, swap = a > b;
-    get("out").textContent = (t / 6).toFixed(2);
-    var way = stay ? ways[a === 0 ? "0-1" : "0-" + a] : ways[swap ? b + "-" + a : a + "-" + b], k = stay ? (a === 0 ? 0 : 6) : (swap ? 6 - t : t);
-    var bar = way.bars[k], first = stay ? bar[a === 0 ? 0 : 1] : bar[swap ? 1 : 0], second = stay ? 0 : bar[swap ? 0 : 1];
-    get("ra").setAttribute("width", 6 * first); get("rb").setAttribute("x", 600 - 6 * second); get("rb").setAttribute("width", 6 * second);
-    get("la").textContent = names[a] + " " + first + " %"; get("lb").textContent = stay ? "" : names[b] + " " + second + " %";
-    get("1").textContent = way.text[k][0]; get("2").textContent = way.text[k][1];
-  }
-  ["from", "to", "t"].forEach(function (id) { get(id).addEventListener("input", draw); });
+(() => {
+const path = (points, close) =>
+  `M${points.map((p) => p.map((x) => +x.toFixed(2)).join(" ")).join("L")}${close ? "Z" : ""}`;
+const curve = (f, low, high, n, x, y) =>
+  path(Array.from({ length: n + 1 }, (_, k) => low + (high - low) * k / n).map((at) => [x(at), y(f(at))]));
+const live = (name, functions, picture) => {
+  const figure = document.getElementById(`${name}-figure`);
+  const part = (id) => document.getElementById(`${name}-${id}`);
+  const read = (control) => {
+    if (control.matches("fieldset")) return control.querySelector(":checked").value;
+    if (control.matches("[type=checkbox]")) return control.checked;
+    return control.matches("[type=range]") ? +control.value : control.value;
+  };
+  const write = (element, what) => {
+    if (typeof what === "object") for (const key in what) element.setAttribute(key, what[key]);
+    else if (element.matches("path")) element.setAttribute("d", what);
+    else if (element.matches("g, tbody, .html")) element.innerHTML = what;
+    else element.textContent = what;
+  };
+  const draw = () => {
+    const values = {};
+    for (const control of figure.querySelectorAll("input[id], select, fieldset")) {
+      values[control.id.slice(name.length + 1)] = read(control);
+      const shown = document.getElementById(`${control.id}-out`);
+      if (shown) shown.textContent = (+control.value).toFixed(control.dataset.digits || 0);
+    }
+    const shown = picture(values);
+    for (const id in shown) write(part(id), shown[id]);
+  };
+  figure.addEventListener("input", draw);
+  figure.live = { ...functions, picture, draw };
   draw();
+  return { figure, part, draw };
+};
+const data = DATA;
+const { names, ways } = data;
+const place = (from, to, t) => {
+  if (from === to) { // it stays at one end of some way
+    const way = ways[from ? `0-${from}` : "0-1"], k = from ? 6 : 0;
+    return { texts: way.text[k], shares: [way.bars[k][from ? 1 : 0], 0] };
+  }
+  const back = from > to, way = ways[back ? `${to}-${from}` : `${from}-${to}`], k = back ? 6 - t : t;
+  const [a, b] = way.bars[k];
+  return { texts: way.text[k], shares: back ? [b, a] : [a, b] };
+};
+const root = document.getElementById("conditional-layer-norm-way-figure");
+[5, 4].forEach((chosen, k) => { root.querySelectorAll("select")[k].value = chosen; });
+live("conditional-layer-norm-way", { data, place }, ({ from, to, t }) => {
+  const { texts, shares } = place(+from, +to, t), [first, second] = shares;
+  return {
+    "t-out": (t / 6).toFixed(2),
+    first: { width: 6 * first },
+    second: { x: 600 - 6 * second, width: 6 * second },
+    "first-says": `${names[from]} ${first} %`,
+    "second-says": from === to ? "" : `${names[to]} ${second} %`,
+    "text-0": texts[0],
+    "text-1": texts[1],
+  };
+});
 })();
-</script></div>"""
+</script>
+</figure>""".replace(
+        "LABELS", options
+    ).replace("DATA", data)
 )
 
 

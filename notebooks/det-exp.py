@@ -2598,17 +2598,14 @@ rows = [
         "fails in value",
     ),
 ]
-rows = [
-    (verdict, f"{claim} ({number})", f"{found} ({device})")
-    for claim, number, found, device, verdict in rows
-]
-head = ("verdict", "claim (the source's number)", "measured here (device)")
+head = ("claim", "source's number", "measured here", "device", "verdict")
 cells = lambda tag, row: "".join(
     f"<{tag}>{escape(text)}</{tag}>" for text in row
 )
 body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
 HTML(
-    f'<table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table>'
+    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
+    f"<tbody>{body}</tbody></table>"
 )
 
 # %% [markdown]

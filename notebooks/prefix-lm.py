@@ -1879,28 +1879,12 @@ rows = [
     ),
 ]
 head = ("claim", "source's number", "measured here", "device", "verdict")
-STYLE = """<style>
-@media (max-width: 600px) {
-.claims thead { display: none; }
-.claims tr { display: flex; flex-direction: column; padding: .4rem 0; border-top: 1px solid; }
-.claims td { border: 0; padding: 0; text-align: left; }
-.claims td:first-child { order: -2; font-weight: 600; }
-.claims td:last-child { order: -1; }
-.claims td + td::before { content: attr(data-head) ": "; opacity: .8; }
-}
-</style>"""
-top = "".join(f"<th>{escape(text)}</th>" for text in head)
-body = "".join(
-    "<tr>"
-    + "".join(
-        f'<td data-head="{name}">{escape(text)}</td>'
-        for name, text in zip(head, row, strict=True)
-    )
-    + "</tr>"
-    for row in rows
+cells = lambda tag, row: "".join(
+    f"<{tag}>{escape(text)}</{tag}>" for text in row
 )
+body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
 HTML(
-    f'{STYLE}<table class="table claims"><thead><tr>{top}</tr></thead>'
+    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
     f"<tbody>{body}</tbody></table>"
 )
 

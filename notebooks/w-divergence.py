@@ -3049,14 +3049,12 @@ rows = [
     ),
 ]
 head = ("claim", "source's number", "measured here", "device", "verdict")
-cells = lambda row: "".join(
-    f'<td data-label="{label}">{escape(text)}</td>'
-    for label, text in zip(head, row, strict=True)
+cells = lambda tag, row: "".join(
+    f"<{tag}>{escape(text)}</{tag}>" for text in row
 )
-body = "".join(f"<tr>{cells(row)}</tr>" for row in rows)
-titles = "".join(f"<th>{label}</th>" for label in head)
+body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
 HTML(
-    f'<table class="table claims"><thead><tr>{titles}</tr></thead>'
+    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
     f"<tbody>{body}</tbody></table>"
 )
 
