@@ -17,7 +17,7 @@ scikit-learn fetches the 18,846 messages of the "bydate" edition. One of the riv
 Each run is kept in `_build/jose-20news` the moment it ends, so that an interrupted sweep goes on where it stopped, the
 most telling runs first; `--minutes` starts no new run after that time. `benchmarks/results/jose-20news.json` is written
 from the runs that are there, and says which are not. At the size that is stored, 4 epochs of the first 100 words of a
-message, a run of JoSE takes 8 to 34 seconds of one core, one of Doc2Vec 28 to 49, MiniLM four to eight minutes a text,
+message, a run of JoSE takes 8 to 34 seconds of one core, one of Doc2Vec 28 to 49, MiniLM three minutes a text,
 all together 50 minutes; at the paper's, `--epochs 20 --longest 0`, about fifteen times as long but for MiniLM: nine
 hours.
 """

@@ -22,7 +22,7 @@ degrees of freedom. Comparisons are paired by seed and by question.
 Without the package nothing is run, and a line says so. Each run is kept in `_build/pretrained` the moment it ends, and
 every 100 steps, so that an interrupted sweep goes on where it stopped; `benchmarks/results/reading-pretrained.json` is
 written from the runs that are there, and says which are not. A quarter of an hour of one core; with all layers and the
-chapter's steps five hours.
+chapter's steps some four hours, by estimate.
 """
 
 from __future__ import annotations

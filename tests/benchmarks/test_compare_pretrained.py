@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -231,3 +232,27 @@ def test_the_stored_record_follows_from_its_runs() -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     check(record)
     assert {key: record["settings"][key] for key in script.Scale._fields} == script.Scale()._asdict()
+
+
+@pytest.mark.skipif(not RECORD.exists(), reason="no record is stored")
+def test_the_chapter_says_what_the_record_has() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    text = (ROOT / "notebooks" / "reading-comprehension.md").read_text(encoding="utf-8")
+    said = text[text.index("### The same reader from pre-trained weights") :].split("\n## ")[0]
+    numbers = lambda pattern: [float(x) for x in re.search(pattern, said).groups()]  # pyright: ignore[reportOptionalMemberAccess]
+    em = [script.matrix(record["runs"], arm, "as it is").mean() for arm in script.ARMS]
+    named = statistics.fmean(map(int, record["guesses"]["the most frequent for the name"]))
+    assert numbers(
+        r"MiniLM's weights answer ([\d.]+) exactly, the same network with random ones ([\d.]+), the small reader "
+        r"([\d.]+); who reads nothing and guesses by the parameter's name scores ([\d.]+)\."
+    ) == [round(x, 2) for x in (*em, named)]
+    for one, other in zip(
+        record["tests"], ("The lead over random weights is", "that over the small reader"), strict=False
+    ):
+        assert numbers(rf"{other} ([\d.]+) ± ([\d.]+)") == [round(one[key], 2) for key in ("mean", "half")]
+    judged = {(run["arm"], run["recipe"]): run["judged"] for run in record["runs"] if run["seed"] == 0}
+    adamw = min(v for (arm, recipe), v in judged.items() if arm == script.PRETRAINED and recipe.startswith("AdamW"))
+    pattern = (
+        r"random weights with Muon \(([\d.]+) nats on held-out sections\) are near MiniLM's with AdamW \(([\d.]+)\)"
+    )
+    assert numbers(pattern) == [round(x, 2) for x in (judged[script.RANDOM, script.OWN], adamw)]

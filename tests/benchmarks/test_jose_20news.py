@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -312,3 +313,25 @@ def test_the_stored_record_is_that_of_its_runs() -> None:
     assert record["tests"] == script._common.rounded(script.tests(runs))
     assert record["data"]["documents"] == 18_846 and record["data"]["train"] == 11_314
     assert {r["epochs"] for r in runs} == {record["settings"]["epochs"]}
+
+
+def test_the_chapter_says_of_minilm_what_the_record_has() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    text = (ROOT / "notebooks" / "jose.md").read_text(encoding="utf-8")
+    said = re.search(
+        r"words that the others read it has ([\d.]+), .*?the difference is ([\d.]+) ± ([\d.]+)\), and is ([\d.]+) ± "
+        r"([\d.]+) behind Doc2Vec; in the vote of neighbours it has ([\d.]+), more than all of them",
+        text,
+    )
+    assert said is not None
+    mine = next(run["scores"] for run in record["runs"] if run["method"] == script.SAME_WORDS)
+    today = {one["a"][0]: one for one in record["tests"] if one["b"][0] == script.SAME_WORDS}
+    plain, rival = today[record["best"][script.RULES["plain"]]], today[record["best"]["Doc2Vec"]]
+    assert [float(x) for x in said.groups()] == [
+        round(mine[script.PRIMARY], 2),
+        *(round(abs(one[key]), 3) for one in (plain, rival) for key in ("mean", "half")),
+        round(mine["F1 micro"], 2),
+    ]
+    assert plain["holm"] > 0.05 > rival["holm"] and rival["mean"] > 0
+    others = [s["F1 micro"] for run in record["runs"] for m, o, s in script.scores_of(run) if o == script.SHUFFLED]
+    assert mine["F1 micro"] > max(others)
