@@ -185,7 +185,7 @@ EXAMPLES = (
     "probability density",
     "polynomial roots",
 )
-WORDS, SHOWN = 350, 270  # words and documents in the box
+WORDS, SHOWN = 270, 220  # words and documents in the box
 
 
 def packed(rows):
@@ -250,12 +250,13 @@ for text in EXAMPLES if SCALE == "reduced" else ():
     exact, coarse = D @ exact, coarse_d @ coarse / np.linalg.norm(coarse)
     exact /= np.linalg.norm(U[ids].sum(0))
     best = exact.argsort()[-8:]
-    assert len({*best} & {*coarse.argsort()[-8:]}) >= 5, text
-    assert np.abs(exact - coarse)[best].max() < 0.06, text
+    found = coarse.argsort()[-8:]
+    assert np.abs(exact - coarse).max() < 0.06, text
+    assert exact[found].min() > exact[best].min() - 0.03, text
 data = json.dumps(box, separators=(",", ":")).replace("</", "<\\/")
 if SCALE == "reduced":
-    assert (len(chosen_words), len(few)) == (350, 270)
-    assert len(data) < 60_000
+    assert (len(chosen_words), len(few)) == (270, 220)
+    assert len(data) < 50_000
 HTML(r"""<figure id="jose-figure" class="live">
 <style>
 .live { --main: var(--pst-color-primary, #0072B2); --bad: #B34700; margin: .5rem 0; }
@@ -443,7 +444,7 @@ def train_step(u, v, d, n, rate=0.04, margin=0.15, angle=True):
 #
 # JoSE is reported to lead Doc2Vec. The authors' file of 20 Newsgroups is sorted by topic, and many threads read it, each its part from front to back. If a document's vector remembers *when* it was read, the order tells the topic. Short runs: 4 of the paper's 20 epochs, the first 100 words of each of 18,846 messages.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A dot chart of the mutual information with the topics, with intervals. At the rate 0.04 the program's rule is at 0.49 shuffled and at 0.55 in the order of the file, read by ten; the paper's rule and plain steps are at 0.55 and 0.57 shuffled, and lower in the order of the file, by 0.05 and 0.03. At the rate 0.08 the program's rule is at 0.55 shuffled and at 0.61 in the order of the file, to the right of Doc2Vec. Doc2Vec is at 0.59 and 0.60. With one reader the program's rule is far to the right of all, at 0.78, the paper's rule at 0.28, plain steps at 0.37 and Doc2Vec at 0.71. Counted words are at 0.28."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A dot chart of the mutual information with the topics, with intervals. At the rate 0.04 the program's rule is at 0.49 shuffled and at 0.55 in the order of the file, read by ten; the paper's rule and plain steps are at 0.55 and 0.57 shuffled, and lower in the order of the file, by 0.05 and 0.03. Ten threads that race lie where ten readers do. At the rate 0.08 the program's rule is at 0.55 shuffled and at 0.61 in the order of the file, to the right of Doc2Vec. Doc2Vec is at 0.59 and 0.60. With one reader the program's rule is far to the right of all, at 0.78, the paper's rule at 0.29, plain steps at 0.37 and Doc2Vec at 0.71; with two readers the three rules are at 0.74, 0.30 and 0.36. Counted words are at 0.28, MiniLM on the same words at 0.57."}}
 PROGRAM, PAPER, PLAIN = RULES_ = (
     "JoSE, the program's rule",
     "JoSE, the paper's rule",
@@ -453,7 +454,7 @@ SHUFFLED, TEN, ONE = "shuffled", "file, ten readers", "file, one reader"
 TWO, RACING = "file, two readers", "file, ten threads"
 TUNED = {rule: record["best"][rule] for rule in RULES_}
 RIVAL, COUNTS = record["best"]["Doc2Vec"], "TF-IDF + SVD"
-TODAY = "MiniLM"
+TODAY = ("MiniLM, the same words", "MiniLM, subject and body")
 
 
 def on_news(method, order, score="NMI, k-means"):
@@ -469,7 +470,7 @@ def on_news(method, order, score="NMI, k-means"):
 
 fig, axis = plt.subplots(figsize=(6.4, 2.7), layout="constrained")
 made = {run["method"] for run in record["runs"]}
-planned = [*RULES_, *TUNED.values(), RIVAL, COUNTS, TODAY]
+planned = [*RULES_, *TUNED.values(), RIVAL, COUNTS, *TODAY]
 shown_lines = [line for line in dict.fromkeys(planned) if line in made]
 marks = {
     TEN: ("s", RED, -0.14),
@@ -517,7 +518,7 @@ plt.show()
 # ## The verdict
 #
 # - **Holds.** Topics are found twice as well as by counted words (TF-IDF); shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
-# - **The order makes the lead.** The program's rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.03 *above* it in the file's order. Nor does the factor help: plain steps are above the paper's rule either way ([tests](#numbers-on-20-newsgroups)).
+# - **The order makes the lead.** The program's rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order; ten threads that race do what ten readers in turn do. Nor is a gain by the factor seen: plain steps score 0.01 and 0.03 *more* than the paper's rule ([tests](#numbers-on-20-newsgroups)).
 # - **Not known**: whether long runs say the same, and how the authors' Doc2Vec was trained.
 #
 # ## Words, contexts and documents on one sphere
@@ -2766,7 +2767,6 @@ for package in packages:
         s=9,
         color=colours[package],
         label=package,
-        alpha=0.75,
         linewidth=0,
     )
 for number, name in enumerate(names):
@@ -3024,9 +3024,9 @@ assert (loaded.vectors == model.word_vectors_).all()
 #
 # **The data.** The paper's file has 18,846 messages, the "bydate" edition; its [labels](https://github.com/yumeng5/Spherical-Text-Embedding/blob/master/datasets/20news/label.txt) stand in 40 runs, the 20 topics of the training part (11,314 messages) one after the other, and then those of the test part. We make such a file from the original edition of 19,997 messages: what was posted to several groups is dropped, and of the rest each topic keeps as many as the labels say, the earliest for training. Inside a run the order is that of the message numbers; the authors' own is not known. Headers that name the group are not read. A word is two letters or more, in lower case, as everywhere in this chapter; the authors' cleaned text was not at hand.
 #
-# **The orders.** The authors' `eval_cluster.sh` starts 20 threads, each of which reads its own part of the file from front to back, in every epoch. Threads that race cannot be repeated, so here *readers*, ten of them, take turns: whoever has read the fewest words begins its next document ([an exercise](#exercises) has the few lines). Beside it one reader, and a new random order in every epoch.
+# **The orders.** The authors' `eval_cluster.sh` starts 20 threads, each of which reads its own part of the file from front to back, in every epoch. Threads that race cannot be repeated, so here *readers*, ten of them, take turns: whoever has read the fewest words begins its next document ([an exercise](#exercises) has the few lines). Beside it two readers and one, ten threads that do race (on two cores), and a new random order in every epoch.
 #
-# **Settings.** Those of the script (p = 100, window 10, 2 negatives, words that occur five times), but 4 of its 20 epochs and the first 100 words of a message. Doc2Vec has the same, and met the same orders. Rates were searched for with one seed, shuffled: 0.04 (the program's), 0.08 and 0.16 for each rule, 0.025 (gensim's), 0.05, 0.1 and 0.2 for Doc2Vec; the best is compared, the program's own beside it. The score to be tested, the NMI of k-means, was named before any run. ± is the 95 % interval over training seeds.
+# **Settings.** Those of the script (p = 100, window 10, 2 negatives, words that occur five times), but 4 of its 20 epochs and the first 100 words of a message. Doc2Vec has the same, and met the same orders. Rates were searched for with one seed, shuffled: 0.04 (the program's), 0.08, 0.16 and 0.32 for each rule, 0.025 (gensim's), 0.05, 0.1 and 0.2 for Doc2Vec; the best is compared, the program's own beside it. The score to be tested, the NMI of k-means, was named before any run. ± is the 95 % interval over training seeds. The runs of the search, with one seed, and all tests are on the page {doc}`../book/results`.
 
 # %% tags=["hide-input"]
 def shown(table):
@@ -3044,7 +3044,19 @@ def shown(table):
     )
 
 
-HTML("".join(map(shown, record["tables"])))
+scored, _, similar = map(dict, record["tables"])
+searched = lambda row: row[2] == "1" and "MiniLM" not in row[0]
+wanted = [k for k, name in enumerate(scored["head"]) if name[:2] != "MI"]
+scored["head"] = [scored["head"][k] for k in wanted]
+scored["rows"] = [
+    [row[k] for k in wanted] for row in scored["rows"] if not searched(row)
+]
+similar["rows"] = [
+    row
+    for row in similar["rows"]
+    if row[1] == SHUFFLED and not searched(row)
+]
+HTML(shown(scored) + shown(similar))
 
 # %% tags=["hide-input"]
 first = lambda m, order, score="NMI, k-means": next(
@@ -3085,10 +3097,11 @@ people = {
 }
 assert [round(rho, 2) for rho in people.values()] == [0.36, 0.32, 0.32, 0.16]
 missing = Counter((method, order) for method, order, _ in record["missing"])
-print("runs that the plan has and the record has not:")
+if missing:
+    print("runs that the plan has and the record has not:")
 for (method, order), count in missing.items():
     print(f"  {count} of {method}, {order}")
-print(f"  {record['repeat']}")
+print(f"to repeat: {record['repeat']}")
 print(f"made: {len(record['runs'])} runs on {record['device']}, "
       f"{record['processor seconds'] / 60:.0f} processor minutes")  # fmt: skip
 
@@ -3106,6 +3119,13 @@ for kind, pairs in {
         "plain steps": (PLAIN, TEN, PLAIN, SHUFFLED),
         "Doc2Vec": (RIVAL, TEN, RIVAL, SHUFFLED),
     },
+    **{
+        f"{order} minus {base}": {
+            name.removeprefix("JoSE, "): (name, order, name, base)
+            for name in RULES_
+        }
+        for order, base in ((RACING, TEN), (TWO, SHUFFLED))
+    },
     "minus Doc2Vec, both read by ten": {
         "program's rule": (PROGRAM, TEN, RIVAL, TEN),
         "program's rule, rate 0.08": (FAST, TEN, RIVAL, TEN),
@@ -3116,7 +3136,13 @@ for kind, pairs in {
     },
     "minus Doc2Vec, both shuffled": {
         "program's rule, rate 0.08": (FAST, SHUFFLED, RIVAL, SHUFFLED),
+        "paper's rule": (PAPER, SHUFFLED, RIVAL, SHUFFLED),
         "plain steps": (PLAIN, SHUFFLED, RIVAL, SHUFFLED),
+        "plain steps, rate 0.08": (TUNED[PLAIN], SHUFFLED, RIVAL, SHUFFLED),
+    },
+    "paper's rule minus plain steps": {
+        "shuffled": (PAPER, SHUFFLED, PLAIN, SHUFFLED),
+        "read by ten": (PAPER, TEN, PLAIN, TEN),
     },
 }.items():
     print(kind)
@@ -3128,9 +3154,11 @@ for kind, pairs in {
         )
 
 # %% [markdown]
-# **What the order does.** To the program's rule the sorted file, read by ten, gives 0.07, two thirds of its distance from Doc2Vec; from the paper's rule it takes 0.05, from plain steps 0.03. So in the file's order the program's rule is the best of the three, and shuffled it is the last. Doc2Vec, at the best of four learning rates, shows no effect; one of 0.02 would most likely have been found. With *one* reader the effects are grotesque (three seeds or more): the program's rule rises to 0.78 and Doc2Vec to 0.71, while plain steps fall to 0.37 and the paper's rule to 0.28.
+# **What the order does.** To the program's rule the sorted file, read by ten, gives 0.07, two thirds of its distance from Doc2Vec; from the paper's rule it takes 0.05, from plain steps 0.03. So in the file's order the program's rule is the best of the three, and shuffled it is the last. Doc2Vec, at the best of four learning rates, shows no effect; one of 0.02 would most likely have been found. With *two* readers or *one* the effects are grotesque: the program's rule rises to 0.74 and 0.78, and Doc2Vec, with one, to 0.71, while plain steps fall to 0.36 and 0.37 and the paper's rule to 0.30 and 0.29 (three seeds or more). Threads that race, which cannot be repeated, do what the readers do: all three rules come within 0.01 of them, and no difference is certain after Holm (three seeds: one of 0.04 would most likely have been found).
 #
-# **And the order makes the lead.** At twice its own rate, the better one in runs so short, the program's rule is 0.04 behind Doc2Vec when both read shuffled documents. Let ten readers go through the sorted file, and it is 0.03 *above* that Doc2Vec (four seeds), and 0.02 above one that reads in the same order, which four seeds do not tell from nothing. (One reader alone puts the rule 0.07 above Doc2Vec in the same order, at its own rate.) No other rule is above Doc2Vec, shuffled or read by ten, at any rate tried. What MiniLM, an encoder of today, and ten threads in earnest make of this file is in the plan, and not run yet; for long runs (eight hours of one core): `benchmarks/compare_jose.py --epochs 20 --longest 0`.
+# **And the order makes the lead.** At twice its own rate, the better one in runs so short, the program's rule is 0.04 behind Doc2Vec when both read shuffled documents. Let ten readers go through the sorted file, and it is 0.02 *above* that Doc2Vec (five seeds), and 0.01 above one that reads in the same order, which five seeds do not tell from nothing. (One reader alone puts the rule 0.06 above Doc2Vec in the same order, at its own rate.) No other rule is above Doc2Vec, shuffled or read by ten, at any rate tried; shuffled and at its best rate each is surely below. That plain steps score more than the paper's rule, by 0.01 shuffled and 0.03 read by ten, is not certain after Holm, for so many questions are asked of these runs at once.
+#
+# **An encoder of today**, MiniLM, learns nothing from these messages. On the words that the others read it has 0.57, as plain steps have at their best rate (the difference is 0.002 ± 0.006), and is 0.017 ± 0.006 behind Doc2Vec; in the vote of neighbours it has 0.75, more than all of them when they read shuffled documents. What it is given matters: on the file's text it has 0.53, less than each rule at its best rate, for of the 128 tokens that it takes about half are headers there. Subject and body alone are in the plan and not run yet. For long runs, of all words and 20 epochs (nine hours of one core): `benchmarks/compare_jose.py --epochs 20 --longest 0`.
 
 # %% tags=["hide-input"]
 level = {
@@ -3145,14 +3173,27 @@ assert record["settings"]["words of a message"] == 100
 assert record["data"]["documents"] == 18_846
 assert round(gained[PROGRAM], 2) == 0.07 and abs(gained[RIVAL]) < 0.01
 assert [round(gained[m], 2) for m in (PAPER, PLAIN)] == [-0.05, -0.03]
-assert all(gaps[m, TEN, m, SHUFFLED]["holm"] < 0.02 for m in RULES_)
+assert all(gaps[m, TEN, m, SHUFFLED]["holm"] < 0.05 for m in RULES_)
 no_effect = gaps[RIVAL, TEN, RIVAL, SHUFFLED]
 assert no_effect["holm"] > 0.1 and round(no_effect["detectable"], 2) == 0.02
 one = {m: on_news(m, ONE) for m in (*RULES_, RIVAL)}
 assert min(map(len, one.values())) >= 3
-assert [round(x.mean(), 2) for x in one.values()] == [0.78, 0.28, 0.37, 0.71]
-over = [gaps[m, o, RIVAL, SHUFFLED] for m in RULES_ for o in (SHUFFLED, TEN)]
+assert [round(x.mean(), 2) for x in one.values()] == [0.78, 0.29, 0.37, 0.71]
+two = {m: on_news(m, TWO) for m in RULES_}
+assert min(map(len, two.values())) >= 3
+assert [round(x.mean(), 2) for x in two.values()] == [0.74, 0.30, 0.36]
+races = [gaps[m, RACING, m, TEN] for m in RULES_]
+assert all(abs(round(gap["mean"], 2)) <= 0.01 for gap in races)
+assert all(gap["holm"] > 0.05 for gap in races)
+assert max(gap["detectable"] for gap in races) < 0.045
+assert all(gap["n"] == 3 for gap in races)
+over = [gaps[TUNED[m], SHUFFLED, RIVAL, SHUFFLED] for m in RULES_]
 assert all(gap["mean"] < 0 and gap["holm"] < 0.05 for gap in over)
+by_ten = [gaps[m, TEN, RIVAL, SHUFFLED] for m in RULES_]
+assert all(gap["mean"] < 0 and gap["holm"] < 0.05 for gap in by_ten)
+no_gain = [gaps[PAPER, o, PLAIN, o] for o in (SHUFFLED, TEN)]
+assert [round(gap["mean"], 2) for gap in no_gain] == [-0.01, -0.03]
+assert all(gap["holm"] > 0.05 for gap in no_gain)
 best_of = lambda order: max(RULES_, key=lambda m: level[m, order])
 last = min(RULES_, key=lambda m: level[m, SHUFFLED])
 assert (best_of(TEN), best_of(SHUFFLED), last) == (PROGRAM, PLAIN, PROGRAM)
@@ -3160,12 +3201,13 @@ lacks = level[RIVAL, SHUFFLED] - level[PROGRAM, SHUFFLED]
 assert 0.6 < gained[PROGRAM] / lacks < 0.73
 assert FAST == TUNED[PROGRAM]
 lead, lag = gaps[FAST, TEN, RIVAL, TEN], gaps[FAST, SHUFFLED, RIVAL, SHUFFLED]
-assert round(lead["mean"], 2) == 0.02
+assert round(lead["mean"], 2) == 0.01 and lead["n"] == 5
 assert lead["holm"] > 0.05
 above = gaps[FAST, TEN, RIVAL, SHUFFLED]
-assert round(above["mean"], 2) == 0.03 and above["holm"] < 0.05
+assert round(above["mean"], 2) == 0.02 and above["holm"] < 0.05
+assert above["n"] == 5
 by_one = one[PROGRAM].mean() - one[RIVAL].mean()
-assert round(by_one, 2) == 0.07
+assert round(by_one, 2) == 0.06
 assert round(lag["mean"], 2) == -0.04 and lag["holm"] < 0.05
 tried = [m for m in made if m.startswith("JoSE")]
 for m, order in itertools.product(tried, (SHUFFLED, TEN)):
@@ -3174,9 +3216,17 @@ for m, order in itertools.product(tried, (SHUFFLED, TEN)):
 assert 0 < level[RIVAL, SHUFFLED] - level[PLAIN, SHUFFLED] < 0.03
 assert level[PLAIN, SHUFFLED] > 2 * on_news(COUNTS, "–").mean()
 assert all(level[PLAIN, o] > level[PAPER, o] for o in (SHUFFLED, TEN))
+as_filed = "MiniLM, the file's text"
+assert round(on_news(as_filed, "–").mean(), 2) == 0.53
+tuned = [level[m, SHUFFLED] for m in TUNED.values()]
+assert on_news(as_filed, "–").mean() < min(tuned)
+votes = [on_news(m, o, "F1 micro") for m, o in level]
+today_vote = on_news(as_filed, "–", "F1 micro").mean()
+assert round(today_vote, 2) == 0.73
+assert today_vote > max(np.mean(sums), *(v.mean() for v in votes))
 
 # %% [markdown]
-# **What else they say.** The vote of neighbours sees the order otherwise: the F1 of the program's rule falls from 0.49 to 0.42, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote with 0.71, as on the docstrings. Doc2Vec is not above such things: at half its best rate ten readers give it 0.05, too (one seed). And short runs hang on the rate: at twice its own, 0.08, the program's rule gains 0.06 without any order (one seed), while the other rules stay within 0.01, and Doc2Vec at 0.2 falls apart. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
+# **What else they say.** The vote of neighbours sees the order otherwise: the F1 of the program's rule falls from 0.49 to 0.42, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.71, as on the docstrings. Doc2Vec is not above such things: at half its best rate ten readers give it 0.05, too (one seed). And short runs hang on the rate: at twice its own, 0.08, the program's rule gains 0.06 without any order (one seed), while the other rules stay within 0.01, and Doc2Vec at 0.2 falls apart. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
 #
 # ## Claims and measurements
 #
@@ -3230,7 +3280,7 @@ rows = [
         "the file's order is no part of the method (the script reads a sorted one)",
         "no number",
         "+0.07 NMI under the program's rule, −0.05 under the paper's; "
-        "at rate 0.08 from 0.04 behind Doc2Vec to 0.03 ahead",
+        "at rate 0.08 from 0.04 behind Doc2Vec to 0.02 ahead",
         "record, 5 seeds",
         "it decides which rule looks best, and makes the lead",
     ),
@@ -3249,17 +3299,14 @@ rows = [
         "supported",
     ),
 ]
-rows = [
-    (verdict, f"{claim} ({number})", f"{found} ({device})")
-    for claim, number, found, device, verdict in rows
-]
-head = ("verdict", "claim (the source's number)", "measured here (device)")
+head = ("claim", "source's number", "measured here", "device", "verdict")
 cells = lambda tag, row: "".join(
     f"<{tag}>{escape(text)}</{tag}>" for text in row
 )
-filled = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
 HTML(
-    f'<table class="table"><thead><tr>{cells("th", head)}</tr></thead><tbody>{filled}</tbody></table>'
+    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
+    f"<tbody>{body}</tbody></table>"
 )
 
 # %% [markdown]
