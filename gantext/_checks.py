@@ -86,8 +86,8 @@ def samples_of(name: str, argument: str, x: Tensor, least: int, width: int | Non
 def vector(name: str, argument: str, t: Tensor, n: int | None = None) -> Tensor:
     """A finite vector (of length n) in float64, without its graph."""
     if floating(name, argument, t).dim() != 1 or n not in (None, len(t)) or not t.isfinite().all():
-        shape = "(n,)" if n is None else (n,)
-        raise ValueError(f"{name}: {argument} of shape {tuple(t.shape)} must be {shape} and finite. Clean it.")
+        rule = f"{'(n,)' if n is None else (n,)} and finite. Flatten and clean it."
+        raise ValueError(f"{name}: {argument} of shape {tuple(t.shape)} must be {rule}")
     return t.detach().double()
 
 
