@@ -65,7 +65,7 @@ def tex(node: Node) -> str:
         case "num":
             return args[0]
         case "sym":
-            return NAMES.get(args[0], args[0])
+            return NAMES.get(args[0]) or args[0]
         case "neg":
             return "-" + inside(args[0])
         case "add":
