@@ -696,6 +696,11 @@ def test_the_search_marks_what_it_found_and_finds_functions(find: Callable[[str]
     assert find("zzyzx") == []
 
 
+WHOLE = """[...document.querySelectorAll('.bd-article *')].filter((e) => e.offsetHeight > 900
+    && getComputedStyle(e).breakInside.startsWith('avoid')).map((e) => 'longer than a page, not to be broken: '
+    + e.className)"""  # an empty page would come before it
+
+
 @every_chapter
 def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     page = browser.new_page(viewport={"width": PAPER, "height": 960})
@@ -708,6 +713,7 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     page.evaluate(UNFOLD)  # as for the printer
     assert page.evaluate(TABLES) == 0, "nobody can scroll a table on paper"
     none(page.evaluate(BROKEN))
+    none(page.evaluate(WHOLE))
     assert page.locator("figure.live").first.is_visible(), "its caption is printed too"
     pdf = tmp_path / "page.pdf"
     page.pdf(path=pdf, format="A4")
