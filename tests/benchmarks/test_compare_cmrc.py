@@ -150,7 +150,6 @@ def test_without_the_files_the_other_comparisons_go_on(tmp_path: Path, capsys: p
     assert "cmrc2018_dev.json" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not RECORD.exists(), reason="no record is stored")
 def test_the_stored_record_follows_from_its_runs() -> None:
     found = json.loads(RECORD.read_text(encoding="utf-8"))
     for way, stored in found["ways"].items():

@@ -1024,7 +1024,7 @@ class Paired(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 2)
 
-    def forward(self, input: Tensor) -> Any:  # noqa: A002
+    def forward(self, input: Tensor) -> Any:  # noqa: A002 - the name that PyTorch gives it
         return super().forward(input), input
 
 

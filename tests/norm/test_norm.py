@@ -543,7 +543,7 @@ def test_shared_norms_stay_shared_and_refusals_change_nothing() -> None:
 
 
 class Loud(nn.LayerNorm):
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that PyTorch gives it
         return 2 * super().forward(input)
 
 
