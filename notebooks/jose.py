@@ -518,7 +518,7 @@ plt.show()
 # ## The verdict
 #
 # - **Holds.** Topics are found twice as well as by counted words (TF-IDF); shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
-# - **The order makes the lead.** The program's rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. Nor does the factor gain: plain steps score 0.01 and 0.03 *more* than the paper's rule ([tests](#numbers-on-20-newsgroups)).
+# - **The order makes the lead.** The program's rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. No gain from the factor: plain steps score 0.01 and 0.03 *more* than the paper's rule ([tests](#numbers-on-20-newsgroups)).
 # - **Not known**: whether long runs say the same, and how the authors' Doc2Vec was trained.
 #
 # ## Words, contexts and documents on one sphere

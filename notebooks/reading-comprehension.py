@@ -1708,7 +1708,7 @@ axis.legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
-# *Mean loss over the seeds, on the same batches: MiniLM's weights are ahead from the start, by little.*
+# *Mean loss over the seeds, on the same batches: MiniLM's weights are ahead after the first steps, by little.*
 
 # %% tags=["hide-input"]
 asked_last = [run for run in pretrained["runs"] if "answers" in run]
