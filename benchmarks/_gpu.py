@@ -268,17 +268,17 @@ def about(device: str) -> Record:
 
 
 def serve(link: Connection, file: str, device: str, tiny: bool, folder: str) -> None:
-    """A child: run the items that it is sent the names of, until it is sent none."""
+    """A child: run the items that it is sent the names of, with the seconds for each, until it is sent none."""
     os.setsid()  # so that it can be ended with its own children
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     sys.path[:0] = [str(path) for path in PATHS if str(path) not in sys.path]
     ahead, lock = threading.Event(), threading.Lock()
-    names: list[str] = []
+    asked: list[tuple[str, float]] = []
 
     def listen() -> None:  # without the main process there is nobody to work for
         with contextlib.suppress(EOFError, OSError):
-            while name := link.recv():
-                names.append(name)
+            while one := link.recv():
+                asked.append(one)
                 ahead.set()
         os._exit(0)
 
@@ -301,11 +301,12 @@ def serve(link: Connection, file: str, device: str, tiny: bool, folder: str) -> 
     while True:
         ahead.wait()
         ahead.clear()
-        send(perform(items[names.pop()], bench))
+        name, seconds = asked.pop()
+        send(perform(items[name], bench, seconds))
 
 
-def perform(each: Item, bench: Bench) -> Record:
-    """How an item ends: verdict, number, traceback."""
+def perform(each: Item, bench: Bench, seconds: float) -> Record:
+    """How an item that has so many seconds ends: verdict, number, traceback."""
     import torch
 
     goals: list[str] = []
@@ -316,7 +317,7 @@ def perform(each: Item, bench: Bench) -> Record:
         plain(message)
 
     bench.send = send
-    bench.end = time.monotonic() + (each.tiny if bench.tiny else each.seconds)
+    bench.end = time.monotonic() + seconds
     torch.manual_seed(0)
     end: Record = {}
     try:
@@ -531,7 +532,7 @@ class Run:
         deadline = began + budget + (0 if child.ready else 60)  # a new child imports first
         say(f"{each.name} ...")
         with contextlib.suppress(OSError):
-            child.link.send(each.name)
+            child.link.send((each.name, budget))
         while True:
             if not child.link.poll(max(0.0, deadline - time.monotonic())):
                 cut = f"stopped after {time.monotonic() - began:.0f} s; kept: {kept(record)}"

@@ -209,10 +209,12 @@ def stand_ins(absent: Sequence[str]) -> dict[str, types.ModuleType]:
         modules["matplotlib.pyplot"].__dict__.update(subplots=subplots)
     if "IPython" in absent:
         modules |= tree("IPython", "IPython.display")
+        modules["IPython"].__dict__["version_info"] = (9, 0)  # matplotlib asks for it
     if "gensim" in absent:
         modules |= tree("gensim", "gensim.models", "gensim.models.doc2vec")
         tagged = lambda words, tags: (words, tags)
         modules["gensim.models.doc2vec"].__dict__.update(Doc2Vec=Doc2Vec, TaggedDocument=tagged)
+        modules["gensim.models"].__dict__["KeyedVectors"] = _Rival("gensim")  # reads files: no random vectors for it
     if "ot" in absent:
         modules["ot"] = _Rival("ot")
     return modules

@@ -209,6 +209,57 @@ def processor_time(call: Callable[[], object], times: int) -> float:
     return (time.process_time() - begin) / times
 
 
+class Size(NamedTuple):
+    """A training to hold the arithmetic against."""
+
+    network: str
+    pixels: int
+    width: int
+    batch: int
+    game: methods.Game
+
+
+SIZES_HERE = [
+    Size("DCGAN", 28, 16, 32, methods.wgan_div()),
+    Size("DCGAN", 28, 32, 64, methods.wgan_gp()),
+    Size("residual", 32, 32, 16, methods.game(HINGE)),
+]
+SIZES_ON_A_CARD = [
+    Size("DCGAN", 28, 64, 64, methods.wgan_gp()),
+    Size("residual", 32, 128, 64, methods.game(HINGE)),
+    Size("residual", 32, 256, 64, methods.game(HINGE)),
+]
+
+
+def held(size: Size, rate: float, bandwidth: float, launch: float, steps: int = 4) -> tuple[str, float, float]:
+    """Name, and seconds of a step: as predicted from so many operations and bytes a second, and as run."""
+    shape = (1 if size.pixels == 28 else 3, size.pixels, size.pixels)
+    law = images.Images(torch.randint(256, (500, *shape), dtype=torch.uint8))
+    if size.network == "DCGAN":
+        nets = convolutional.dcgan_generator(shape, 32, size.width), convolutional.dcgan_critic(shape, size.width)
+    else:
+        nets = convolutional.resnet_generator(shape, 32, size.width), convolutional.resnet_critic(shape, size.width)
+    given: tuple[Any, ...] = (*nets, law.sample, size.game)
+    settings: dict[str, Any] = {"batch_size": size.batch, "latent": 32}
+    step = at(size.batch, *[one_step(few, given, settings) for few in FEW])
+    few, many = (functools.partial(FIT, *given, steps=n, progress=False, **settings) for n in (2, 2 + steps))
+    few()
+    measured = (spent(many) - spent(few)) / steps
+    name = f"{size.network}, {size.pixels} pixels, width {size.width}, {size.batch} samples, {size.game.name}"
+    return name, duration(step, rate, bandwidth, launch), measured
+
+
+def spent(call: Callable[[], object]) -> float:
+    """Seconds: by the clock on a GPU, of the processor without one."""
+    cuda = torch.cuda.is_available()
+    clock = time.perf_counter if cuda else time.process_time
+    begin = clock()
+    call()
+    if cuda:
+        torch.cuda.synchronize()
+    return clock() - begin
+
+
 def here() -> None:
     """Steps of three sizes on one thread of this CPU: predicted from its own rates, and run."""
     torch.set_num_threads(1)
@@ -217,26 +268,11 @@ def here() -> None:
     rate = 2 * 512**3 / processor_time(lambda: a @ a, 20)
     bandwidth, launch = 2 * x.nbytes / processor_time(lambda: y.copy_(x), 8), processor_time(lambda: z.add_(1), 20_000)
     print(f"{rate / 1e9:.3g} GFLOP/s, {bandwidth / 1e9:.3g} GB/s, {launch * 1e6:.3g} microseconds an operation")
-    for name, channels, width, batch, game in (
-        ("DCGAN, 28 pixels", 1, 16, 32, methods.wgan_div()),
-        ("DCGAN, 28 pixels", 1, 32, 64, methods.wgan_gp()),
-        ("residual, 32 pixels", 3, 32, 16, methods.game(HINGE)),
-    ):
-        shape = (channels, 28, 28) if channels == 1 else (channels, 32, 32)
-        law = images.Images(torch.randint(256, (500, *shape), dtype=torch.uint8))
-        plain = convolutional.dcgan_generator(shape, 32, width), convolutional.dcgan_critic(shape, width)
-        nets = plain if channels == 1 else (
-            convolutional.resnet_generator(shape, 32, width), convolutional.resnet_critic(shape, width)
-        )  # fmt: skip
-        given: tuple[Any, ...] = (*nets, law.sample, game)
-        settings: dict[str, Any] = {"batch_size": batch, "latent": 32}
-        step = at(batch, *[one_step(few, given, settings) for few in FEW])
-        predicted = duration(step, rate, bandwidth, launch)
-        two, six = (functools.partial(FIT, *given, steps=n, progress=False, **settings) for n in (2, 6))
-        measured = (processor_time(six, 1) - processor_time(two, 1)) / 4
+    for size in SIZES_HERE:
+        name, predicted, measured = held(size, rate, bandwidth, launch)
         print(
-            f"{name}, width {width}, {batch} samples, {game.name}: predicted {predicted * 1e3:.1f} ms a step, "
-            f"measured {measured * 1e3:.1f} ms, ratio {measured / predicted:.2f}"
+            f"{name}: predicted {predicted * 1e3:.1f} ms a step, measured {measured * 1e3:.1f} ms, "
+            f"ratio {measured / predicted:.2f}"
         )
 
 

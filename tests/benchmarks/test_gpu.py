@@ -405,6 +405,64 @@ def test_every_chapter_is_read_as_jupytext_reads_it() -> None:
         assert 'SCALE = "reduced"' in text
 
 
+def test_calls_are_timed_from_python_and_as_graphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A goal is judged for both; what cannot be captured is named, and what reads the device is not tried."""
+    import gpu
+    from _gpu import Bench
+
+    said: list[Found] = []
+    bench = Bench(said.append, "cpu", tiny=True, folder=tmp_path)
+    bench.gpu, tried = True, []
+
+    def captured(bench: Bench, call: Callable[[], Any]) -> Callable[[], Any]:
+        tried.append(call())
+        if tried[-1] == "refused":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return call
+
+    monkeypatch.setattr(gpu, "captured", captured)
+    times = {"ours": 2.0, "one": 4.0, "reads": 1.0, "refused": 3.0}
+    replayed = {"ours": 1.0, "one": 0.5}
+
+    def interleave(calls: Found, rounds: int = 9) -> Found:
+        chosen = times if len(calls) == 4 else replayed
+        return {name: dict.fromkeys(("median_ms", "min_ms", "max_ms"), chosen[name]) for name in calls}
+
+    monkeypatch.setattr(bench, "interleave", interleave)
+    calls = {name: lambda name=name: name for name in times}
+    rows = gpu.compared(bench, "sums", "size 3", calls, uncaptured=["reads"], errors={"ours": 0.1})
+    assert tried == ["ours", "one", "refused"]
+    assert [(row["what"], row["ratio"]) for row in rows] == [("sums", 2.0), ("sums, captured", 0.5)]
+    assert set(rows[1]["results"]) == {"ours", "one"} and rows[0]["results"]["ours"]["error"] == 0.1
+    assert any("refused not captured" in name for message in said for name in message.get("facts", {}))
+    bench.tiny = False
+    assert (
+        gpu.goal(bench, "sums at least 1x", 1.0, rows)
+        == "2.00 to 2.00 times as fast; 0.50 to 0.50 times as fast, in a CUDA graph"
+    )
+    claims = [claim for message in said for claim in message.get("claims", [])]
+    assert [(claim["claim"], claim["verdict"]) for claim in claims] == [
+        ("sums at least 1x, called from Python", "holds"),
+        ("sums at least 1x, in a CUDA graph", "fails"),
+    ]
+    assert len(gpu.compared(bench, "sums", "size 3", calls, uncaptured=["ours"])) == 1
+
+
+def test_matplotlib_draws_where_ipython_is_missing() -> None:
+    """It looks at the version of an IPython that it finds among the modules."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    from _gpu_chapters import NotHere, instead, stand_ins
+
+    modules = stand_ins(["IPython", "gensim"])
+    with instead(modules):
+        figure = plt.figure()
+        plt.close(figure)
+        from gensim.models import KeyedVectors
+
+        with pytest.raises(NotHere, match="needs gensim"):
+            KeyedVectors.load_word2vec_format("words.txt")
+
+
 def test_what_only_draws_has_a_stand_in() -> None:
     from _gpu_chapters import Anything, NotHere, stand_ins
 
@@ -471,10 +529,11 @@ def test_a_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
         ("gan-comparison", r"training\.fit\(\s*generator"),
         ("w-divergence", r"trained = fit\("),
         ("o-gan", r"(?m)^def train\("),
+        ("conditional-layer-norm", r"in tiny\.items\(\)"),
     ],
 )
-def test_no_chapter_mixes_devices_where_it_trains(chapter: str, cells: str) -> None:
-    """The cells that train, with those that they need, on a GPU that is not there."""
+def test_no_chapter_mixes_devices(chapter: str, cells: str) -> None:
+    """The cells that train, or bring a network of their own, with those that they need, on a GPU that is not there."""
     with _pretended.gpu():
         found, told = run_chapter(ROOT / "notebooks" / f"{chapter}.md", cells)
     assert found["run"] > 3 and found["cuts"] > 0
