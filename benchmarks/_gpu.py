@@ -63,6 +63,7 @@ class Item:
     needs: tuple[str, ...]
     gpu: bool
     apart: bool
+    chapter: str | None
     work: Callable[[Bench], object]
 
 
@@ -78,6 +79,7 @@ def item(
     needs: Sequence[str] = (),
     gpu: bool = False,
     apart: bool = False,
+    chapter: str | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[[Bench], object]], Callable[[Bench], object]]:
     """Put a function on the list, in the order of the file. It gets a `Bench`; what it returns is its number, in words.
@@ -89,6 +91,7 @@ def item(
         needs: modules without which it is left out, and named.
         gpu: whether it has nothing to do on a CPU.
         apart: run it beside its neighbours that are also marked, in a process of its own: for what is not timed.
+        chapter: whose operation is compared; the results page puts a part of its own under it.
         name: unique, of letters, digits and -; None: that of the function.
 
     Raise AssertionError where something is found wrong ("fails"); any other error counts as "raised".
@@ -100,7 +103,7 @@ def item(
         ITEMS[:] = [each for each in ITEMS if not same(each)]  # its module is imported anew
         if called in {each.name for each in ITEMS} or group not in GROUPS:
             raise ValueError(f"item: {called!r} in group {group!r}: the name is taken, or the group none of {GROUPS}.")
-        ITEMS.append(Item(called, group, title, seconds, tiny, tuple(needs), gpu, apart, work))
+        ITEMS.append(Item(called, group, title, seconds, tiny, tuple(needs), gpu, apart, chapter, work))
         return work
 
     return put
@@ -396,7 +399,7 @@ class Book:
         for path in self.folder.glob("[a-f]-*.json"):  # what an earlier run has found stays until it is found anew
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 kept = json.loads(path.read_text(encoding="utf-8"))
-                self.records |= {record["item"]: record for record in kept["items"]}
+                self.records |= {record["item"]: {"chapter": None, **record} for record in kept["items"]}
 
     def done(self, each: Item, device: str) -> bool:
         """Whether an earlier run in this folder has a final verdict for the same sources and device."""
@@ -425,12 +428,19 @@ class Book:
             "chapter": None,
             **self.about,
             "source": self.source,
-            "rows": [row for r in mine for row in r["rows"]],
-            "claims": [claim for r in mine for claim in r["claims"]],
+            "rows": [],
+            "claims": [],
             "tables": tables,
+            "parts": [part(r) for r in mine if r["rows"] or r["claims"]],
         }
         text = json.dumps(clean(page), indent=1, allow_nan=False, ensure_ascii=False)
         write(self.folder / "gpu.json", text + "\n")
+
+
+def part(record: Record) -> Record:
+    """What the results page shows of an item beside the others: measurements, goals, and of when they are."""
+    kept = {key: record[key] for key in ("item", "title", "chapter", "date", "source", "rows", "claims")}
+    return {**kept, "title": record["title"][:1].upper() + record["title"][1:]}
 
 
 HEAD = ["item", "verdict", "number", "seconds"]
@@ -446,7 +456,8 @@ def words(value: object) -> str:
 
 def blank(each: Item, verdict: str, number: str = "") -> Record:
     record: Record = {"item": each.name, "group": each.group, "title": each.title, "verdict": verdict}
-    return {**record, "number": number, "seconds": 0.0, "rows": [], "claims": [], "checks": [], "facts": {}}
+    record |= {"chapter": each.chapter, "number": number, "seconds": 0.0}
+    return {**record, "rows": [], "claims": [], "checks": [], "facts": {}}
 
 
 class Run:

@@ -477,7 +477,9 @@ def plain_checks(bench: Bench) -> str:
 # (c) Every kernel against its peers: goals as in the issue that asked for them, none moved to be met. --------------
 
 
-@item("c", "conditional layer norm against torch.compile", seconds=75, needs=["triton"])
+@item(
+    "c", "conditional layer norm against torch.compile", seconds=75, needs=["triton"], chapter="conditional-layer-norm"
+)
 def layer_norm_peers(bench: Bench) -> str:
     """Forward; backward alone, from saved statistics, as a compiled graph has it; both through autograd."""
     import torch
@@ -555,7 +557,7 @@ def layer_norm_peers(bench: Bench) -> str:
     return f"backward {found}"
 
 
-@item("c", "JoSE batch update against index_add_", seconds=45, needs=["triton"])
+@item("c", "JoSE batch update against index_add_", seconds=45, needs=["triton"], chapter="jose")
 def sphere_peers(bench: Bench) -> str:
     """Against the compiled dense route, and the share of a copy's speed at which the necessary bytes move."""
     import torch
@@ -589,7 +591,7 @@ def sphere_peers(bench: Bench) -> str:
     return goal(bench, "JoSE batch update at least 2x compiled index_add_", 2.0, rows)
 
 
-@item("c", "JoSE: words a second against the CPU", seconds=60, needs=["triton", "numba"])
+@item("c", "JoSE: words a second against the CPU", seconds=60, needs=["triton", "numba"], chapter="jose")
 def jose_words(bench: Bench) -> str:
     """Training on the docstrings, one thread of this machine's CPU beside the device."""
     import torch
@@ -663,7 +665,7 @@ def expm_compared(
     return rows
 
 
-@item("c", "batched expm kernel against torch.linalg.matrix_exp", seconds=50, needs=["triton"])
+@item("c", "batched expm kernel against torch.linalg.matrix_exp", seconds=50, needs=["triton"], chapter="det-exp")
 def expm_peers(bench: Bench) -> str:
     """10,000 small matrices. Where this goal is missed, the kernel goes."""
     import torch
@@ -680,7 +682,7 @@ def expm_peers(bench: Bench) -> str:
     return goal(bench, "expm kernel at least 5x torch.linalg.matrix_exp at 10^4 matrices, n = 4 to 32", 5.0, rows)
 
 
-@item("c", "expm of large matrices against torch.linalg.matrix_exp", seconds=30)
+@item("c", "expm of large matrices against torch.linalg.matrix_exp", seconds=30, chapter="det-exp")
 def large_expm_peers(bench: Bench) -> str:
     """Plain PyTorch, from n = 64."""
     import torch
@@ -697,7 +699,7 @@ def large_expm_peers(bench: Bench) -> str:
     return goal(bench, "expm at least 1.5x torch.linalg.matrix_exp, n >= 64", 1.5, rows)
 
 
-@item("c", "prefix-LM attention against the dense mask and FlexAttention", seconds=50)
+@item("c", "prefix-LM attention against the dense mask and FlexAttention", seconds=50, chapter="prefix-lm")
 def attention_peers(bench: Bench) -> str:
     """Two calls of PyTorch's attention, forward and with backward, in half precision and in float32."""
     import torch
@@ -746,7 +748,13 @@ def attention_peers(bench: Bench) -> str:
     return goal(bench, "two calls at least 1.5x the dense mask", 1.5, dense_rows)
 
 
-@item("c", "constrained beams against transformers.generate", seconds=60, needs=["transformers"])
+@item(
+    "c",
+    "constrained beams against transformers.generate",
+    seconds=60,
+    needs=["transformers"],
+    chapter="reading-comprehension",
+)
 def beam_peers(bench: Bench) -> str:
     """The same model, the same answers, in a batch and for one question alone, beams and greedy."""
     from bench_generate import compare
@@ -816,7 +824,7 @@ def critic_step(bench: Bench, critic: nn.Module, shape: tuple[int, ...], B: int,
     return step, load, anew
 
 
-@item("c", "critic step with penalty: a CUDA graph against eager", seconds=40)
+@item("c", "critic step with penalty: a CUDA graph against eager", seconds=40, chapter="wasserstein")
 def graph_peers(bench: Bench) -> str:
     """A whole step, double backward and Adam included; and the same losses for a hundred steps."""
     from bench_penalty import convolutional
@@ -853,7 +861,7 @@ def graph_peers(bench: Bench) -> str:
     return goal(bench, "a captured critic step at least 2x eager", 2.0, rows)
 
 
-@item("c", "exact penalty against double backward", seconds=40)
+@item("c", "exact penalty against double backward", seconds=40, chapter="w-divergence")
 def penalty_peers(bench: Bench) -> str:
     """By tangents; dense and convolutional LeakyReLU critics; a whole loss and its gradient."""
     import torch
@@ -890,7 +898,7 @@ def penalty_peers(bench: Bench) -> str:
     return goal(bench, "exact penalty on samples at least 1.3x eager double backward", 1.3, on_samples)
 
 
-@item("c", "cascade head against the literal loop", seconds=25)
+@item("c", "cascade head against the literal loop", seconds=25, chapter="cascading-rejection")
 def cascade_peers(bench: Bench) -> str:
     """Forward and backward, both forms."""
     from bench_orthogonal import LITERAL, gradients
@@ -1018,7 +1026,7 @@ def decoder(side: int, latent: int = 64) -> nn.Module:
     return nn.Sequential(*layers[:-1], nn.Tanh())
 
 
-@item("e", "a step of each GAN recipe, eager and captured", seconds=60)
+@item("e", "a step of each GAN recipe, eager and captured", seconds=60, chapter="gan-comparison")
 def gan_steps(bench: Bench) -> str:
     """Critic and generator, each one step of Adam: images a second, peak of memory."""
     import torch
@@ -1080,7 +1088,7 @@ def gan_steps(bench: Bench) -> str:
     return f"up to {best:.3g} images/s"
 
 
-@item("e", "a step of the prefix-LM Transformer", seconds=30)
+@item("e", "a step of the prefix-LM Transformer", seconds=30, chapter="prefix-lm")
 def transformer_step(bench: Bench) -> str:
     """The reader's network: float32, and half precision under autocast; tokens a second, peak of memory."""
     import torch

@@ -6,6 +6,7 @@ The HTML itself is in ``templates/``, one file for each piece.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -201,7 +202,7 @@ class BookView(View):
     def results(self) -> str:
         """Every stored measurement and claim: speeds in a table of a few lines and one by one, then experiments."""
         paths = results(self.app.srcdir)
-        files: list[dict[str, Any]] = [{"id": f.stem, **json.loads(f.read_text(encoding="utf-8"))} for f in paths]
+        files = [file for path in paths for file in parts(path.stem, json.loads(path.read_text(encoding="utf-8")))]
         for file in files:
             file.setdefault("claims", [])
             file.setdefault("tables", [])  # of numbers that are not times against rivals: a title, a head, rows
@@ -237,18 +238,32 @@ def place(ratio: float) -> float:
     return round(100 * math.log(min(max(ratio, low), high) / low) / math.log(high / low), 1)
 
 
+def parts(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The record, and before it those of its parts, which have its device and versions: `gpu.py` compares a dozen."""
+    whole = {key: value for key, value in record.items() if key != "parts"}
+    found = [{**whole, "tables": [], **part, "id": f"{name}-{part['item']}"} for part in record.get("parts", [])]
+    return [*found, {**whole, "id": name}]
+
+
+CAPTURED = ", captured"  # of rows whose calls are replayed as CUDA graphs
+
+
 def summary(file: dict[str, Any]) -> list[dict[str, Any]]:
     """For each rival of a benchmark: the least, the median and the largest ratio of times over all sizes.
 
-    What computes less than ours does, and so has no error to compare, is a floor and no rival; unless none has one.
+    Calls from Python and CUDA graphs have a line each. What computes less than ours does, and so has no error to compare, is a floor and no rival; unless none has one.
     """
     lines = []
-    for rival in file["rivals"]:
-        rows = [row for row in file["rows"] if rival in row["ratios"]]
+    kinds = ("", [r for r in file["rows"] if not r["what"].endswith(CAPTURED)]), (CAPTURED, file["rows"])
+    for rival, (kind, among) in itertools.product(file["rivals"], kinds):
+        rows = [row for row in among if rival in row["ratios"] and row["what"].endswith(kind)]
+        if not rows:
+            continue
         ratios = sorted(row["ratios"][rival] for row in rows)
         compared = any(row["results"][rival]["error"] is not None for row in rows)
-        lines.append({"file": file, "rival": rival, "least": ratios[0], "median": statistics.median(ratios),
-                      "most": ratios[-1], "sizes": len(rows), "compared": compared})  # fmt: skip
+        lines.append({"file": file, "rival": rival, "kind": kind, "least": ratios[0],
+                      "median": statistics.median(ratios), "most": ratios[-1], "sizes": len(rows),
+                      "compared": compared})  # fmt: skip
     return [line for line in lines if line["compared"]] or lines
 
 
