@@ -251,7 +251,8 @@ CAPTURED = ", captured"  # of rows whose calls are replayed as CUDA graphs
 def summary(file: dict[str, Any]) -> list[dict[str, Any]]:
     """For each rival of a benchmark: the least, the median and the largest ratio of times over all sizes.
 
-    Calls from Python and CUDA graphs have a line each. What computes less than ours does, and so has no error to compare, is a floor and no rival; unless none has one.
+    Calls from Python and CUDA graphs have a line each. What computes less than ours does, and so has no error to
+    compare, is a floor and no rival; unless none has one.
     """
     lines = []
     kinds = ("", [r for r in file["rows"] if not r["what"].endswith(CAPTURED)]), (CAPTURED, file["rows"])
