@@ -61,17 +61,18 @@ def render(tex: str, display: bool) -> str:
 
 
 def pieces(mathml: str, display: bool = True) -> str:
-    """A formula cut before its relations and wide spaces, parts before their terms, terms inside brackets.
+    """A formula cut at its wide spaces into statements, these before relations, parts before terms, inside brackets.
 
     Only the outermost row is cut, so that no fraction or norm comes apart. MathML has no line breaks of its own in any
-    browser, but a line of text may end between two ``<math>``: between parts first, since each is an inline block, then
-    between the terms of a part that is wider than the line, last inside its brackets.
+    browser, but a line of text may end between two ``<math>``: between statements first, since each is an inline block,
+    then between the parts of a statement that is wider than the line, the terms of a part, last inside its brackets.
     """
     row = ElementTree.fromstring(mathml)
     while len(row) == 1 and row[0].tag == "mrow":
         row = row[0]
     items = list(_flat(row))
     parts: list[list[list[list[ElementTree.Element]]]] = [[[[]]]]
+    begins = {0}  # the parts with which a statement begins
     depth, bars = 0, 0
     for i, item in enumerate(items):
         base = item[0] if item.tag in {"msup", "msub", "msubsup"} else item  # a closing bracket may carry a power
@@ -79,7 +80,10 @@ def pieces(mathml: str, display: bool = True) -> str:
         infix = item.tag == "mo" and i > 0 and not bars % 2 and not _is_open(items[i - 1])
         wide = item.tag == "mspace" and float((item.get("width") or "0em").removesuffix("em")) >= 1
         if not depth and ((infix and sign in RELATIONS) or wide):
+            begins |= {len(parts)} if wide else set()
             parts.append([[[]]])
+            if wide and display:
+                continue  # the style sheet puts statements apart, but for one that begins a line
         elif ((infix and sign in TERMS) or _is_big(item)) and parts[-1][-1][-1]:
             (parts[-1][-1].append([]) if depth else parts[-1].append([[]]))
         if infix and sign in RELATIONS | TERMS:
@@ -91,7 +95,14 @@ def pieces(mathml: str, display: bool = True) -> str:
         parts[-1][-1][-1].append(item)
     block = lambda inner: inner[0] if len(inner) == 1 else "".join(f"<span>{x}</span>" for x in inner)
     flow = block if display else "<wbr>".join  # an inline formula flows with its text
-    return flow([flow(["<wbr>".join(map(_math, term)) for term in part]) for part in parts if part[0][0]])
+    shown: list[list[str]] = []
+    for k, part in enumerate(parts):
+        if k in begins:
+            shown.append([])
+        if part[0][0]:
+            shown[-1].append(flow(["<wbr>".join(map(_math, term)) for term in part]))
+    statements = [flow(statement) for statement in shown if statement]
+    return f'<span class="statements">{flow(statements)}</span>' if display and len(statements) > 1 else flow(statements)
 
 
 def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
