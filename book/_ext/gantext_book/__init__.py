@@ -22,6 +22,7 @@ def _fingerprint() -> int:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wire the modules to Sphinx's events."""
     from gantext_book import (  # not at import: `make notebooks` needs none
+        figures,
         folds,
         light,
         math,
@@ -35,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
     stored.connect(app)
     math.setup(app)
+    figures.setup(app)
     folds.setup(app)
     widgets.setup(app)
     theme.setup(app)
