@@ -204,7 +204,7 @@ class Bench:
         if not file.exists():
             net = features.classifier_ruler(train.take(), train.labels, steps=RULER_STEPS).features
             _common.store(file, cast(nn.Module, net).state_dict())
-        ruler = features.classifier_ruler(train.take(slice(64)), train.labels, steps=1)  # its layers
+        ruler = features.classifier_ruler(train.take(slice(64)), train.labels[:64], steps=1)  # its layers
         cast(nn.Module, ruler.features).load_state_dict(torch.load(file, weights_only=True))
         return features.Ruler(f"classifier of {len(train)} digits, {RULER_STEPS} steps, seed 0", ruler.features)
 

@@ -30,7 +30,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr(compare_images, "SAMPLES", 8)
     monkeypatch.setattr(compare_images, "RULER_STEPS", 2)
     rng = torch.Generator().manual_seed(0)
-    part = lambda: Images(torch.randint(256, (12, 1, 28, 28), dtype=torch.uint8, generator=rng), torch.arange(12) % 10)
+    part = lambda: Images(torch.randint(256, (80, 1, 28, 28), dtype=torch.uint8, generator=rng), torch.arange(80) % 10)
     parts = part(), part()
     monkeypatch.setattr(compare_images, "digits", lambda: parts)
     return compare_images
