@@ -150,7 +150,7 @@ def test_what_there_is_is_reported_and_a_divergence_counted(bench: ModuleType, t
     it.report()
     written = json.loads((tmp_path / "images.json").read_text())
     assert written["complete"] is False and written["tasks"]["finished"] == 6
-    assert written["budget"]["steps"] == 4 and written["ruler"]["name"].startswith("classifier of 12 digits")
+    assert written["budget"]["steps"] == 4 and written["ruler"]["name"].startswith("classifier of 80 digits")
     (table,) = written["tables"]  # of methods and heads there are only guests
     assert "4 steps" in table["title"]
     assert table["rows"][0][:2] == [bench.GP, "1 of 2"] and len(table["rows"]) == 1

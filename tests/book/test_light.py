@@ -104,6 +104,18 @@ def test_formulas_say_what_a_browser_does_not_know(tex: str, expected: str) -> N
     assert expected in inline(tex)
 
 
+def test_a_line_ends_between_two_statements_first() -> None:
+    """Each is a box; the space between them is the style sheet's, for at the start of a line there is none."""
+    row = BeautifulSoup(render(r"a = b + c, \qquad d = e \quad (x > 0) \qquad", True), "html.parser").select_one("span")
+    assert row is not None and row["class"] == ["statements"]
+    statements = row.find_all(recursive=False)
+    assert [statement.get_text() for statement in statements] == ["a=b+c,", "d=e", "(x>0)"]
+    assert not row.select("mspace")
+    assert "statements" not in render(r"a = b + c, \; d = e", True)
+    assert "statements" not in render(r"f(a \qquad b) = c", True)  # inside of a bracket it is a space
+    assert "mspace" in render(r"a = b + c + d + e + f, \qquad d = e", False)  # in a text it stays one
+
+
 def test_formulas_are_written_without_defaults() -> None:
     written = render(r"\exp(-x^2 + {y}) = \det(A) \le \sum_{i=1}^{n} \sin x_i", True)
     assert not re.search('fence|separator|displaystyle|mrow><mi>exp|class="(?!tml)', written)

@@ -49,9 +49,9 @@ def number(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             caption["ids"].append(f"figure-{name.replace('.', '-')}")
             caption.insert(0, nodes.inline("", f"Figure {name}. ", classes=["figure-number"]))
         elif isinstance(picture.parent.parent, nodes.section) and isinstance(picture, nodes.container):
+            place = picture.parent[0].astext()
             raise ExtensionError(
-                f"{docname}: the picture under “{picture.parent[0].astext()}” has no caption; begin the paragraph behind "
-                "it in italics."
+                f"{docname}: the picture under “{place}” has no caption; begin the paragraph behind it in italics."
             )
 
 

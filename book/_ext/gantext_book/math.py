@@ -102,7 +102,9 @@ def pieces(mathml: str, display: bool = True) -> str:
         if part[0][0]:
             shown[-1].append(flow(["<wbr>".join(map(_math, term)) for term in part]))
     statements = [flow(statement) for statement in shown if statement]
-    return f'<span class="statements">{flow(statements)}</span>' if display and len(statements) > 1 else flow(statements)
+    return (
+        f'<span class="statements">{flow(statements)}</span>' if display and len(statements) > 1 else flow(statements)
+    )
 
 
 def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
