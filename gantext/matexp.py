@@ -1,7 +1,7 @@
 """The matrix exponential of a batch, differentiable any number of times, and the log-determinant that needs none.
 
-The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out for a CPU
-(`gantext.kernels.expm_cpu`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`), and
+The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out
+(`gantext.kernels.expm_eager`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`), and
 plain operations wherever PyTorch itself is to trace, transform or differentiate again (`gantext.kernels.expm_formula`).
 """
 
@@ -99,8 +99,8 @@ def expm(
             X = A.to(work).reshape(-1, n, n)
             if by_kernel:
                 from gantext.kernels.expm import exponential
-            elif _eager_on_cpu(X):
-                from gantext.kernels.expm_cpu import exponential
+            elif _by_hand(X, squarings):
+                from gantext.kernels.expm_eager import exponential
             else:
                 exponential = composed
             return exponential(X, squarings, theta).reshape(A.shape).to(A.dtype)
@@ -116,10 +116,11 @@ def expm(
     return dispatch("expm", backend, same, reference=plain, triton=kernel, dtypes=KERNEL_TYPES, unless=unless)
 
 
-def _eager_on_cpu(X: Tensor) -> bool:
-    """Whether nothing but plain autograd looks on, on a CPU, where reading a number costs nothing."""
+def _by_hand(X: Tensor, squarings: int | None) -> bool:
+    """Whether nothing but plain autograd looks on, where numbers may be read: on a GPU that is a wait."""
     modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, the formula serves
-    plain = type(X) is Tensor and X.device.type == "cpu" and not torch.compiler.is_compiling()
+    read = X.device.type == "cpu" or (X.device.type == "cuda" and squarings is None)
+    plain = type(X) is Tensor and read and not torch.compiler.is_compiling()
     return plain and modes is not None and not modes() and not transformed()
 
 

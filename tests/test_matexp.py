@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext import matexp
-from gantext.kernels import expm_cpu, expm_scaling
+from gantext.kernels import expm_eager, expm_scaling
 from gantext.kernels.expm_formula import T18, THETA18, centred, composed
 from gantext.matexp import expm, expm_ref, logdet_expm
 
@@ -259,7 +259,7 @@ def test_few_squarings_are_counted_by_the_norm_and_need_no_bounds(
 ) -> None:
     seen, closer = [], expm_scaling.squarings_by_powers
     spy = lambda powers, *rest, **how: seen.append(len(powers[0])) or closer(powers, *rest, **how)
-    for module in (expm_cpu, expm_scaling):
+    for module in (expm_eager, expm_scaling):
         monkeypatch.setattr(module, "squarings_by_powers", spy)
     A = gaussian(8, 6, 6, dtype=F64)
     calm = (A * (THETA18[dtype] * 7.9 / one_norm(A))).to(dtype)
@@ -557,7 +557,7 @@ def test_a_private_name_of_pytorch_may_go(monkeypatch: pytest.MonkeyPatch) -> No
     A = spread(4)
     want = expm(A)
     monkeypatch.delattr(torch._C, "_len_torch_dispatch_stack")
-    monkeypatch.setattr(expm_cpu, "exponential", lambda *given: pytest.fail("the formula serves"))
+    monkeypatch.setattr(expm_eager, "exponential", lambda *given: pytest.fail("the formula serves"))
     assert_close(expm(A), want, 1e-14)
     monkeypatch.undo()
     A.requires_grad_()
@@ -571,7 +571,7 @@ def test_parts_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     G = gaussian(32, 4, 4)
     whole = expm(A)
     (grad,) = torch.autograd.grad(whole, A, G)
-    monkeypatch.setattr(expm_cpu, "PART", 16 * 5 // torch.get_num_threads())
+    monkeypatch.setattr(expm_eager, "PART", 16 * 5 // torch.get_num_threads())
     parts = expm(A)
     assert torch.equal(parts, whole) and torch.equal(expm(A.detach()), whole)
     assert torch.equal(torch.autograd.grad(parts, A, G)[0], grad)

@@ -1,6 +1,6 @@
 """The matrix exponential of a batch by operations that PyTorch differentiates, traces and transforms itself.
 
-The function is `gantext.matexp.expm`; its other routes, `expm_cpu` and `expm_triton`, compute the same formula, and the
+The function is `gantext.matexp.expm`; its other routes, `expm_eager` and `expm_triton`, compute the same formula, and the
 derivatives of their derivatives through this one.
 """
 
