@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gantext._checks import check_count, no_autocast, rounds_products, transformed
-from gantext.kernels import dispatch
+from gantext.kernels import dispatch, unobserved
 from gantext.kernels.expm_formula import THETA18, WIDEST, composed
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
@@ -99,7 +99,7 @@ def expm(
             X = A.to(work).reshape(-1, n, n)
             if by_kernel:
                 from gantext.kernels.expm import exponential
-            elif _by_hand(X, squarings):
+            elif (X.device.type == "cpu" or (X.is_cuda and squarings is None)) and unobserved(X):  # numbers may be read
                 from gantext.kernels.expm_eager import exponential
             else:
                 exponential = composed
@@ -111,17 +111,10 @@ def expm(
     unless = f"the matrices are of order {n}, above {most}" if n > most else None
     if unless is None and transformed():
         unless = "a function transform or forward-mode differentiation is under way"
-    same = [A.new_empty(0)]  # a stand-in that is contiguous: the kernel takes any strides
     plain, kernel = (functools.partial(run, by_kernel) for by_kernel in (False, True))
-    return dispatch("expm", backend, same, reference=plain, triton=kernel, dtypes=KERNEL_TYPES, unless=unless)
-
-
-def _by_hand(X: Tensor, squarings: int | None) -> bool:
-    """Whether nothing but plain autograd looks on, where numbers may be read: on a GPU that is a wait."""
-    modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, the formula serves
-    read = X.device.type == "cpu" or (X.device.type == "cuda" and squarings is None)
-    plain = type(X) is Tensor and read and not torch.compiler.is_compiling()
-    return plain and modes is not None and not modes() and not transformed()
+    return dispatch(
+        "expm", backend, [A], reference=plain, triton=kernel, dtypes=KERNEL_TYPES, unless=unless, strided=True
+    )
 
 
 def expm_ref(A: Tensor) -> Tensor:

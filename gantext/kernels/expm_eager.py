@@ -133,15 +133,15 @@ def _powers(
     if down is None:
         return P, s, scale
     X1, X2, X3 = (t if there is None else t.index_select(0, there) for t in P[:3])
-    size = cube_size(X3)
-    unit = X3 * torch.exp2(-size)[:, None, None]
+    size = cube_size(X3).cpu()
+    unit = X3 * put(torch.exp2(-size))[:, None, None]
     X6 = torch.bmm(unit, unit)
-    mean, few = mean if mean is None else put(take(mean)), take(by_norm)
-    found = squarings_by_powers((X1, X2, unit, X6), size, put(down), mean, put(take(norm)), theta, read=True).cpu()
+    mean, few = mean if mean is None else take(mean), take(by_norm)
+    found = squarings_by_powers((X1, X2, unit, X6), size, down, mean, take(norm), theta, read=True)
     found = torch.minimum(found, few).where(few > FEW, few)
-    r = put(down - found)
-    for k, (power, f) in enumerate(zip((X1, X2, X3, X6), (r, 2 * r, 3 * r, 2 * size + 6 * r), strict=True)):
-        f = torch.exp2(f)[:, None, None]
+    r = down - found
+    factors = put(torch.exp2(torch.stack([r, 2 * r, 3 * r, 2 * size + 6 * r])))[..., None, None]
+    for k, (power, f) in enumerate(zip((X1, X2, X3, X6), factors, strict=True)):
         if there is None:
             torch.mul(power, f, out=P[k])
         else:
