@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gantext._checks import check_number, transformed
-from gantext.kernels import OVERRIDE, dispatch
+from gantext.kernels import OVERRIDE, dispatch, unobserved
 
 __all__ = [
     "conditional_layer_norm",
@@ -67,10 +67,17 @@ def conditional_layer_norm(
     plain, triton = (lambda: _plain(x, gamma, beta, eps)), (lambda: _kernel(x, gamma, beta, eps))
     if tracing:
         return triton() if backend == "triton" else plain()
-    if x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST and backend is None:
+    if backend is None and (x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST or transformed()):
         return plain()
-    same = [t.new_empty(0) for t in (x, gamma, beta)]  # stand-ins that are contiguous: the kernel takes any strides
-    return dispatch("conditional_layer_norm", backend, same, reference=plain, triton=triton, dtypes=DTYPES)
+    return dispatch(
+        "conditional_layer_norm",
+        backend,
+        (x, gamma, beta),
+        reference=plain,
+        triton=triton,
+        dtypes=DTYPES,
+        strided=True,
+    )
 
 
 def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
@@ -186,14 +193,47 @@ def _kernel(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     rows, one = x.shape[:-1].numel(), gamma.numel() == beta.numel() == D
     if one or (x.dim() > 2 and gamma.shape[1:-1].numel() == beta.shape[1:-1].numel() == 1):
         B = 1 if one else len(x)
-        place = lambda t: t.reshape(-1, D).expand(B, D)
+        place = lambda t: t.reshape(-1, D) if t.numel() == B * D else t.reshape(-1, D).expand(B, D)
     else:
         B = 1
         place = lambda t: t.expand(x.shape).reshape(1, rows, D)
     dtype = torch.promote_types(gamma.dtype, beta.dtype)
-    sequences = x.reshape(B, rows // max(B, 1), D)
-    y, _, _ = torch.ops.gantext.layer_norm(sequences, place(gamma.to(dtype)), place(beta.to(dtype)), eps)
+    given = x.reshape(B, rows // max(B, 1), D), place(gamma.to(dtype)), place(beta.to(dtype))
+    if not unobserved(*given):
+        y = torch.ops.gantext.layer_norm(*given, eps)[0]
+    elif torch.is_grad_enabled() and any(t.requires_grad for t in given):
+        y = _Rows.apply(*given, eps)
+    else:
+        y = _launch(*given, eps)[0]
     return y.reshape(x.shape)
+
+
+class _Rows(torch.autograd.Function):
+    """The kernels where only autograd looks on: the arguments of the operators below, and their bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+        y, *statistics = _launch(x, gamma, beta, eps)
+        ctx.save_for_backward(x, gamma, *statistics)
+        ctx.eps = eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
+        x, gamma, mean, rstd = ctx.saved_tensors
+        if transformed(grad):  # a batch of gradients at once
+            return *_gradients(grad, x, gamma, ctx.eps), None
+        if torch.is_grad_enabled():  # to be differentiated again
+            return _differentiate_forward(ctx, grad)
+        by_input, by_gamma, by_beta, _ = ctx.needs_input_grad
+        token = gamma.dim() == 3
+        dx, kept = _launch_backward(grad, x, gamma, mean, rstd, by_input, by_gamma or (by_beta and not token))
+        if token:
+            return dx, kept, grad.to(gamma.dtype) if by_beta else None, None
+        if kept is None:
+            return dx, None, None, None
+        dgamma, dbeta = (kept.squeeze(2) if kept.shape[2] == 1 else kept.sum(2)).to(gamma.dtype).unbind()
+        return dx, dgamma if by_gamma else None, dbeta if by_beta else None, None
 
 
 def _dense(t: Tensor) -> Tensor:
@@ -204,8 +244,7 @@ def _statistics(x: Tensor, gamma: Tensor) -> Tensor:
     return x.new_empty(x.shape[:-1], dtype=work_dtype(x, gamma))
 
 
-@torch.library.custom_op("gantext::layer_norm", mutates_args=())
-def _forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _launch(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     from gantext.kernels.layer_norm_triton import forward
 
     y, mean, rstd = x.new_empty(x.shape), _statistics(x, gamma), _statistics(x, gamma)
@@ -213,15 +252,31 @@ def _forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor
     return y, mean, rstd
 
 
+def _launch_backward(
+    grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, by_input: bool = True, scale: bool = True
+) -> tuple[Tensor | None, Tensor | None]:
+    from gantext.kernels.layer_norm_triton import backward
+
+    dx = x.new_empty(x.shape) if by_input else None
+    if dx is None and not scale:
+        return None, None
+    with torch.cuda.device_of(x):
+        return dx, backward(_dense(grad), _dense(x), _dense(gamma), mean, rstd, dx, scale)
+
+
+_forward = torch.library.custom_op("gantext::layer_norm", _launch, mutates_args=())
+
+
 @torch.library.custom_op("gantext::layer_norm_backward", mutates_args=())
 def _backward(
     grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    from gantext.kernels.layer_norm_triton import backward
-
-    dx = x.new_empty(x.shape)
-    with torch.cuda.device_of(x):
-        return dx, *backward(_dense(grad), _dense(x), _dense(gamma), mean, rstd, dx)
+    dx, kept = _launch_backward(grad, x, gamma, mean, rstd)
+    assert dx is not None and kept is not None
+    if gamma.dim() == 3:
+        return dx, kept, gamma.new_empty(0)
+    dgamma, dbeta = (sums.sum(1).to(gamma.dtype) for sums in kept)  # apart: an operator's results share no memory
+    return dx, dgamma, dbeta
 
 
 @_forward.register_fake
@@ -255,13 +310,15 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _differentiate_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     wanted = grads[: 2 if tensors[2].dim() == 3 else 3]  # that of one beta for each token is not an output
-
-    def gradients(grad: Tensor, x: Tensor, gamma: Tensor) -> tuple[Tensor, ...]:
-        work = work_dtype(x, gamma)
-        out = conditional_layer_norm_backward_ref(grad.to(work), x.to(work), gamma.to(work), ctx.eps)
-        return tuple(t.to(g.dtype) for t, g in zip(out, wanted, strict=False))
-
+    gradients = lambda *given: _gradients(*given, ctx.eps)[: len(wanted)]
     return *torch.func.vjp(gradients, *tensors)[1](wanted), None, None, None
+
+
+def _gradients(grad: Tensor, x: Tensor, gamma: Tensor, eps: float) -> tuple[Tensor, ...]:
+    """The formula, in the precision of the kernels."""
+    work = work_dtype(x, gamma)
+    out = conditional_layer_norm_backward_ref(grad.to(work), x.to(work), gamma.to(work), eps)
+    return tuple(t.to(like.dtype) for t, like in zip(out, (x, gamma, gamma), strict=True))
 
 
 _forward.register_autograd(_differentiate_forward, setup_context=_save_forward)

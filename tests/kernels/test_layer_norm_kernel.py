@@ -277,7 +277,7 @@ def test_compiled_kernels_fit_their_registers(
     )  # any multiple of 16: rows may be read 16 bytes at a time
     for name in ("forward_rows", "backward_rows"):
         function = getattr(layer_norm_triton, name)
-        constants = {**tile, "EPS": 1e-5, "TOKEN": token, **strides}
+        constants = {**tile, "EPS": 1e-5, "TOKEN": token, "INPUT": True, "SCALE": True, **strides}
         constants = {key: value for key, value in constants.items() if key in function.arg_names}
         used = cross_compile(function, types, constants, capability, warps)
         budget = 240 if dtype == F64 else 128  # of 65,536: one program of 256 threads, or one of 512, or four of 128
