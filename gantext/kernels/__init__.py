@@ -23,6 +23,7 @@ from gantext._checks import transformed
 __all__ = ["choose", "dispatch", "launch", "obstacle", "unobserved"]
 
 BACKENDS = ("reference", "triton")
+PLAIN = (Tensor, torch.nn.Parameter)
 CAPABILITY = (7, 5)  # the least compute capability: a T4's
 OVERRIDE = "GANTEXT_BACKEND"
 
@@ -44,7 +45,7 @@ def unobserved(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, what is general serves
-    return modes is not None and not modes() and not transformed() and all(type(t) is Tensor for t in tensors)
+    return modes is not None and not modes() and not transformed() and all(type(t) in PLAIN for t in tensors)
 
 
 def obstacle(

@@ -59,12 +59,13 @@ def conditional_layer_norm(
     tensor([[[-2.,  2.]],
             [[-3.,  3.]]])
     """
+    given = gamma, beta
     gamma, beta = _check(x, gamma, beta, eps)
     eps = float(eps)
     tracing = torch.compiler.is_compiling()
     if backend is None and (tracing or (x.device.type == "cpu" and not os.environ.get(OVERRIDE))):
         return _plain(x, gamma, beta, eps)  # at once: a short sequence takes no longer than choosing
-    plain, triton = (lambda: _plain(x, gamma, beta, eps)), (lambda: _kernel(x, gamma, beta, eps))
+    plain, triton = (lambda: _plain(x, gamma, beta, eps)), (lambda: _kernel(x, given, (gamma, beta), eps))
     if tracing:
         return triton() if backend == "triton" else plain()
     if backend is None and (x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST or transformed()):
@@ -183,71 +184,95 @@ def conditional_rms_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float | No
     return torch.addcmul(beta.to(work), gamma.to(work), F.rms_norm(x.to(work), x.shape[-1:], None, eps)).to(x.dtype)
 
 
-def _kernel(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-    """By the Triton kernel: gamma and beta as many dimensions as x, to which they broadcast; D within WIDEST."""
-    D, most = x.shape[-1], WIDEST // work_dtype(x, gamma, beta).itemsize
+def _kernel(x: Tensor, given: tuple[Tensor, Tensor], placed: tuple[Tensor, Tensor], eps: float) -> Tensor:
+    """By the Triton kernel, D within WIDEST; gamma and beta as given, and with as many dimensions as x."""
+    D, most = x.shape[-1], WIDEST // work_dtype(x, *given).itemsize
     if most < D:
         raise ValueError(
             f"conditional_layer_norm: x has width {D}, must be at most {most} for the kernel. Leave backend None."
         )
-    rows, one = x.shape[:-1].numel(), gamma.numel() == beta.numel() == D
+    if not unobserved(x, *given):
+        y = torch.ops.gantext.layer_norm(*_arranged(x, *placed), eps)[0]
+    elif torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in given)):
+        return _Rows.apply(x, *given, placed, eps)
+    else:
+        y = _launch(*_arranged(x, *placed), eps)[0]
+    return _shaped(y, x.shape)
+
+
+def _arranged(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For the kernels: x (B, T, D), gamma and beta (B, D); or one of them for each token, and all of them (1, T, D)."""
+    D, rows = x.shape[-1], x.shape[:-1].numel()
+    one = gamma.numel() == beta.numel() == D
     if one or (x.dim() > 2 and gamma.shape[1:-1].numel() == beta.shape[1:-1].numel() == 1):
         B = 1 if one else len(x)
         place = lambda t: t.reshape(-1, D) if t.numel() == B * D else t.reshape(-1, D).expand(B, D)
     else:
         B = 1
-        place = lambda t: t.expand(x.shape).reshape(1, rows, D)
-    dtype = torch.promote_types(gamma.dtype, beta.dtype)
-    given = x.reshape(B, rows // max(B, 1), D), place(gamma.to(dtype)), place(beta.to(dtype))
-    if not unobserved(*given):
-        y = torch.ops.gantext.layer_norm(*given, eps)[0]
-    elif torch.is_grad_enabled() and any(t.requires_grad for t in given):
-        y = _Rows.apply(*given, eps)
-    else:
-        y = _launch(*given, eps)[0]
-    return y.reshape(x.shape)
+        place = lambda t: _shaped(t.expand(x.shape), (1, rows, D))
+    if gamma.dtype != beta.dtype:
+        dtype = torch.promote_types(gamma.dtype, beta.dtype)
+        gamma, beta = gamma.to(dtype), beta.to(dtype)
+    return _shaped(x, (B, rows // max(B, 1), D)), place(gamma), place(beta)
+
+
+def _shaped(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return t if t.shape == shape else t.reshape(shape)
 
 
 class _Rows(torch.autograd.Function):
-    """The kernels where only autograd looks on: the arguments of the operators below, and their bits."""
+    """The kernels where only autograd looks on, with the views round them: each would be a node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-        y, *statistics = _launch(x, gamma, beta, eps)
-        ctx.save_for_backward(x, gamma, *statistics)
-        ctx.eps = eps
-        return y
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, placed: tuple[Tensor, Tensor], eps: float
+    ) -> Tensor:
+        rows, scale, shift = _arranged(x, *placed)
+        y, *statistics = _launch(rows, scale, shift, eps)
+        ctx.save_for_backward(x, gamma, rows, scale, *statistics)
+        ctx.eps, ctx.shapes, ctx.beta = eps, [t.shape for t in placed], (beta.shape, beta.dtype)
+        return _shaped(y, x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
-        x, gamma, mean, rstd = ctx.saved_tensors
-        if transformed(grad):  # a batch of gradients at once
-            return *_gradients(grad, x, gamma, ctx.eps), None
-        if torch.is_grad_enabled():  # to be differentiated again
-            return _differentiate_forward(ctx, grad)
-        by_input, by_gamma, by_beta, _ = ctx.needs_input_grad
-        token = gamma.dim() == 3
-        dx, kept = _launch_backward(grad, x, gamma, mean, rstd, by_input, by_gamma or (by_beta and not token))
-        if token:
-            return dx, kept, grad.to(gamma.dtype) if by_beta else None, None
-        if kept is None:
-            return dx, None, None, None
-        dgamma, dbeta = (kept.squeeze(2) if kept.shape[2] == 1 else kept.sum(2)).to(gamma.dtype).unbind()
-        return dx, dgamma if by_gamma else None, dbeta if by_beta else None, None
+        x, gamma, rows, scale, mean, rstd = ctx.saved_tensors
+        by_input, by_gamma, by_beta = ctx.needs_input_grad[:3]
+        token = scale.dim() == 3
+        if torch.is_grad_enabled() or transformed(grad):  # to be differentiated again, or a batch of gradients at once
+            dx, dgamma, _ = _gradients(grad, x, gamma.to(scale.dtype), ctx.eps)
+            dbeta = grad.to(mean.dtype)
+        else:
+            up = _shaped(grad, rows.shape)
+            dx, kept = _launch_backward(up, rows, scale, mean, rstd, by_input, by_gamma or (by_beta and not token))
+            dx, dgamma, dbeta = None if dx is None else _shaped(dx, x.shape), kept, None
+            if token and by_beta:
+                dbeta = grad.to(scale.dtype)
+            elif kept is not None and not token:
+                dgamma, dbeta = (kept.squeeze(2) if kept.shape[2] == 1 else kept.sum(2)).to(scale.dtype).unbind()
+
+        def fold(d: Any, placed: torch.Size, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+            if d.numel() != shape.numel():  # one scale or shift for several sequences or tokens
+                full = x.shape if d.numel() == x.numel() else (len(d), *(1 for _ in placed[2:]), d.shape[-1])
+                d = d.reshape(full).sum_to_size(placed)
+            return _shaped(d.to(dtype), shape)
+
+        dgamma = fold(dgamma, ctx.shapes[0], gamma.shape, gamma.dtype) if by_gamma else None
+        return dx if by_input else None, dgamma, fold(dbeta, ctx.shapes[1], *ctx.beta) if by_beta else None, None, None
 
 
 def _dense(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
 
 
-def _statistics(x: Tensor, gamma: Tensor) -> Tensor:
-    return x.new_empty(x.shape[:-1], dtype=work_dtype(x, gamma))
+def _statistics(x: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    shape, dtype = x.shape[:-1], work_dtype(x, gamma)
+    return x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=dtype)
 
 
 def _launch(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     from gantext.kernels.layer_norm_triton import forward
 
-    y, mean, rstd = x.new_empty(x.shape), _statistics(x, gamma), _statistics(x, gamma)
+    y, mean, rstd = x.new_empty(x.shape), *_statistics(x, gamma)
     forward(_dense(x), _dense(gamma), _dense(beta), y, mean, rstd, eps)
     return y, mean, rstd
 
@@ -281,7 +306,7 @@ def _backward(
 
 @_forward.register_fake
 def _(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), _statistics(x, gamma), _statistics(x, gamma)
+    return x.new_empty(x.shape), *_statistics(x, gamma)
 
 
 @_backward.register_fake
