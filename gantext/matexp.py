@@ -99,7 +99,7 @@ def expm(
             X = A.to(work).reshape(-1, n, n)
             if by_kernel:
                 from gantext.kernels.expm import exponential
-            elif (X.device.type == "cpu" or (X.is_cuda and squarings is None)) and unobserved(X):  # numbers may be read
+            elif X.device.type in ("cpu", "cuda") and unobserved(X):
                 from gantext.kernels.expm_eager import exponential
             else:
                 exponential = composed

@@ -3,12 +3,12 @@
 The five products of T18 are between sums of the same four powers: at small n it is those sums that cost, and one matrix
 product of weights with powers forms all of them. What autograd would keep for each product is kept once, and a
 derivative of the derivative goes through the plain formula, `gantext.kernels.expm_formula`. The norms and the means are
-read, so that s is chosen on the CPU: on a GPU that is one wait instead of dozens of launches of a few numbers each.
+read, so that s is chosen on the CPU: on a GPU that is a wait instead of dozens of launches of a few numbers each. With
+`squarings` given nothing is read on a GPU, and a CUDA graph may capture both passes.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -17,8 +17,15 @@ import torch
 from torch import Tensor
 
 from gantext._checks import no_autocast, transformed
-from gantext.kernels.expm_formula import SLIGHT, T18, composed
-from gantext.kernels.expm_scaling import FEW, cube_size, squarings_by_norm, squarings_by_powers, steps_down
+from gantext.kernels.expm_formula import SLIGHT, T18, centred, composed
+from gantext.kernels.expm_scaling import (
+    FEW,
+    cube_size,
+    scaled_powers,
+    squarings_by_norm,
+    squarings_by_powers,
+    steps_down,
+)
 
 __all__ = ["exponential"]
 
@@ -26,6 +33,7 @@ __all__ = ["exponential"]
 WEIGHTS = {
     dtype: torch.tensor([row[1:] for row in T18], dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64)
 }
+_there: dict[tuple[str, torch.dtype], Tensor] = {}  # `WEIGHTS` on each device
 PART = 2**17  # numbers of a part of the batch for each thread of a CPU: what it allocates is used again for the next
 
 
@@ -34,7 +42,7 @@ class _Tape(NamedTuple):
     sums: Tensor  # (5, B, n, n): B1, B2, B3 + A9, A9, B5
     scale: Tensor | None  # (B,), 2^-s
     factor: Tensor | None  # (B,), e^(mu / 2^s), or NaN
-    squared: list[tuple[Tensor | None, Tensor]]  # for each squaring, which matrices, None for all; what it squared
+    squared: list[tuple[Tensor | None, Tensor]]  # for each squaring which matrices, None for all, or a mask; of what
 
 
 def exponential(X: Tensor, squarings: int | None, theta: float) -> Tensor:
@@ -48,11 +56,13 @@ def exponential(X: Tensor, squarings: int | None, theta: float) -> Tensor:
         run = lambda part: _Exponential.apply(part, squarings, theta)
     else:
         run = lambda part: _evaluate(part, squarings, theta)[0]
-    few = len(X) if X.is_cuda else max(1, PART * torch.get_num_threads() // X[0].numel())
+    few = max(1, (2**28 if X.is_cuda else PART * torch.get_num_threads()) // X[0].numel())  # 10 GB on a GPU
     return run(X) if len(X) <= few else torch.cat([run(part) for part in X.split(few)])
 
 
 def _evaluate(X: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, _Tape]:
+    if X.is_cuda and squarings is not None:
+        return _evaluate_unread(X, squarings, theta)
     mean, norm = _centre(X)
     bad = None if norm.max() < math.inf else ~norm.isfinite()
     if bad is not None:
@@ -71,17 +81,39 @@ def _evaluate(X: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, _
         factor = factor.masked_fill(bad, math.nan)
     factor = None if factor is None else _put(factor, X.device)
 
-    sums = X.new_empty(5, *X.shape)
-    torch.mm(_weights(norm.dtype, X.device), _flat(powers), out=_flat(sums))
-    B1, B2, B3, B4, B5 = sums.unbind()
-    for B, weights in ((B3, T18[2]), (B4, T18[3])):
-        _diagonal(B).add_(weights[0])
-    A9 = B4.add_(torch.bmm(B1, B5))
-    out = torch.bmm(B3.add_(A9), A9).add_(B2)
+    out, sums = _taylor18(powers)
     if factor is not None:
         out.mul_(factor[:, None, None])
     out, squared = _square(out, s, int(most))
     return out, _Tape(powers, sums, scale, factor, squared)
+
+
+def _evaluate_unread(X: Tensor, squarings: int, theta: float) -> tuple[Tensor, _Tape]:
+    """The same by the operations of `expm_formula.composed`, which leave every number on the device."""
+    X, mean, norm = centred(X)
+    by_powers, s = scaled_powers(X, mean, norm, theta, squarings_by_norm(norm, mean, theta))
+    bad, scale, powers = ~norm.isfinite() | (s > squarings), torch.exp2(-s), torch.stack(by_powers)
+    factor = torch.exp(mean * scale).masked_fill(bad, math.nan)
+    s = s.masked_fill(bad, 0)
+    out, sums = _taylor18(powers)
+    out.mul_(factor[:, None, None])
+    squared = []
+    for k in range(squarings):
+        at = (s > k)[:, None, None]
+        squared.append((at, out))
+        out = torch.where(at, torch.bmm(out, out), out)
+    return out, _Tape(powers, sums, scale, factor, squared)
+
+
+def _taylor18(powers: Tensor) -> tuple[Tensor, Tensor]:
+    """T18, and B1, B2, B3 + A9, A9, B5, from the powers 1, 2, 3, 6."""
+    sums = powers.new_empty(5, *powers.shape[1:])
+    torch.mm(_weights(_flat(powers).dtype, powers.device), _flat(powers), out=_flat(sums))
+    B1, B2, B3, B4, B5 = sums.unbind()
+    for B, weights in ((B3, T18[2]), (B4, T18[3])):
+        _diagonal(B).add_(weights[0])
+    A9 = B4.add_(torch.bmm(B1, B5))
+    return torch.bmm(B3.add_(A9), A9).add_(B2), sums
 
 
 def _centre(X: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -186,12 +218,14 @@ class _Exponential(torch.autograd.Function):
 
 def _adjoint(G: Tensor, tape: _Tape) -> Tensor:
     """The gradient with respect to X, from that with respect to exp X: the products backwards, two for each."""
-    if any(at is not None for at, _ in tape.squared):
-        G = G.clone()
+    own = False
     for at, X in reversed(tape.squared):
+        if at is not None and at.dtype == torch.bool:
+            G = torch.where(at, torch.bmm(G, X.mH).baddbmm_(X.mH, G), G)
+            continue
         g = G if at is None else G.index_select(0, at)
         g = torch.bmm(g, X.mH).baddbmm_(X.mH, g)
-        G = g if at is None else G.index_copy_(0, at, g)
+        G, own = g if at is None else (G if own else G.clone()).index_copy_(0, at, g), True
     B1, _, C, A9, B5 = tape.sums.unbind()
     grads = torch.empty_like(tape.sums)
     g1, g2, g3, g4, g5 = grads.unbind()  # with respect to B1 ... B5
@@ -218,9 +252,14 @@ def _put(t: Tensor, device: torch.device) -> Tensor:
     return t.to(device, non_blocking=True)
 
 
-@functools.cache
 def _weights(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return WEIGHTS[dtype].to(device)
+    key = str(device), dtype
+    if key not in _there:
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():  # which a copy from the CPU would end
+            rows = [[torch.full((), c, dtype=dtype, device=device) for c in row[1:]] for row in T18]
+            return torch.stack([torch.stack(row) for row in rows])  # not kept: no number is in it before a replay
+        _there[key] = WEIGHTS[dtype].to(device)
+    return _there[key]
 
 
 def _scale(s: Tensor, device: torch.device) -> Tensor | None:
