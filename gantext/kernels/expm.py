@@ -43,11 +43,12 @@ class _Exponential(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
         X, means, counts = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return torch.ops.gantext.expm_adjoint(G, X, means, counts, ctx.theta), None, None
         if transformed(G):  # a batch of gradients
             most, theta = int(counts.max()) if len(X) else 0, ctx.theta
             return torch.func.vjp(lambda X: composed(X, most, theta), X)[1](G)[0], None, None
-        adjoint = torch.ops.gantext.expm_adjoint if torch.is_grad_enabled() else _launch_adjoint
-        return adjoint(G, X, means, counts, ctx.theta), None, None
+        return _launch_adjoint(G, X, means, counts, ctx.theta), None, None
 
 
 def _launch(A: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, Tensor, Tensor]:
