@@ -55,12 +55,12 @@ def expm(
         squarings: an upper bound k >= 0 of s. Given, nothing is read back from the device: the call compiles with
             `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph. It covers ||A||_1 <=
             theta 2^k, and larger matrices whose s it is; **one that needs more becomes NaN** rather than silently
-            inexact. None: the counts are read, except by the kernel, and each squaring is of the matrices that need it.
+            inexact. None: norms are read, except by the kernel, and each squaring is of the matrices that need it.
         compute_dtype: torch.float32 or torch.float64 (complex input: the complex type of that precision), not below
             the precision of A; None keeps that of A. Recommended: torch.float64 where ||A||_1 > 10.
         backend: None takes the Triton kernel for real matrices on a GPU, n <= 32 (in float64 16), else PyTorch;
-            "triton" or "reference" forces it. **The kernel has not run on a GPU yet**, only under Triton's interpreter,
-            and compiled for GPUs. It is deterministic and counts squarings without a read.
+            "triton" or "reference" forces it. The kernel is deterministic and counts squarings without a read; on an
+            NVIDIA H200 it was right.
 
     Returns:
         (..., n, n) in the dtype of A. A matrix with an entry that is NaN or infinite, or whose 1-norm overflows, is

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import zip_longest
 from typing import Any, cast
 
+import _pretended
 import mpmath
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gantext import matexp
 from gantext.kernels import expm_eager, expm_scaling
@@ -739,6 +742,105 @@ def test_too_few_squarings_become_nan() -> None:
     out = expm(A, squarings=2)
     assert out[0].isfinite().all() and out[1].isnan().all()
     assert expm(A, squarings=3).isfinite().all()
+
+
+# --- on a GPU, where each operation costs a launch
+
+FREE = set(  # no launch
+    "_conj _unsafe_view alias as_strided detach diagonal empty empty_like expand lift_fresh new_empty permute select "
+    "slice split split_with_sizes t transpose unbind unfold unsqueeze view view_as_real".split()
+)
+READS = {"_local_scalar_dense", "nonzero", "to the CPU"}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What is launched on a GPU that is not there, where nothing looks on, and what is read from it."""
+    pytest.importorskip("accelerate", reason="the pretended GPU needs it")
+    if not _pretended.POSSIBLE:
+        pytest.skip("this PyTorch lacks what a pretended GPU is made of")
+    names, plain = Counter[str](), _pretended.perform
+
+    def spy(func: Any, args: Any, kwargs: Any) -> Any:
+        name = func.overloadpacket.__name__
+        there = any(isinstance(t, _pretended.Pretended) for t in tree_leaves((args, kwargs)))
+        if name == "_to_copy" and there:
+            name = "to the CPU"
+        elif name == "_to_copy":
+            name = "from the CPU"
+        if name not in FREE and (there or "device" in kwargs):
+            names[name] += 1
+        return plain(func, args, kwargs)
+
+    monkeypatch.setattr(_pretended, "perform", spy)
+    monkeypatch.setattr(matexp, "unobserved", lambda *tensors: True)
+    monkeypatch.setattr(expm_eager, "_there", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    return names
+
+
+@pytest.mark.parametrize("dtype", FULL)
+@pytest.mark.parametrize(
+    ("kind", "squarings", "forward", "backward"),
+    [
+        ("calm", None, 23, 20),  # as many products as they are; torch.linalg.matrix_exp takes about 70 forward
+        ("centred", None, 40, 20),
+        ("wild", None, 65, 24),
+        ("mixed", None, 95, 40),
+        ("bad", None, 35, 30),
+        ("mixed", 6, 180, 32),
+        ("bad", 6, 180, 32),
+    ],
+)
+def test_on_a_gpu_few_operations_give_the_bits_of_a_cpu(
+    kind: str, squarings: int | None, forward: int, backward: int, dtype: torch.dtype, launched: Counter[str]
+) -> None:
+    A, G = gaussian(16, 40, 40, dtype=dtype), gaussian(16, 40, 40, dtype=dtype)
+    theta = THETA18[F64 if dtype in (F64, torch.complex128) else torch.float32]
+    if kind == "mixed":
+        A = spread(40, dtype)
+    elif kind == "centred":
+        A[::2] -= 3 * torch.eye(40)
+    else:
+        A = A / A.abs().sum(-2).amax(-1)[:, None, None] * theta * (30 if kind == "wild" else 3.5)
+    if kind == "bad":
+        A[3, 2, 1] = math.nan
+    A.requires_grad_()
+    out = composed(A, squarings, theta) if squarings else expm_eager.exponential(A, None, theta)
+    (grad,) = torch.autograd.grad(out, A, G)
+    with _pretended.gpu():
+        X, H = A.detach().cuda().requires_grad_(), G.cuda()
+        expm(X[:1], squarings=squarings)  # the first copies the weights there
+        launched.clear()
+        Y = expm(X, squarings=squarings)
+        assert sum(launched.values()) <= forward, launched
+        assert squarings is None or not launched.keys() & {*READS, "from the CPU"}, launched
+        launched.clear()
+        (found,) = torch.autograd.grad(Y, X, H)
+        assert sum(launched.values()) <= backward, launched
+        assert not launched.keys() & {*READS, "from the CPU"}, launched
+        Y, found = Y.detach().cpu(), found.cpu()
+    good = torch.arange(16) != (3 if kind == "bad" else -1)
+    assert Y[~good].isnan().all() and found[~good].isnan().all()
+    for ours, cpu in ((Y[good], out.detach()[good]), (found[good], grad[good])):
+        assert_close(ours, cpu, 8 * eps(dtype)) if squarings else torch.testing.assert_close(ours, cpu, rtol=0, atol=0)
+
+
+def test_a_capture_copies_nothing_from_the_cpu(launched: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    A = spread(40)
+    with _pretended.gpu():
+        X = A.cuda().requires_grad_()
+        launched.clear()
+        want = expm(X, squarings=6)
+        assert launched["from the CPU"] == 1 and len(expm_eager._there) == 1
+        expm_eager._there.clear()
+        launched.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+            Y = expm(X, squarings=6)
+            torch.autograd.grad(Y.sum(), X)
+        assert not launched.keys() & {*READS, "from the CPU"} and torch.equal(Y.cpu(), want.cpu())
+        assert not expm_eager._there  # no number is in it before the first replay
 
 
 # --- graphs

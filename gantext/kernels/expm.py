@@ -1,6 +1,7 @@
 """The operators of the Triton kernels for the matrix exponential: traced, and differentiated twice.
 
-Where only autograd looks on, an `autograd.Function` launches the same kernels without them. The function is `gantext.matexp.expm`, its reference `gantext.matexp.expm_ref`, the formula that the kernels compute
+Where only autograd looks on, an `autograd.Function` launches the same kernels without them. The function is
+`gantext.matexp.expm`, its reference `gantext.matexp.expm_ref`, the formula that the kernels compute
 `gantext.kernels.expm_formula.composed`.
 """
 

@@ -1,4 +1,4 @@
-"""The matrix exponential where only autograd looks on: few passes over memory, few launches, a backward pass written out.
+"""The matrix exponential where only autograd looks on: few passes over memory, a backward pass written out.
 
 The five products of T18 are between sums of the same four powers: at small n it is those sums that cost, and one matrix
 product of weights with powers forms all of them. What autograd would keep for each product is kept once, and a
@@ -232,7 +232,7 @@ def _adjoint(G: Tensor, tape: _Tape) -> Tensor:
     if tape.factor is None:
         g2.copy_(G)
     else:
-        torch.mul(G, tape.factor.conj()[:, None, None], out=g2)
+        torch.mul(G, tape.factor.conj_physical()[:, None, None], out=g2)
     torch.bmm(g2, A9.mH, out=g3)
     torch.baddbmm(g3, C.mH, g2, out=g4)
     torch.bmm(g4, B5.mH, out=g1)

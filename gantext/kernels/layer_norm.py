@@ -46,7 +46,8 @@ def conditional_layer_norm(
 
     In float32 and float64 the result is that of `torch.nn.functional.layer_norm` bit for bit where gamma and beta are
     the same for all. On a CPU the gradients of large batches come from one pass compiled by numba, if it is installed.
-    `torch.compile` sees the formula. The Triton kernel is deterministic, and has not run on a GPU.
+    `torch.compile` and function transforms see the formula. The Triton kernel is deterministic; on an NVIDIA H200 it
+    was right in all four dtypes and repeated its bits.
 
     Raises:
         TypeError, ValueError: an argument that is not as above, also one on another device.
@@ -224,9 +225,7 @@ class _Rows(torch.autograd.Function):
     """The kernels where only autograd looks on, with the views round them: each would be a node of the graph."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, placed: tuple[Tensor, Tensor], eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, placed: tuple[Tensor, Tensor], eps: float) -> Tensor:
         rows, scale, shift = _arranged(x, *placed)
         y, *statistics = _launch(rows, scale, shift, eps)
         ctx.save_for_backward(x, gamma, rows, scale, *statistics)
@@ -335,7 +334,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _differentiate_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     wanted = grads[: 2 if tensors[2].dim() == 3 else 3]  # that of one beta for each token is not an output
-    gradients = lambda *given: _gradients(*given, ctx.eps)[: len(wanted)]
+    gradients = lambda grad, x, gamma: _gradients(grad, x, gamma, ctx.eps)[: len(wanted)]
     return *torch.func.vjp(gradients, *tensors)[1](wanted), None, None, None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -58,11 +57,11 @@ def forward_rows(
 
 @triton.jit
 def backward_rows(
-    grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
+    grad, x, gamma, mean, rstd, dx, kept, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
     D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, TOKEN: tl.constexpr,
     INPUT: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
-    """If INPUT its gradient for ROWS STEPS tokens; if SCALE its own, by token, or summed with that of the shift."""
+    """If INPUT its gradient, for ROWS STEPS tokens; if SCALE the scale's by token, or the sums of it and of the shift's."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
     b = i // chunks
@@ -91,15 +90,15 @@ def backward_rows(
             tl.store(dx + (b * T + row) * D + col, h.to(dx.dtype.element_ty), mask=lanes)
         if SCALE:
             if TOKEN:
-                tl.store(dgamma + (b * T + row) * D + col, (e * v).to(dgamma.dtype.element_ty), mask=lanes)
+                tl.store(kept + (b * T + row) * D + col, (e * v).to(kept.dtype.element_ty), mask=lanes)
             else:
                 sum_g += e * v
                 sum_b += e
     if SCALE and not TOKEN:
         line = tl.arange(0, BLOCK)
         end = tl.num_programs(0).to(tl.int64) * D
-        tl.store(partial + i * D + line, tl.sum(sum_g, 0), mask=line < D)
-        tl.store(partial + end + i * D + line, tl.sum(sum_b, 0), mask=line < D)
+        tl.store(kept + i * D + line, tl.sum(sum_g, 0), mask=line < D)
+        tl.store(kept + end + i * D + line, tl.sum(sum_b, 0), mask=line < D)
 
 
 @functools.cache
@@ -139,7 +138,7 @@ def backward(
     kept = (gamma if token else mean).new_empty(shape) if scale else None
     if B * chunks:
         out = x if kept is None else kept  # stands in for what is not asked for
-        given = grad, x, gamma, mean, rstd, out if dx is None else dx, out, out, T, chunks, *_strides(grad, x, gamma)
+        given = grad, x, gamma, mean, rstd, out if dx is None else dx, out, T, chunks, *_strides(grad, x, gamma)
         flags = {"TOKEN": token, "INPUT": dx is not None, "SCALE": scale}
         launch(backward_rows, B * chunks, *given, **tile, **flags, num_warps=warps)
     return kept

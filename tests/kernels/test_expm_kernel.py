@@ -222,7 +222,7 @@ def test_a_batch_of_gradients_is_each_of_them() -> None:
     (graphed,) = grad(out, A, G, is_grads_batched=True, create_graph=True)
     assert_close(graphed.detach(), each, 1e-13)
     alone = [grad(by_kernel(A), A, g, create_graph=True)[0] for g in G]
-    again = sum(grad(one.square().sum(), A)[0] for one in alone)
+    (again,) = grad(torch.stack(alone).square().sum(), A)
     assert_close(grad(graphed.square().sum(), A)[0], again, 1e-12)
     assert_close(torch.func.vmap(lambda g: grad(out, A, g, retain_graph=True)[0])(G), each, 1e-13)
     loss = lambda A: by_kernel(A).square().sum()

@@ -202,7 +202,7 @@ MIXED = [(F32, F32), (F32, torch.float16), (torch.bfloat16, torch.bfloat16), (to
 def test_where_only_autograd_looks_on_no_operator_is_called_for_the_same_bits(
     dtypes: tuple[torch.dtype, torch.dtype], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    f = partial(conditional_layer_norm, backend="triton")
+    f: Any = partial(conditional_layer_norm, backend="triton")
     for gamma, beta in KINDS:
         x, scale, shift = randn(3, 70, 8, dtype=dtypes[0]), randn(*gamma, dtype=dtypes[1]), randn(*beta, dtype=F32)
         tensors, G = [torch.nn.Parameter(t) for t in (x, scale, shift)], randn(3, 70, 8, dtype=dtypes[0])
@@ -235,14 +235,15 @@ def test_only_what_is_asked_for_is_computed_and_launched(monkeypatch: pytest.Mon
             return func(*args, **(kwargs or {}))
 
     monkeypatch.setattr(layer_norm_triton, "launch", spy)
+    f: Any = partial(conditional_layer_norm, backend="triton")
     G = randn(3, 70, 8, dtype=F32)
     for kinds in KINDS:
         tensors = [randn(*shape, dtype=F32) for shape in ((3, 70, 8), *kinds)]
-        whole = run(partial(conditional_layer_norm, backend="triton"), [t.requires_grad_() for t in tensors], G)[1:]
+        whole = run(f, [t.requires_grad_() for t in tensors], G)[1:]
         token = max(map(len, kinds)) == 3
         for asked in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2)):
             leaves = [t.detach().requires_grad_(k in asked) for k, t in enumerate(tensors)]
-            y = conditional_layer_norm(*leaves, backend="triton")
+            y = f(*leaves)
             flags.clear()
             names = Counter[str]()
             with Count():
@@ -256,7 +257,7 @@ def test_only_what_is_asked_for_is_computed_and_launched(monkeypatch: pytest.Mon
 
 @kernel
 def test_a_batch_of_gradients_and_function_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
-    f = partial(conditional_layer_norm, backend="triton")
+    f: Any = partial(conditional_layer_norm, backend="triton")
     for kinds in KINDS:
         tensors = [randn(*shape).requires_grad_() for shape in ((3, 70, 8), *kinds)]
         y, G = f(*tensors), randn(2, 3, 70, 8)
@@ -268,10 +269,11 @@ def test_a_batch_of_gradients_and_function_transforms(monkeypatch: pytest.Monkey
         ):
             for k, t in enumerate(batched):
                 torch.testing.assert_close(t, torch.stack([one[k] for one in each]), rtol=0, atol=1e-13)
-    monkeypatch.setenv("GANTEXT_BACKEND", "triton")  # transforms do not see into a kernel: the formula serves
-    loss = lambda *given: (conditional_layer_norm(*given) * G[0]).sum()
-    for a, b in zip(torch.func.grad(loss, (0, 1, 2))(*(t.detach() for t in tensors)), each[0], strict=True):
-        torch.testing.assert_close(a, b.detach(), rtol=0, atol=1e-13)
+        with monkeypatch.context() as patched:
+            patched.setenv("GANTEXT_BACKEND", "triton")  # transforms do not see into a kernel: the formula serves
+            loss: Any = lambda *given, G=G: (conditional_layer_norm(*given) * G[0]).sum()
+            for a, b in zip(torch.func.grad(loss, (0, 1, 2))(*(t.detach() for t in tensors)), each[0], strict=True):
+                torch.testing.assert_close(a, b.detach(), rtol=0, atol=1e-13)
 
 
 @kernel
@@ -358,8 +360,9 @@ def test_compiled_kernels_fit_their_registers(
 
     tile, warps, _ = layer_norm_triton.tiles(32, 512, D, max(4, dtype.itemsize))
     number = {torch.bfloat16: "*bf16"}.get(dtype, f"*fp{8 * dtype.itemsize}")
-    types = dict.fromkeys("x gamma beta y grad dx dgamma".split(), number) | dict.fromkeys(["T", "chunks"], "i32")
-    types |= dict.fromkeys("mean rstd partial".split(), "*fp64" if dtype == F64 else "*fp32")
+    types = dict.fromkeys("x gamma beta y grad dx".split(), number) | dict.fromkeys(["T", "chunks"], "i32")
+    types |= dict.fromkeys("mean rstd kept".split(), "*fp64" if dtype == F64 else "*fp32")
+    types |= {"kept": number} if token else {}
     types |= dict.fromkeys(STRIDES, "i32")
     strides = (
         dict.fromkeys(STRIDES, 512 * D) if dense else {}
