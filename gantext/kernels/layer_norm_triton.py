@@ -61,7 +61,7 @@ def backward_rows(
     D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, TOKEN: tl.constexpr,
     INPUT: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
-    """If INPUT its gradient, for ROWS STEPS tokens; if SCALE the scale's by token, or the sums of it and of the shift's."""
+    """If INPUT its gradient, for ROWS STEPS tokens; if SCALE, by token, the scale's, or sums of its and the shift's."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
     b = i // chunks

@@ -381,5 +381,20 @@ def test_compiled_kernels_fit_their_registers(
         assert not dense or wide >= 3, f"{name} has {wide} loads of 16 bytes from rows that allow them"
 
 
+@compiler
+@pytest.mark.parametrize("token", [False, True], ids=["sequence", "token"])
+def test_gradients_that_nobody_asked_for_are_not_compiled_in(token: bool) -> None:
+    from gantext.kernels import layer_norm_triton
+
+    tile, warps, _ = layer_norm_triton.tiles(32, 512, 128)
+    types = dict.fromkeys("grad x gamma mean rstd dx kept".split(), "*fp32")
+    types |= dict.fromkeys(["T", "chunks", *STRIDES], "i32")
+    stores = {}
+    for flags in ((True, True), (True, False), (False, True)):
+        constants = {**tile, "TOKEN": token, **dict(zip(("INPUT", "SCALE"), flags, strict=True))}
+        stores[flags] = cross_compile(layer_norm_triton.backward_rows, types, constants, 90, warps).count("STG")
+    assert 0 < stores[True, False] < stores[True, True] and 0 < stores[False, True] < stores[True, True]
+
+
 def test_importing_the_operators_needs_no_triton() -> None:
     assert operators.conditional_layer_norm.__doc__  # the kernels themselves are imported when they are launched
