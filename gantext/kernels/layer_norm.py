@@ -71,15 +71,8 @@ def conditional_layer_norm(
         return triton() if backend == "triton" else plain()
     if backend is None and (x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST or transformed()):
         return plain()
-    return dispatch(
-        "conditional_layer_norm",
-        backend,
-        (x, gamma, beta),
-        reference=plain,
-        triton=triton,
-        dtypes=DTYPES,
-        strided=True,
-    )
+    kinds: dict[str, Any] = {"dtypes": DTYPES, "strided": True}
+    return dispatch("conditional_layer_norm", backend, (x, gamma, beta), reference=plain, triton=triton, **kinds)
 
 
 def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
@@ -192,29 +185,27 @@ def _kernel(x: Tensor, given: tuple[Tensor, Tensor], placed: tuple[Tensor, Tenso
         raise ValueError(
             f"conditional_layer_norm: x has width {D}, must be at most {most} for the kernel. Leave backend None."
         )
-    if not unobserved(x, *given):
-        y = torch.ops.gantext.layer_norm(*_arranged(x, *placed), eps)[0]
-    elif torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in given)):
-        return _Rows.apply(x, *given, placed, eps)
-    else:
-        y = _launch(*_arranged(x, *placed), eps)[0]
-    return _shaped(y, x.shape)
+    rows, one = x.shape[:-1].numel(), all(t.numel() == D for t in placed)
+    token = not one and (x.dim() < 3 or any(t.shape[1:-1].numel() != 1 for t in placed))
+    B = 1 if one or token else len(x)
 
+    def place(t: Tensor, as_given: Tensor) -> Tensor:  # in few views: each is a node of the graph
+        if token:
+            return _shaped(t.expand(x.shape), (1, rows, D))
+        return as_given if as_given.shape == (B, D) else t.reshape(-1, D).expand(B, D)
 
-def _arranged(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For the kernels: x (B, T, D), gamma and beta (B, D); or one of them for each token, and all of them (1, T, D)."""
-    D, rows = x.shape[-1], x.shape[:-1].numel()
-    one = gamma.numel() == beta.numel() == D
-    if one or (x.dim() > 2 and gamma.shape[1:-1].numel() == beta.shape[1:-1].numel() == 1):
-        B = 1 if one else len(x)
-        place = lambda t: t.reshape(-1, D) if t.numel() == B * D else t.reshape(-1, D).expand(B, D)
-    else:
-        B = 1
-        place = lambda t: _shaped(t.expand(x.shape), (1, rows, D))
+    gamma, beta = (place(*both) for both in zip(placed, given, strict=True))
     if gamma.dtype != beta.dtype:
         dtype = torch.promote_types(gamma.dtype, beta.dtype)
         gamma, beta = gamma.to(dtype), beta.to(dtype)
-    return _shaped(x, (B, rows // max(B, 1), D)), place(gamma), place(beta)
+    tensors = _shaped(x, (B, rows // max(B, 1), D)), gamma, beta
+    if not unobserved(*tensors):
+        y = torch.ops.gantext.layer_norm(*tensors, eps)[0]
+    elif torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        y = _Rows.apply(*tensors, eps)
+    else:
+        y = _launch(*tensors, eps)[0]
+    return _shaped(y, x.shape)
 
 
 def _shaped(t: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -222,41 +213,28 @@ def _shaped(t: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class _Rows(torch.autograd.Function):
-    """The kernels where only autograd looks on, with the views round them: each would be a node of the graph."""
+    """The operators below, without their cost, where only autograd looks on."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, placed: tuple[Tensor, Tensor], eps: float) -> Tensor:
-        rows, scale, shift = _arranged(x, *placed)
-        y, *statistics = _launch(rows, scale, shift, eps)
-        ctx.save_for_backward(x, gamma, rows, scale, *statistics)
-        ctx.eps, ctx.shapes, ctx.beta = eps, [t.shape for t in placed], (beta.shape, beta.dtype)
-        return _shaped(y, x.shape)
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+        y, *statistics = _launch(x, gamma, beta, eps)
+        ctx.save_for_backward(x, gamma, *statistics)
+        ctx.eps = eps
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
-        x, gamma, rows, scale, mean, rstd = ctx.saved_tensors
-        by_input, by_gamma, by_beta = ctx.needs_input_grad[:3]
-        token = scale.dim() == 3
-        if torch.is_grad_enabled() or transformed(grad):  # to be differentiated again, or a batch of gradients at once
-            dx, dgamma, _ = _gradients(grad, x, gamma.to(scale.dtype), ctx.eps)
-            dbeta = grad.to(mean.dtype)
-        else:
-            up = _shaped(grad, rows.shape)
-            dx, kept = _launch_backward(up, rows, scale, mean, rstd, by_input, by_gamma or (by_beta and not token))
-            dx, dgamma, dbeta = None if dx is None else _shaped(dx, x.shape), kept, None
-            if token and by_beta:
-                dbeta = grad.to(scale.dtype)
-            elif kept is not None and not token:
-                dgamma, dbeta = (kept.squeeze(2) if kept.shape[2] == 1 else kept.sum(2)).to(scale.dtype).unbind()
-
-        def fold(d: Any, placed: torch.Size, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-            if d.numel() != shape.numel():  # one scale or shift for several sequences or tokens
-                full = x.shape if d.numel() == x.numel() else (len(d), *(1 for _ in placed[2:]), d.shape[-1])
-                d = d.reshape(full).sum_to_size(placed)
-            return _shaped(d.to(dtype), shape)
-
-        dgamma = fold(dgamma, ctx.shapes[0], gamma.shape, gamma.dtype) if by_gamma else None
-        return dx if by_input else None, dgamma, fold(dbeta, ctx.shapes[1], *ctx.beta) if by_beta else None, None, None
+        if torch.is_grad_enabled():  # to be differentiated again
+            return _differentiate_forward(ctx, grad)
+        x, gamma, mean, rstd = ctx.saved_tensors
+        if transformed(grad):  # a batch of gradients at once
+            return *_gradients(grad, x, gamma, ctx.eps), None
+        (by_input, by_gamma, by_beta, _), token = ctx.needs_input_grad, gamma.dim() == 3
+        dx, kept = _launch_backward(grad, x, gamma, mean, rstd, by_input, by_gamma or (by_beta and not token))
+        if token or kept is None:
+            return dx, kept, grad.to(gamma.dtype) if by_beta else None, None
+        dgamma, dbeta = (kept.squeeze(2) if kept.shape[2] == 1 else kept.sum(2)).to(gamma.dtype)
+        return dx, dgamma if by_gamma else None, dbeta if by_beta else None, None
 
 
 def _dense(t: Tensor) -> Tensor:
