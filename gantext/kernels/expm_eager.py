@@ -29,11 +29,12 @@ from gantext.kernels.expm_scaling import (
 
 __all__ = ["exponential"]
 
-# For each B_k its weights of A, A^2, A^3, A^6. Made at import, for no trace and no dispatch mode to see.
+# For each B_k its weights of A, A^2, A^3, A^6. Made at import, for no trace and no dispatch mode to see; on a GPU once.
+CPU = torch.device("cpu")
 WEIGHTS = {
-    dtype: torch.tensor([row[1:] for row in T18], dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64)
+    (dtype, CPU): torch.tensor([row[1:] for row in T18], dtype=dtype, device=CPU)
+    for dtype in (torch.float32, torch.float64)
 }
-_there: dict[tuple[str, torch.dtype], Tensor] = {}  # `WEIGHTS` on each device
 PART = 2**17  # numbers of a part of the batch for each thread of a CPU: what it allocates is used again for the next
 
 
@@ -69,8 +70,7 @@ def _evaluate(X: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, _
         norm = norm.masked_fill(bad, 0.0)
         mean = mean if mean is None else mean.masked_fill(bad, 0.0)
     s = squarings_by_norm(norm, mean, theta)
-    powers, s, scale = _powers(X, mean, norm, s, theta)
-    most = s.max().item()
+    powers, s, most, scale = _powers(X, mean, norm, s, theta)
     if squarings is not None and most > squarings:
         bad = s > squarings if bad is None else bad | (s > squarings)
         s = s.masked_fill(bad, 0.0)
@@ -134,11 +134,9 @@ def _centre(X: Tensor) -> tuple[Tensor | None, Tensor]:
 
 def _powers(
     X: Tensor, mean: Tensor | None, norm: Tensor, by_norm: Tensor, theta: float
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The powers 1, 2, 3, 6 of X / 2^s in one tensor; s (B,), from bounds where `by_norm` is not small; 2^-s or None.
-
-    s and what it is chosen from are on the CPU.
-    """
+) -> tuple[Tensor, Tensor, float, Tensor | None]:
+    """The powers 1, 2, 3, 6 of X / 2^s in one tensor; s (B,), from bounds where `by_norm` is not small; the largest;
+    2^-s, or None. s and what it is chosen from are on the CPU."""
     P, s, most = X.new_empty(4, *X.shape), by_norm, by_norm.max().item()
     closer = there = down = None
     put = lambda t: _put(t, X.device)
@@ -151,7 +149,8 @@ def _powers(
             take = lambda t: t.index_select(0, closer)
         down = steps_down(take(norm))
         s = down if closer is None else s.index_copy(0, closer, down)
-    scale = _scale(s, X.device)
+        most = s.max().item()
+    scale = _scale(s, most, X.device)
     if scale is not None:
         torch.mul(X, scale[:, None, None], out=P[0])
     else:
@@ -163,7 +162,7 @@ def _powers(
     if down is None or closer is not None:
         torch.bmm(P[2], P[2], out=P[3])
     if down is None:
-        return P, s, scale
+        return P, s, most, scale
     X1, X2, X3 = (t if there is None else t.index_select(0, there) for t in P[:3])
     size = cube_size(X3).cpu()
     unit = X3 * put(torch.exp2(-size))[:, None, None]
@@ -179,7 +178,8 @@ def _powers(
         else:
             P[k].index_copy_(0, there, power.mul_(f))
     s = found if closer is None else s.index_copy(0, closer, found)
-    return P, s, _scale(s, X.device)
+    most = s.max().item()
+    return P, s, most, _scale(s, most, X.device)
 
 
 def _square(X: Tensor, s: Tensor, most: int) -> tuple[Tensor, list[tuple[Tensor | None, Tensor]]]:
@@ -253,21 +253,21 @@ def _put(t: Tensor, device: torch.device) -> Tensor:
 
 
 def _weights(dtype: torch.dtype, device: torch.device) -> Tensor:
-    key = str(device), dtype
-    if key not in _there:
+    found = WEIGHTS.get((dtype, device))
+    if found is None:
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():  # which a copy from the CPU would end
             rows = [[torch.full((), c, dtype=dtype, device=device) for c in row[1:]] for row in T18]
             return torch.stack([torch.stack(row) for row in rows])  # not kept: no number is in it before a replay
-        _there[key] = WEIGHTS[dtype].to(device)
-    return _there[key]
+        found = WEIGHTS[dtype, device] = WEIGHTS[dtype, CPU].to(device)
+    return found
 
 
-def _scale(s: Tensor, device: torch.device) -> Tensor | None:
+def _scale(s: Tensor, most: float, device: torch.device) -> Tensor | None:
     """2^-s: None where all are 1, and no copy from the CPU where all are equal."""
-    first = s[0].item()
-    if (s != first).any():
-        return _put(torch.exp2(-s), device)
-    return torch.full((1,), 2.0**-first, dtype=s.dtype, device=device) if first else None
+    if not most:
+        return None
+    same = s.min().item() == most
+    return torch.full((1,), 2.0**-most, dtype=s.dtype, device=device) if same else _put(torch.exp2(-s), device)
 
 
 def _diagonal(X: Tensor) -> Tensor:
