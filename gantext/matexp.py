@@ -1,7 +1,7 @@
 """The matrix exponential of a batch, differentiable any number of times, and the log-determinant that needs none.
 
-The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out for a CPU
-(`gantext.kernels.expm_cpu`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`), and
+The chapter is `det-exp`: det exp A = exp Tr A. One rule, three routes: passes written out
+(`gantext.kernels.expm_eager`), Triton kernels for small real matrices on a GPU (`gantext.kernels.expm_triton`), and
 plain operations wherever PyTorch itself is to trace, transform or differentiate again (`gantext.kernels.expm_formula`).
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gantext._checks import check_count, no_autocast, rounds_products, transformed
-from gantext.kernels import dispatch
+from gantext.kernels import dispatch, unobserved
 from gantext.kernels.expm_formula import THETA18, WIDEST, composed
 
 __all__ = ["expm", "expm_ref", "logdet_expm"]
@@ -55,12 +55,12 @@ def expm(
         squarings: an upper bound k >= 0 of s. Given, nothing is read back from the device: the call compiles with
             `fullgraph=True`, runs under `torch.func.vmap` and can be captured in a CUDA graph. It covers ||A||_1 <=
             theta 2^k, and larger matrices whose s it is; **one that needs more becomes NaN** rather than silently
-            inexact. None: the counts are read, except by the kernel, and each squaring is of the matrices that need it.
+            inexact. None: norms are read, except by the kernel, and each squaring is of the matrices that need it.
         compute_dtype: torch.float32 or torch.float64 (complex input: the complex type of that precision), not below
             the precision of A; None keeps that of A. Recommended: torch.float64 where ||A||_1 > 10.
         backend: None takes the Triton kernel for real matrices on a GPU, n <= 32 (in float64 16), else PyTorch;
-            "triton" or "reference" forces it. **The kernel has not run on a GPU yet**, only under Triton's interpreter,
-            and compiled for GPUs. It is deterministic and counts squarings without a read.
+            "triton" or "reference" forces it. The kernel is deterministic and counts squarings without a read; on an
+            NVIDIA H200 it was right.
 
     Returns:
         (..., n, n) in the dtype of A. A matrix with an entry that is NaN or infinite, or whose 1-norm overflows, is
@@ -99,8 +99,8 @@ def expm(
             X = A.to(work).reshape(-1, n, n)
             if by_kernel:
                 from gantext.kernels.expm import exponential
-            elif _eager_on_cpu(X):
-                from gantext.kernels.expm_cpu import exponential
+            elif X.device.type in ("cpu", "cuda") and unobserved(X):
+                from gantext.kernels.expm_eager import exponential
             else:
                 exponential = composed
             return exponential(X, squarings, theta).reshape(A.shape).to(A.dtype)
@@ -111,16 +111,10 @@ def expm(
     unless = f"the matrices are of order {n}, above {most}" if n > most else None
     if unless is None and transformed():
         unless = "a function transform or forward-mode differentiation is under way"
-    same = [A.new_empty(0)]  # a stand-in that is contiguous: the kernel takes any strides
     plain, kernel = (functools.partial(run, by_kernel) for by_kernel in (False, True))
-    return dispatch("expm", backend, same, reference=plain, triton=kernel, dtypes=KERNEL_TYPES, unless=unless)
-
-
-def _eager_on_cpu(X: Tensor) -> bool:
-    """Whether nothing but plain autograd looks on, on a CPU, where reading a number costs nothing."""
-    modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, the formula serves
-    plain = type(X) is Tensor and X.device.type == "cpu" and not torch.compiler.is_compiling()
-    return plain and modes is not None and not modes() and not transformed()
+    return dispatch(
+        "expm", backend, [A], reference=plain, triton=kernel, dtypes=KERNEL_TYPES, unless=unless, strided=True
+    )
 
 
 def expm_ref(A: Tensor) -> Tensor:

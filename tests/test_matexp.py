@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import zip_longest
 from typing import Any, cast
 
+import _pretended
 import mpmath
 import numpy as np
 import pytest
@@ -19,9 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gantext import matexp
-from gantext.kernels import expm_cpu, expm_scaling
+from gantext.kernels import expm_eager, expm_scaling
 from gantext.kernels.expm_formula import T18, THETA18, centred, composed
 from gantext.matexp import expm, expm_ref, logdet_expm
 
@@ -259,7 +262,7 @@ def test_few_squarings_are_counted_by_the_norm_and_need_no_bounds(
 ) -> None:
     seen, closer = [], expm_scaling.squarings_by_powers
     spy = lambda powers, *rest, **how: seen.append(len(powers[0])) or closer(powers, *rest, **how)
-    for module in (expm_cpu, expm_scaling):
+    for module in (expm_eager, expm_scaling):
         monkeypatch.setattr(module, "squarings_by_powers", spy)
     A = gaussian(8, 6, 6, dtype=F64)
     calm = (A * (THETA18[dtype] * 7.9 / one_norm(A))).to(dtype)
@@ -557,7 +560,7 @@ def test_a_private_name_of_pytorch_may_go(monkeypatch: pytest.MonkeyPatch) -> No
     A = spread(4)
     want = expm(A)
     monkeypatch.delattr(torch._C, "_len_torch_dispatch_stack")
-    monkeypatch.setattr(expm_cpu, "exponential", lambda *given: pytest.fail("the formula serves"))
+    monkeypatch.setattr(expm_eager, "exponential", lambda *given: pytest.fail("the formula serves"))
     assert_close(expm(A), want, 1e-14)
     monkeypatch.undo()
     A.requires_grad_()
@@ -571,7 +574,7 @@ def test_parts_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     G = gaussian(32, 4, 4)
     whole = expm(A)
     (grad,) = torch.autograd.grad(whole, A, G)
-    monkeypatch.setattr(expm_cpu, "PART", 16 * 5 // torch.get_num_threads())
+    monkeypatch.setattr(expm_eager, "PART", 16 * 5 // torch.get_num_threads())
     parts = expm(A)
     assert torch.equal(parts, whole) and torch.equal(expm(A.detach()), whole)
     assert torch.equal(torch.autograd.grad(parts, A, G)[0], grad)
@@ -739,6 +742,104 @@ def test_too_few_squarings_become_nan() -> None:
     out = expm(A, squarings=2)
     assert out[0].isfinite().all() and out[1].isnan().all()
     assert expm(A, squarings=3).isfinite().all()
+
+
+# --- on a GPU, where each operation costs a launch
+
+FREE = set(  # no launch
+    "_conj _unsafe_view alias as_strided detach diagonal empty empty_like expand lift_fresh new_empty permute select "
+    "slice split split_with_sizes t transpose unbind unfold unsqueeze view view_as_real".split()
+)
+READS = {"_local_scalar_dense", "nonzero", "to the CPU"}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What is launched on a GPU that is not there, where nothing looks on, and what is read from it."""
+    pytest.importorskip("accelerate", reason="the pretended GPU needs it")
+    if not _pretended.POSSIBLE:
+        pytest.skip("this PyTorch lacks what a pretended GPU is made of")
+    names, plain = Counter[str](), _pretended.perform
+
+    def spy(func: Any, args: Any, kwargs: Any) -> Any:
+        name = func.overloadpacket.__name__
+        there = any(isinstance(t, _pretended.Pretended) for t in tree_leaves((args, kwargs)))
+        if name == "_to_copy" and there:
+            name = "to the CPU"
+        elif name == "_to_copy":
+            name = "from the CPU"
+        if name not in FREE and (there or "device" in kwargs):
+            names[name] += 1
+        return plain(func, args, kwargs)
+
+    monkeypatch.setattr(_pretended, "perform", spy)
+    monkeypatch.setattr(matexp, "unobserved", lambda *tensors: True)
+    monkeypatch.setattr(expm_eager, "WEIGHTS", dict(expm_eager.WEIGHTS))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    return names
+
+
+@pytest.mark.parametrize("dtype", FULL)
+@pytest.mark.parametrize(
+    ("kind", "squarings", "forward", "backward"),
+    [
+        ("calm", None, 23, 20),  # as many products as they are; torch.linalg.matrix_exp takes about 70 forward
+        ("centred", None, 40, 20),
+        ("wild", None, 65, 24),
+        ("mixed", None, 95, 40),
+        ("bad", None, 35, 30),
+        ("mixed", 6, 180, 32),
+        ("bad", 6, 180, 32),
+    ],
+)
+def test_on_a_gpu_few_operations_give_the_bits_of_a_cpu(
+    kind: str, squarings: int | None, forward: int, backward: int, dtype: torch.dtype, launched: Counter[str]
+) -> None:
+    A, G = gaussian(16, 40, 40, dtype=dtype), gaussian(16, 40, 40, dtype=dtype)
+    theta = THETA18[F64 if dtype in (F64, torch.complex128) else torch.float32]
+    if kind == "mixed":
+        A = spread(40, dtype)
+    elif kind == "centred":
+        A[::2] -= 3 * torch.eye(40)
+    else:
+        A = A / A.abs().sum(-2).amax(-1)[:, None, None] * theta * (30 if kind == "wild" else 3.5)
+    if kind == "bad":
+        A[3, 2, 1] = math.nan
+    A.requires_grad_()
+    out = composed(A, squarings, theta) if squarings else expm_eager.exponential(A, None, theta)
+    (grad,) = torch.autograd.grad(out, A, G)
+    with _pretended.gpu():
+        X, H = A.detach().cuda().requires_grad_(), G.cuda()
+        expm(X[:1], squarings=squarings)  # the first copies the weights there
+        launched.clear()
+        Y = expm(X, squarings=squarings)
+        assert sum(launched.values()) <= forward, launched
+        assert squarings is None or not launched.keys() & {*READS, "from the CPU"}, launched
+        launched.clear()
+        (found,) = torch.autograd.grad(Y, X, H)
+        assert sum(launched.values()) <= backward, launched
+        assert not launched.keys() & {*READS, "from the CPU"}, launched
+        Y, found = Y.detach().cpu(), found.cpu()
+    good = torch.arange(16) != (3 if kind == "bad" else -1)
+    assert Y[~good].isnan().all() and found[~good].isnan().all()
+    for ours, cpu in ((Y[good], out.detach()[good]), (found[good], grad[good])):
+        assert_close(ours, cpu, 8 * eps(dtype)) if squarings else torch.testing.assert_close(ours, cpu, rtol=0, atol=0)
+
+
+def test_a_capture_copies_nothing_from_the_cpu(launched: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    A = spread(40)
+    with _pretended.gpu():
+        X = A.cuda().requires_grad_()
+        launched.clear()
+        want = expm(X, squarings=6)
+        assert launched["from the CPU"] == 1 and expm_eager.WEIGHTS.pop((F64, X.device)).shape == (5, 4)
+        launched.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+            Y = expm(X, squarings=6)
+            torch.autograd.grad(Y.sum(), X)
+        assert not launched.keys() & {*READS, "from the CPU"} and torch.equal(Y.cpu(), want.cpu())
+        assert (F64, X.device) not in expm_eager.WEIGHTS  # no number is in it before the first replay
 
 
 # --- graphs

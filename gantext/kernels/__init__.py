@@ -8,6 +8,7 @@ a test or a suspicious reader.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import warnings
@@ -17,9 +18,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["choose", "dispatch", "launch", "obstacle"]
+from gantext._checks import transformed
+
+__all__ = ["choose", "dispatch", "launch", "obstacle", "unobserved"]
 
 BACKENDS = ("reference", "triton")
+PLAIN = (Tensor, torch.nn.Parameter)
 CAPABILITY = (7, 5)  # the least compute capability: a T4's
 OVERRIDE = "GANTEXT_BACKEND"
 
@@ -27,10 +31,30 @@ _broken: dict[str, str] = {}  # operation -> what its kernel's launch raised
 _Result = TypeVar("_Result")
 
 
-def obstacle(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype] = (torch.float32,)) -> str | None:
+_known = functools.cache(lambda find, what: find(what))  # what a process finds once; another `find` finds anew
+
+
+def unobserved(*tensors: Tensor) -> bool:
+    """Whether nothing but plain autograd looks on: no trace, no transform, no dispatch mode, no subclass of Tensor.
+
+    There an `autograd.Function` of our own serves, whose host time is a fraction of a registered operator's.
+
+    >>> unobserved(torch.zeros(3)), torch.func.vmap(lambda t: t + unobserved(t))(torch.zeros(2))
+    (True, tensor([0., 0.]))
+    """
+    if torch.compiler.is_compiling():
+        return False
+    modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: where it is gone, what is general serves
+    return modes is not None and not modes() and not transformed() and all(type(t) in PLAIN for t in tensors)
+
+
+def obstacle(
+    tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype] = (torch.float32,), strided: bool = False
+) -> str | None:
     """Why the Triton kernel of an operation, which has these dtypes, cannot run on these tensors; None where it can.
 
     On the CPU they will do if Triton interprets, that is if TRITON_INTERPRET=1 was set before the kernel was imported.
+    A `strided` kernel takes any strides.
 
     >>> obstacle([torch.zeros(3, dtype=torch.int8)])
     'torch.int8 has no kernel, which is for torch.float32'
@@ -40,13 +64,13 @@ def obstacle(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype] = (torch.f
         return f"{wrong[0]} has no kernel, which is for {', '.join(map(str, dtypes))}"
     if len(devices) != 1:
         return f"the tensors lie on {len(devices)} devices"
-    if not all(t.is_contiguous() for t in tensors):
+    if not strided and not all(t.is_contiguous() for t in tensors):
         return "a tensor is not contiguous"
-    if importlib.util.find_spec("triton") is None:
+    if _known(importlib.util.find_spec, "triton") is None:
         return "Triton is not installed"
     (device,) = devices
     if device.type == "cuda":
-        found = torch.cuda.get_device_capability(device)
+        found = _known(torch.cuda.get_device_capability, device)
         return None if found >= CAPABILITY else f"compute capability {found} is below {CAPABILITY}"
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return None
@@ -59,6 +83,7 @@ def choose(
     tensors: Sequence[Tensor],
     dtypes: Sequence[torch.dtype] = (torch.float32,),
     unless: str | None = None,
+    strided: bool = False,
 ) -> str:
     """The route of one call: "triton" or "reference".
 
@@ -68,7 +93,7 @@ def choose(
             value of GANTEXT_BACKEND or, without that, "triton" where nothing stands in its way (`obstacle`), the
             tensors are on a GPU, no earlier launch failed, and no graph is being traced: there, plain PyTorch is what
             the compiler can fuse. The interpreter is never picked, only forced.
-        tensors, dtypes: as in `obstacle`.
+        tensors, dtypes, strided: as in `obstacle`.
         unless: an obstacle of the operation's own, such as rows too long for a tile; None if there is none.
 
     >>> choose("f", None, [torch.zeros(3)]) if not os.environ.get("GANTEXT_BACKEND") else "reference"
@@ -80,7 +105,7 @@ def choose(
         raise ValueError(f"{name}: backend is {backend!r}, must be None, 'reference' or 'triton'. Leave it None.")
     if backend == "reference" or (backend is None and tensors[0].device.type != "cuda"):
         return "reference"
-    reason = unless or obstacle(tensors, dtypes)
+    reason = unless or obstacle(tensors, dtypes, strided)
     if backend == "triton":
         if reason:
             raise ValueError(
@@ -101,6 +126,7 @@ def dispatch(
     triton: Callable[[], _Result],
     dtypes: Sequence[torch.dtype] = (torch.float32,),
     unless: str | None = None,
+    strided: bool = False,
 ) -> _Result:
     """Take the route that `choose` names; where a kernel that nobody forced does not start, warn once and do without.
 
@@ -109,7 +135,7 @@ def dispatch(
     >>> dispatch("f", "reference", [], reference=lambda: 1, triton=lambda: 2)
     1
     """
-    if choose(name, backend, tensors, dtypes, unless) == "reference":
+    if choose(name, backend, tensors, dtypes, unless, strided) == "reference":
         return reference()
     try:
         with torch.cuda.device_of(tensors[0]):  # Triton launches on the current device, not on that of its arguments

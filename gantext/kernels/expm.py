@@ -1,6 +1,7 @@
 """The operators of the Triton kernels for the matrix exponential: traced, and differentiated twice.
 
-The function is `gantext.matexp.expm`, its reference `gantext.matexp.expm_ref`, the formula that the kernels compute
+Where only autograd looks on, an `autograd.Function` launches the same kernels without them. The function is
+`gantext.matexp.expm`, its reference `gantext.matexp.expm_ref`, the formula that the kernels compute
 `gantext.kernels.expm_formula.composed`.
 """
 
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gantext._checks import transformed
+from gantext.kernels import unobserved
 from gantext.kernels.expm_formula import WIDEST, composed
 
 __all__ = ["exponential"]
@@ -23,11 +26,33 @@ def exponential(X: Tensor, squarings: int | None, theta: float) -> Tensor:
             f"expm: A is of order {X.shape[-1]} in {X.dtype}, must be at most {WIDEST.get(X.dtype, 0)} for the kernel. "
             "Leave backend None."
         )
-    return torch.ops.gantext.expm(X, squarings, theta)[0]
+    if not unobserved(X):
+        return torch.ops.gantext.expm(X, squarings, theta)[0]
+    if torch.is_grad_enabled() and X.requires_grad:
+        return _Exponential.apply(X, squarings, theta)
+    return _launch(X, squarings, theta)[0]
 
 
-@torch.library.custom_op("gantext::expm", mutates_args=())
-def _forward(A: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, Tensor, Tensor]:
+class _Exponential(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, squarings: int | None, theta: float) -> Tensor:
+        out, *kept = _launch(X, squarings, theta)
+        ctx.save_for_backward(X, *kept)
+        ctx.theta = theta
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base takes anything
+        X, means, counts = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return torch.ops.gantext.expm_adjoint(G, X, means, counts, ctx.theta), None, None
+        if transformed(G):  # a batch of gradients
+            most, theta = int(counts.max()) if len(X) else 0, ctx.theta
+            return torch.func.vjp(lambda X: composed(X, most, theta), X)[1](G)[0], None, None
+        return _launch_adjoint(G, X, means, counts, ctx.theta), None, None
+
+
+def _launch(A: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, Tensor, Tensor]:
     from gantext.kernels.expm_triton import forward
 
     out, means, counts = _outputs(A)
@@ -35,14 +60,17 @@ def _forward(A: Tensor, squarings: int | None, theta: float) -> tuple[Tensor, Te
     return out, means, counts
 
 
-@torch.library.custom_op("gantext::expm_adjoint", mutates_args=())
-def _adjoint(G: Tensor, A: Tensor, means: Tensor, counts: Tensor, theta: float) -> Tensor:
+def _launch_adjoint(G: Tensor, A: Tensor, means: Tensor, counts: Tensor, theta: float) -> Tensor:
     from gantext.kernels.expm_triton import adjoint
 
     grad = A.new_empty(A.shape)
     with torch.cuda.device_of(A):
         adjoint(G, A, means, counts, grad)
     return grad
+
+
+_forward = torch.library.custom_op("gantext::expm", _launch, mutates_args=())
+_adjoint = torch.library.custom_op("gantext::expm_adjoint", _launch_adjoint, mutates_args=())
 
 
 def _outputs(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:

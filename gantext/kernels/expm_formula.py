@@ -1,7 +1,7 @@
 """The matrix exponential of a batch by operations that PyTorch differentiates, traces and transforms itself.
 
-The function is `gantext.matexp.expm`; its other routes, `expm_cpu` and `expm_triton`, compute the same formula, and the
-derivatives of their derivatives through this one.
+The function is `gantext.matexp.expm`; its other routes, `expm_eager` and `expm_triton`, compute the same formula, and
+the derivatives of their derivatives through this one.
 """
 
 from __future__ import annotations

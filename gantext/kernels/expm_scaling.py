@@ -94,7 +94,8 @@ def squarings_by_powers(
     Args:
         powers: without a graph, of X1 = X / 2^down: X1, X1^2, X1^3 / 2^size, X1^6 / 4^size.
         mean, norm: mu, or None, and the norm of X.
-        read: look whether any matrix needs the longer bounds; else they are formed for all. The result is the same.
+        read: read what the powers say, and have on the CPU all that has a number for each matrix, given and returned;
+            look whether any needs the longer bounds, which else are formed for all. The result is the same.
 
     >>> X = torch.diag_embed(torch.tensor([[8.0, -8.0]]))
     >>> zero = torch.zeros(1)
@@ -107,13 +108,14 @@ def squarings_by_powers(
     low, a6 = torch.cat([X1, X2, X3], -1).abs(), X6.abs()
     row = a6.sum(-2, keepdim=True)
     scale = row.amax(-1, keepdim=True).clamp(min=least)
-    a6, row, six = a6 / scale, row / scale, scale[:, 0, 0].log2() + 2 * size
+    log_of = lambda t: (t.cpu() if read else t).log2()
+    a6, row, six = a6 / scale, row / scale, log_of(scale[:, 0, 0]) + 2 * size
 
     def times_six(row: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
         """The column sums of a power are at most row 2^log: those of the power times X^6."""
         row = (row @ a6).clamp(min=least)
         top = row.amax(-1, keepdim=True)
-        return row / top, log + six + top[:, 0, 0].log2()
+        return row / top, log + six + log_of(top[:, 0, 0])
 
     row, twelve = times_six(row, six)
     row, log = times_six(row, twelve)
@@ -125,7 +127,8 @@ def squarings_by_powers(
         rows, logs = torch.cat([rows, row], 1), torch.stack([log, further], 1)
     first = rows @ low  # (B, 1 or 2, 3n): times X, X^2, X^3
     second = first[..., 2 * n :] @ low[..., : 2 * n]
-    tops = torch.cat([rows, first, second], -1).unflatten(-1, (6, n)).amax(-1).clamp(min=least).log2() + logs[..., None]
+    tops = log_of(torch.cat([rows, first, second], -1).unflatten(-1, (6, n)).amax(-1).clamp(min=least))
+    tops += logs[..., None]
     tops[..., 3:] += size[:, None, None]
     k = torch.arange(18, 18 + 6 * rows.shape[1], dtype=size.dtype, device=size.device).view(-1, 6)
     need, *further = ((tops / k).amax(-1) - log_theta).unbind(1)

@@ -8,6 +8,7 @@ upper right of exp [[A^T, G], [0, A^T]], in three products for one.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -213,6 +214,7 @@ def adjoint_matrices(
     tl.store(grad + b * n * n + i * n + j, D, mask=inside)
 
 
+@functools.cache
 def tiles(n: int, itemsize: int = 4) -> tuple[dict[str, int], int]:
     """Constants of the kernels for matrices of order n in numbers of so many bytes, and number of warps."""
     N = max(2, 1 << (n - 1).bit_length())
@@ -220,6 +222,7 @@ def tiles(n: int, itemsize: int = 4) -> tuple[dict[str, int], int]:
     return {"M": max(1, TILE // size), "N": N, "DOT": N >= 16}, max(1, size // TILE)
 
 
+@functools.cache
 def limits(dtype: torch.dtype, n: int, theta: float) -> dict[str, float]:
     """Constants of the choice of s."""
     info = torch.finfo(dtype)

@@ -7,7 +7,8 @@ sum a chunk; the few partial sums of a sequence are added afterwards, in PyTorch
 
 from __future__ import annotations
 
-import torch
+import functools
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -56,10 +57,11 @@ def forward_rows(
 
 @triton.jit
 def backward_rows(
-    grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
+    grad, x, gamma, mean, rstd, dx, kept, T, chunks, grad_b, grad_t, x_b, x_t, gamma_b, gamma_t,
     D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr, TOKEN: tl.constexpr,
+    INPUT: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the input for ROWS STEPS tokens; that of the scale, by token, or summed with that of the shift."""
+    """If INPUT its gradient, for ROWS STEPS tokens; if SCALE, by token, the scale's, or sums of its and the shift's."""
     wide = mean.dtype.element_ty
     i = tl.program_id(0).to(tl.int64)
     b = i // chunks
@@ -81,22 +83,25 @@ def backward_rows(
         e = tl.load(grad + b * grad_b + row * grad_t + col, mask=lanes, other=0.0).to(wide)
         v = tl.load(x + b * x_b + row * x_t + col, mask=lanes, other=0.0).to(wide)
         v = tl.where(lanes, (v - m[:, None]) * r[:, None], 0.0)
-        h = e * g
-        along = tl.sum(h * v, 1) / D
-        h = (h - (tl.sum(h, 1) / D)[:, None] - v * along[:, None]) * r[:, None]
-        tl.store(dx + (b * T + row) * D + col, h.to(dx.dtype.element_ty), mask=lanes)
-        if TOKEN:
-            tl.store(dgamma + (b * T + row) * D + col, (e * v).to(dgamma.dtype.element_ty), mask=lanes)
-        else:
-            sum_g += e * v
-            sum_b += e
-    if not TOKEN:
+        if INPUT:
+            h = e * g
+            along = tl.sum(h * v, 1) / D
+            h = (h - (tl.sum(h, 1) / D)[:, None] - v * along[:, None]) * r[:, None]
+            tl.store(dx + (b * T + row) * D + col, h.to(dx.dtype.element_ty), mask=lanes)
+        if SCALE:
+            if TOKEN:
+                tl.store(kept + (b * T + row) * D + col, (e * v).to(kept.dtype.element_ty), mask=lanes)
+            else:
+                sum_g += e * v
+                sum_b += e
+    if SCALE and not TOKEN:
         line = tl.arange(0, BLOCK)
         end = tl.num_programs(0).to(tl.int64) * D
-        tl.store(partial + i * D + line, tl.sum(sum_g, 0), mask=line < D)
-        tl.store(partial + end + i * D + line, tl.sum(sum_b, 0), mask=line < D)
+        tl.store(kept + i * D + line, tl.sum(sum_g, 0), mask=line < D)
+        tl.store(kept + end + i * D + line, tl.sum(sum_b, 0), mask=line < D)
 
 
+@functools.cache
 def tiles(B: int, T: int, D: int, itemsize: int = 4) -> tuple[dict[str, int], int, int]:
     """Constants of the kernels for x (B, T, D) and statistics of so many bytes, number of warps, chunks a sequence."""
     block = max(16, 1 << (D - 1).bit_length())
@@ -122,16 +127,18 @@ def forward(x: Tensor, gamma: Tensor, beta: Tensor, y: Tensor, mean: Tensor, rst
         launch(forward_rows, B * chunks, *given, **tile, EPS=eps, TOKEN=token, num_warps=warps)
 
 
-def backward(grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill dx; return the gradients of gamma and beta. That of one beta for each token is grad itself, here empty."""
+def backward(
+    grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dx: Tensor | None = None, scale: bool = True
+) -> Tensor | None:
+    """Fill dx, unless None; return, if `scale`, the gradient of a gamma for each token, its shift's being grad itself,
+    or else (2, B, chunks, D), whose sums over the chunks are the gradients of gamma and beta."""
     (B, T, D), token = x.shape, gamma.dim() == 3
     tile, warps, chunks = tiles(B, T, D, mean.element_size())
-    dgamma = torch.empty_like(gamma, memory_format=torch.contiguous_format) if token else gamma.new_empty(0)
-    partial = mean.new_empty(0) if token else mean.new_empty(2, B, chunks, D)
+    shape = gamma.shape if token else (2, B, chunks, D)
+    kept = (gamma if token else mean).new_empty(shape) if scale else None
     if B * chunks:
-        given = grad, x, gamma, mean, rstd, dx, dgamma, partial, T, chunks, *_strides(grad, x, gamma)
-        launch(backward_rows, B * chunks, *given, **tile, TOKEN=token, num_warps=warps)
-    if token:
-        return dgamma, gamma.new_empty(0)
-    dgamma, dbeta = (sums.sum(1).to(gamma.dtype) for sums in partial)  # apart: an operator's results share no memory
-    return dgamma, dbeta
+        out = x if kept is None else kept  # stands in for what is not asked for
+        given = grad, x, gamma, mean, rstd, out if dx is None else dx, out, T, chunks, *_strides(grad, x, gamma)
+        flags = {"TOKEN": token, "INPUT": dx is not None, "SCALE": scale}
+        launch(backward_rows, B * chunks, *given, **tile, **flags, num_warps=warps)
+    return kept

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from gantext import matexp
+from gantext.kernels import expm as operators
 from gantext.kernels.expm import exponential
 from gantext.kernels.expm_formula import centred, composed
 from gantext.kernels.expm_scaling import scaled_powers, squarings_by_norm
@@ -189,6 +190,45 @@ def test_operators_are_registered_as_they_behave() -> None:
     assert out.requires_grad and not means.requires_grad and not counts.requires_grad
     G = gaussian(2, 3, 3)
     torch.library.opcheck(torch.ops.gantext.expm_adjoint, (G, A.detach(), means, counts, theta))
+
+
+@kernel
+def test_where_only_autograd_looks_on_no_operator_is_called_for_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    A, G = gaussian(3, 4, 4, dtype=F32).requires_grad_(), gaussian(3, 4, 4, dtype=F32)
+
+    def both() -> list[Tensor]:
+        out = by_kernel(A)
+        return [out.detach(), grad(out, A, G)[0]]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operators, "unobserved", lambda *tensors: False)
+        want = both()
+    for name in ("expm", "expm_adjoint"):
+        monkeypatch.setattr(torch.ops.gantext, name, lambda *given: pytest.fail("an operator was called"))
+    assert all(map(torch.equal, both(), want)) and torch.equal(by_kernel(A.detach()), want[0])
+    assert torch.equal(by_kernel(torch.nn.Parameter(A.detach())), want[0])
+    monkeypatch.undo()
+    with torch.inference_mode():
+        assert torch.equal(by_kernel(A), want[0])
+
+
+@kernel
+def test_a_batch_of_gradients_is_each_of_them() -> None:
+    A, G = gaussian(3, 4, 4, scale=2).requires_grad_(), gaussian(2, 3, 4, 4)
+    out = by_kernel(A)
+    each = torch.stack([grad(out, A, g, retain_graph=True)[0] for g in G])
+    (batched,) = grad(out, A, G, is_grads_batched=True, retain_graph=True)
+    assert_close(batched, each, 1e-13)
+    (graphed,) = grad(out, A, G, is_grads_batched=True, create_graph=True)
+    assert_close(graphed.detach(), each, 1e-13)
+    alone = [grad(by_kernel(A), A, g, create_graph=True)[0] for g in G]
+    (again,) = grad(torch.stack(alone).square().sum(), A)
+    assert_close(grad(graphed.square().sum(), A)[0], again, 1e-12)
+    assert_close(torch.func.vmap(lambda g: grad(out, A, g, retain_graph=True)[0])(G), each, 1e-13)
+    loss = lambda A: by_kernel(A).square().sum()
+    small = A.detach()[:2]
+    each, batched = (torch.autograd.functional.hessian(loss, small, vectorize=many) for many in (False, True))
+    torch.testing.assert_close(batched, each, rtol=1e-12, atol=1e-12)
 
 
 @kernel

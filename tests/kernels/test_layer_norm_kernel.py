@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from _kernels import CAPABILITIES, DEVICE, compiler, cross_compile, guarded, ker
 from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.nn.functional import layer_norm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels import layer_norm as operators
 from gantext.kernels.layer_norm import conditional_layer_norm, conditional_layer_norm_ref
@@ -185,6 +187,95 @@ def test_repetition_is_exact_and_sums_have_their_order() -> None:
     assert all(torch.equal(a[1:], b) for a, b in zip(first, third, strict=True))
 
 
+KINDS = [  # of gamma and beta beside x (3, 70, 8)
+    ((3, 8), (3, 8)),
+    ((8,), (8,)),
+    ((1, 8), (3, 8)),
+    ((3, 70, 8), (3, 70, 8)),
+    ((1, 70, 8), (3, 1, 8)),
+]
+MIXED = [(F32, F32), (F32, torch.float16), (torch.bfloat16, torch.bfloat16), (torch.bfloat16, F32)]
+
+
+@kernel
+@pytest.mark.parametrize("dtypes", MIXED, ids=str)
+def test_where_only_autograd_looks_on_no_operator_is_called_for_the_same_bits(
+    dtypes: tuple[torch.dtype, torch.dtype], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f: Any = partial(conditional_layer_norm, backend="triton")
+    for gamma, beta in KINDS:
+        x, scale, shift = randn(3, 70, 8, dtype=dtypes[0]), randn(*gamma, dtype=dtypes[1]), randn(*beta, dtype=F32)
+        tensors, G = [torch.nn.Parameter(t) for t in (x, scale, shift)], randn(3, 70, 8, dtype=dtypes[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(operators, "unobserved", lambda *tensors: False)
+            want = run(f, tensors, G)
+        with monkeypatch.context() as patched:
+            for name in ("layer_norm", "layer_norm_backward"):
+                patched.setattr(torch.ops.gantext, name, lambda *given: pytest.fail("an operator was called"))
+            found = run(f, tensors, G)
+            assert all(map(torch.equal, found, want)), (gamma, beta)
+            assert torch.equal(f(*(t.detach() for t in tensors)), want[0])
+
+
+@kernel
+def test_only_what_is_asked_for_is_computed_and_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gantext.kernels import layer_norm_triton
+
+    flags: list[tuple[bool, bool]] = []
+    plain = layer_norm_triton.launch
+
+    def spy(kernel: Any, *given: Any, **constants: Any) -> None:
+        if kernel is layer_norm_triton.backward_rows:
+            flags.append((constants["INPUT"], constants["SCALE"]))
+        plain(kernel, *given, **constants)
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names[func.overloadpacket.__name__] += 1
+            return func(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(layer_norm_triton, "launch", spy)
+    f: Any = partial(conditional_layer_norm, backend="triton")
+    G = randn(3, 70, 8, dtype=F32)
+    for kinds in KINDS:
+        tensors = [randn(*shape, dtype=F32) for shape in ((3, 70, 8), *kinds)]
+        whole = run(f, [t.requires_grad_() for t in tensors], G)[1:]
+        token = max(map(len, kinds)) == 3
+        for asked in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2)):
+            leaves = [t.detach().requires_grad_(k in asked) for k, t in enumerate(tensors)]
+            y = f(*leaves)
+            flags.clear()
+            names = Counter[str]()
+            with Count():
+                found = grad(y, [leaves[k] for k in asked], G)
+            assert all(torch.equal(a, whole[k]) for a, k in zip(found, asked, strict=True)), (kinds, asked)
+            expected = (0 in asked, 1 in asked or (2 in asked and not token))
+            assert flags == ([expected] if any(expected) else []), (kinds, asked)
+            if kinds[0] == (3, 8):  # one sum for both gradients, and none that nobody asked for
+                assert names["sum"] == expected[1] and not names["_to_copy"]
+
+
+@kernel
+def test_a_batch_of_gradients_and_function_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    f: Any = partial(conditional_layer_norm, backend="triton")
+    for kinds in KINDS:
+        tensors = [randn(*shape).requires_grad_() for shape in ((3, 70, 8), *kinds)]
+        y, G = f(*tensors), randn(2, 3, 70, 8)
+        each = [grad(y, tensors, g, retain_graph=True, create_graph=True) for g in G]
+        for batched in (
+            grad(y, tensors, G, is_grads_batched=True, retain_graph=True),
+            grad(y, tensors, G, is_grads_batched=True, create_graph=True),
+            torch.func.vmap(lambda g, y=y, tensors=tensors: grad(y, tensors, g, retain_graph=True))(G),
+        ):
+            for k, t in enumerate(batched):
+                torch.testing.assert_close(t, torch.stack([one[k] for one in each]), rtol=0, atol=1e-13)
+        with monkeypatch.context() as patched:
+            patched.setenv("GANTEXT_BACKEND", "triton")  # transforms do not see into a kernel: the formula serves
+            loss: Any = lambda *given, G=G: (conditional_layer_norm(*given) * G[0]).sum()
+            for a, b in zip(torch.func.grad(loss, (0, 1, 2))(*(t.detach() for t in tensors)), each[0], strict=True):
+                torch.testing.assert_close(a, b.detach(), rtol=0, atol=1e-13)
+
+
 @kernel
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
 def test_gradcheck_and_gradgradcheck(shape: tuple[int, ...]) -> None:
@@ -269,15 +360,16 @@ def test_compiled_kernels_fit_their_registers(
 
     tile, warps, _ = layer_norm_triton.tiles(32, 512, D, max(4, dtype.itemsize))
     number = {torch.bfloat16: "*bf16"}.get(dtype, f"*fp{8 * dtype.itemsize}")
-    types = dict.fromkeys("x gamma beta y grad dx dgamma".split(), number) | dict.fromkeys(["T", "chunks"], "i32")
-    types |= dict.fromkeys("mean rstd partial".split(), "*fp64" if dtype == F64 else "*fp32")
+    types = dict.fromkeys("x gamma beta y grad dx".split(), number) | dict.fromkeys(["T", "chunks"], "i32")
+    types |= dict.fromkeys("mean rstd kept".split(), "*fp64" if dtype == F64 else "*fp32")
+    types |= {"kept": number} if token else {}
     types |= dict.fromkeys(STRIDES, "i32")
     strides = (
         dict.fromkeys(STRIDES, 512 * D) if dense else {}
     )  # any multiple of 16: rows may be read 16 bytes at a time
     for name in ("forward_rows", "backward_rows"):
         function = getattr(layer_norm_triton, name)
-        constants = {**tile, "EPS": 1e-5, "TOKEN": token, **strides}
+        constants = {**tile, "EPS": 1e-5, "TOKEN": token, "INPUT": True, "SCALE": True, **strides}
         constants = {key: value for key, value in constants.items() if key in function.arg_names}
         used = cross_compile(function, types, constants, capability, warps)
         budget = 240 if dtype == F64 else 128  # of 65,536: one program of 256 threads, or one of 512, or four of 128
@@ -287,6 +379,21 @@ def test_compiled_kernels_fit_their_registers(
         assert used.count("LDG") > 0 and used.count("STG") > 0, f"{name} reads or writes nothing"
         wide = sum(count for op, count in used.instructions.items() if op.startswith("LDG") and ".128" in op)
         assert not dense or wide >= 3, f"{name} has {wide} loads of 16 bytes from rows that allow them"
+
+
+@compiler
+@pytest.mark.parametrize("token", [False, True], ids=["sequence", "token"])
+def test_gradients_that_nobody_asked_for_are_not_compiled_in(token: bool) -> None:
+    from gantext.kernels import layer_norm_triton
+
+    tile, warps, _ = layer_norm_triton.tiles(32, 512, 128)
+    types = dict.fromkeys("grad x gamma mean rstd dx kept".split(), "*fp32")
+    types |= dict.fromkeys(["T", "chunks", *STRIDES], "i32")
+    stores = {}
+    for flags in ((True, True), (True, False), (False, True)):
+        constants = {**tile, "TOKEN": token, **dict(zip(("INPUT", "SCALE"), flags, strict=True))}
+        stores[flags] = cross_compile(layer_norm_triton.backward_rows, types, constants, 90, warps).count("STG")
+    assert 0 < stores[True, False] < stores[True, True] and 0 < stores[False, True] < stores[True, True]
 
 
 def test_importing_the_operators_needs_no_triton() -> None:
