@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gantext._checks import check_count, floating, transformed, wide
 
-__all__ = ["Layout", "attention", "attention_ref", "mask", "segment_mask"]
+__all__ = ["Layout", "additive", "attention", "attention_ref", "mask", "segment_mask"]
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (B, H, R, D) -> (B, H, R, D)
 Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
@@ -98,6 +98,19 @@ def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
     real = torch.arange(S, device=a.device) < torch.tensor(n, device=a.device)[:, None, None]
     seen = (a[:, None] <= a[..., None]) & real  # (B, S, S)
     return seen[0] if segments.dim() == 1 and _single(lengths) else seen
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where seen, (..., S) bool, else -inf, which is what attention makes of a bool mask, at every call.
+
+    Rows start at multiples of 8 numbers, as the kernels of a GPU want them: any other mask is copied, at every call.
+
+    >>> additive(torch.tensor([True, False]), torch.float32)
+    tensor([0., -inf])
+    """
+    S = seen.shape[-1]
+    bias = torch.zeros(*seen.shape[:-1], -(-S // 8) * 8, dtype=dtype, device=seen.device)[..., :S]
+    return bias.masked_fill_(~seen, -torch.inf)
 
 
 class Layout:
