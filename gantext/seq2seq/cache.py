@@ -5,6 +5,7 @@ The chapter is `prefix-lm`; `gantext.seq2seq.decoding` decodes with it.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -50,13 +51,13 @@ class Cache:
         layout = Layout(0 if config.causal else lengths, B, L, lengths=lengths, device=place, name="Cache")
         real = (torch.arange(L) < lengths[:, None])[:, None, None].to(place)  # (B, 1, 1, L)
         found: list[Tensor] = []  # k and v of each layer, all in one tensor; then the mask of the real ones
-        layer = iter(range(config.layers))
+        rooms = itertools.count()
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             if not found:
-                found.append(k.new_zeros(config.layers, 2, B, k.shape[1], L + self.room, k.shape[3]))
-            for whole, part in zip(found[0][next(layer)].unbind(), (k, v), strict=True):
-                whole[:, :, :L] = part
+                found.append(k.new_zeros(2 * config.layers, B, k.shape[1], L + self.room, k.shape[3]))
+            for part in (k, v):
+                found[0][next(rooms), :, :, :L] = part
             if q.shape == k.shape:
                 return layout(q, k, v)
             return F.scaled_dot_product_attention(q, k, v, attn_mask=additive(real, q.dtype))  # of the last row: all
@@ -71,7 +72,7 @@ class Cache:
             [attend] * config.layers,
             last,
         )
-        (self.stored,) = found  # (layers, 2, B, H, L + steps K, d)
+        (self.stored,) = found  # (2 layers, B, H, L + steps K, d)
         self.recent = None  # the two tokens before, which only `shift` asks for, (2, B, K)
         if before is not None:
             self.recent = torch.stack([before.gather(1, last + 2), before.gather(1, last + 1)]).expand(-1, -1, beams)
@@ -87,24 +88,26 @@ class Cache:
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """k and v of each layer, (B, H, L + steps K, d)."""
-        return [(kv[0], kv[1]) for kv in self.stored]
+        return list(zip(self.stored[::2], self.stored[1::2], strict=True))
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
         """Hidden states (B, K, D) of the next token of each beam, (B, K); ValueError after the last of the steps."""
         if self.t * self.beams >= self.room:
             raise ValueError(f"step: {self.t} steps have been taken, must be at most {self.t}. Ask the Cache for more.")
-        end = self.stored.shape[4] - self.room + (self.t + 1) * self.beams
+        end = self.stored.shape[3] - self.room + (self.t + 1) * self.beams
         if self.beams > 1:
             self.hide[..., end - self.beams : end] = self.own
         hide, seen = self.hide[..., :end], self.stored[..., :end, :]
-        new = seen[..., end - self.beams :, :]
+        new, seen = seen[..., end - self.beams :, :].unbind(), seen.unbind()  # all layers' at once: views cost time too
 
         def attend(layer: int) -> Attend:
-            def call(q: Tensor, *kv: Tensor) -> Tensor:
-                for room, part in zip(new[layer].unbind(), kv, strict=True):
-                    room.copy_(part)
-                return F.scaled_dot_product_attention(q, *seen[layer].unbind(), attn_mask=hide)
+            keys, values = 2 * layer, 2 * layer + 1
+
+            def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                new[keys].copy_(k)
+                new[values].copy_(v)
+                return F.scaled_dot_product_attention(q, seen[keys], seen[values], attn_mask=hide)
 
             return call
 
@@ -113,7 +116,7 @@ class Cache:
             self.places[:, self.t : self.t + 1].expand_as(tokens),
             self.segments,
             () if self.recent is None else self.recent.unbind(),
-            [attend(layer) for layer in range(len(seen))],
+            [attend(layer) for layer in range(len(seen) // 2)],
         )
         if self.recent is not None:
             self.recent = torch.stack([tokens, self.recent[0]])
@@ -128,7 +131,7 @@ class Cache:
 
     def select(self, rows: Tensor) -> None:
         """Keep these sources, (R,) int64, only."""
-        self.stored, self.hide, self.places = self.stored[:, :, rows], self.hide[rows], self.places[rows]
+        self.stored, self.hide, self.places = self.stored[:, rows], self.hide[rows], self.places[rows]
         self.segments = self.segments[: len(rows)]
         if self.recent is not None:
             self.recent = self.recent[:, rows]
