@@ -190,7 +190,7 @@ def beam_search(
         if span is not None:
             words, columns = _vocabulary(tokens.masked_fill(~span, separator), separator)
             picked, spelt = _put(words, place), words.numpy()
-            copied = _Copied(tokens, span & valid[..., None], columns, words, separator, T, place)
+            copied = _Copied(tokens, span & valid[..., None], columns, words, separator, place)
         blocked, shorter = _blocked(allow, there, words, V, separator if min_tokens else None, place)
         for t in range(T):
             if picked is not None:
@@ -475,36 +475,42 @@ def _blocked(
 
 
 class _Copied:
-    """The places in the sources' spans, (Q, K, N, L + 1), that each beam's tokens may have been copied from.
+    """The places in the sources' spans that may come next for each beam, (Q, N, 1 or K, L + 1) bool.
 
-    A place is where the copy starts. After t tokens the next one is that t places further on, so that nothing moves:
-    the tables are read from t on. The last place, past the end, never matches: the separator may always come.
+    The last place, past the end of a source, never matches, and stands for the separator, which may always come.
     """
 
     def __init__(
-        self, tokens: Tensor, span: Tensor, columns: Tensor, words: Tensor, separator: int, T: int, place: torch.device
+        self, tokens: Tensor, span: Tensor, columns: Tensor, words: Tensor, separator: int, place: torch.device
     ) -> None:
         Q, N, L = tokens.shape
-        self.C, self.L = words.shape[1], L + 1
+        self.C = words.shape[1]
         last = (words == separator).long().argmax(1)  # (Q,), a column that stands for the separator
-        texts = F.pad(tokens.masked_fill(~span, -1), (0, T + 1), value=-1)
-        nexts = last[:, None, None].where(texts < 0, F.pad(columns.view(Q, N, L), (0, T + 1)))
-        self.texts, self.nexts = _put(torch.stack([texts, nexts])[:, :, None], place)  # (Q, 1, N, L + 1 + T) each
-        self.last = _put(last[:, None, None, None], place)
-        self.match, self.t = self.texts[..., : L + 1] >= 0, 0
+        padded = last[:, None, None].expand(Q, N, 1)
+        texts = F.pad(tokens.masked_fill(~span, -1), (0, 1), value=-1)
+        columns = torch.cat([columns.view(Q, N, L), padded], 2)
+        self.tokens, columns = _put(torch.stack([texts, columns]), place)  # (Q, N, L + 1) each
+        self.columns = columns.flatten(1)[:, None]  # (Q, 1, N (L + 1))
+        self.start = self.tokens >= 0
+        self.match = self.start[:, :, None]
 
     def blocked(self) -> Tensor:
         """The columns of what does not follow, (Q, 1 or K, C) bool."""
-        nexts = self.nexts[..., self.t : self.t + self.L]
-        index = torch.where(self.match, nexts, self.last).flatten(2)  # (Q, K, N (L + 1))
-        return self.match.new_ones(*index.shape[:2], self.C).scatter_(2, index, False)
+        index = torch.where(self.match.transpose(1, 2).flatten(2), self.columns, self.columns[..., -1:])
+        return index.new_ones(*index.shape[:2], self.C, dtype=torch.bool).scatter_(2, index, False)
 
     def step(self, parent: Tensor, token: Tensor) -> None:
         """Beam k, (Q, K), continues beam `parent` with this token."""
-        same = self.texts[..., self.t : self.t + self.L] == token[..., None, None]
-        if self.match.shape[1] > 1:
-            self.match = self.match.gather(1, parent[..., None, None].expand(same.shape))
-        self.match, self.t = same.logical_and_(self.match), self.t + 1
+        self.match = _advance(self.match, self.start, self.tokens, parent, token)
+
+
+def _advance(match: Tensor, start: Tensor, tokens: Tensor, parent: Tensor, token: Tensor) -> Tensor:
+    """Positions after those that matched and hold the chosen token: one comparison and one shift, (Q, N, K, L)."""
+    Q, N, _, L = match.shape
+    if match.shape[2] > 1:
+        match = match.gather(2, parent[:, None, :, None].expand(Q, N, -1, L))
+    match = match & (tokens[:, :, None] == token[:, None, :, None])
+    return F.pad(match[..., :-1], (1, 0)) & start[:, :, None]
 
 
 class _Trace:

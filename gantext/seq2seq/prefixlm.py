@@ -160,7 +160,7 @@ class Layout:
         else:  # the CPU measured by benchmarks/bench_prefixlm.py; on a GPU two launches a group are taken to cost more
             two = place.type == "cpu" and length >= MANY and self.prefix != self.lengths
         self.backend = backend or ("two-call" if two else "mask")
-        self._attend: Attend = _Grouped(self.prefix, length, place) if self.backend == "two-call" else self._masked
+        self._attend: Attend = _Grouped(self.prefix, place) if self.backend == "two-call" else self._masked
         self._masks = None if self.backend == "two-call" else _Masks(self.seen().to(place))
 
     def _masked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -303,68 +303,65 @@ class _Masks:
 class _Grouped:
     """Two calls for the sequences of each prefix length, which are brought together, unless they stand together."""
 
-    def __init__(self, prefix: list[int], length: int, device: torch.device) -> None:
+    def __init__(self, prefix: list[int], device: torch.device) -> None:
         groups = sorted(set(prefix))
         order = sorted(range(len(prefix)), key=prefix.__getitem__)
-        self.counts, self.calls = [prefix.count(s) for s in groups], [_TwoCalls(s, length) for s in groups]
+        self.groups: list[tuple[int, Kept]] = [(s, {}) for s in groups]
+        self.counts = [prefix.count(s) for s in groups]
         self.order = self.back = None
         if order != list(range(len(prefix))):
             self.order = torch.tensor(order, device=device)
             self.back = torch.tensor(sorted(range(len(prefix)), key=order.__getitem__), device=device)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if len(self.calls) == 1:
-            return self.calls[0](q, k, v)
+        if len(self.groups) == 1:
+            return _two_call(q, k, v, *self.groups[0])
         # Split, not sliced: backward, a split is one concatenation, and B slices are B sums of full size.
         parts = [(t if self.order is None else t.index_select(0, self.order)).split(self.counts) for t in (q, k, v)]
-        out = torch.cat([call(*part) for call, *part in zip(self.calls, *parts, strict=True)])
+        out = torch.cat([_two_call(a, b, c, *kept) for a, b, c, kept in zip(*parts, self.groups, strict=True)])
         return out if self.back is None else out.index_select(0, self.back)
 
 
-class _TwoCalls:
-    """Attention of S rows with a prefix of s: the prefix's rows over it, the target's rows over everything.
+Kept = dict[str, Any]  # what the calls of all layers share
 
-    Without a kernel that is aligned at the bottom right the target's rows come in blocks, each over the keys up to its
-    end.
-    """
 
-    def __init__(self, s: int, length: int) -> None:
-        self.s, self.length = s, length
-        self.ends = [s, *range(s + BLOCK, length, BLOCK), length]  # of the rows, and of the keys they see
-        self.masks: list[_Masks] = []
-        self.bias: Any = None
+def _two_call(q: Tensor, k: Tensor, v: Tensor, s: int, kept: Kept) -> Tensor:
+    S = q.shape[2]
+    if s == S:
+        return F.scaled_dot_product_attention(q, k, v)
+    if s == 0:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    ends = [s, S] if q.is_cuda else [s, *range(s + BLOCK, S, BLOCK), S]  # of the rows, and of the keys they see
+    forks = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    forks = forks and (q.requires_grad or k.requires_grad or v.requires_grad)
+    parts = (_Fork.apply if forks else _fork)(q, k, v, ends)
+    n = len(ends)
+    (head, *rows), (first, *keys), (second, *values) = parts[:n], parts[n : 2 * n], parts[2 * n :]
+    top = F.scaled_dot_product_attention(head, first, second)
+    return torch.cat([top, *(_targets_flash if q.is_cuda else _targets_blocks)(rows, keys, values, kept)], 2)
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if self.s == self.length:
-            return F.scaled_dot_product_attention(q, k, v)
-        if self.s == 0:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        ends = [self.s, self.length] if q.is_cuda else self.ends
-        forks = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        forks = forks and (q.requires_grad or k.requires_grad or v.requires_grad)
-        parts = (_Fork.apply if forks else _fork)(q, k, v, ends)
-        n = len(ends)
-        (head, *rows), (first, *keys), (second, *values) = parts[:n], parts[n : 2 * n], parts[2 * n :]
-        top = F.scaled_dot_product_attention(head, first, second)
-        return torch.cat([top, *(self.flash if q.is_cuda else self.by_blocks)(rows, keys, values)], 2)
 
-    def flash(self, rows: list[Tensor], keys: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-        bias = self.bias
-        if bias is None:
-            from torch.nn.attention.bias import causal_lower_right  # here: it imports the whole compiler
+def _targets_flash(rows: list[Tensor], keys: list[Tensor], values: list[Tensor], kept: Kept) -> list[Tensor]:
+    bias = kept.get("bias")
+    if bias is None:
+        from torch.nn.attention.bias import causal_lower_right  # here: it imports the whole compiler
 
-            bias = causal_lower_right(self.length - self.s, self.length)
-            self.bias = None if torch.compiler.is_compiling() else bias  # a trace keeps nothing
-        return [F.scaled_dot_product_attention(rows[0], keys[0], values[0], attn_mask=bias)]
+        bias = causal_lower_right(rows[0].shape[2], keys[0].shape[2])
+        if not torch.compiler.is_compiling():  # a trace keeps nothing
+            kept["bias"] = bias
+    return [F.scaled_dot_product_attention(rows[0], keys[0], values[0], attn_mask=bias)]
 
-    def by_blocks(self, rows: list[Tensor], keys: list[Tensor], values: list[Tensor]) -> list[Tensor]:
-        masks = self.masks
-        if not masks:
-            ones = lambda a, b: torch.ones(b - a, b, dtype=torch.bool, device=rows[0].device).tril(a)
-            masks = [_Masks(ones(a, b)) for a, b in itertools.pairwise(self.ends)]
-            self.masks = [] if torch.compiler.is_compiling() else masks
-        attend = F.scaled_dot_product_attention
-        return [attend(q, k, v, attn_mask=m(q)) for q, k, v, m in zip(rows, keys, values, masks, strict=True)]
+
+def _targets_blocks(rows: list[Tensor], keys: list[Tensor], values: list[Tensor], kept: Kept) -> list[Tensor]:
+    """Without a kernel aligned at the bottom right: rows in blocks, each over the keys up to its end."""
+    masks = kept.get("masks")
+    if masks is None:
+        shapes = [(q.shape[2], k.shape[2]) for q, k in zip(rows, keys, strict=True)]
+        masks = [_Masks(torch.ones(n, m, dtype=torch.bool, device=rows[0].device).tril(m - n)) for n, m in shapes]
+        if not torch.compiler.is_compiling():
+            kept["masks"] = masks
+    attend = F.scaled_dot_product_attention
+    return [attend(q, k, v, attn_mask=m(q)) for q, k, v, m in zip(rows, keys, values, masks, strict=True)]
 
 
 def _fork(q: Tensor, k: Tensor, v: Tensor, ends: list[int]) -> tuple[Tensor, ...]:

@@ -286,7 +286,7 @@ def test_the_gradients_given_are_left_as_they_are() -> None:
 def test_the_branch_for_gpus_has_the_right_alignment() -> None:
     """Its kernel is not there on a CPU, where the same bias object builds the mask it stands for."""
     q, k, v = qkv(2, 2, 9, 4)
-    (out,) = prefixlm._TwoCalls(4, 9).flash([q[:, :, 4:]], [k], [v])
+    (out,) = prefixlm._targets_flash([q[:, :, 4:]], [k], [v], {})
     close(out, attention_ref(q, k, v, 4)[:, :, 4:])
     top_left = F.scaled_dot_product_attention(q[:, :, 4:], k, v, is_causal=True)
     assert (top_left - out).abs().max() > 0.1  # the commonest mistake
