@@ -231,7 +231,8 @@ def beam_search(
             scores = _put(torch.from_numpy(trace.scores), place)
             chosen = np.stack([parent, token])  # (2, Q, K), then with the sources' rows (2, Q + R, K)
             alone = len(rows) == Q and N == 1
-            sent = _put(torch.from_numpy(chosen if alone else np.concatenate([chosen, chosen[:, question]], 1)), place)
+            chosen = chosen if alone else np.concatenate([chosen, chosen[:, question]], 1)
+            sent = _put(torch.from_numpy(chosen), place)
             parents, tokens_next = sent[:, 0 if alone else Q :]
             if t > 0 and K > 1:
                 cache.reorder(parents)
