@@ -166,7 +166,7 @@ def beam_search(
         span = spans.cpu().reshape(Q, N, -1)[..., :L] & real
     allow = allowed(name, allow, V)
     # What the beams are is decided on the host, which reads the best candidates anyway: on a GPU a step is what the
-    # model and the vote compute, one read and one upload, and not a launch for each of two dozen tiny operations.
+    # model and the vote compute, one read and two uploads, and not a launch for each of three dozen tiny operations.
     with evaluating(model):
         rows = valid.numpy().ravel().nonzero()[0]  # the sources that are still read
         rows = rows if len(rows) else np.zeros(1, dtype=np.int64)
