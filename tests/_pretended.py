@@ -262,6 +262,7 @@ def gpu() -> Iterator[None]:
         "get_device_name": lambda *args: "a GPU that is not there",
         "get_device_capability": lambda *args: (9, 0),
         "is_bf16_supported": lambda *args, **kwargs: True,
+        "is_current_stream_capturing": lambda: False,
         "manual_seed_all": nothing,
         "manual_seed": nothing,
         "Event": _Event,

@@ -7,11 +7,13 @@ An argument of the wrong kind raises TypeError, one outside its stated range Val
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gantext._checks import check_count, floating, no_autocast, product, rounds_products, solve_unit, wide
+from gantext._checks import check_count, floating, no_autocast, product, rounds_products, solve_unit, transformed, wide
 
 __all__ = ["CascadeHead", "cascade_directions", "cascade_ref"]
 
@@ -90,15 +92,116 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
         raise ValueError(f"cascade_directions: W has shape {tuple(W.shape)}, must be (..., K, d). Stack the vectors.")
     if W.shape[-2] == 1:
         return W
+    orthogonal = orthogonal and W.shape[-2] > 2  # of two rows they are the same
     with no_autocast(W.device):
-        # A w~ is the small difference of large vectors: not from products that a global switch rounds to TF32.
-        rounded = W.dtype == torch.float32 and rounds_products(W.device.type, W.device.index)
-        exact = W.double() if rounded else W
-        # w~_i is proportional to w_i and independent of the other lengths, so a unit per row needs no graph.
-        unit = torch.linalg.vector_norm(exact.detach(), torch.inf, -1, keepdim=True)
-        unit = unit.masked_fill(unit == 0, 1)
-        project = _gram_schmidt if orthogonal and W.shape[-2] > 2 else _projections  # of two rows they are the same
-        return (project(exact / unit) * unit).to(W.dtype)
+        if torch.compiler.is_compiling() or transformed():  # they see into nothing that is by hand
+            X, unit = _scaled(W)
+            return ((_gram_schmidt if orthogonal else _projections)(X) * unit).to(W.dtype)
+        return _Directions.apply(W, orthogonal)
+
+
+def _scaled(W: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows over their largest entries, and those; 1 for a row of zeros."""
+    # A w~ is the small difference of large vectors: not from products that a global switch rounds to TF32.
+    exact = W.double() if W.dtype == torch.float32 and rounds_products(W.device.type, W.device.index) else W
+    # w~_i is proportional to w_i and independent of the other lengths, so a unit per row needs no graph.
+    unit = torch.linalg.vector_norm(exact.detach(), torch.inf, -1, keepdim=True)
+    unit = unit.masked_fill(unit == 0, 1)
+    return exact / unit, unit
+
+
+class _Directions(torch.autograd.Function):
+    """The directions, with the gradient in closed form: a quarter of what autograd would launch, whatever K is.
+
+    X the scaled rows, U their directions, G the gradient of U. In both forms U = A X with A the inverse of a unit lower
+    triangle. Projections: L_ij = <x_i, x_j> / |x_j|^2 below the diagonal, R = A^T G, and, from dL = -R U^T and the
+    Gram matrix,
+
+        M_ij = -<r_i, u_j> / |x_j|^2 (i > j),  m_j = -sum_i M_ij L_ij,  dX = R + (M + M^T + 2 diag(m)) X.
+
+    Gram-Schmidt: X = L U with L_ij = <x_i, u_j> / |u_j|^2. From A dX = (A dL) U + dU and dU U^T + U dU^T = diagonal,
+
+        Q_ij = <g_i, u_j> / |u_j|^2 (i > j),  dX = A^T (G - (Q + Q^T) U),
+
+    where a u_j that is no direction counts as 0 in L and Q.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, W: Tensor, orthogonal: bool) -> Tensor:
+        X, unit = _scaled(W)
+        U, *rest = (_gram_schmidt_steps if orthogonal else _projection_steps)(X)
+        ctx.orthogonal = orthogonal
+        ctx.save_for_backward(W, X, unit, U, *rest)
+        return (U * unit).to(W.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        W, X, unit, *saved = ctx.saved_tensors
+        with no_autocast(W.device):
+            if torch.is_grad_enabled():  # the gradient is to be differentiated, by X too
+                X, unit = _scaled(W)
+                if ctx.orthogonal:
+                    U = _gram_schmidt(X)
+                    squared, left = (t.square().sum(-1, keepdim=True) for t in (X, U))
+                    saved = [U, _reciprocal(left, _least(X) ** 2 * squared)]
+                else:
+                    saved = [_projections(X), *_triangle(X)]
+            G = grads[0].to(X.dtype) * unit
+            dX = (_gram_schmidt_backward if ctx.orthogonal else _projection_backward)(G, X, *saved)
+            return (dX / unit).to(W.dtype), None
+
+
+def _triangle(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L, of which what is below the diagonal is used, its inverse A, and |x_j|^2, as a row.
+
+    The largest entry of a row is 1 or 0 here, so |x|^2 is at least 1 or 0, and then its column of the Gram matrix too.
+    """
+    gram = product(X, X.mT)
+    squared = gram.diagonal(dim1=-2, dim2=-1).clamp(min=1)[..., None, :]
+    L = gram / squared
+    eye = torch.eye(L.shape[-1], dtype=X.dtype, device=X.device).expand_as(L)
+    return L, solve_unit(L, eye), squared
+
+
+def _projection_steps(X: Tensor) -> tuple[Tensor, ...]:
+    L, A, squared = _triangle(X)
+    return product(A, X), L, A, squared  # A is K x K: X need not be reordered
+
+
+def _projection_backward(G: Tensor, X: Tensor, U: Tensor, L: Tensor, A: Tensor, squared: Tensor) -> Tensor:
+    R = product(A.mT, G)
+    minus = product(R, U.mT).tril(-1) / squared  # -M
+    m = (minus * L).sum(-2)
+    return torch.addcmul(R, m[..., None], X, value=2) - product(minus + minus.mT, X)
+
+
+def _least(X: Tensor) -> float:
+    """Of |x|, below it what is left of a row is rounding."""
+    return 10 * torch.finfo(X.dtype).eps
+
+
+def _gram_schmidt_steps(X: Tensor) -> tuple[Tensor, Tensor]:
+    """`_gram_schmidt`, row by row in place, and 1 / |u_j|^2, (..., K, 1), 0 where u_j is no direction."""
+    U = X.reshape(-1, *X.shape[-2:]).clone()  # (C, K, d)
+    units = torch.empty_like(U)
+    lengths = torch.linalg.vector_norm(U, dim=-1, keepdim=True)  # (C, K, 1)
+    dead = lengths * _least(X)
+    for i in range(U.shape[1]):
+        u, earlier = U[:, i : i + 1], units[:, :i]
+        if i:
+            for _ in range(2):  # once leaves rounding along the earlier ones where u is nearly in their span
+                u.baddbmm_(u @ earlier.mT, earlier, alpha=-1)
+            lengths[:, i : i + 1] = torch.linalg.vector_norm(u, dim=-1, keepdim=True)
+        length = lengths[:, i : i + 1]
+        length.masked_fill_(length <= dead[:, i : i + 1], torch.inf)
+        torch.div(u, length, out=units[:, i : i + 1])
+    return U.view_as(X), lengths.pow(-2).view(*X.shape[:-1], 1)
+
+
+def _gram_schmidt_backward(G: Tensor, X: Tensor, U: Tensor, inverse: Tensor) -> Tensor:
+    Q = (product(G, U.mT) * inverse.mT).tril(-1)
+    L = product(X, U.mT) * inverse.mT
+    return solve_unit(L.mT, G - product(Q + Q.mT, U), True)
 
 
 def _projections(W: Tensor) -> Tensor:
@@ -117,7 +220,7 @@ def _projections(W: Tensor) -> Tensor:
 
 def _gram_schmidt(W: Tensor) -> Tensor:
     done = W[..., :1, :]
-    least = (10 * torch.finfo(W.dtype).eps) ** 2  # of |w|^2: below it what is left of w is rounding
+    least = _least(W) ** 2
     squared = W.square().sum(-1, keepdim=True)  # (..., K, 1)
     inverse = _reciprocal(squared[..., :1, :])
     for i in range(1, W.shape[-2]):

@@ -156,13 +156,20 @@ class _ScoresAndPenalty(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             scores, g, deltas, entering = _scores_and_deltas(name, layers, x, weights)
-        squares, unit = scaled_squares(g)
-        gap, inverse = safe_power(squares, 0.5) * unit - centre, safe_power(squares, -0.5) / unit
-        if power < 2:
-            penalties, along = safe_power(gap.abs(), power), gap.sign() * inverse * safe_power(gap.abs(), power - 1)
+        if centre == 0 and power >= 2:  # of the norms themselves no root is needed
+            squares = squared_norms(g)
+            penalties, along = safe_power(squares, power / 2), safe_power(squares, power / 2 - 1)
         else:
-            squares, slope = (squared_norms(g), 1.0) if centre == 0 else (gap.square(), gap * inverse)
-            penalties, along = safe_power(squares, power / 2), slope * safe_power(squares, power / 2 - 1)
+            squares, unit = scaled_squares(g)
+            norms = squares.sqrt() * unit  # nothing here is differentiated: the root needs no guard
+            gap, inverse = norms - centre, norms.reciprocal().masked_fill(norms == 0, 0)
+            if power == 2:
+                penalties, along = gap.square(), gap * inverse
+            elif power < 2:
+                penalties, along = safe_power(gap.abs(), power), gap.sign() * inverse * safe_power(gap.abs(), power - 1)
+            else:
+                squares = gap.square()
+                penalties, along = safe_power(squares, power / 2), gap * inverse * safe_power(squares, power / 2 - 1)
         along = along * (power / len(x))  # v_i = along_i g_i (step 3)
         ctx.called, ctx.layers, ctx.n = name, layers, len(deltas)
         ctx.set_materialize_grads(False)

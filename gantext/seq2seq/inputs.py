@@ -50,7 +50,10 @@ def opened(
     steps: int,
     valid: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a decoder is given, checked: tokens (Q, N, L), lengths (Q, N), at least 1, and valid (Q, N)."""
+    """What a decoder is given, checked: tokens (Q, N, L), lengths (Q, N), at least 1, and valid (Q, N), on the CPU.
+
+    There because the checks read them: from a GPU each tensor is copied once, and no check waits for it.
+    """
     check_type(name, "model", model, Transformer, "Make one, or take that which is wrapped, as `.module`.")
     steps = check_count(name, "steps", steps)
     separator = check_count(name, "separator", separator, 0)
@@ -64,28 +67,28 @@ def opened(
         raise ValueError(f"{name}: sources has shape {tuple(sources.shape)}, {rule}")
     tokens = sources if sources.dim() == 3 else sources[:, None]
     Q, N, L = tokens.shape
-    n = torch.full((Q, N), L, device=tokens.device)
     for argument, t, kinds in (("lengths", lengths, (torch.int64, torch.int32)), ("valid", valid, (torch.bool,))):
         if t is not None:
             check_dtype(name, argument, t, *kinds)
             check_shape(name, argument, t, sources.shape[:-1], "Give one a source.")
-    valid = torch.ones(Q, N, dtype=torch.bool, device=n.device) if valid is None else valid.reshape(Q, N)
+    tokens, n = tokens.cpu(), torch.full((Q, N), L)
+    valid = torch.ones(Q, N, dtype=torch.bool) if valid is None else valid.cpu().reshape(Q, N)
     if lengths is not None:
-        n = lengths.reshape(Q, N).long()
+        n = lengths.cpu().reshape(Q, N).long()
         if (n > L).any() or (n[valid] < 1).any():
             rule = f"must be from 1 to {L} where valid. Mark sources that are missing in valid."
             raise ValueError(f"{name}: lengths is from {n.min().item()} to {n.max().item()}, {rule}")
     n = n.where(valid, 1)
     longest = int(n.max())
-    tokens = tokens[..., :longest].where(torch.arange(longest, device=n.device) < n[..., None], separator)
+    tokens = tokens[..., :longest].where(torch.arange(longest) < n[..., None], separator)
     model.check(tokens.flatten(0, 1), steps - 1)  # the last one is never read
     return tokens, n, valid
 
 
-def allowed(name: str, allow: Tensor | None, V: int, device: torch.device) -> Tensor:
-    """The tokens that may be generated, (V,) bool."""
+def allowed(name: str, allow: Tensor | None, V: int) -> Tensor | None:
+    """The tokens that may be generated, (V,) bool on the CPU; None: all."""
     if allow is None:
-        return torch.ones(V, dtype=torch.bool, device=device)
+        return None
     check_dtype(name, "allow", allow, torch.bool)
     check_shape(name, "allow", allow, (V,), "Mark every token of the vocabulary.")
-    return allow.to(device)
+    return allow.cpu()

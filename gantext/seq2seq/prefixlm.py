@@ -6,6 +6,7 @@ The chapter is `prefix-lm`. Positions j < s, the prefix, are seen by all rows; f
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from gantext._checks import check_count, floating, transformed, wide
 
-__all__ = ["Layout", "attention", "attention_ref", "mask", "segment_mask"]
+__all__ = ["Layout", "additive", "attention", "attention_ref", "mask", "segment_mask"]
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (B, H, R, D) -> (B, H, R, D)
 Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
@@ -100,6 +101,19 @@ def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
     return seen[0] if segments.dim() == 1 and _single(lengths) else seen
 
 
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where seen, (..., S) bool, else -inf, which is what attention makes of a bool mask, at every call.
+
+    Rows start at multiples of 8 numbers, as the kernels of a GPU want them: any other mask is copied, at every call.
+
+    >>> additive(torch.tensor([True, False]), torch.float32)
+    tensor([0., -inf])
+    """
+    S = seen.shape[-1]
+    bias = torch.zeros(*seen.shape[:-1], -(-S // 8) * 8, dtype=dtype, device=seen.device)[..., :S]
+    return bias.masked_fill_(~seen, -torch.inf)
+
+
 class Layout:
     """The prefixes of a batch, checked and read once, and the way to attend under them; call it in every layer.
 
@@ -146,11 +160,12 @@ class Layout:
         else:  # the CPU measured by benchmarks/bench_prefixlm.py; on a GPU two launches a group are taken to cost more
             two = place.type == "cpu" and length >= MANY and self.prefix != self.lengths
         self.backend = backend or ("two-call" if two else "mask")
-        if self.backend == "two-call":
-            self._attend = _grouped(self.prefix, place)
-        else:
-            seen = self.seen().to(place)
-            self._attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        self._attend: Attend = _Grouped(self.prefix, place) if self.backend == "two-call" else self._masked
+        self._masks = None if self.backend == "two-call" else _Masks(self.seen().to(place))
+
+    def _masked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        assert self._masks is not None
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._masks(q))
 
     def seen(self) -> Tensor:
         """The mask as one tensor, (1 or B, 1, 1 or S, S) bool."""
@@ -267,47 +282,112 @@ class _Twice(torch.autograd.Function):
         return None, of_scores @ k, of_scores.mT @ q, w.mT @ g, None
 
 
-def _grouped(prefix: list[int], device: torch.device) -> Attend:
-    groups = sorted(set(prefix))
-    counts = [prefix.count(s) for s in groups]
-    order = torch.tensor(sorted(range(len(prefix)), key=prefix.__getitem__), device=device)  # those of a group together
+class _Masks:
+    """A bool mask as what attention adds, made once for all layers: it depends on the dtype of what comes."""
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if len(groups) == 1:
-            return _two_call(q, k, v, groups[0])
+    def __init__(self, seen: Tensor) -> None:
+        self.seen = seen
+        self.made: dict[torch.dtype, Tensor] = {}
+
+    def __call__(self, q: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # a trace keeps nothing
+            return self.seen
+        made = self.made.get(q.dtype)
+        if made is None:
+            made = additive(self.seen, q.dtype)
+            if not (made.is_cuda and torch.cuda.is_current_stream_capturing()):  # what a graph makes is its own
+                self.made[q.dtype] = made
+        return made
+
+
+class _Grouped:
+    """Two calls for the sequences of each prefix length, which are brought together, unless they stand together."""
+
+    def __init__(self, prefix: list[int], device: torch.device) -> None:
+        groups = sorted(set(prefix))
+        order = sorted(range(len(prefix)), key=prefix.__getitem__)
+        self.groups: list[tuple[int, Kept]] = [(s, {}) for s in groups]
+        self.counts = [prefix.count(s) for s in groups]
+        self.order = self.back = None
+        if order != list(range(len(prefix))):
+            self.order = torch.tensor(order, device=device)
+            self.back = torch.tensor(sorted(range(len(prefix)), key=order.__getitem__), device=device)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if len(self.groups) == 1:
+            return _two_call(q, k, v, *self.groups[0])
         # Split, not sliced: backward, a split is one concatenation, and B slices are B sums of full size.
-        parts = zip(*(t.index_select(0, order).split(counts) for t in (q, k, v)), groups, strict=True)
-        return torch.cat([_two_call(a, b, c, s) for a, b, c, s in parts]).index_select(0, order.argsort())
+        parts = [(t if self.order is None else t.index_select(0, self.order)).split(self.counts) for t in (q, k, v)]
+        out = torch.cat([_two_call(a, b, c, *kept) for a, b, c, kept in zip(*parts, self.groups, strict=True)])
+        return out if self.back is None else out.index_select(0, self.back)
 
-    return attend
+
+Kept = dict[str, Any]  # what the calls of all layers share
 
 
-def _two_call(q: Tensor, k: Tensor, v: Tensor, s: int) -> Tensor:
+def _two_call(q: Tensor, k: Tensor, v: Tensor, s: int, kept: Kept) -> Tensor:
     S = q.shape[2]
     if s == S:
         return F.scaled_dot_product_attention(q, k, v)
     if s == 0:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    head, tail = q.split([s, S - s], 2)
-    top = F.scaled_dot_product_attention(head, k[:, :, :s], v[:, :, :s])
-    return torch.cat([top, *(_targets_flash if q.is_cuda else _targets_blocks)(tail, k, v)], 2)
+    ends = [s, S] if q.is_cuda else [s, *range(s + BLOCK, S, BLOCK), S]  # of the rows, and of the keys they see
+    forks = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    forks = forks and (q.requires_grad or k.requires_grad or v.requires_grad)
+    parts = (_Fork.apply if forks else _fork)(q, k, v, ends)
+    n = len(ends)
+    (head, *rows), (first, *keys), (second, *values) = parts[:n], parts[n : 2 * n], parts[2 * n :]
+    top = F.scaled_dot_product_attention(head, first, second)
+    return torch.cat([top, *(_targets_flash if q.is_cuda else _targets_blocks)(rows, keys, values, kept)], 2)
 
 
-def _targets_flash(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
-    from torch.nn.attention.bias import causal_lower_right  # here: it imports the whole compiler
+def _targets_flash(rows: list[Tensor], keys: list[Tensor], values: list[Tensor], kept: Kept) -> list[Tensor]:
+    bias = kept.get("bias")
+    if bias is None:
+        from torch.nn.attention.bias import causal_lower_right  # here: it imports the whole compiler
 
-    bias = causal_lower_right(q.shape[2], k.shape[2])
-    return [F.scaled_dot_product_attention(q, k, v, attn_mask=bias)]
+        bias = causal_lower_right(rows[0].shape[2], keys[0].shape[2])
+        if not torch.compiler.is_compiling():  # a trace keeps nothing
+            kept["bias"] = bias
+    return [F.scaled_dot_product_attention(rows[0], keys[0], values[0], attn_mask=bias)]
 
 
-def _targets_blocks(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+def _targets_blocks(rows: list[Tensor], keys: list[Tensor], values: list[Tensor], kept: Kept) -> list[Tensor]:
     """Without a kernel aligned at the bottom right: rows in blocks, each over the keys up to its end."""
-    end, outs = k.shape[2] - q.shape[2], []
-    for rows in q.split(BLOCK, 2):
-        start, end = end, end + rows.shape[2]
-        seen = torch.ones(end - start, end, dtype=torch.bool, device=q.device).tril(start)
-        outs.append(F.scaled_dot_product_attention(rows, k[:, :, :end], v[:, :, :end], attn_mask=seen))
-    return outs
+    masks = kept.get("masks")
+    if masks is None:
+        shapes = [(q.shape[2], k.shape[2]) for q, k in zip(rows, keys, strict=True)]
+        masks = [_Masks(torch.ones(n, m, dtype=torch.bool, device=rows[0].device).tril(m - n)) for n, m in shapes]
+        if not torch.compiler.is_compiling():
+            kept["masks"] = masks
+    attend = F.scaled_dot_product_attention
+    return [attend(q, k, v, attn_mask=m(q)) for q, k, v, m in zip(rows, keys, values, masks, strict=True)]
+
+
+def _fork(q: Tensor, k: Tensor, v: Tensor, ends: list[int]) -> tuple[Tensor, ...]:
+    rows = q.split([end - start for start, end in itertools.pairwise([0, *ends])], 2)
+    return *rows, *(t[:, :, :end] for t in (k, v) for end in ends)
+
+
+class _Fork(torch.autograd.Function):
+    """Rows of q in parts, and the keys and values up to the end of each, at last all.
+
+    Backward, autograd would fill each slice up with zeros and add them in full size, for keys and for values.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, ends: list[int]) -> tuple[Tensor, ...]:
+        ctx.ends = ends
+        return _fork(q, k, v, ends)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        n, sums = len(ctx.ends), []
+        for parts in (grads[n : 2 * n], grads[2 * n :]):
+            sums.append(parts[-1])  # what the last attention has just made, and gives to nobody else
+            for end, part in zip(ctx.ends[:-1], parts, strict=False):
+                sums[-1][:, :, :end].add_(part)
+        return torch.cat(grads[:n], 2), *sums, None
 
 
 def _check_lengths(name: str, prefix: Lengths, length: int, lengths: Lengths | None) -> tuple[list[int], list[int]]:

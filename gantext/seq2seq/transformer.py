@@ -7,7 +7,7 @@ BERT is read by `gantext.seq2seq.pretrained`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -109,7 +109,8 @@ class Block(nn.Module):
         return self.norm2(x + self._feed(x))
 
     def _attention(self, x: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, R, D/H) each
+        B, R, D = x.shape
+        q, k, v = self.qkv(x).view(B, R, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, R, D/H) each
         q = q if rows is None else q.gather(2, rows[:, None, :, None].expand(*q.shape[:2], -1, q.shape[3]))
         return self.dropout(self.out(attend(q, k, v).transpose(1, 2).flatten(2)))
 
@@ -198,6 +199,7 @@ class Transformer(nn.Module):
         place = torch.arange(S, device=tokens.device)
         if segments is None:
             segments = (place >= start).long().expand(B, S)
+        segments = segments.clamp(max=max(0, self.config.segments - 1))
         return self.run(tokens, place.expand(B, S), segments, _before(tokens), [layout] * self.config.layers)
 
     def run(
@@ -205,21 +207,22 @@ class Transformer(nn.Module):
         tokens: Tensor,
         positions: Tensor,
         segments: Tensor,
-        before: tuple[Tensor, Tensor],
+        before: Sequence[Tensor],
         attends: list[Attend],
         rows: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, R, D) of R rows a sequence, wherever they stand: nothing is checked.
 
         Args:
-            tokens, positions, segments: (B, R) int64.
-            before: the previous and the second previous token of each row, (B, R) each, -1 where there is none.
+            tokens, positions: (B, R) int64. segments: the same, below the config's number of them.
+            before: the previous and the second previous token of each row, (B, R) each, -1 where there is none; without
+                `shift` they are not read.
             attends: for each layer, what q, k, v of these rows attend to; see `Block`.
             rows: (B, R') int64, the rows that are wanted; None: all R.
         """
         x = self.tokens(tokens) + self.positions(positions)
         if self.segments is not None:
-            x = x + self.segments(segments.clamp(max=self.config.segments - 1))
+            x = x + self.segments(segments)
         for linear, earlier in zip(self.previous, before, strict=False):  # none without shift
             x = x + linear(self.tokens(earlier.clamp(min=0)) * (earlier >= 0)[..., None])
         pre = self.config.norm == "pre"

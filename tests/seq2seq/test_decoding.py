@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import _pretended
 import numpy as np
 import pytest
 import torch
 from _gpt2 import copying, gpt2, same
+from _launches import launches
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -123,6 +125,74 @@ def test_a_step_beyond_the_room_is_refused(beams: int) -> None:
         cache.step(tokens)
     with pytest.raises(ValueError, match=r"step: 2 steps have been taken, must be at most 2"):
         cache.step(tokens)
+
+
+# --- what a GPU is asked for
+
+needs_inside = pytest.mark.skipif(not _pretended.POSSIBLE, reason="this PyTorch lacks what a pretended GPU is made of")
+
+
+@needs_inside
+@pytest.mark.parametrize(
+    ("beams", "constrained", "exclude", "most"), [(4, True, False, 64), (1, True, True, 60), (4, False, False, 54)]
+)
+def test_a_token_takes_few_launches_and_one_read(beams: int, constrained: bool, exclude: bool, most: int) -> None:
+    """It took 104 where it now takes 64: each costs a GPU's host 10 to 20 us, more than what it computes."""
+    model, data = small(layers=3, positions=60).eval(), questions(3, 1, 20)
+    data["lengths"][:] = 20
+    data["spans"] = torch.ones(3, 1, 20, dtype=torch.bool)
+    options: dict[str, Any] = {"separator": SEP, "beams": beams, "exclude": exclude}
+    if not constrained:
+        del data["spans"]
+
+    def counts(steps: int) -> Any:
+        return launches(lambda: beam_search(model, **there, **options, steps=steps, min_tokens=steps))
+
+    with _pretended.gpu():
+        model.cuda()
+        there = {name: t.cuda() for name, t in data.items()}
+        before, after = counts(6), counts(7)
+    launched, waited, sent = (b - a for a, b in zip(before.totals(), after.totals(), strict=True))
+    copies = 3  # of what attention gave, on this device alone: a GPU's kernels give it in the order that is wanted
+    assert 0 < launched <= most + copies and waited == 1 and sent == 2
+    # All else: what three layers take to read the sources, tables sent once, and what the answers are made of.
+    start = [total - 5 * each for total, each in zip(before.totals(), (launched, waited, sent), strict=True)]
+    assert start[0] <= 90 and start[1] <= 6 and start[2] <= 20
+
+
+@needs_inside
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gpu_decides_as_the_cpu(seed: int) -> None:
+    """Sources of several lengths, some not there, some that leave the batch; what is read comes in one tensor."""
+    torch.manual_seed(seed)
+    options: dict[str, Any] = {"separator": SEP, "steps": 6, "beams": 1 + seed, "exclude": seed > 1}
+    model = small(shift=seed == 1, causal=seed == 2).to(torch.float64 if seed == 3 else torch.float32)
+    data = questions(4, 2, 9)
+    if seed % 2:
+        data["spans"] = torch.rand(4, 2, 9) < 0.8
+        options["allow"] = torch.rand(V) < 0.9
+        options["min_tokens"] = 1
+    want = beam_search(model, **data, **options)
+    drawn = sample(model, data["sources"][:, 0], data["lengths"][:, 0], separator=SEP, steps=3, temperature=1e-6)
+    with _pretended.gpu():
+        model.cuda()
+        there = {name: t.cuda() for name, t in data.items()}
+        got = beam_search(model, **there, **options)
+        assert all(t.is_cuda for t in vars(got).values())
+        for name, t in vars(want).items():
+            torch.testing.assert_close(getattr(got, name).cpu(), t, rtol=0, atol=1e-5, msg=name)
+        again = sample(model, there["sources"][:, 0], there["lengths"][:, 0], separator=SEP, steps=3, temperature=1e-6)
+        assert torch.equal(again.tokens.cpu(), drawn.tokens)
+    model.cpu()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_read_together_is_what_it_was(dtype: torch.dtype) -> None:
+    found = torch.tensor([[0.1, -math.inf, -0.0], [math.nan, 1e-40, -3e38]], dtype=dtype)
+    order, most = torch.tensor([[2**30, 0, 7], [1, 2, 3]]), torch.tensor(-1.5, dtype=dtype)
+    got = decoding._unpacked(decoding._packed(found, order, most), found)
+    for a, b in zip(got, (found, order, most), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 # --- beam search

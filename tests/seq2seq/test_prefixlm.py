@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from _compare import enlarge, errors
+from _launches import launches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -236,10 +237,56 @@ def test_function_transforms_and_forward_mode_see_the_formula(backend: str, pref
         close(tangent, want)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "length", "backend", "forward", "backward"),
+    [
+        (3, 8, "two-call", 3, 5),  # two attentions and what joins them; of each two gradients added where they lie
+        (100, 600, "two-call", 4, 8),  # two blocks of targets
+        ([3, 3, 5], 8, "two-call", 7, 13),  # sequences that stand together are not brought together
+        ([5, 3, 5], 8, "two-call", 11, 25),
+        ([5, 3, 5], 8, "mask", 1, 1),
+    ],
+)
+def test_a_layer_takes_few_launches(prefix: Any, length: int, backend: str, forward: int, backward: int) -> None:
+    """Each costs the host of a GPU more than such attention takes. Masks are made by the first layer, for all."""
+    layout = Layout(prefix, 3, length, backend=backend)
+    q, k, v, g = torch.randn(4, 3, 2, length, 8)
+    leaves = [t.requires_grad_() for t in (q, k, v)]
+    layout(*leaves)
+    made: list[Tensor] = []
+    assert launches(lambda: made.append(layout(*leaves))).totals() == (forward, 0, 0)
+    counts = launches(lambda: torch.autograd.grad(made[0], leaves, g))
+    assert counts.totals()[0] <= backward and counts.totals()[1:] == (0, 0)
+    assert {"slice_backward", "add"}.isdisjoint(counts.launched)  # full sizes, most of them zeros
+
+
+def test_a_mask_is_made_once_for_each_dtype() -> None:
+    for backend in ("two-call", "mask"):
+        layout = Layout([3, 5], 2, 8, backend=backend)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float32):
+            q, k, v = torch.randn(3, 2, 2, 8, 4).to(dtype)
+            want = attention_ref(q.double(), k.double(), v.double(), [3, 5])
+            close(layout(q, k, v).double(), want, 0.05)
+            assert layout(q, k, v).dtype == dtype
+
+
+def test_the_gradients_given_are_left_as_they_are() -> None:
+    """Gradients are added in place inside: not in what the caller gives, nor in what he gets for another."""
+    q = torch.randn(2, 2, 9, 4, dtype=torch.float64).requires_grad_()
+    for g in (torch.randn(2, 2, 9, 4, dtype=torch.float64), torch.ones((), dtype=torch.float64).expand(2, 2, 9, 4)):
+        kept = g.clone()
+        layout = Layout(4, 2, 9, backend="two-call")
+        out = layout(q, q, q)
+        first = torch.autograd.grad(out, q, g, retain_graph=True)[0]
+        again = torch.autograd.grad(out, q, g)[0]
+        assert torch.equal(first, again) and torch.equal(g, kept)
+        close(first, torch.autograd.grad(attention_ref(q, q, q, 4), q, g)[0])
+
+
 def test_the_branch_for_gpus_has_the_right_alignment() -> None:
     """Its kernel is not there on a CPU, where the same bias object builds the mask it stands for."""
     q, k, v = qkv(2, 2, 9, 4)
-    (out,) = prefixlm._targets_flash(q[:, :, 4:], k, v)
+    (out,) = prefixlm._targets_flash([q[:, :, 4:]], [k], [v], {})
     close(out, attention_ref(q, k, v, 4)[:, :, 4:])
     top_left = F.scaled_dot_product_attention(q[:, :, 4:], k, v, is_causal=True)
     assert (top_left - out).abs().max() > 0.1  # the commonest mistake
