@@ -379,7 +379,8 @@ def test_tables_that_share_memory_are_refused_and_neighbours_in_one_memory_are_n
 
 REGISTERS = {"hinges": 96, "sums": 64, "retract": 64}  # for float32: from 20 warps on a multiprocessor
 POINTERS = {
-    "*i64": "centre negative context document order first last in_a in_b keys",
+    "*i64": "centre negative context document order in_a in_b",
+    "*i32": "keys",
     "i32": "n words contexts documents",
 }
 
@@ -392,13 +393,16 @@ def test_compiled_kernels_fit_their_registers(capability: int, dtype: torch.dtyp
 
     number, tile = f"*fp{8 * dtype.itemsize}", sphere_triton.tiles(p, dtype.itemsize)
     types = {name: kind for kind, names in POINTERS.items() for name in names.split()}
-    types |= dict.fromkeys("U V D A B X margin rate steps loss factors out partial".split(), number)
-    length = {"LENGTH": sphere_triton.CHUNK}
+    types |= dict.fromkeys("U V D margin rate steps loss factors partial mean total_loss".split(), number)
+    cut = {**tile, "GROUP": sphere_triton.GROUP, "LENGTH": sphere_triton.LENGTH}
+    both = {"WORD": True, "DOCUMENT": True}
     constants = {
-        "hinges": {**tile, "MODE": "paper", "WORD": True, "DOCUMENT": True},
-        "sums": {**tile, **length, "PAIR": True, "SIGN": -1},
-        "retract": {"P": p, "BLOCK": tile["BLOCK"], **length},
+        "hinges": {**tile, **both, "MODE": "paper", "BITS": False, "MEMORY": True},
+        "sums": {**cut, **both},
+        "retract": {**cut, "SECTIONS": 4, "TOTAL": True},
     }
+    types["margin"] = "fp32" if dtype == F32 else "i64"
+    constants["hinges"]["BITS"] = dtype == F64
     for name, budget in REGISTERS.items():
         used = cross_compile(getattr(sphere_triton, name), types, constants[name], capability)
         assert used.registers <= budget * (dtype.itemsize // 4), f"{name} uses {used.registers} registers"
