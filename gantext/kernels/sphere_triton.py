@@ -24,16 +24,17 @@ from torch import Tensor
 from gantext.kernels import launch
 from gantext.kernels.sphere import Batch
 
-__all__ = ["GROUP", "LENGTH", "hinges", "retract", "sums", "tiles", "update"]
+__all__ = ["GROUP", "HINGES", "LENGTH", "hinges", "retract", "sums", "tiles", "update"]
 
 LENGTH = 128  # steps of a block
 GROUP = 8  # positions of a program: most of them begin no row, and a program that finds nothing to do is not free
 KEYS = (torch.int16, torch.int32, torch.int64)  # the narrower, the fewer passes has the sort
-SIZES = ["n", "words", "contexts", "documents"]  # one compiled kernel for all of them
+SIZES = ["parts", "n", "words", "contexts", "documents"]  # one compiled kernel for all of them
 TILE = 8192  # bytes of a gathered tile: 16 registers a thread with 4 warps
+HINGES = TILE // 2  # of those of `hinges`, which holds four of them
 
 
-@triton.jit(do_not_specialize=[*SIZES, "rate", "margin"])
+@triton.jit(do_not_specialize=[*SIZES[1:], "rate", "margin"])
 def hinges(
     U, V, D, centre, negative, context, document, margin, rate, steps, keys, loss, n, words, contexts, documents,
     P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, MODE: tl.constexpr, WORD: tl.constexpr,
@@ -130,7 +131,7 @@ def summed(
     total = tl.zeros((BLOCK,), A.dtype.element_ty)
     for j in range(i, end, ROWS):
         at = j + tl.arange(0, ROWS)
-        step = tl.load(order + at, mask=at < end, other=0)
+        step = tl.load(order + at, mask=at < end, other=0).to(tl.int32)
         factor = tl.load(factors + step, mask=at < end, other=0.0)
         t = tl.where(step - n >= n, step - n - n, step)
         t = tl.where(t >= n, t - n, t)  # the tuple of the step
@@ -146,16 +147,17 @@ def summed(
     return total
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=SIZES[1:])
 def sums(
     U, V, D, centre, negative, context, document, factors, keys, order, partial, n, words, contexts, documents,
     P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, WORD: tl.constexpr, DOCUMENT: tl.constexpr,
     GROUP: tl.constexpr, LENGTH: tl.constexpr,
 ):  # fmt: skip
     """For each of GROUP positions at which a row or a block begins: the sum of that row's steps in that block."""
-    first = tl.program_id(0).to(tl.int64) * GROUP
-    last = n.to(tl.int64) * (2 + WORD + DOCUMENT)
+    first = tl.program_id(0) * GROUP  # no more than 2^31 steps can be sorted
+    last = n * (2 + WORD + DOCUMENT)
     rows = words.to(tl.int64) + contexts + documents
+    stride = tl.full((), P, tl.int64)
     before = tl.load(keys + (first - 1), mask=first > 0, other=-1)
     for i in range(first, tl.minimum(first + GROUP, last)):
         key = tl.load(keys + i)
@@ -171,31 +173,33 @@ def sums(
             else:
                 total = summed(factors, order, i, end, U, centre, U, negative, n, P, BLOCK, ROWS, True, True, -1)
             col = tl.arange(0, BLOCK)
-            tl.store(partial + i * P + col, total, mask=col < P)
+            tl.store(partial + i * stride + col, total, mask=col < P)
         before = key
 
 
 @triton.jit(do_not_specialize=SIZES)
 def retract(
-    U, V, D, keys, partial, loss, mean, total_loss, n, words, contexts, documents, P: tl.constexpr, BLOCK: tl.constexpr,
-    ROWS: tl.constexpr, SECTIONS: tl.constexpr, GROUP: tl.constexpr, LENGTH: tl.constexpr, TOTAL: tl.constexpr,
+    U, V, D, keys, partial, loss, mean, total_loss, parts, n, words, contexts, documents, P: tl.constexpr,
+    BLOCK: tl.constexpr, ROWS: tl.constexpr, SECTIONS: tl.constexpr, GROUP: tl.constexpr, LENGTH: tl.constexpr,
+    TOTAL: tl.constexpr,
 ):  # fmt: skip
-    """For each of GROUP positions at which a row begins: its step, made tangent, added, normalised; and the loss."""
-    first = tl.program_id(0).to(tl.int64) * GROUP
-    last = n.to(tl.int64) * SECTIONS
+    """For each of GROUP positions at which a row begins: its step, made tangent, added, normalised. Once: the loss."""
+    first = tl.program_id(0) * GROUP
+    last = n * SECTIONS
     rows = words.to(tl.int64) + contexts + documents
     col = tl.arange(0, BLOCK)
+    stride = tl.full((), P, tl.int64)
     before = tl.load(keys + (first - 1), mask=first > 0, other=-1)
     for i in range(first, tl.minimum(first + GROUP, last)):
         key = tl.load(keys + i)
         if (key < rows) & (key != before):
-            total = tl.load(partial + i * P + col, mask=col < P, other=0.0)
+            total = tl.load(partial + i * stride + col, mask=col < P, other=0.0)
             j = i - i % LENGTH + LENGTH  # where the next block begins, in which the row may go on
             while tl.load(keys + j, mask=j < last, other=-1) == key:
                 at = j + tl.arange(0, ROWS) * LENGTH
-                here = tl.load(keys + at, mask=at < last, other=-1) == key
-                lanes = here[:, None] & (col < P)[None, :]
-                total += tl.sum(tl.load(partial + at[:, None] * P + col[None, :], mask=lanes, other=0.0), 0)
+                here = (tl.load(keys + at, mask=at < last, other=-1) == key)[:, None] & (col < P)[None, :]
+                rest = partial + at[:, None] * stride + col[None, :]
+                total += tl.sum(tl.load(rest, mask=here, other=0.0), 0)
                 j += ROWS * LENGTH
             if tl.max(tl.abs(total)) > 0:  # else the row keeps its bits
                 row = key.to(tl.int64)
@@ -210,11 +214,10 @@ def retract(
                 tl.store(x, new / tl.sqrt(tl.sum(new * new)), mask=col < P)
         before = key
     if tl.program_id(0) == 0:
-        parts = tl.cdiv(n, ROWS)  # programs of `hinges`
-        hinge = tl.zeros((LENGTH,), partial.dtype.element_ty)
-        live = tl.zeros((LENGTH,), partial.dtype.element_ty)
-        for j in range(0, parts, LENGTH):
-            at = j + tl.arange(0, LENGTH)
+        hinge = tl.zeros((8 * LENGTH,), partial.dtype.element_ty)
+        live = tl.zeros((8 * LENGTH,), partial.dtype.element_ty)
+        for j in range(0, parts, 8 * LENGTH):
+            at = j + tl.arange(0, 8 * LENGTH)
             hinge += tl.load(loss + at, mask=at < parts, other=0.0)
             live += tl.load(loss + (parts + at), mask=at < parts, other=0.0)
         sum_of = tl.sum(hinge, 0)
@@ -224,10 +227,10 @@ def retract(
 
 
 @functools.cache
-def tiles(p: int, itemsize: int = 4) -> dict[str, int]:
+def tiles(p: int, itemsize: int = 4, most: int = TILE) -> dict[str, int]:
     """The tile of a kernel for rows of length p: the least power of two >= p, and how many rows fit."""
     block = 1 << (p - 1).bit_length()
-    return {"P": p, "BLOCK": block, "ROWS": max(1, min(16, TILE // (block * itemsize)))}
+    return {"P": p, "BLOCK": block, "ROWS": max(1, min(16, most // (block * itemsize)))}
 
 
 def update(batch: Batch, rate: float | Tensor, margin: float, mode: str, total: Tensor | None = None) -> Tensor:
@@ -238,24 +241,23 @@ def update(batch: Batch, rate: float | Tensor, margin: float, mode: str, total: 
     """
     U, V, D, centre, negative, context, document = batch
     n, p = len(centre), U.shape[1]
-    tile, word, about = tiles(p, U.element_size()), V is not None, D is not None
+    tile, each = tiles(p, U.element_size()), tiles(p, U.element_size(), HINGES)
+    word, about = V is not None, D is not None
     tables = (U, V if word else U, D if about else U)
     indices = [centre if t is None else t.contiguous() for t in (centre, negative, context, document)]
     sizes = (n, len(U), len(V) if word else 0, len(D) if about else 0)
-    sections, programs, rows = 2 + word + about, -(-n // tile["ROWS"]), sum(sizes[1:])
-    keys = U.new_empty(sections * n, dtype=next(kind for kind in KEYS if rows <= torch.iinfo(kind).max))
-    steps, loss, mean = U.new_empty(sections * n), U.new_empty(2 * programs), U.new_empty(())
+    m, parts, rows = (2 + word + about) * n, -(-n // each["ROWS"]), sum(sizes[1:])
+    keys = U.new_empty(m, dtype=next(kind for kind in KEYS if rows <= torch.iinfo(kind).max))
+    steps, loss, mean = U.new_empty(m), U.new_empty(2 * parts), U.new_empty(())
     # Scalars in the tables' own precision: Triton takes a Python float for a float32.
     bits = U.dtype == torch.float64
     scalar = lambda x: struct.unpack("<q", struct.pack("<d", x))[0] if bits and not isinstance(x, Tensor) else x
     forms = {"WORD": word, "DOCUMENT": about}
-    numbers = {"MODE": mode, "BITS": bits, "MEMORY": isinstance(rate, Tensor)}
     given = (*tables, *indices, scalar(margin), scalar(rate), steps, keys, loss, *sizes)
-    launch(hinges, programs, *given, **tile, **forms, **numbers)
+    launch(hinges, parts, *given, **each, **forms, MODE=mode, BITS=bits, MEMORY=isinstance(rate, Tensor))
     keys, order = keys.sort(stable=True)  # stable: equal keys keep the order of the tuples, hence the same bits
-    partial = U.new_empty(sections * n, p)
-    programs, cut = -(-sections * n // GROUP), {**tile, "GROUP": GROUP, "LENGTH": LENGTH}
-    launch(sums, programs, *tables, *indices, steps, keys, order, partial, *sizes, **cut, **forms)
-    last = (keys, partial, loss, mean, mean if total is None else total, *sizes)
-    launch(retract, programs, *tables, *last, **cut, SECTIONS=sections, TOTAL=total is not None)
+    partial, cut = U.new_empty(m, p), {**tile, "GROUP": GROUP, "LENGTH": LENGTH}
+    launch(sums, -(-m // GROUP), *tables, *indices, steps, keys, order, partial, *sizes, **cut, **forms)
+    given = (*tables, keys, partial, loss, mean, mean if total is None else total, parts, *sizes)
+    launch(retract, -(-m // GROUP), *given, **cut, SECTIONS=m // n, TOTAL=total is not None)
     return mean
