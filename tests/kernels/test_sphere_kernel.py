@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +16,7 @@ from _compare import assert_close
 from _kernels import CAPABILITIES, DEVICE, both_routes, compiler, cross_compile, guarded, kernel, poisoned
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels.sphere import LONGEST, batch_update
 from gantext.kernels.sphere import Batch as Given
@@ -88,6 +92,20 @@ def loop(
         for T, z in zip((U, V, D), steps, strict=True)
     ]
     return tables, [torch.tensor(hinges, dtype=F64).mean() if hinges else torch.zeros((), dtype=F64)]
+
+
+@contextlib.contextmanager
+def operations() -> Iterator[list[str]]:
+    """Names of the operations that are dispatched within."""
+    seen: list[str] = []
+
+    class Listen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Listen():
+        yield seen
 
 
 def agree(found: Batch, wanted: Batch, dtype: torch.dtype) -> None:
@@ -267,6 +285,71 @@ def test_strided_indices_are_handled_and_strided_tables_kept_from_the_kernel(bac
             update(rate=0.3, backend=backend)
     else:
         agree((wide, [update(rate=0.3)]), wanted, F64)
+
+
+@both_routes
+def test_autograd_hears_of_the_change(backend: str) -> None:
+    (U, V, D), indices = draw(12, 5, F64)
+    product = (U * torch.ones_like(U, requires_grad=True)).sum()
+    batch_update(Given(U, V, D, *indices), rate=0.3, backend=backend)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    with torch.inference_mode():
+        batch_update(Given(U.clone(), V, D, *indices), rate=0.3, backend=backend)
+
+
+@kernel
+def test_an_update_starts_three_kernels_and_one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the time of a small batch is that of its launches, and what passes the operator costs as much again."""
+    from gantext.kernels import sphere_triton
+
+    started: list[Any] = []
+    called: list[Any] = []
+    (U, V, D), indices = draw(40)
+    given = Given(U, V, D, *indices)
+    with monkeypatch.context() as patch:  # the interpreter dispatches operations of its own
+        patch.setattr(sphere_triton, "launch", lambda *a, **how: started.append(a[0]))
+        with operations() as seen:
+            sphere_triton.update(given, 0.3, 0.15, "paper")
+    assert started == [sphere_triton.hinges, sphere_triton.sums, sphere_triton.retract]
+    assert Counter(seen) == {"aten.new_empty.default": 5, "aten.sort.stable": 1}
+    monkeypatch.setattr(torch.ops.gantext, "sphere_update", lambda *given: called.append(given))
+    before = U.clone()
+    batch_update(given, rate=0.3, backend="triton")
+    assert not called and not torch.equal(U, before)
+    with operations():
+        batch_update(given, rate=0.3, backend="triton")  # whoever watches sees the operator
+    assert len(called) == 1
+
+
+@kernel
+@every_dtype
+def test_skipped_tuples_change_no_bit_wherever_they_stand(dtype: torch.dtype) -> None:
+    """So that batches of one size may stand for all sizes. Rows have steps in several blocks of the kernel."""
+    from gantext.kernels import sphere_triton
+
+    tables, indices = draw(300, 8, dtype, (4, 2, 1))
+    place = torch.randperm(500)[:300].sort().values.to(DEVICE)
+    padded = [torch.zeros(500, dtype=torch.int64, device=DEVICE).index_put_((place,), t) for t in indices]
+    sums = [torch.full((), 7.0, dtype=dtype, device=DEVICE) for _ in range(2)]
+    rate = torch.full((), 0.02, dtype=dtype, device=DEVICE)
+    found = []
+    for given, total, step in ((indices, sums[0], 0.02), (padded, sums[1], rate)):
+        rows = [t.clone() for t in tables]
+        found.append([*rows, sphere_triton.update(Given(*rows, *given), step, 0.15, "paper", total)])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][:3], found[1][:3], strict=True))
+    torch.testing.assert_close(found[0][3], found[1][3])
+    live = (indices[0] != indices[1]).sum()
+    for total in sums:
+        torch.testing.assert_close(total, 7 + found[0][3] * live)
+
+
+@kernel
+@pytest.mark.parametrize("documents", [3, 2**15, 2**17])
+def test_tables_of_any_height_have_keys(documents: int) -> None:
+    batch = draw(40, 4, F64, (7, 6, documents))
+    batch[1][3][:9] = torch.tensor([0, 1, documents - 1] * 3)
+    agree(apply(batch, "triton"), loop(batch), F64)
 
 
 def test_operator_is_registered_as_it_behaves() -> None:
