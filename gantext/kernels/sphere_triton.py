@@ -161,9 +161,10 @@ def sums(
     before = tl.load(keys + (first - 1), mask=first > 0, other=-1)
     for i in range(first, tl.minimum(first + GROUP, last)):
         key = tl.load(keys + i)
-        if (key < rows) & ((key != before) | (i % LENGTH == 0)):
+        into = tl.cast(i, tl.int32) % LENGTH  # its block
+        if (key < rows) & ((key != before) | (into == 0)):
             at = i + tl.arange(0, LENGTH)
-            inside = at < tl.minimum(i - i % LENGTH + LENGTH, last)
+            inside = at < tl.minimum(i - into + LENGTH, last)
             same = tl.load(keys + at, mask=inside, other=-1) == key
             end = i + tl.sum(same.to(tl.int32), 0)
             if key < words:  # a centre or a negative: along the partners
@@ -194,7 +195,7 @@ def retract(
         key = tl.load(keys + i)
         if (key < rows) & (key != before):
             total = tl.load(partial + i * stride + col, mask=col < P, other=0.0)
-            j = i - i % LENGTH + LENGTH  # where the next block begins, in which the row may go on
+            j = i - tl.cast(i, tl.int32) % LENGTH + LENGTH  # where the next block begins, in which the row may go on
             while tl.load(keys + j, mask=j < last, other=-1) == key:
                 at = j + tl.arange(0, ROWS) * LENGTH
                 here = (tl.load(keys + at, mask=at < last, other=-1) == key)[:, None] & (col < P)[None, :]
@@ -245,7 +246,7 @@ def update(batch: Batch, rate: float | Tensor, margin: float, mode: str, total: 
     word, about = V is not None, D is not None
     tables = (U, V if word else U, D if about else U)
     indices = [centre if t is None else t.contiguous() for t in (centre, negative, context, document)]
-    sizes = (n, len(U), len(V) if word else 0, len(D) if about else 0)
+    sizes = (n, len(U), 0 if V is None else len(V), 0 if D is None else len(D))
     m, parts, rows = (2 + word + about) * n, -(-n // each["ROWS"]), sum(sizes[1:])
     keys = U.new_empty(m, dtype=next(kind for kind in KEYS if rows <= torch.iinfo(kind).max))
     steps, loss, mean = U.new_empty(m), U.new_empty(2 * parts), U.new_empty(())
