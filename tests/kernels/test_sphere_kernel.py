@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from _compare import assert_close
@@ -20,7 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels.sphere import LONGEST, batch_update
 from gantext.kernels.sphere import Batch as Given
+from gantext.sphere import training
 from gantext.sphere.geometry import Mode, update_ref
+from gantext.sphere.jose import JoSE
 
 F32, F64 = torch.float32, torch.float64
 SIZES = (7, 6, 3)  # words, contexts, documents
@@ -350,6 +353,57 @@ def test_tables_of_any_height_have_keys(documents: int) -> None:
     batch = draw(40, 4, F64, (7, 6, documents))
     batch[1][3][:9] = torch.tensor([0, 1, documents - 1] * 3)
     agree(apply(batch, "triton"), loop(batch), F64)
+
+
+class Recorder:
+    """As a CUDA graph does: runs a step to warm up, and repeats what it read and wrote then, wherever that lay."""
+
+    def __init__(self) -> None:
+        self.made = self.repeated = 0
+
+    def __call__(self, step: Callable[[], object]) -> Callable[[], object]:
+        self.made += 1
+        for _ in range(2):
+            step()
+
+        def again() -> None:
+            self.repeated += 1
+            step()
+
+        return again
+
+
+@kernel
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_recorded_training_has_the_bits_of_batches_one_by_one(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it was broken off and resumed, and where batches of a chunk differ by one in size."""
+    draws = np.random.default_rng(0)
+    text = [[f"w{k:.0f}" for k in 6 * draws.random(7) ** 2] for _ in range(6)]
+    about: dict[str, Any] = {"dimension": 5, "window": 2, "min_count": 1, "epochs": 2, "sample": 0.0, "mode": mode}
+    make = lambda: JoSE(**about, batch_size=40, backend="triton")
+    monkeypatch.setattr(training, "ROUNDS", 2)
+    sizes: list[int] = []
+    inner = training.parted
+    spy = lambda *given: [sizes.append(len(part[0])) or part for part in inner(*given)]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "parted", spy)
+        plain = make().fit(text)
+    assert len(set(sizes)) > 1 and max(sizes) < 40
+    records = Recorder()
+    monkeypatch.setattr(training, "Batches", partial(training.Batches, capture=records))
+    model = make()
+
+    def stop(model: JoSE) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(text, callbacks=[stop])
+    assert records.made == 1 and records.repeated == len(sizes) / 2 / (1 + (mode == "reference"))
+    model.fit(text, resume=True)
+    assert records.made == 2 and records.repeated == len(sizes) / (1 + (mode == "reference"))
+    for name in ("word_vectors_", "context_vectors_", "document_vectors_"):
+        assert np.array_equal(getattr(model, name), getattr(plain, name))
+    np.testing.assert_allclose(model.history_["loss"], plain.history_["loss"], rtol=1e-5)
 
 
 def test_operator_is_registered_as_it_behaves() -> None:

@@ -337,6 +337,54 @@ def test_batched_tuples_are_the_sequential_ones_in_law() -> None:
     assert torch.equal(second[0], second[2])
 
 
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_a_recorded_batch_takes_two_copies_or_three(mode: Mode) -> None:
+    """Of its tuples, hinge by hinge, and of the rate: on a GPU the rest is one launch, that of the recording."""
+    _, counts, tokens = vocabulary.read("f", TEXT[:20], 1)
+    pieces, hinges = np.arange(len(tokens.owners)), 1 + (mode == "reference")
+    work: list[int] = []
+    batches: list[int] = []
+    for size in (20_000, 50):
+        settings = training.Settings.of(small(batch_size=size, mode=mode).get_params())
+        run = training.begin(len(counts), 20, settings, torch.device("cpu"))
+        repeated: list[int] = []
+        quiet = lambda step, repeated=repeated: lambda: repeated.append(1)
+        recorded = training.Batches(run, settings, training.Chances.of(counts, 0.01), None, quiet)
+        with operations() as seen:
+            recorded.train(tokens, pieces, (0.1, 0.05), np.uint64(3))
+        work.append(sum("select" not in name and "unbind" not in name for name in seen))
+        batches.append(len(repeated))
+    assert batches[0] == 1 and batches[1] > 50
+    assert work[1] - work[0] <= (hinges + 1) * (batches[1] - 1) + 1
+    assert work[0] < 140, "a chunk that is one batch"
+
+
+def test_where_nothing_can_be_recorded_training_goes_on_batch_by_batch() -> None:
+    def refuse(step: object) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    _, counts, tokens = vocabulary.read("f", TEXT[:20], 1)
+    settings = training.Settings.of(small(batch_size=500).get_params())
+    runs = [training.begin(len(counts), 20, settings, torch.device("cpu")) for _ in range(2)]
+    chances = training.Chances.of(counts, 0.01)
+    with pytest.warns(RuntimeWarning, match="fit: batches are launched one by one.*RuntimeError: operation not permi"):
+        refused = training.Batches(runs[0], settings, chances, None, refuse)
+    for batches in (refused, training.Batches(runs[1], settings, chances, None)):
+        batches.train(tokens, np.arange(20), (0.1, 0.05), np.uint64(3))
+    for name in ("U", "V", "D"):
+        assert torch.equal(getattr(runs[0], name), getattr(runs[1], name))
+    assert not torch.equal(runs[0].U, training.begin(len(counts), 20, settings, torch.device("cpu")).U)
+
+
+def test_no_batch_of_two_hinges_is_larger_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where few words have neighbours, but all have a document."""
+    sizes: list[int] = []
+    update = training.batch_update
+    monkeypatch.setattr(training, "batch_update", lambda b, **k: sizes.append(len(b.centre)) or update(b, **k))
+    small(mode="reference", batch_size=30, sample=0, epochs=1).fit([[f"w{k % 20}"] for k in range(900)] + TEXT[:2])
+    assert max(sizes) <= 30 < sum(sizes)
+
+
 def test_one_thread_is_reproducible_to_the_bit_and_the_seed_matters() -> None:
     again = small(mode="plain").fit(TEXT)
     assert same(again, fitted()) and not same(fitted("plain", 1), again)
