@@ -24,7 +24,7 @@ from torch import Tensor
 from gantext.kernels import launch
 from gantext.kernels.sphere import Batch
 
-__all__ = ["GROUP", "HINGES", "LENGTH", "hinges", "retract", "sums", "tiles", "update"]
+__all__ = ["GROUP", "HINGES", "LENGTH", "TILE", "hinges", "retract", "sums", "tiles", "update"]
 
 LENGTH = 128  # steps of a block
 GROUP = 8  # positions of a program: most of them begin no row, and a program that finds nothing to do is not free
