@@ -5,6 +5,7 @@ The chapter is `jose`; one update of one tuple is `gantext.sphere.geometry.updat
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -113,7 +114,9 @@ def _update(*given: Any) -> Tensor:
     batch, (rate, margin, mode, backend) = Batch(*given[:7]), given[7:]
     rate, margin = _check_numbers(rate, margin)
     tables = [*batch.used().values()]
-    if any(_overlap(a, b) for k, a in enumerate(tables) for b in tables[:k]):
+    spans = sorted((t.data_ptr(), t.data_ptr() + t.itemsize * _extent(t)) for t in tables)
+    near = any(end > start for (_, end), (start, _) in itertools.pairwise(spans))
+    if near and any(_overlap(a, b) for k, a in enumerate(tables) for b in tables[:k]):
         raise ValueError("batch_update: two tables share memory, must be separate. Clone one of them.")
 
     def triton() -> Tensor:
