@@ -151,7 +151,7 @@ def test_a_batch_of_one_is_the_single_update(backend: str, p: int) -> None:
 @both_routes
 @pytest.mark.parametrize("p", [8, 2048], ids=["in one tile", "in several"])
 def test_rows_with_hundreds_of_steps(backend: str, p: int) -> None:
-    batch = draw(300, p, F64, (4, 2, 1))  # more steps of a row than one program of the kernel sums
+    batch = draw(300, p, F64, (12, 2, 1))  # more steps of a row than two programs of the kernel sum
     wanted = loop(batch, rate=0.02)
     agree(apply(batch, backend, rate=0.02), wanted, F64)
     far = torch.stack([(new - old).norm() for new, old in zip(wanted[0], batch[0], strict=True)])

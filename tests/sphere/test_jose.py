@@ -363,17 +363,18 @@ def test_where_nothing_can_be_recorded_training_goes_on_batch_by_batch() -> None
     def refuse(step: object) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    _, counts, tokens = vocabulary.read("f", TEXT[:20], 1)
+    _, counts, tokens = vocabulary.read("f", [*TEXT[:20], ["w0"]], 1)
     settings = training.Settings.of(small(batch_size=500).get_params())
-    runs = [training.begin(len(counts), 20, settings, torch.device("cpu")) for _ in range(2)]
+    runs = [training.begin(len(counts), 21, settings, torch.device("cpu")) for _ in range(2)]
     chances = training.Chances.of(counts, 0.01)
     with pytest.warns(RuntimeWarning, match="fit: batches are launched one by one.*RuntimeError: operation not permi"):
         refused = training.Batches(runs[0], settings, chances, None, refuse)
     for batches in (refused, training.Batches(runs[1], settings, chances, None)):
-        batches.train(tokens, np.arange(20), (0.1, 0.05), np.uint64(3))
+        batches.train(tokens, np.arange(21), (0.1, 0.05), np.uint64(3))
     for name in ("U", "V", "D"):
         assert torch.equal(getattr(runs[0], name), getattr(runs[1], name))
-    assert not torch.equal(runs[0].U, training.begin(len(counts), 20, settings, torch.device("cpu")).U)
+    assert not torch.equal(runs[0].U, training.begin(len(counts), 21, settings, torch.device("cpu")).U)
+    assert runs[0].touched.tolist() == runs[1].touched.tolist() == [True] * 20 + [False], "a word alone has no pair"
 
 
 def test_no_batch_of_two_hinges_is_larger_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
