@@ -377,6 +377,37 @@ def test_where_nothing_can_be_recorded_training_goes_on_batch_by_batch() -> None
     assert runs[0].touched.tolist() == runs[1].touched.tolist() == [True] * 20 + [False], "a word alone has no pair"
 
 
+def test_a_graph_is_captured_after_two_steps_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls, where there is no GPU: what a capture records must have been compiled, and have its memory, before."""
+    order: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str = "side") -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            order.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def replay(self) -> None:
+            order.append("replay")
+
+    @contextlib.contextmanager
+    def within(what: Any, stream: Stream | None = None, capture_error_mode: str = "global") -> Iterator[None]:
+        where = what.name if stream is None else f"graph on {stream.name}, {capture_error_mode}"
+        order.append(f"into {where}")
+        yield
+        order.append(f"out of {where}")
+
+    fakes = {"Stream": Stream, "stream": within, "graph": within, "CUDAGraph": Graph}
+    for name, fake in (fakes | {"current_stream": lambda: Stream("main")}).items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    training.captured(lambda: order.append("step"))()
+    warm = ["side waits for main", "into side", "step", "step", "out of side", "main waits for side"]
+    recorded = ["into graph on side, thread_local", "step", "out of graph on side, thread_local"]
+    assert order == [*warm, *recorded, "replay"]
+
+
 def test_no_batch_of_two_hinges_is_larger_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where few words have neighbours, but all have a document."""
     sizes: list[int] = []
