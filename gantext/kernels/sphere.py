@@ -5,12 +5,14 @@ The chapter is `jose`; one update of one tuple is `gantext.sphere.geometry.updat
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gantext._checks import check_number
+from gantext._checks import check_number, transformed
 from gantext.kernels import dispatch
 
 __all__ = ["MODES", "Batch", "Mode", "batch_update", "batch_update_ref", "unit_rows"]
@@ -69,7 +71,8 @@ def batch_update(
         The mean hinge before the update over the tuples that are not skipped, 0-d, in the tables' dtype; 0 if none.
 
     Rows that no active hinge steps keep their bits. A row of NaN steps nobody, and the result is NaN. The kernel is
-    bitwise reproducible and reads nothing back to the host; its workspace is 4 n (p + 8) numbers.
+    bitwise reproducible and reads nothing back to the host; its workspace is 4 n (p + 8) numbers. `benchmarks/gpu.py`
+    checks it on a GPU: eager, compiled, and captured in a CUDA graph.
 
     Raises:
         TypeError, ValueError: an argument that is not as above; tables that require grad or share memory; an index out
@@ -98,7 +101,12 @@ def batch_update(
         )
     tables = batch.used()
     batch = batch._replace(V=tables.get("V"), D=tables.get("D"))
-    return torch.ops.gantext.sphere_update(*batch, float(rate), float(margin), mode, backend)
+    given = (*batch, float(rate), float(margin), mode, backend)
+    if _watched([*tables.values(), *batch.indices().values()]):
+        return torch.ops.gantext.sphere_update(*given)
+    loss = _update(*given)  # without the operator, whose call costs more than the three launches
+    torch.autograd.graph.increment_version([t for t in tables.values() if not t.is_inference()])
+    return loss
 
 
 def _update(*given: Any) -> Tensor:
@@ -106,7 +114,9 @@ def _update(*given: Any) -> Tensor:
     batch, (rate, margin, mode, backend) = Batch(*given[:7]), given[7:]
     rate, margin = _check_numbers(rate, margin)
     tables = [*batch.used().values()]
-    if any(_overlap(a, b) for k, a in enumerate(tables) for b in tables[:k]):
+    spans = sorted((t.data_ptr(), t.data_ptr() + t.itemsize * _extent(t)) for t in tables)
+    near = any(end > start for (_, end), (start, _) in itertools.pairwise(spans))
+    if near and any(_overlap(a, b) for k, a in enumerate(tables) for b in tables[:k]):
         raise ValueError("batch_update: two tables share memory, must be separate. Clone one of them.")
 
     def triton() -> Tensor:
@@ -202,6 +212,14 @@ def _cosine(x: Tensor, y: Tensor) -> Tensor:
     return _dot(x, y) / size.masked_fill(size == 0, 1)  # without a direction there is no step, whatever the factor
 
 
+def _watched(tensors: Sequence[Tensor]) -> bool:
+    """Whether a tracer, a function transform, a dispatch mode or a subclass of tensors must see the operator."""
+    if torch.compiler.is_compiling() or transformed():
+        return True
+    modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: without it, the operator is always right
+    return modes is None or modes() > 0 or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+
+
 def _overlap(a: Tensor, b: Tensor) -> bool:
     """Whether two tables have numbers in common, or lie so wildly in one memory that they might."""
     (first, end), (other, _) = sorted((t.data_ptr(), t.data_ptr() + t.itemsize * _extent(t)) for t in (a, b))
@@ -216,6 +234,8 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 
 def _extent(t: Tensor) -> int:
     """How many numbers lie from a table's first to its last."""
+    if t.is_contiguous():
+        return t.numel()
     return 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
 
 

@@ -1,15 +1,20 @@
 """The Triton kernels of `gantext.kernels.sphere.batch_update`: same bits at every run, no atomics, no host read.
 
-1. `hinges`: a tile of tuples a program; the hinge and the signed, scaled factors of the (up to) four steps.
-2. `sums`: the steps sorted by row; a program sums up to CHUNK consecutive steps of one row, so that a row with
-   thousands of them (a document, a frequent word) does not wait on one program.
-3. `retract`: a program a touched row; the sums of its chunks, projected onto the tangent space, one retraction.
+1. `hinges`: a tile of tuples a program; the hinge, the signed, scaled factors of the (up to) four steps, and for each
+   step its key: the row that it moves, the tables' rows being numbered through. What moves nothing has the key of no
+   row, which is last when the keys are sorted: no later kernel looks at it, so skipped tuples change no bit.
+2. `sums`: the steps sorted by key; of each row, those that lie in one block of LENGTH of them are summed, so that a row
+   with thousands (a document, a frequent word) does not wait on one program.
+3. `retract`: for each touched row the sums of its blocks, projected onto the tangent space, one retraction.
 
 The first two only read the tables, so every step is that of the old rows. A tangent step is linear in the gradient,
 hence the sum of tangent steps is the tangent part of the sum.
 """
 
 from __future__ import annotations
+
+import functools
+import struct
 
 import torch
 import triton
@@ -19,19 +24,23 @@ from torch import Tensor
 from gantext.kernels import launch
 from gantext.kernels.sphere import Batch
 
-__all__ = ["CHUNK", "hinges", "retract", "sums", "tiles", "update"]
+__all__ = ["GROUP", "HINGES", "LENGTH", "TILE", "hinges", "retract", "sums", "tiles", "update"]
 
-CHUNK = 128  # steps per partial sum
+LENGTH = 128  # steps of a block
+GROUP = 8  # positions of a program: most of them begin no row, and a program that finds nothing to do is not free
+KEYS = (torch.int16, torch.int32, torch.int64)  # the narrower, the fewer passes has the sort
+SIZES = ["parts", "n", "words", "contexts", "documents"]  # one compiled kernel for all of them
 TILE = 8192  # bytes of a gathered tile: 16 registers a thread with 4 warps
+HINGES = TILE // 2  # of those of `hinges`, which holds four of them
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*SIZES[1:], "rate", "margin"])
 def hinges(
-    U, V, D, centre, negative, context, document, margin, rate, steps, loss, n, words, contexts, documents,
+    U, V, D, centre, negative, context, document, margin, rate, steps, keys, loss, n, words, contexts, documents,
     P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, MODE: tl.constexpr, WORD: tl.constexpr,
-    DOCUMENT: tl.constexpr,
+    DOCUMENT: tl.constexpr, BITS: tl.constexpr, MEMORY: tl.constexpr,
 ):  # fmt: skip
-    """Hinge and signed factors of the steps of ROWS tuples."""
+    """Hinge, and factors and keys of the steps, of ROWS tuples; BITS: scalars are those of a float64, in an integer."""
     t = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     col = tl.arange(0, BLOCK)[None, :]
     inside = t < n
@@ -61,7 +70,13 @@ def hinges(
         along_d = tl.sum(d * e, 1)
     f = tl.sum(u * w, 1)
     h = tl.sum(x * w, 1)
-    gap = tl.load(margin) - f + h
+    if BITS:
+        margin = margin.to(tl.int64).to(tl.float64, bitcast=True)
+    if MEMORY:
+        rate = tl.load(rate)
+    elif BITS:
+        rate = rate.to(tl.int64).to(tl.float64, bitcast=True)
+    gap = margin - f + h
     live = valid & (a != b)
     one = tl.full(f.shape, 1.0, f.dtype)
     if MODE == "paper":
@@ -83,94 +98,167 @@ def hinges(
         sn = one
         sv = one
         sd = one
-    scale = tl.where(live & (gap > 0), tl.load(rate), 0.0)
-    tl.store(steps + t, tl.where(scale > 0, scale * su, 0.0), mask=inside)
-    tl.store(steps + (t + n), tl.where(scale > 0, -scale * sn, 0.0), mask=inside)
+    scale = tl.where(live & (gap > 0), rate, 0.0)
+    moves = scale > 0
+    partner = words.to(tl.int64)  # its first key
+    rows = partner + contexts + documents
+    tl.store(steps + t, scale * su, mask=inside)
+    tl.store(keys + t, tl.where(moves, a, rows), mask=inside)
+    t += n
+    tl.store(steps + t, -scale * sn, mask=inside)
+    tl.store(keys + t, tl.where(moves, b, rows), mask=inside)
     if WORD:
-        tl.store(steps + (t + n + n), tl.where(scale > 0, scale * sv, 0.0), mask=inside)
+        t += n
+        tl.store(steps + t, scale * sv, mask=inside)
+        tl.store(keys + t, tl.where(moves, partner + j, rows), mask=inside)
     if DOCUMENT:
-        tl.store(steps + (t + n + n + n), tl.where(scale > 0, scale * sd, 0.0), mask=inside)
+        t += n
+        tl.store(steps + t, scale * sd, mask=inside)
+        tl.store(keys + t, tl.where(moves, partner + contexts + k, rows), mask=inside)
     hinge = tl.where(live, tl.where(gap <= 0, 0.0, gap), 0.0)
-    tl.store(loss + t, tl.where(valid, hinge, float("nan")), mask=inside)
+    hinge = tl.where(inside & (valid == 0), float("nan"), hinge)
+    tl.store(loss + tl.program_id(0), tl.sum(hinge, 0))
+    tl.store(loss + (tl.num_programs(0) + tl.program_id(0)), tl.sum(live.to(f.dtype), 0))
 
 
 @triton.jit
-def sums(
-    factors, order, first, last, A, in_a, B, in_b, out, n, P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
-    LENGTH: tl.constexpr, PAIR: tl.constexpr, SIGN: tl.constexpr,
+def summed(
+    factors, order, i, end, A, in_a, B, in_b, n, P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    FIRST: tl.constexpr, SECOND: tl.constexpr, SIGN: tl.constexpr,
 ):  # fmt: skip
-    """Sum of up to LENGTH consecutive steps of one row, factor times (A + SIGN B)."""
-    i = tl.program_id(0).to(tl.int64)
-    if (i - tl.load(first + i)) % LENGTH == 0:
-        end = tl.minimum(tl.load(last + i), i + LENGTH)
-        col = tl.arange(0, BLOCK)
-        total = tl.zeros((BLOCK,), out.dtype.element_ty)
-        for j in range(i, end, ROWS):
-            at = j + tl.arange(0, ROWS)
-            step = tl.load(order + at, mask=at < end, other=0)
-            factor = tl.load(factors + step, mask=at < end, other=0.0)
-            moves = factor != 0  # hence all indices of its tuple are in range
-            t = tl.where(step < n, step, step - n)
-            lanes = moves[:, None] & (col < P)[None, :]
-            a = tl.load(in_a + t, mask=moves, other=0)
-            g = tl.load(A + a[:, None] * P + col[None, :], mask=lanes, other=0.0)
-            if PAIR:
-                b = tl.load(in_b + t, mask=moves, other=0)
-                g += SIGN * tl.load(B + b[:, None] * P + col[None, :], mask=lanes, other=0.0)
-            total += tl.sum(factor[:, None] * g, 0)
-        tl.store(out + i * P + col, total, mask=col < P)
+    """Sum of the steps from i to before end: factor times (A + SIGN B), or one of the two."""
+    col = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), A.dtype.element_ty)
+    for j in range(i, end, ROWS):
+        at = j + tl.arange(0, ROWS)
+        step = tl.load(order + at, mask=at < end, other=0).to(tl.int32)
+        factor = tl.load(factors + step, mask=at < end, other=0.0)
+        t = tl.where(step - n >= n, step - n - n, step)
+        t = tl.where(t >= n, t - n, t)  # the tuple of the step
+        lanes = (at < end)[:, None] & (col < P)[None, :]
+        g = tl.zeros((ROWS, BLOCK), A.dtype.element_ty)
+        if FIRST:
+            a = tl.load(in_a + t, mask=at < end, other=0)
+            g += tl.load(A + a[:, None] * P + col[None, :], mask=lanes, other=0.0)
+        if SECOND:
+            b = tl.load(in_b + t, mask=at < end, other=0)
+            g += SIGN * tl.load(B + b[:, None] * P + col[None, :], mask=lanes, other=0.0)
+        total += tl.sum(factor[:, None] * g, 0)
+    return total
 
 
-@triton.jit
-def retract(X, keys, first, last, partial, P: tl.constexpr, BLOCK: tl.constexpr, LENGTH: tl.constexpr):
-    """One step of one row: its partial sums, made tangent, added, normalised."""
-    i = tl.program_id(0).to(tl.int64)
-    if tl.load(first + i) == i:
-        col = tl.arange(0, BLOCK)
-        total = tl.zeros((BLOCK,), partial.dtype.element_ty)
-        for j in range(i, tl.load(last + i), LENGTH):
-            total += tl.load(partial + j * P + col, mask=col < P, other=0.0)
-        if tl.max(tl.abs(total)) > 0:  # else the row keeps its bits; so it does if it is no row of the table
-            x = X + tl.load(keys + i) * P + col
-            old = tl.load(x, mask=col < P, other=0.0)
-            new = old + (total - tl.sum(total * old) * old)
-            new = new / tl.max(tl.abs(new))  # the square of a long step may overflow
-            tl.store(x, new / tl.sqrt(tl.sum(new * new)), mask=col < P)
+@triton.jit(do_not_specialize=SIZES[1:])
+def sums(
+    U, V, D, centre, negative, context, document, factors, keys, order, partial, n, words, contexts, documents,
+    P: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, WORD: tl.constexpr, DOCUMENT: tl.constexpr,
+    GROUP: tl.constexpr, LENGTH: tl.constexpr,
+):  # fmt: skip
+    """For each of GROUP positions at which a row or a block begins: the sum of that row's steps in that block."""
+    first = tl.program_id(0) * GROUP  # no more than 2^31 steps can be sorted
+    last = n * (2 + WORD + DOCUMENT)
+    rows = words.to(tl.int64) + contexts + documents
+    stride = tl.full((), P, tl.int64)
+    before = tl.load(keys + (first - 1), mask=first > 0, other=-1)
+    for i in range(first, tl.minimum(first + GROUP, last)):
+        key = tl.load(keys + i)
+        into = tl.cast(i, tl.int32) % LENGTH  # its block
+        if (key < rows) & ((key != before) | (into == 0)):
+            at = i + tl.arange(0, LENGTH)
+            inside = at < tl.minimum(i - into + LENGTH, last)
+            same = tl.load(keys + at, mask=inside, other=-1) == key
+            end = i + tl.sum(same.to(tl.int32), 0)
+            if key < words:  # a centre or a negative: along the partners
+                total = summed(
+                    factors, order, i, end, V, context, D, document, n, P, BLOCK, ROWS, WORD, DOCUMENT, 1
+                )  # fmt: skip
+            else:
+                total = summed(factors, order, i, end, U, centre, U, negative, n, P, BLOCK, ROWS, True, True, -1)
+            col = tl.arange(0, BLOCK)
+            tl.store(partial + i * stride + col, total, mask=col < P)
+        before = key
 
 
-def tiles(p: int, itemsize: int = 4) -> dict[str, int]:
+@triton.jit(do_not_specialize=SIZES)
+def retract(
+    U, V, D, keys, partial, loss, mean, total_loss, parts, n, words, contexts, documents, P: tl.constexpr,
+    BLOCK: tl.constexpr, ROWS: tl.constexpr, SECTIONS: tl.constexpr, GROUP: tl.constexpr, LENGTH: tl.constexpr,
+    TOTAL: tl.constexpr,
+):  # fmt: skip
+    """For each of GROUP positions at which a row begins: its step, made tangent, added, normalised. Once: the loss."""
+    first = tl.program_id(0) * GROUP
+    last = n * SECTIONS
+    rows = words.to(tl.int64) + contexts + documents
+    col = tl.arange(0, BLOCK)
+    stride = tl.full((), P, tl.int64)
+    before = tl.load(keys + (first - 1), mask=first > 0, other=-1)
+    for i in range(first, tl.minimum(first + GROUP, last)):
+        key = tl.load(keys + i)
+        if (key < rows) & (key != before):
+            total = tl.load(partial + i * stride + col, mask=col < P, other=0.0)
+            j = i - tl.cast(i, tl.int32) % LENGTH + LENGTH  # where the next block begins, in which the row may go on
+            while tl.load(keys + j, mask=j < last, other=-1) == key:
+                at = j + tl.arange(0, ROWS) * LENGTH
+                here = (tl.load(keys + at, mask=at < last, other=-1) == key)[:, None] & (col < P)[None, :]
+                rest = partial + at[:, None] * stride + col[None, :]
+                total += tl.sum(tl.load(rest, mask=here, other=0.0), 0)
+                j += ROWS * LENGTH
+            if tl.max(tl.abs(total)) > 0:  # else the row keeps its bits
+                row = key.to(tl.int64)
+                x = U + row * P + col
+                if row >= words:
+                    x = V + (row - words) * P + col
+                if row - words >= contexts:
+                    x = D + (row - words - contexts) * P + col
+                old = tl.load(x, mask=col < P, other=0.0)
+                new = old + (total - tl.sum(total * old) * old)
+                new = new / tl.max(tl.abs(new))  # the square of a long step may overflow
+                tl.store(x, new / tl.sqrt(tl.sum(new * new)), mask=col < P)
+        before = key
+    if tl.program_id(0) == 0:
+        hinge = tl.zeros((8 * LENGTH,), partial.dtype.element_ty)
+        live = tl.zeros((8 * LENGTH,), partial.dtype.element_ty)
+        for j in range(0, parts, 8 * LENGTH):
+            at = j + tl.arange(0, 8 * LENGTH)
+            hinge += tl.load(loss + at, mask=at < parts, other=0.0)
+            live += tl.load(loss + (parts + at), mask=at < parts, other=0.0)
+        sum_of = tl.sum(hinge, 0)
+        tl.store(mean, sum_of / tl.maximum(tl.sum(live, 0), 1.0))
+        if TOTAL:
+            tl.store(total_loss, tl.load(total_loss) + sum_of)
+
+
+@functools.cache
+def tiles(p: int, itemsize: int = 4, most: int = TILE) -> dict[str, int]:
     """The tile of a kernel for rows of length p: the least power of two >= p, and how many rows fit."""
     block = 1 << (p - 1).bit_length()
-    return {"P": p, "BLOCK": block, "ROWS": max(1, min(16, TILE // (block * itemsize)))}
+    return {"P": p, "BLOCK": block, "ROWS": max(1, min(16, most // (block * itemsize)))}
 
 
-def update(batch: Batch, rate: float, margin: float, mode: str) -> Tensor:
-    """What `gantext.kernels.sphere.batch_update` does, with its arguments checked and n > 0."""
+def update(batch: Batch, rate: float | Tensor, margin: float, mode: str, total: Tensor | None = None) -> Tensor:
+    """What `gantext.kernels.sphere.batch_update` does, with its arguments checked and n > 0.
+
+    For a captured graph, whose numbers are fixed, the rate may lie in memory, 0-d, in the tables' dtype; and `total`,
+    alike, gets the sum of the hinges added.
+    """
     U, V, D, centre, negative, context, document = batch
     n, p = len(centre), U.shape[1]
-    tile = tiles(p, U.element_size())
-    # Scalars in the tables' own precision: Triton would take a Python float for a float32.
-    number = lambda value: torch.full((), value, dtype=U.dtype, device=U.device)
-    steps, loss = U.new_empty(4, n), U.new_empty(n)
-    tables = [U if t is None else t for t in (U, V, D)]
+    tile, each = tiles(p, U.element_size()), tiles(p, U.element_size(), HINGES)
+    word, about = V is not None, D is not None
+    tables = (U, V if word else U, D if about else U)
     indices = [centre if t is None else t.contiguous() for t in (centre, negative, context, document)]
-    forms = {**tile, "MODE": mode, "WORD": V is not None, "DOCUMENT": D is not None}
-    given = (*tables, *indices, number(margin), number(rate), steps, loss, n, *map(len, tables))
-    launch(hinges, -(-n // tile["ROWS"]), *given, **forms)
-    words, pair = (*tables[1:], *indices[2:]), V is not None and D is not None
-    a, b, in_a, in_b = words if V is not None else (words[1], words[0], words[3], words[2])
-    jobs = [(U, torch.cat(indices[:2]), steps[:2], (a, in_a, b, in_b), pair, 1)]
-    for table, index, row in ((V, context, steps[2]), (D, document, steps[3])):
-        if table is not None and index is not None:
-            jobs.append((table, index, row, (U, indices[0], U, indices[1]), True, -1))
-    moved = []
-    for table, index, factors, others, both, sign in jobs:
-        keys, order = index.sort(stable=True)  # stable: equal keys keep the order of the tuples, hence the same bits
-        first, last = torch.searchsorted(keys, keys), torch.searchsorted(keys, keys, right=True)
-        partial = U.new_empty(len(keys), p)
-        given = (factors, order, first, last, *others, partial, n)
-        launch(sums, len(keys), *given, **tile, LENGTH=CHUNK, PAIR=both, SIGN=sign)
-        moved.append((table, keys, first, last, partial))
-    for table, keys, *rest in moved:
-        launch(retract, len(keys), table, keys, *rest, P=p, BLOCK=tile["BLOCK"], LENGTH=CHUNK)
-    return loss.sum() / (indices[0] != indices[1]).sum().clamp(min=1)
+    sizes = (n, len(U), 0 if V is None else len(V), 0 if D is None else len(D))
+    m, parts, rows = (2 + word + about) * n, -(-n // each["ROWS"]), sum(sizes[1:])
+    keys = U.new_empty(m, dtype=next(kind for kind in KEYS if rows <= torch.iinfo(kind).max))
+    steps, loss, mean = U.new_empty(m), U.new_empty(2 * parts), U.new_empty(())
+    # Scalars in the tables' own precision: Triton takes a Python float for a float32.
+    bits = U.dtype == torch.float64
+    scalar = lambda x: struct.unpack("<q", struct.pack("<d", x))[0] if bits and not isinstance(x, Tensor) else x
+    forms = {"WORD": word, "DOCUMENT": about}
+    given = (*tables, *indices, scalar(margin), scalar(rate), steps, keys, loss, *sizes)
+    launch(hinges, parts, *given, **each, **forms, MODE=mode, BITS=bits, MEMORY=isinstance(rate, Tensor))
+    keys, order = keys.sort(stable=True)  # stable: equal keys keep the order of the tuples, hence the same bits
+    partial, cut = U.new_empty(m, p), {**tile, "GROUP": GROUP, "LENGTH": LENGTH}
+    launch(sums, -(-m // GROUP), *tables, *indices, steps, keys, order, partial, *sizes, **cut, **forms)
+    given = (*tables, keys, partial, loss, mean, mean if total is None else total, parts, *sizes)
+    launch(retract, -(-m // GROUP), *given, **cut, SECTIONS=m // n, TOTAL=total is not None)
+    return mean

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,15 +22,17 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gantext._checks import check_count, check_number
-from gantext.kernels import BACKENDS, sphere_cpu
-from gantext.kernels.sphere import MODES, Batch, Mode, batch_update
+from gantext.kernels import BACKENDS, choose, sphere_cpu
+from gantext.kernels.sphere import DTYPES, LONGEST, MODES, Batch, Mode, batch_update
 from gantext.sphere.geometry import projx
 from gantext.sphere.processes import ROWS, World, interrupts
 from gantext.sphere.vocabulary import Tokens, alias_table, keep_chance, plan
 
 BATCH = 2**14  # tuples
+RECORDED = 4 * BATCH  # tuples of a batch, at most, whose update is recorded: launches do not hold up a larger one
 ROUNDS = 8  # of an epoch, at least
 CHUNK = 2**15  # words of a chunk, at most, but for a longer document
 HOT = 2**13  # words, the most frequent ones, of whose rows each thread of several has copies
@@ -121,7 +124,7 @@ class Run:
 
 
 class Chances(NamedTuple):
-    """Tables of subsampling and of negatives (count^0.75) for the compiled trainer."""
+    """Tables of subsampling and of negatives (count^0.75)."""
 
     keep: NDArray[np.uint32]
     limit: NDArray[np.uint32]
@@ -131,6 +134,10 @@ class Chances(NamedTuple):
     def of(cls, counts: NDArray[np.int64], sample: float) -> Chances:
         keep = (keep_chance(counts, sample) * (2**32 - 1)).astype(np.uint32)
         return cls(keep, *alias_table(counts.astype(np.float64) ** 0.75))
+
+    def on(self, device: torch.device) -> list[Tensor]:
+        """The three of them on a device, int64, as `tuples` wants them."""
+        return [torch.from_numpy(table.astype(np.int64)).to(device) for table in self]
 
 
 def begin(words: int, documents: int, settings: Settings, device: torch.device) -> Run:
@@ -214,15 +221,16 @@ def train(
         return plan(tokens, rounds * lanes, np.random.default_rng([settings.seed, epoch]))
 
     owned = Lanes(run, jobs)
+    batches = None if settings.batch_size is None else Batches(run, settings, chances, backend)
 
     def work(chunk: int) -> tuple[float, float, float]:
         epoch = run.position // rounds
         seed = np.random.SeedSequence([settings.seed, epoch, chunk]).generate_state(1, np.uint64)[0]
         left = [max(FLOOR, 1 - (run.position + k) / total) * settings.rate for k in (0, 1)]
-        if settings.batch_size is None:
+        if batches is None:
             mine = owned.of(chunk // world.size % jobs)
             return sequential(run, tokens, chances, settings, mine, chunks[chunk], left, seed)
-        return batched(run, tokens, chances, settings, chunks[chunk], left, seed, backend)
+        return batches.train(tokens, chunks[chunk], left, seed)
 
     bar = tqdm(total=total, initial=run.position, disable=not progress or world.rank > 0, unit="round", desc="JoSE")
     with bar, interrupts() as interrupted, ThreadPoolExecutor(jobs) as pool:
@@ -283,72 +291,152 @@ def sequential(
     return seen, active, loss
 
 
-def batched(
-    run: Run,
-    tokens: Tokens,
-    chances: Chances,
-    settings: Settings,
-    pieces: NDArray[np.int64],
-    rates: Sequence[float],
-    seed: np.uint64,
-    backend: str | None,
-) -> tuple[float, float, float]:
-    """Train on these pieces in batches: tuples, 0, and the sum of losses."""
-    rng = torch.Generator(run.U.device).manual_seed(int(seed >> np.uint64(1)))
-    hinges = tuples(tokens, chances, settings, pieces, rng)
-    run.touched[hinges[-1][3].unique().cpu().numpy()] = True
-    count = max(1, math.ceil(len(hinges[0][0]) / (settings.batch_size or 1)))
-    how: dict[str, Any] = {"margin": settings.margin, "mode": settings.mode, "backend": backend}
-    seen, loss = 0.0, torch.zeros((), device=run.U.device, dtype=torch.float32)
-    batches = (zip(*(t.tensor_split(count) for t in hinge), strict=True) for hinge in hinges)
-    for k, parts in enumerate(zip(*batches, strict=True)):
-        rate = rates[0] + (rates[1] - rates[0]) * k / count
-        for h, part in enumerate(parts):
-            batch = Batch(run.U, run.V, run.D, *part)
-            if settings.mode == "reference":
-                batch = batch._replace(context=None) if h else batch._replace(document=None)
-            loss += batch_update(batch, rate=rate, **how) * len(batch.centre)
-            seen += len(batch.centre)
-    return seen, 0.0, float(loss.item())
+def captured(step: Callable[[], object]) -> Callable[[], object]:
+    """What repeats a step as a CUDA graph. It runs twice here, to warm up, and should change nothing then."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):  # other threads may use the GPU
+        step()
+    return graph.replay
+
+
+class Batches:
+    """Trains a run in batches.
+
+    Launching the kernels of a batch from Python takes longer than they run. On a GPU, one update is therefore recorded
+    (by `capture`) and repeated: on tuples that are copied into `columns`, (hinges, 4, batch_size), at the rate that is
+    copied into `rate`. All batches being of one size then, the rest of `columns` are tuples that are skipped, and
+    change no bit.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        chances: Chances,
+        backend: str | None,
+        capture: Callable[[Callable[[], object]], Callable[[], object]] | None = None,
+    ) -> None:
+        self.run, self.settings, self.backend, self.size = run, settings, backend, settings.batch_size or 1
+        self.chances, self.loss, self.rate = chances.on(run.U.device), run.U.new_zeros(()), run.U.new_zeros(())
+        self.columns = torch.zeros(0, dtype=torch.int64, device=run.U.device)
+        self.repeat: Callable[[], object] | None = None
+        if capture is None and run.U.is_cuda and self.size <= RECORDED and run.U.shape[1] <= LONGEST:
+            kernels = choose("batch_update", backend, [run.U, run.V, run.D], DTYPES) == "triton"
+            capture = captured if kernels else None
+        if capture is not None:
+            self.columns = self.columns.new_zeros(1 + (settings.mode == "reference"), 4, self.size)
+            try:
+                with torch.cuda.device_of(run.U):
+                    self.repeat = capture(self.step)
+            except Exception as error:  # of the compiler, the driver, the recorder
+                warnings.warn(
+                    f"fit: batches are launched one by one, which is slower. {type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+    def batch(self, hinge: int, columns: Sequence[Tensor]) -> Batch:
+        """Tables and tuples of a hinge; "reference" has the pairs' and then the documents'."""
+        whole = Batch(self.run.U, self.run.V, self.run.D, *columns)
+        if self.settings.mode != "reference":
+            return whole
+        return whole._replace(V=None, context=None) if hinge else whole._replace(D=None, document=None)
+
+    def step(self) -> None:
+        """What is recorded."""
+        from gantext.kernels.sphere_triton import update
+
+        for k, columns in enumerate(self.columns):
+            given = self.batch(k, columns.unbind())
+            update(given, self.rate, self.settings.margin, self.settings.mode, self.loss)
+
+    def train(
+        self, tokens: Tokens, pieces: NDArray[np.int64], rates: Sequence[float], seed: np.uint64
+    ) -> tuple[float, float, float]:
+        """Train on these pieces: tuples, 0, and the sum of losses."""
+        run, settings, device = self.run, self.settings, self.run.U.device
+        rng = torch.Generator(device).manual_seed(int(seed >> np.uint64(1)))
+        hinges = tuples(tokens, self.chances, settings, pieces, rng)
+        count = max(1, *(math.ceil(len(hinge[0]) / self.size) for hinge in hinges))
+        falling = [rates[0] + (rates[1] - rates[0]) * k / count for k in range(count)]
+        self.loss.zero_()
+        if self.repeat is None:
+            how: dict[str, Any] = {"margin": settings.margin, "mode": settings.mode, "backend": self.backend}
+            for k, parts in enumerate(zip(*(parted(hinge, count) for hinge in hinges), strict=True)):
+                for h, part in enumerate(parts):
+                    self.loss += batch_update(self.batch(h, part), rate=falling[k], **how) * len(part[0])
+        else:
+            full = [padded(hinge, count, self.size).unbind(1) for hinge in hinges]
+            for *parts, rate in zip(*full, torch.tensor(falling, dtype=run.U.dtype).to(device).unbind(), strict=True):
+                for columns, part in zip(self.columns, parts, strict=True):
+                    columns.copy_(part)
+                self.rate.copy_(rate)
+                self.repeat()
+        owners = tokens.owners[pieces]
+        seen = torch.zeros(len(run.D), dtype=torch.bool, device=device).index_fill_(0, hinges[-1][3], True)
+        run.touched[owners] |= seen[torch.from_numpy(owners).to(device)].cpu().numpy()
+        return float(sum(len(hinge[0]) for hinge in hinges)), 0.0, float(self.loss.item())
+
+
+def parted(hinge: Sequence[Tensor], count: int) -> list[tuple[Tensor, ...]]:
+    """Tuples in so many batches, as equal as may be."""
+    return list(zip(*(column.tensor_split(count) for column in hinge), strict=True))
+
+
+def padded(hinge: Sequence[Tensor], count: int, size: int) -> Tensor:
+    """The batches of `parted` as (4, count, size), each filled up with (0, 0, 0, 0), which is skipped."""
+    columns = torch.stack([*hinge])
+    each, more = divmod(columns.shape[1], count)
+    full = columns.new_zeros(4, count, size)
+    longer = more * (each + 1)
+    full[:, :more, : each + 1] = columns[:, :longer].view(4, more, each + 1)
+    full[:, more:, :each] = columns[:, longer:].view(4, count - more, each)
+    return full
 
 
 def tuples(
-    tokens: Tokens, chances: Chances, settings: Settings, pieces: NDArray[np.int64], rng: torch.Generator
+    tokens: Tokens, chances: Sequence[Tensor], settings: Settings, pieces: NDArray[np.int64], rng: torch.Generator
 ) -> list[tuple[Tensor, ...]]:
     """(centre, negative, context, document) of a chunk, shuffled; for "reference" a second set for documents."""
-    place = rng.device
-    put = lambda x: torch.from_numpy(x.astype(np.int64)).to(place)
+    place, (keep, limit, alias) = rng.device, chances
     draw = lambda n: torch.rand(n, generator=rng, device=place, dtype=torch.float64)
     spans = [tokens.ids[tokens.starts[k] : tokens.starts[k + 1]] for k in pieces]
-    ids = put(np.concatenate([*spans, np.zeros(0, np.int32)]))
-    piece = put(np.repeat(np.arange(len(pieces)), [len(span) for span in spans]))
-    stay = draw(len(ids)) * 2**32 <= put(chances.keep)[ids]
+    lengths = [len(span) for span in spans]
+    words = np.concatenate([*spans, np.zeros(0, np.int32)])
+    homes = np.repeat(np.arange(len(pieces), dtype=np.int32), lengths)
+    ids, piece = torch.from_numpy(np.stack([words, homes])).to(place).long()
+    stay = (draw(len(ids)) * 2**32 <= keep[ids]).nonzero()[:, 0]
     ids, piece = ids[stay], piece[stay]
-    document = put(tokens.owners[pieces])[piece]
+    document = torch.from_numpy(tokens.owners[pieces]).to(place)[piece]
     reach = (draw(len(ids)) * settings.window).long() + 1
-    centre, context = [], []
-    for gap in range(1, min(settings.window + 1, len(ids))):
-        near = piece[gap:] == piece[:-gap]
-        right = (near & (reach[:-gap] >= gap)).nonzero()[:, 0]  # the cursor, its neighbour to the right
-        left = (near & (reach[gap:] >= gap)).nonzero()[:, 0]
-        context += [right, left + gap]
-        centre += [right + gap, left]
-    limit, alias = put(chances.limit), put(chances.alias)
+    widest = max(0, min(settings.window, max(lengths, default=0) - 1))
+    gap = torch.arange(1, widest + 1, device=place)[:, None]
+    ahead = lambda x: pad(x, (0, widest), value=-1).unfold(0, len(x), 1)[1:]  # (gaps, n): what follows at each gap
+    near = ahead(piece) == piece
+    both = torch.stack([near & (reach >= gap), near & (ahead(reach) >= gap)], 1)  # the cursor is left, or right
+    apart, side, left = both.nonzero().unbind(1)
+    ends = torch.stack([left, left + apart + 1])
+    context, centre = torch.where(side == 0, ends, ends.flip(0))
 
     def negatives(at: Tensor, cursor: Tensor, pairs: bool) -> tuple[Tensor, ...]:
         at, cursor = (t.repeat_interleave(settings.negatives) for t in (at, cursor))
+        word, other = ids[at], ids[cursor]
         column = (draw(len(at)) * len(limit)).long()
         negative = torch.where(draw(len(at)) * 2**32 < limit[column], column, alias[column])
-        stay = negative != ids[at]
+        stay = negative != word
         if pairs:
-            stay &= negative != ids[cursor]
+            stay &= negative != other
         chosen = stay.nonzero()[:, 0]
         chosen = chosen[torch.randperm(len(chosen), generator=rng, device=place)]
-        at, cursor = at[chosen], cursor[chosen]
-        return ids[at], negative[chosen], ids[cursor], document[cursor]
+        return word[chosen], negative[chosen], other[chosen], document[cursor[chosen]]
 
-    none = [torch.zeros(0, dtype=torch.int64, device=place)]
-    sets = [negatives(torch.cat(centre or none), torch.cat(context or none), True)]
+    sets = [negatives(centre, context, True)]
     if settings.mode == "reference":
         every = torch.arange(len(ids), device=place)
         sets.append(negatives(every, every, False))

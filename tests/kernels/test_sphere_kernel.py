@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from _compare import assert_close
 from _kernels import CAPABILITIES, DEVICE, both_routes, compiler, cross_compile, guarded, kernel, poisoned
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels.sphere import LONGEST, batch_update
 from gantext.kernels.sphere import Batch as Given
+from gantext.sphere import training
 from gantext.sphere.geometry import Mode, update_ref
+from gantext.sphere.jose import JoSE
 
 F32, F64 = torch.float32, torch.float64
 SIZES = (7, 6, 3)  # words, contexts, documents
@@ -90,6 +97,20 @@ def loop(
     return tables, [torch.tensor(hinges, dtype=F64).mean() if hinges else torch.zeros((), dtype=F64)]
 
 
+@contextlib.contextmanager
+def operations() -> Iterator[list[str]]:
+    """Names of the operations that are dispatched within."""
+    seen: list[str] = []
+
+    class Listen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Listen():
+        yield seen
+
+
 def agree(found: Batch, wanted: Batch, dtype: torch.dtype) -> None:
     tol = 1e-6 if dtype == F32 else 1e-14
     for out, ref in zip(found[0], wanted[0], strict=True):
@@ -128,8 +149,9 @@ def test_a_batch_of_one_is_the_single_update(backend: str, p: int) -> None:
 
 
 @both_routes
-def test_rows_with_hundreds_of_steps(backend: str) -> None:
-    batch = draw(300, 8, F64, (4, 2, 1))  # more steps of a row than one program of the kernel sums
+@pytest.mark.parametrize("p", [8, 2048], ids=["in one tile", "in several"])
+def test_rows_with_hundreds_of_steps(backend: str, p: int) -> None:
+    batch = draw(300, p, F64, (12, 2, 1))  # more steps of a row than two programs of the kernel sum
     wanted = loop(batch, rate=0.02)
     agree(apply(batch, backend, rate=0.02), wanted, F64)
     far = torch.stack([(new - old).norm() for new, old in zip(wanted[0], batch[0], strict=True)])
@@ -269,6 +291,122 @@ def test_strided_indices_are_handled_and_strided_tables_kept_from_the_kernel(bac
         agree((wide, [update(rate=0.3)]), wanted, F64)
 
 
+@both_routes
+def test_autograd_hears_of_the_change(backend: str) -> None:
+    (U, V, D), indices = draw(12, 5, F64)
+    product = (U * torch.ones_like(U, requires_grad=True)).sum()
+    batch_update(Given(U, V, D, *indices), rate=0.3, backend=backend)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    with torch.inference_mode():
+        batch_update(Given(U.clone(), V, D, *indices), rate=0.3, backend=backend)
+
+
+@kernel
+def test_an_update_starts_three_kernels_and_one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the time of a small batch is that of its launches, and what passes the operator costs as much again."""
+    from gantext.kernels import sphere_triton
+
+    started: list[Any] = []
+    called: list[Any] = []
+    (U, V, D), indices = draw(40)
+    given = Given(U, V, D, *indices)
+    with monkeypatch.context() as patch:  # the interpreter dispatches operations of its own
+        patch.setattr(sphere_triton, "launch", lambda *a, **how: started.append(a[0]))
+        with operations() as seen:
+            sphere_triton.update(given, 0.3, 0.15, "paper")
+    assert started == [sphere_triton.hinges, sphere_triton.sums, sphere_triton.retract]
+    assert Counter(seen) == {"aten.new_empty.default": 5, "aten.sort.stable": 1}
+    monkeypatch.setattr(torch.ops.gantext, "sphere_update", lambda *given: called.append(given))
+    before = U.clone()
+    batch_update(given, rate=0.3, backend="triton")
+    assert not called and not torch.equal(U, before)
+    with operations():
+        batch_update(given, rate=0.3, backend="triton")  # whoever watches sees the operator
+    assert len(called) == 1
+
+
+@kernel
+@every_dtype
+def test_skipped_tuples_change_no_bit_wherever_they_stand(dtype: torch.dtype) -> None:
+    """So that batches of one size may stand for all sizes. Rows have steps in several blocks of the kernel."""
+    from gantext.kernels import sphere_triton
+
+    tables, indices = draw(300, 8, dtype, (4, 2, 1))
+    place = torch.randperm(500)[:300].sort().values.to(DEVICE)
+    padded = [torch.zeros(500, dtype=torch.int64, device=DEVICE).index_put_((place,), t) for t in indices]
+    sums = [torch.full((), 7.0, dtype=dtype, device=DEVICE) for _ in range(2)]
+    rate = torch.full((), 0.02, dtype=dtype, device=DEVICE)
+    found = []
+    for given, total, step in ((indices, sums[0], 0.02), (padded, sums[1], rate)):
+        rows = [t.clone() for t in tables]
+        found.append([*rows, sphere_triton.update(Given(*rows, *given), step, 0.15, "paper", total)])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][:3], found[1][:3], strict=True))
+    torch.testing.assert_close(found[0][3], found[1][3])
+    live = (indices[0] != indices[1]).sum()
+    for total in sums:
+        torch.testing.assert_close(total, 7 + found[0][3] * live)
+
+
+@kernel
+@pytest.mark.parametrize("documents", [3, 2**15, 2**17])
+def test_tables_of_any_height_have_keys(documents: int) -> None:
+    batch = draw(40, 4, F64, (7, 6, documents))
+    batch[1][3][:9] = torch.tensor([0, 1, documents - 1] * 3)
+    agree(apply(batch, "triton"), loop(batch), F64)
+
+
+class Recorder:
+    """As a CUDA graph does: runs a step to warm up, and repeats what it read and wrote then, wherever that lay."""
+
+    def __init__(self) -> None:
+        self.made = self.repeated = 0
+
+    def __call__(self, step: Callable[[], object]) -> Callable[[], object]:
+        self.made += 1
+        for _ in range(2):
+            step()
+
+        def again() -> None:
+            self.repeated += 1
+            step()
+
+        return again
+
+
+@kernel
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_recorded_training_has_the_bits_of_batches_one_by_one(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it was broken off and resumed, and where batches of a chunk differ by one in size."""
+    draws = np.random.default_rng(0)
+    text = [[f"w{k:.0f}" for k in 6 * draws.random(7) ** 2] for _ in range(6)]
+    about: dict[str, Any] = {"dimension": 5, "window": 2, "min_count": 1, "epochs": 2, "sample": 0.0, "mode": mode}
+    make = lambda: JoSE(**about, batch_size=40, backend="triton")
+    monkeypatch.setattr(training, "ROUNDS", 2)
+    sizes: list[int] = []
+    inner = training.parted
+    spy = lambda *given: [sizes.append(len(part[0])) or part for part in inner(*given)]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "parted", spy)
+        plain = make().fit(text)
+    assert len(set(sizes)) > 1 and max(sizes) < 40
+    records = Recorder()
+    monkeypatch.setattr(training, "Batches", partial(training.Batches, capture=records))
+    model = make()
+
+    def stop(model: JoSE) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(text, callbacks=[stop])
+    assert records.made == 1 and records.repeated == len(sizes) / 2 / (1 + (mode == "reference"))
+    model.fit(text, resume=True)
+    assert records.made == 2 and records.repeated == len(sizes) / (1 + (mode == "reference"))
+    for name in ("word_vectors_", "context_vectors_", "document_vectors_"):
+        assert np.array_equal(getattr(model, name), getattr(plain, name))
+    np.testing.assert_allclose(model.history_["loss"], plain.history_["loss"], rtol=1e-5)
+
+
 def test_operator_is_registered_as_it_behaves() -> None:
     (U, V, D), indices = draw(12, 5, F64)
     for given in ((U, V, D, *indices), (U, None, D, *indices[:2], None, indices[3])):
@@ -379,9 +517,37 @@ def test_tables_that_share_memory_are_refused_and_neighbours_in_one_memory_are_n
 
 REGISTERS = {"hinges": 96, "sums": 64, "retract": 64}  # for float32: from 20 warps on a multiprocessor
 POINTERS = {
-    "*i64": "centre negative context document order first last in_a in_b keys",
-    "i32": "n words contexts documents",
+    "*i64": "centre negative context document order in_a in_b",
+    "*i32": "keys",
+    "i32": "parts n words contexts documents",
 }
+
+
+def types_of(dtype: torch.dtype, **others: str) -> dict[str, str]:
+    types = {name: kind for kind, names in POINTERS.items() for name in names.split()}
+    tensors = "U V D rate steps loss factors partial mean total_loss".split()
+    types |= dict.fromkeys(tensors, f"*fp{8 * dtype.itemsize}") | {"margin": "fp32" if dtype == F32 else "i64"}
+    return types | others
+
+
+@compiler
+@pytest.mark.parametrize("dtype", [F32, F64], ids=["float32", "float64"])
+def test_every_form_compiles(dtype: torch.dtype) -> None:
+    """Scalars as arguments: those of float64 are bits, of which 0 has few; keys of every width; tables left out."""
+    from gantext.kernels import sphere_triton
+
+    tile, each = (sphere_triton.tiles(100, dtype.itemsize, t) for t in (sphere_triton.TILE, sphere_triton.HINGES))
+    cut = {**tile, "GROUP": sphere_triton.GROUP, "LENGTH": sphere_triton.LENGTH}
+    for k, (mode, word, document) in enumerate(FORMS[1::3]):
+        types = types_of(dtype, rate="fp32" if dtype == F32 else ("i64", "i32")[k % 2], keys=f"*i{(16, 32, 64)[k % 3]}")
+        forms, sections = {"WORD": word, "DOCUMENT": document}, 2 + word + document
+        for name, constants in {
+            "hinges": {**each, **forms, "MODE": mode, "BITS": dtype == F64, "MEMORY": False},
+            "sums": {**cut, **forms},
+            "retract": {**cut, "SECTIONS": sections, "TOTAL": False},
+        }.items():
+            used = cross_compile(getattr(sphere_triton, name), types, constants, 90)
+            assert used.count("STG", "ST.") > 0
 
 
 @compiler
@@ -390,20 +556,21 @@ POINTERS = {
 def test_compiled_kernels_fit_their_registers(capability: int, dtype: torch.dtype, p: int) -> None:
     from gantext.kernels import sphere_triton
 
-    number, tile = f"*fp{8 * dtype.itemsize}", sphere_triton.tiles(p, dtype.itemsize)
-    types = {name: kind for kind, names in POINTERS.items() for name in names.split()}
-    types |= dict.fromkeys("U V D A B X margin rate steps loss factors out partial".split(), number)
-    length = {"LENGTH": sphere_triton.CHUNK}
+    types, tile = types_of(dtype), sphere_triton.tiles(p, dtype.itemsize)
+    cut = {**tile, "GROUP": sphere_triton.GROUP, "LENGTH": sphere_triton.LENGTH}
+    both, each = {"WORD": True, "DOCUMENT": True}, sphere_triton.tiles(p, dtype.itemsize, sphere_triton.HINGES)
     constants = {
-        "hinges": {**tile, "MODE": "paper", "WORD": True, "DOCUMENT": True},
-        "sums": {**tile, **length, "PAIR": True, "SIGN": -1},
-        "retract": {"P": p, "BLOCK": tile["BLOCK"], **length},
+        "hinges": {**each, **both, "MODE": "paper", "BITS": dtype == F64, "MEMORY": True},
+        "sums": {**cut, **both},
+        "retract": {**cut, "SECTIONS": 4, "TOTAL": True},
     }
     for name, budget in REGISTERS.items():
         used = cross_compile(getattr(sphere_triton, name), types, constants[name], capability)
         assert used.registers <= budget * (dtype.itemsize // 4), f"{name} uses {used.registers} registers"
         assert used.stack == used.spills == 0, f"{name}: {used.stack} bytes of stack, {used.spills} spills"
-        assert used.count("ATOM", "RED") == 0, f"{name} uses atomics: its sums would depend on the order of arrival"
+        assert used.count("ATOM", "RED.", "REDG") == 0, (
+            f"{name} uses atomics: its sums would depend on the order of arrival"
+        )
         assert used.count("LDG", "LD.") > 0 and used.count("STG", "ST.") > 0, f"{name} reads or writes nothing"
         if name != "retract":  # rows are gathered 16 bytes at a time, four to eight instructions in flight
             wide = sum(count for op, count in used.instructions.items() if op.startswith("LDG") and ".128" in op)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +34,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels.sphere_cpu import MODE, Rows, merge, train
 from gantext.sphere import training, vocabulary
@@ -93,6 +96,20 @@ def assert_unit(*rows: NDArray[np.float32]) -> None:
 
 
 # --- the compiled trainer against the oracle
+
+
+@contextlib.contextmanager
+def operations() -> Iterator[list[str]]:
+    """Names of the operations that are dispatched within."""
+    seen: list[str] = []
+
+    class Listen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Listen():
+        yield seen
 
 
 class Splitmix:
@@ -299,7 +316,8 @@ def test_batched_tuples_are_the_sequential_ones_in_law() -> None:
     resolved = training.Settings.of(small(window=4, negatives=3, sample=0.05).get_params())
     chances = training.Chances.of(counts, 0.05)
     (pieces,) = vocabulary.plan(tokens, 1)
-    sets = [training.tuples(tokens, chances, resolved, pieces, torch.Generator().manual_seed(k))[0] for k in range(8)]
+    on = chances.on(torch.device("cpu"))
+    sets = [training.tuples(tokens, on, resolved, pieces, torch.Generator().manual_seed(k))[0] for k in range(8)]
     keep = vocabulary.keep_chance(counts, 0.05)
     kept = (keep * counts).sum() / 40  # of a document
     pairs = 40 * sum(2 * (kept - gap) * (4 - gap + 1) / 4 for gap in range(1, 5))
@@ -314,9 +332,89 @@ def test_batched_tuples_are_the_sequential_ones_in_law() -> None:
     for rows in (centre, context):
         np.testing.assert_allclose(share(rows), r * (1 - q) / (r * (1 - q)).sum(), rtol=0.2)
     assert (document.diff() != 0).double().mean() > 0.9  # shuffled: no batch is one document's
-    _, second = training.tuples(tokens, chances, resolved._replace(mode="reference"), pieces, torch.Generator())
+    _, second = training.tuples(tokens, on, resolved._replace(mode="reference"), pieces, torch.Generator())
     assert len(second[0]) == pytest.approx(3 * 40 * kept * (1 - (q * r).sum()), rel=0.05)
     assert torch.equal(second[0], second[2])
+
+
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_a_recorded_batch_takes_two_copies_or_three(mode: Mode) -> None:
+    """Of its tuples, hinge by hinge, and of the rate: on a GPU the rest is one launch, that of the recording."""
+    _, counts, tokens = vocabulary.read("f", TEXT[:20], 1)
+    pieces, hinges = np.arange(len(tokens.owners)), 1 + (mode == "reference")
+    work: list[int] = []
+    batches: list[int] = []
+    for size in (20_000, 50):
+        settings = training.Settings.of(small(batch_size=size, mode=mode).get_params())
+        run = training.begin(len(counts), 20, settings, torch.device("cpu"))
+        repeated: list[int] = []
+        quiet = lambda step, repeated=repeated: lambda: repeated.append(1)
+        recorded = training.Batches(run, settings, training.Chances.of(counts, 0.01), None, quiet)
+        with operations() as seen:
+            recorded.train(tokens, pieces, (0.1, 0.05), np.uint64(3))
+        work.append(sum("select" not in name and "unbind" not in name for name in seen))
+        batches.append(len(repeated))
+    assert batches[0] == 1 and batches[1] > 50
+    assert work[1] - work[0] <= (hinges + 1) * (batches[1] - 1) + 1
+    assert work[0] < 140, "a chunk that is one batch"
+
+
+def test_where_nothing_can_be_recorded_training_goes_on_batch_by_batch() -> None:
+    def refuse(step: object) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    _, counts, tokens = vocabulary.read("f", [*TEXT[:20], ["w0"]], 1)
+    settings = training.Settings.of(small(batch_size=500).get_params())
+    runs = [training.begin(len(counts), 21, settings, torch.device("cpu")) for _ in range(2)]
+    chances = training.Chances.of(counts, 0.01)
+    with pytest.warns(RuntimeWarning, match="fit: batches are launched one by one.*RuntimeError: operation not permi"):
+        refused = training.Batches(runs[0], settings, chances, None, refuse)
+    for batches in (refused, training.Batches(runs[1], settings, chances, None)):
+        batches.train(tokens, np.arange(21), (0.1, 0.05), np.uint64(3))
+    for name in ("U", "V", "D"):
+        assert torch.equal(getattr(runs[0], name), getattr(runs[1], name))
+    assert not torch.equal(runs[0].U, training.begin(len(counts), 21, settings, torch.device("cpu")).U)
+    assert runs[0].touched.tolist() == runs[1].touched.tolist() == [True] * 20 + [False], "a word alone has no pair"
+
+
+def test_a_graph_is_captured_after_two_steps_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls, where there is no GPU: what a capture records must have been compiled, and have its memory, before."""
+    order: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str = "side") -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            order.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def replay(self) -> None:
+            order.append("replay")
+
+    @contextlib.contextmanager
+    def within(what: Any, stream: Stream | None = None, capture_error_mode: str = "global") -> Iterator[None]:
+        where = what.name if stream is None else f"graph on {stream.name}, {capture_error_mode}"
+        order.append(f"into {where}")
+        yield
+        order.append(f"out of {where}")
+
+    fakes = {"Stream": Stream, "stream": within, "graph": within, "CUDAGraph": Graph}
+    for name, fake in (fakes | {"current_stream": lambda: Stream("main")}).items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    training.captured(lambda: order.append("step"))()
+    warm = ["side waits for main", "into side", "step", "step", "out of side", "main waits for side"]
+    recorded = ["into graph on side, thread_local", "step", "out of graph on side, thread_local"]
+    assert order == [*warm, *recorded, "replay"]
+
+
+def test_no_batch_of_two_hinges_is_larger_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where few words have neighbours, but all have a document."""
+    sizes: list[int] = []
+    update = training.batch_update
+    monkeypatch.setattr(training, "batch_update", lambda b, **k: sizes.append(len(b.centre)) or update(b, **k))
+    small(mode="reference", batch_size=30, sample=0, epochs=1).fit([[f"w{k % 20}"] for k in range(900)] + TEXT[:2])
+    assert max(sizes) <= 30 < sum(sizes)
 
 
 def test_one_thread_is_reproducible_to_the_bit_and_the_seed_matters() -> None:
@@ -324,6 +422,60 @@ def test_one_thread_is_reproducible_to_the_bit_and_the_seed_matters() -> None:
     assert same(again, fitted()) and not same(fitted("plain", 1), again)
     batched = [small(batch_size=5000, epochs=1).fit(TEXT[:30]) for _ in range(2)]
     assert same(*batched)
+
+
+def literal_tuples(
+    tokens: vocabulary.Tokens, chances: training.Chances, window: int, negatives: int, pieces: Any, two: bool, seed: int
+) -> list[tuple[torch.Tensor, ...]]:
+    """A gap after the other, every draw where it is made."""
+    rng = torch.Generator().manual_seed(seed)
+    draw = lambda n: torch.rand(n, generator=rng, dtype=torch.float64)
+    ids, owner, home = [], [], []
+    for k in pieces:
+        span = tokens.ids[tokens.starts[k] : tokens.starts[k + 1]].tolist()
+        ids, owner, home = ids + span, owner + [tokens.owners[k]] * len(span), home + [k] * len(span)
+    ids, owner, home = (torch.tensor(x, dtype=torch.int64) for x in (ids, owner, home))
+    keep, limit, alias = (torch.from_numpy(x.astype(np.int64)) for x in chances)
+    stay = draw(len(ids)) * 2**32 <= keep[ids]
+    ids, owner, home = ids[stay], owner[stay], home[stay]
+    reach = (draw(len(ids)) * window).long() + 1
+    pairs: list[tuple[int, int]] = []
+    for gap in range(1, min(window + 1, len(ids))):
+        near = [k for k in range(len(ids) - gap) if home[k] == home[k + gap]]
+        pairs += [(k, k + gap) for k in near if reach[k] >= gap]
+        pairs += [(k + gap, k) for k in near if reach[k + gap] >= gap]
+    found = []
+    for cursor, word in ([*zip(*pairs, strict=True)] or [(), ()], (range(len(ids)),) * 2)[: 1 + two]:
+        cursor, word = (torch.tensor(x, dtype=torch.int64).repeat_interleave(negatives) for x in (cursor, word))
+        column = (draw(len(word)) * len(limit)).long()
+        negative = torch.where(draw(len(word)) * 2**32 < limit[column], column, alias[column])
+        stay = (negative != ids[word]) & ((negative != ids[cursor]) | torch.tensor(len(found) > 0))
+        some = torch.arange(len(word))[stay][torch.randperm(int(stay.sum()), generator=rng)]
+        found.append((ids[word[some]], negative[some], ids[cursor[some]], owner[cursor[some]]))
+    return found
+
+
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_tuples_are_those_of_a_loop_over_gaps_and_read_the_device_rarely(mode: Mode) -> None:
+    lengths = [(40, 3, 0, 25, 1), (1, 1), (30,), (2, 9, 1, 1, 14)]
+    for k, (each, window, sample) in enumerate(itertools.product(lengths, (1, 5, 60), (0, 0.02, 1e-9))):
+        draws = np.random.default_rng(k)
+        text = [[f"w{int(12 * x**2)}" for x in draws.random(n)] for n in each]
+        _, counts, tokens = vocabulary.read("f", text, 1)
+        settings = training.Settings.of(small(window=window, negatives=3, sample=sample, mode=mode).get_params())
+        chances = training.Chances.of(counts, sample)
+        (pieces,) = vocabulary.plan(tokens, 1, draws)
+        on = chances.on(torch.device("cpu"))
+        for some in (pieces, pieces[:0]):
+            with operations() as seen:
+                found = training.tuples(tokens, on, settings, some, torch.Generator().manual_seed(k))
+            wanted = literal_tuples(tokens, chances, window, 3, some, mode == "reference", k)
+            assert len(found) == len(wanted) == 1 + (mode == "reference")
+            for ours, theirs in zip(found, wanted, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+            reads = [name for name in seen if "nonzero" in name or "scalar" in name or "unique" in name]
+            assert reads == ["aten.nonzero.default"] * (2 + len(found))  # as many numbers are drawn as are left
+            assert len(seen) < 130
 
 
 @pytest.mark.parametrize("hot", [0, 30, 2**13], ids=["no copies", "copies of some rows", "copies of all"])
