@@ -6,14 +6,13 @@ The chapter is `jose`; one update of one tuple is `gantext.sphere.geometry.updat
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gantext._checks import check_number, transformed
-from gantext.kernels import dispatch
+from gantext._checks import check_number
+from gantext.kernels import dispatch, unobserved
 
 __all__ = ["MODES", "Batch", "Mode", "batch_update", "batch_update_ref", "unit_rows"]
 
@@ -102,7 +101,7 @@ def batch_update(
     tables = batch.used()
     batch = batch._replace(V=tables.get("V"), D=tables.get("D"))
     given = (*batch, float(rate), float(margin), mode, backend)
-    if _watched([*tables.values(), *batch.indices().values()]):
+    if not unobserved(*tables.values(), *batch.indices().values()):
         return torch.ops.gantext.sphere_update(*given)
     loss = _update(*given)  # without the operator, whose call costs more than the three launches
     torch.autograd.graph.increment_version([t for t in tables.values() if not t.is_inference()])
@@ -210,14 +209,6 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
     size = torch.linalg.vector_norm(y, dim=1, keepdim=True)
     return _dot(x, y) / size.masked_fill(size == 0, 1)  # without a direction there is no step, whatever the factor
-
-
-def _watched(tensors: Sequence[Tensor]) -> bool:
-    """Whether a tracer, a function transform, a dispatch mode or a subclass of tensors must see the operator."""
-    if torch.compiler.is_compiling() or transformed():
-        return True
-    modes = getattr(torch._C, "_len_torch_dispatch_stack", None)  # private: without it, the operator is always right
-    return modes is None or modes() > 0 or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:

@@ -387,7 +387,7 @@ def test_gradients_that_nobody_asked_for_are_not_compiled_in(token: bool) -> Non
     from gantext.kernels import layer_norm_triton
 
     tile, warps, _ = layer_norm_triton.tiles(32, 512, 128)
-    types = dict.fromkeys("grad x gamma mean rstd dx kept".split(), "*fp32")
+    types: dict[str, str] = dict.fromkeys("grad x gamma mean rstd dx kept".split(), "*fp32")
     types |= dict.fromkeys(["T", "chunks", *STRIDES], "i32")
     stores = {}
     for flags in ((True, True), (True, False), (False, True)):
