@@ -519,6 +519,7 @@ def run(
             if error is not None:
                 line = where(error, name, cell.line)
                 kind = "left out" if isinstance(error, NotHere) else "follows" if reads & lost else "failed"
+                kind = "follows" if kind == "failed" and soft and tainted else kind  # what the cell wants was cut
                 lost |= makes
                 found[kind].append(f"{name}:{line}: {type(error).__name__}: {short(str(error))}")
                 trace = "".join(traceback.format_exception(error, limit=-6))

@@ -363,6 +363,11 @@ CHAPTER = """
     ```
 
     ```{code-cell} ipython3
+    assert count > 900, "nothing to show"
+    [][0]
+    ```
+
+    ```{code-cell} ipython3
     total = sum(k for k in range(1000))
     for k in range(50):
         total += 1
@@ -376,14 +381,18 @@ def test_a_chapter_is_cut_and_its_errors_told_apart(tmp_path: Path) -> None:
     kept: Found = {}
     found, told = run_chapter(path, keep=kept)
     at = lambda text: next(k for k, line in enumerate(path.read_text().splitlines(), 1) if text in line)
-    assert found["cells"] == found["run"] == 7
-    assert found["cut"] == [f"chapter.md:{at('not trained')}: assertion not trained"]
+    assert found["cells"] == found["run"] == 8
+    assert found["cut"] == [f"chapter.md:{at(text)}: assertion {text}" for text in ("not trained", "nothing to show")]
     assert found["failed"] == [
         f"chapter.md:{at('1 + 1 == 3')}: assertion",
         f"chapter.md:{at('undefined_name')}: NameError: name 'undefined_name' is not defined",
     ]
-    assert found["follows"] == [f"chapter.md:{at('made + 1')}: NameError: name 'made' is not defined"]
-    assert found["cuts"] == 2 and [record["kind"] for record in told] == ["cut", "failed", "failed", "follows"]
+    assert found["follows"] == [
+        f"chapter.md:{at('made + 1')}: NameError: name 'made' is not defined",
+        f"chapter.md:{at('[][0]')}: IndexError: list index out of range",  # the cell's own assertion was cut
+    ]
+    kinds = ["cut", "failed", "failed", "follows", "cut", "follows"]
+    assert found["cuts"] == 2 and [record["kind"] for record in told] == kinds
 
 
 def test_every_chapter_is_read_as_jupytext_reads_it() -> None:

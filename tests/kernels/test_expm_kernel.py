@@ -125,7 +125,10 @@ def test_a_batch_is_its_members(n: int) -> None:
     for k in range(5):
         one = A[k].detach().requires_grad_()
         alone = by_kernel(one)
-        assert torch.equal(alone, out[k]) and torch.equal(grad(alone, one, G[k])[0], whole[k])
+        for found, want in ((alone, out[k]), (grad(alone, one, G[k])[0], whole[k])):
+            # Compiled, one matrix has a program of its own, which may round in another order.
+            bound = 0 if INTERPRETED else 4 * eps(F32) * max(4, A[k].abs().sum(0).max().item())
+            assert (found - want).norm() <= bound * want.norm()
     again = by_kernel(A)
     assert torch.equal(again, out) and torch.equal(grad(again, A, G)[0], whole)
 

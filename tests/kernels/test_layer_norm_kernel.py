@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from _compare import assert_close, assert_not_worse
-from _kernels import CAPABILITIES, DEVICE, compiler, cross_compile, guarded, kernel, poisoned
+from _kernels import CAPABILITIES, DEVICE, INTERPRETED, compiler, cross_compile, guarded, kernel, poisoned
 from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.nn.functional import layer_norm
@@ -54,8 +54,11 @@ def compare(tensors: Sequence[Tensor], eps: float = 1e-5) -> list[Tensor]:
         assert found.dtype == like.dtype and found.shape == want.shape
         if want.any():
             assert_close(found[None], want[None], TOLERANCE[like.dtype])
-        else:
+        elif INTERPRETED or not want.numel():
             assert torch.equal(found.double(), want)
+        else:  # compiled, a product and a difference may be one operation, which leaves the product's rounding
+            terms = G.abs().max().item() * max(t.abs().max().item() for t in tensors) / eps**0.5
+            assert found.abs().max() <= 4 * torch.finfo(like.dtype).eps * terms
     return out
 
 
@@ -103,7 +106,8 @@ def test_empty_and_single() -> None:
         compare(given(shape, shape))
         compare(given(shape, (4,)))
     y, dx, dgamma, dbeta = compare(given((2, 3, 1), (2, 1)))  # a row of one number is constant
-    assert (dx == 0).all() and (dgamma == 0).all() and (dbeta != 0).all() and y.isfinite().all()
+    assert (dgamma == 0).all() and (dbeta != 0).all() and y.isfinite().all()
+    assert (dx == 0).all() or not INTERPRETED
 
 
 @kernel
@@ -248,7 +252,9 @@ def test_only_what_is_asked_for_is_computed_and_launched(monkeypatch: pytest.Mon
             names = Counter[str]()
             with Count():
                 found = grad(y, [leaves[k] for k in asked], G)
-            assert all(torch.equal(a, whole[k]) for a, k in zip(found, asked, strict=True)), (kinds, asked)
+            for a, k in zip(found, asked, strict=True):  # a program for each choice: compiled, each rounds in its way
+                rtol, atol = (0, 0) if INTERPRETED else (1e-5, 1e-6)
+                torch.testing.assert_close(a, whole[k], rtol=rtol, atol=atol)
             expected = (0 in asked, 1 in asked or (2 in asked and not token))
             assert flags == ([expected] if any(expected) else []), (kinds, asked)
             if kinds[0] == (3, 8):  # one sum for both gradients, and none that nobody asked for

@@ -381,7 +381,7 @@ def test_recorded_training_has_the_bits_of_batches_one_by_one(mode: Mode, monkey
     draws = np.random.default_rng(0)
     text = [[f"w{k:.0f}" for k in 6 * draws.random(7) ** 2] for _ in range(6)]
     about: dict[str, Any] = {"dimension": 5, "window": 2, "min_count": 1, "epochs": 2, "sample": 0.0, "mode": mode}
-    make = lambda: JoSE(**about, batch_size=40, backend="triton")
+    make = lambda: JoSE(**about, batch_size=40, backend="triton", device=DEVICE)
     monkeypatch.setattr(training, "ROUNDS", 2)
     sizes: list[int] = []
     inner = training.parted
