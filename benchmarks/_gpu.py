@@ -22,6 +22,7 @@ import math
 import multiprocessing
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -451,7 +452,9 @@ def line(record: Record) -> list[str]:
 
 
 def words(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """For the page: without the places of this machine's files."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return re.sub(r"/[^\s\"]*/(?=site-packages/)", "", text.replace(f"{ROOT}/", ""))
 
 
 def blank(each: Item, verdict: str, number: str = "") -> Record:
@@ -470,7 +473,7 @@ class Run:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOADED)
         self.child: Child | None = None
-        self.book = Book(given.out, items, digest())
+        self.book = Book(given.out, ITEMS, digest())  # also what an earlier run with other items has found
 
     def start(self) -> Child:
         arguments = self.file, self.given.device, self.tiny, str(self.given.out)

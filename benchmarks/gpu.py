@@ -1034,49 +1034,67 @@ def decoder(side: int, latent: int = 64) -> nn.Module:
     return nn.Sequential(*layers[:-1], nn.Tanh())
 
 
-@item("e", "a step of each GAN recipe, eager and captured", seconds=60, chapter="gan-comparison")
-def gan_steps(bench: Bench) -> str:
-    """Critic and generator, each one step of Adam: images a second, peak of memory."""
-    import torch
-    from bench_penalty import convolutional
-
-    from gantext.gan import methods, networks
+def recipes() -> Mapping[str, Any]:
+    """The games whose steps are timed."""
+    from gantext.gan import methods
     from gantext.gan.objectives import HINGE, NON_SATURATING
 
-    games = {
+    return {
         "non-saturating": methods.game(NON_SATURATING),
         "hinge": methods.game(HINGE),
         "WGAN-GP": methods.wgan_gp(),
         "WGAN-div on samples": methods.wgan_div(at="samples"),
         "GAN-QP": methods.qp(),
     }
+
+
+def gan_step(played: Any, side: int, B: int, device: torch.device, **adam: Any) -> tuple[Callable[[], Tensor], Any]:
+    """A step of both players, each one of Adam, on images of so many pixels, 0: of the digits; and its generator."""
+    import torch
+    from bench_penalty import convolutional
+
+    from gantext.gan import methods, networks
+
+    torch.manual_seed(0)
+    if side:
+        players, latent, shape = (convolutional(side), decoder(side)), 64, (3, side, side)
+    else:
+        players, latent, shape = (networks.critic((64,)), networks.generator((64,))), 16, (64,)
+    critic, generator = (player.to(device) for player in players)
+    adams = [torch.optim.Adam(net.parameters(), 1e-4, betas=(0.5, 0.9), **adam) for net in (critic, generator)]
+    rng, real = torch.Generator(device).manual_seed(0), torch.randn(B, *shape, device=device)
+
+    def step() -> Tensor:
+        for optimizer, loss in zip(adams, (played.critic_loss, played.generator_loss), strict=True):
+            z = torch.randn(B, latent, device=device, generator=rng)
+            fake = generator(z)
+            training = loss is played.critic_loss
+            optimizer.zero_grad()
+            value = loss(critic, methods.Batch(real, fake.detach() if training else fake, z, rng))
+            value.backward()
+            optimizer.step()
+        return value.detach()  # pyright: ignore[reportPossiblyUnboundVariable]  # the loop runs twice
+
+    return step, rng
+
+
+def sized(side: int, B: int) -> str:
+    """The size of such a step, in a row's words."""
+    return f"{f'3x{side}x{side}' if side else 64}, B = {B}"
+
+
+@item("e", "a step of each GAN recipe, eager and captured", seconds=60, chapter="gan-comparison")
+def gan_steps(bench: Bench) -> str:
+    """Critic and generator, each one step of Adam: images a second, peak of memory."""
+    import torch
+
     sides = [(0, 4)] if bench.tiny else [(64, 128), (32, 128), (0, 128)]  # 0: the dense networks of the digits
     best = 0.0
     for side, B in sides:
-        for name, played in games.items():
+        for name, played in recipes().items():
             if bench.left < 4:
                 return f"up to {best:.3g} images/s; not all were reached"
-            torch.manual_seed(0)
-            if side:
-                players, latent, shape = (convolutional(side), decoder(side)), 64, (3, side, side)
-            else:
-                players, latent, shape = (networks.critic((64,)), networks.generator((64,))), 16, (64,)
-            critic, generator = (player.to(bench.device) for player in players)
-            make = lambda net: torch.optim.Adam(net.parameters(), 1e-4, betas=(0.5, 0.9), capturable=bench.gpu)
-            adams = make(critic), make(generator)
-            rng, real = torch.Generator(bench.device).manual_seed(0), torch.randn(B, *shape, device=bench.device)
-
-            def step() -> Tensor:
-                for adam, loss in zip(adams, (played.critic_loss, played.generator_loss), strict=True):
-                    z = torch.randn(B, latent, device=bench.device, generator=rng)
-                    fake = generator(z)
-                    training = loss is played.critic_loss
-                    adam.zero_grad()
-                    value = loss(critic, methods.Batch(real, fake.detach() if training else fake, z, rng))
-                    value.backward()
-                    adam.step()
-                return value.detach()  # pyright: ignore[reportPossiblyUnboundVariable]  # the loop runs twice
-
+            step, rng = gan_step(played, side, B, bench.device, capturable=bench.gpu)
             if bench.gpu:
                 torch.cuda.reset_peak_memory_stats()
             calls: dict[str, Call] = {"eager": step}
@@ -1087,12 +1105,12 @@ def gan_steps(bench: Bench) -> str:
             except RuntimeError as refused:
                 bench.fact(f"{name}, {side or 'dense'}: not captured", str(refused)[:300])
                 calls = {"ours": step, **calls}
-            size = f"{'x'.join(map(str, shape))}, B = {B}"
-            (row,) = compared(bench, f"{name}: a step of both players, its graph", size, calls, uncaptured=list(calls))
+            what = f"{name}: a step of both players, its graph"
+            (row,) = compared(bench, what, sized(side, B), calls, uncaptured=list(calls))
             rate = B / median(row["results"]["ours"]) * 1e3
             best = max(best, rate)
-            bench.fact(f"{name}, {'x'.join(map(str, shape))}: images/s, peak MB", f"{rate:.4g}, {peak:.4g}")
-            bench.check(f"{name}, {shape}: finite", math.isfinite(step().item()))
+            bench.fact(f"{name}, {sized(side, B)}: images/s, peak MB", f"{rate:.4g}, {peak:.4g}")
+            bench.check(f"{name}, {sized(side, B)}: finite", math.isfinite(step().item()))
     return f"up to {best:.3g} images/s"
 
 
@@ -1138,36 +1156,6 @@ def transformer_step(bench: Bench) -> str:
             bench.fact(f"peak MB, width {width}", torch.cuda.max_memory_allocated() / 1e6)
         bench.check("finite", math.isfinite(step().item()))
     return ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items()) + " tokens/s"
-
-
-@item("e", "hours of SCALE: steps predicted by arithmetic, and run", seconds=60, needs=["accelerate", "sklearn"])
-def scale_steps(bench: Bench) -> str:
-    """The arithmetic of `scales.py` with the rates of this card, held against steps of `gantext.gan.training.fit`."""
-    import scales
-    import torch
-
-    n = 64 if bench.tiny else 8192
-    before, ratios = torch.get_float32_matmul_precision(), []
-    try:  # convolutions take TF32 where the card has it, and are most of what is computed
-        torch.set_float32_matmul_precision("high" if bench.capability >= (8, 0) else "highest")
-        a = randn(bench, n, n)
-        rate = 2 * n**3 / median(bench.interleave({"product": lambda: a @ a}, 3)["product"]) * 1e3
-    finally:
-        torch.set_float32_matmul_precision(before)
-    x = torch.zeros(1, device=bench.device)
-    launch = median(bench.interleave({"add": lambda: x.add_(1)}, 5)["add"]) / 1e3
-    for size in scales.SIZES_HERE[:1] if bench.tiny else scales.SIZES_HERE + scales.SIZES_ON_A_CARD:
-        if bench.left < 8 and ratios:
-            break
-        name, predicted, measured = scales.held(size, rate, bench.copy_rate(), launch, 2 if bench.tiny else 20)
-        ratios.append(measured / predicted)
-        bench.fact(f"{name}: ms a step predicted, run", f"{predicted * 1e3:.2f}, {measured * 1e3:.2f}")
-    within = all(0.5 <= ratio <= 2 for ratio in ratios)
-    found = f"{min(ratios):.2f} to {max(ratios):.2f} times the prediction"
-    bench.claim(
-        "a step takes within 2x of what its operations and bytes predict", None if bench.tiny else within, found
-    )
-    return found
 
 
 # (f) A picture. ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
+import _pretended
 import numpy as np
 import pytest
 import safetensors.torch
@@ -1257,3 +1258,26 @@ def test_conditioned_models_compile_whole() -> None:
     for condition in torch.randn(2, 4, 2):
         with conditioned(model, condition):
             torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.skipif(not _pretended.POSSIBLE, reason="this PyTorch lacks what a pretended GPU is made of")
+def test_a_gpu_takes_the_kernel_where_it_does_not_wait_for_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gantext.kernels import layer_norm as operators
+
+    monkeypatch.setattr(operators, "dispatch", lambda *given, **more: "kernel")
+    monkeypatch.setattr(operators, "_plain", lambda *given: "plain")
+    with _pretended.gpu():
+        monkeypatch.delenv("GANTEXT_BACKEND")  # there, it forces plain PyTorch
+
+        def taken(dtype: torch.dtype = torch.float32, rows: int = 3, **more: Any) -> object:
+            x, g = torch.zeros(2, rows, 4, device="cuda", dtype=dtype), torch.ones(2, 4, device="cuda")
+            return operators.conditional_layer_norm(x, g.to(dtype), g.to(dtype), **more)
+
+        assert taken() == taken(torch.float64) == "plain"
+        assert taken(torch.bfloat16) == "kernel"  # plain, it would be six launches
+        assert taken(rows=2**19) == "kernel" and taken(backend="triton") == taken(backend="reference") == "kernel"
+        with monkeypatch.context() as capturing:
+            capturing.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+            assert taken() == "kernel"
+        monkeypatch.setenv("GANTEXT_BACKEND", "triton")
+        assert taken() == "kernel"
