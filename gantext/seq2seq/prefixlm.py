@@ -24,6 +24,7 @@ Lengths = int | Sequence[int] | Tensor  # one for the batch, or one a sequence
 
 BLOCK = 256  # target rows of one call where there is no bottom-right aligned kernel
 SHORT, MANY = 256, 1024  # lengths from which two calls, or two for each different prefix, beat a dense mask on a CPU
+LONG = 1024  # and on a GPU: for 512 tokens in half precision, one call with the mask is the faster (gpu-h200.json)
 BACKENDS = ("two-call", "mask")
 
 
@@ -156,7 +157,8 @@ class Layout:
         self.length = length
         place = torch.device(device)
         if len(self.prefix) == 1:
-            two = self.prefix[0] in (0, length) or place.type != "cpu" or length >= SHORT  # 0 and S have no mask at all
+            least = SHORT if place.type == "cpu" else LONG
+            two = self.prefix[0] in (0, length) or length >= least  # 0 and S have no mask at all
         else:  # the CPU measured by benchmarks/bench_prefixlm.py; on a GPU two launches a group are taken to cost more
             two = place.type == "cpu" and length >= MANY and self.prefix != self.lengths
         self.backend = backend or ("two-call" if two else "mask")

@@ -666,3 +666,9 @@ def test_defined_edges() -> None:
         Transformer({"vocabulary": 3})  # pyright: ignore[reportArgumentType]  # the mistake that is tested
     training = small(dropout=0.5).train()
     assert not torch.equal(training.hidden(tokens, 3), training.hidden(tokens, 3))
+
+
+def test_off_the_cpu_two_calls_must_save_more() -> None:
+    chosen = lambda length, place, s=100: Layout(s, 1, length, device=place).backend
+    assert [chosen(n, "cpu") for n in (255, 256)] == [chosen(n, "meta") for n in (1023, 1024)] == ["mask", "two-call"]
+    assert chosen(128, "meta", 0) == chosen(128, "meta", 128) == "two-call"  # no mask at all
