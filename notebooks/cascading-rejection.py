@@ -235,7 +235,7 @@ assert round(means["one head"], 1) == 5.2
 assert round(means["Gram-Schmidt 4"], 1) == 7.4
 
 # %% [markdown]
-# *Digits, hinge loss, 16 or 32 seeds, the same starts and data for all heads: one dot a generator, bars the mean with its 95 % interval.*
+# *Digits, hinge loss: dots are 16 or 32 seeds, bars means with 95 % intervals.*
 #
 # - **Holds**: the geometry. One score ignores the rest of a *fixed* $v$; neighbouring scores do not overlap, others do {checked}`cascading-rejection:overlap`.
 # - **Fails here**: the gain. A cascade of four is worse than one head by $1.5 \pm 0.8$, than four plain heads by $0.9 \pm 0.9$ ([asked in advance](#the-first-question)). A likely reason: the body [has learnt](#what-the-heads-have-become) to say the same along four perpendicular directions.
@@ -1615,6 +1615,8 @@ plt.show()
 
 
 # %% [markdown]
+# *Twelve fakes of each after 250 steps: one head, four plain heads, a cascade of four.*
+#
 # ### How large a difference could be seen?
 #
 # Let the paired differences of $m$ seeds have standard deviation $s$ and true mean $\delta$. If $s$ is known, the mean difference in units of its standard error, $t$, is normal with mean $\delta \sqrt{m} / s$ and variance 1, and the two-sided test with quantile $z$ ($1.96$ for 5 %) notices with probability
@@ -2072,9 +2074,9 @@ assert abs(less.mean()) < 0.006 and gap["one"].mean() < 0.03
 # | Adam |  | 0.0002, betas (0, 0.9) | 0.0002 falling to 0 (`alpha`, `iteration_decay_start`), betas (0, 0.9) (`beta1`, `beta2`) |
 # | loss | hinge | hinge | hinge (`loss_type`) |
 # | TFLOP a generator step |  | 0.092 | 3.5 |
-# | time on a T4, on an A100, both heads | minutes, two CPU cores | 8 min, 2 min | 33 h, 3 h |
+# | time on a T4, on an A100, both heads | minutes, two CPU cores | 15 min, 10 min | 37 h, 6.8 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *sngan* differs from its source: the head, alone or in a cascade, has no spectral norm (SN-GAN's own has); the generator's samples are judged after averaging its weights. Is one seed enough? [How large a difference could be seen?](#how-large-a-difference-could-be-seen) says no; repeat with other seeds before you conclude.
 

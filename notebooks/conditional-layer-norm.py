@@ -222,6 +222,8 @@ axis.invert_yaxis()
 plt.show()
 
 # %% [markdown]
+# *Gain of each way to tell the label.*
+#
 # ## The verdict
 #
 # - **The wish acts.** In reviews like those above a classifier finds the wish in 73 of 100 (by chance 50; in real ones 87).
@@ -361,7 +363,7 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# Above: bars are means, dots the seeds. Below: the share of texts that are seen as good rises along the straight line from the one condition to the other, by every way. (Told nothing, the model writes texts of which 60 % are seen as good; so *bad* is obeyed less often.)
+# *Above: bars are means, dots the seeds.* Below: the share of texts that are seen as good rises along the straight line from the one condition to the other, by every way. (Told nothing, the model writes texts of which 60 % are seen as good; so *bad* is obeyed less often.)
 
 # %% tags=["hide-input"]
 first, second = reviews["tables"]
@@ -441,7 +443,7 @@ for axis in axes[1]:
 plt.show()
 
 # %% [markdown]
-# One word of six features: the norm takes level and size away, and each wish sets its own for every feature.
+# *One word of six features: the norm takes level and size away, and each wish sets its own for every feature.*
 #
 # Let $x_{li}$ be feature $i = 1 \ldots D$ of word $l = 1 \ldots L$ in one sequence. With a small $\varepsilon > 0$,
 #
@@ -1540,7 +1542,7 @@ ledger.numeric(
 # ```{folded} 1 minute: what runs on a CPU and on a GPU
 # ```
 #
-# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over, one block of rows of one sequence in each program, without atomics (additions whose order varies); it has been run by Triton's interpreter and compiled for four GPU generations, but *it has not run on a GPU*. The benchmarks are on the [page of results](../book/results.md).
+# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over for large batches and in CUDA graphs (recorded calls, repeated without Python), one block of rows of one sequence in each program, without atomics (additions whose order varies). On an NVIDIA H200 it was right and gave the same bits 20 times. In a graph its backward pass was 1.1 to 1.9 times as fast as what `torch.compile` makes of the formula, its forward pass 0.8 to 0.9 times; called from Python, where the host holds it up, it was slower forward and backward ([page of results](../book/results.md)).
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -2248,7 +2250,7 @@ live("conditional-layer-norm-way", { data, place }, ({ from, to, t }) => {
 
 
 # %% [markdown]
-# The bar says how many of 24 such texts naive Bayes reads as the one label (left), the other (right), or any other (between). Run the next cell with wishes of your own:
+# *One text between two wishes.* The bar says how many of 24 such texts naive Bayes reads as the one label (left), the other (right), or any other (between). Run the next cell with wishes of your own:
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -2353,13 +2355,14 @@ tiny = {
         )
     ),
 }
+passages = test[0][:4].cpu()  # these models are small: a CPU serves them
 for name, model in tiny.items():
     model.eval()
     with torch.no_grad():
-        old = model(test[0][:4]).logits
+        old = model(passages).logits
         replaced = condition_all_norms(model, CONDITION)
         with conditioned(model, torch.randn(4, CONDITION)):
-            new = model(test[0][:4]).logits
+            new = model(passages).logits
     assert torch.equal(old, new)
     print(
         f"{name}: {len(replaced)} norms conditional, largest change of the "
@@ -2409,7 +2412,7 @@ class ToldLlama(transformers.LlamaForCausalLM):
 
 def next_words(model, wish):
     with torch.no_grad(), conditioned(model, wish):
-        return model(test[0][:4]).logits
+        return model(passages).logits
 
 
 llama, wish = tiny["Llama"], torch.randn(4, CONDITION)
@@ -2417,7 +2420,7 @@ untrained = next_words(llama, wish)
 optimizer = torch.optim.AdamW(llama.parameters(), 1e-2)
 for _ in range(2):
     with conditioned(llama, wish):
-        loss = llama(train[0][:4], labels=train[0][:4]).loss
+        loss = llama(passages, labels=passages).loss
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -2717,7 +2720,7 @@ for digit, ax in enumerate(axes.flat):
 plt.show()
 
 # %% [markdown]
-# By {eq}`conditional-layer-norm:positions` everything must go through one vector. For these captions it is enough.
+# *Held-out digits and what is written under them.* By {eq}`conditional-layer-norm:positions` everything must go through one vector. For these captions it is enough.
 #
 # **Not only writing.** The article closes with the remark that the condition may help a classifier as well. One classifier of the digits, three questions; which is asked comes in through its two norms:
 
@@ -2771,6 +2774,17 @@ print("each question answered rightly for nine of ten unseen digits")
 # %% tags=["hide-input"]
 shares = [f"{review(name, 'obeyed').mean():.0%}" for name in TOLD_BY]
 shares = ", ".join(shares)
+card = stored("gpu-h200")
+(norms,) = (p for p in card["parts"] if p["item"] == "layer-norm-peers")
+
+
+def faster(what):
+    """The ratios of captured calls, as a range."""
+    name = f"conditional layer norm, {what}, captured"
+    found = [row["ratio"] for row in norms["rows"] if row["what"] == name]
+    return f"{min(found):.1f} to {max(found):.1f}"
+
+
 rows = [
     (
         "zero maps leave a pre-trained model as it was",
@@ -2843,11 +2857,12 @@ rows = [
         "–",
     ),
     (
-        "Triton kernel",
+        "Triton kernel in a CUDA graph, against torch.compile",
         "–",
-        "interpreter only",
-        "none",
-        "has not run on a GPU",
+        f"right; backward {faster('backward alone')}, forward "
+        f"{faster('forward')} times as fast",
+        card["device"],
+        "a gain backward only",
     ),
 ]
 head = ("claim", "article", "measured here", "device", "verdict")

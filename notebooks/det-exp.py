@@ -2183,7 +2183,7 @@ print(
 
 
 # %% [markdown]
-# Times beside PyTorch's and SciPy's functions, forwards and backwards, are on the page {doc}`../book/results`.
+# Times beside PyTorch's and SciPy's functions, forwards and backwards, are on the page {doc}`../book/results`. On a GPU a kernel multiplies matrices up to order 32 within its registers: on an NVIDIA H200, 10,000 of them at a time, 2.7 to 9.9 times as fast as `torch.linalg.matrix_exp`.
 #
 # **Backwards.** PyTorch differentiates `torch.linalg.matrix_exp` by an identity {cite:p}`mathias1996chain`: with $L = \frac{d}{d\varepsilon} \exp(A + \varepsilon E) \big|_{\varepsilon = 0}$,
 #
@@ -2217,9 +2217,16 @@ ledger.numeric(
 
 # %% tags=["ledger"]
 def large(draw):
-    """Real and complex in turn; exp A spreads over up to 400 digits."""
+    """Real and complex in turn; exp A spreads over up to 400 digits. Every
+    other trace stands where the strip ends, if it does not end elsewhere.
+    """
     real, imaginary = square(draw), draw.turn(0, 1j) * square(draw)
-    return {"A": 100 * real + 10 * imaginary}
+    A = 100 * real + 10 * imaginary
+    if draw.turn(False, True):
+        trace = mp.fsum(A[i, i] for i in range(A.rows))
+        off = draw.real(0.98, 1.1) * mp.pi - mp.im(trace)
+        A += 1j * off / A.rows * mp.eye(A.rows)
+    return {"A": A}
 
 
 ledger.implementation(

@@ -1055,7 +1055,7 @@ slider.addEventListener("input", stop);
 )
 
 # %% [markdown]
-# The two classical games and WGAN-div open into a ring and then gather at the modes. The clipped critic, a nearly straight ramp, pushes the whole cloud gently to and fro. WGAN-GP at two critic steps does so with more force: the circling of the Dirac-GAN (one real point, one fake), {eq}`wasserstein:dirac-penalty`.
+# *The fakes of six games, step by step.* The two classical games and WGAN-div open into a ring and then gather at the modes. The clipped critic, a nearly straight ramp, pushes the whole cloud gently to and fro. WGAN-GP at two critic steps does so with more force: the circling of the Dirac-GAN (one real point, one fake), {eq}`wasserstein:dirac-penalty`.
 #
 # The critics at the end of these runs: colours are scores (each on its own scale, large is real), arrows the direction in which its gradient sends each fake.
 
@@ -1070,11 +1070,12 @@ fig, axes = plt.subplots(
     2, 3, figsize=(6.4, 4.7), sharex=True, sharey=True, layout="constrained"
 )
 for axis, (name, run) in zip(axes.flat, runs.items(), strict=True):
+    critic = run.critic.cpu()
     with torch.no_grad():
-        height = run.critic(mesh).reshape(61, 61).T
+        height = critic(mesh).reshape(61, 61).T
     axis.contourf(ticks, ticks, height, levels=15, cmap="cividis")
     fakes = films[name][-1][:60].clone().requires_grad_(True)
-    (force,) = torch.autograd.grad(run.critic(fakes).sum(), fakes)
+    (force,) = torch.autograd.grad(critic(fakes).sum(), fakes)
     steep[name] = force.norm(dim=1)
     arrow = (force / force.norm(dim=1, keepdim=True).clamp(min=1e-12)).numpy()
     at = fakes.detach().numpy()
@@ -1105,7 +1106,7 @@ assert steep["WGAN-div"].median() < 0.75 * steep["WGAN-GP"].median()
 
 
 # %% [markdown]
-# The clipped critic is a ramp: its slopes are bounded by a product of tiny weights {eq}`wasserstein:clipping`. That of WGAN-GP must have slope near 1 on the segments, even where the clouds overlap, so it is a ramp as well, and the cloud follows it past the data. WGAN-div may lie flatter between the modes.
+# *Six critics, and where they send the fakes.* The clipped critic is a ramp: its slopes are bounded by a product of tiny weights {eq}`wasserstein:clipping`. That of WGAN-GP must have slope near 1 on the segments, even where the clouds overlap, so it is a ramp as well, and the cloud follows it past the data. WGAN-div may lie flatter between the modes.
 #
 # ## The sweep
 #
@@ -1284,7 +1285,7 @@ told_apart = sum(np.triu(outcome != 0).sum() for outcome in matrices.values())
 assert 3 * 45 - told_apart == 57  # the first sentence of the chapter
 
 # %% [markdown]
-# The next cell asserts the numbers; the reasons are ours:
+# *Every pair of methods on each law.* The next cell asserts the numbers; the reasons are ours:
 #
 # 1. **On the ring**, both forms of WGAN-div and both of GAN-QP cover all eight modes with all eight seeds. The non-saturating game and the hinge lose modes with most seeds, while their samples are as sharp as any: mode collapse. (By the share of good samples alone the non-saturating game leads on ring and grid.)
 # 2. **WGAN-GP is not robust to the budget.** With two critic steps and momentum it fails on both mixtures; as its authors ask, it works on the ring. {doc}`wasserstein` says why: its critic never rests, so it has to be kept far ahead of the generator. WGAN-div's rests.
@@ -1377,12 +1378,12 @@ table(
 # | networks | dense | DCGAN, 64 channels, no norm in the critic |
 # | batch | as in [the sweep](#the-sweep) | 64 |
 # | critic steps to one of the generator |  | 1 |
-# | generator steps of each game |  | 20,000 |
+# | generator steps of each game |  | 12,000 |
 # | Adam |  | 0.0002, betas (0.5, 0.9) |
 # | TFLOP a generator step, the dearest game |  | 0.016 |
-# | time on a T4, on an A100, all four games | minutes, two CPU cores | 9 min, 4 min |
+# | time on a T4, on an A100, all four games | minutes, two CPU cores | 13 min, 10 min |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)); recorded as CUDA graphs, which leave Python out, the same steps took 1.5 to 14 times less. Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # This is a look, not a comparison: one seed and one learning rate for all. The comparison on these images, with a search for each method's rate and eight seeds, is `python benchmarks/compare_images.py --scale gpu`.
 
@@ -1406,7 +1407,7 @@ def larger():
             convolutional.dcgan_critic(seen.shape),
             seen.sample,
             played,
-            steps=20_000,
+            steps=12_000,
             latent=128,
             batch_size=64,
             learning_rate=2e-4,

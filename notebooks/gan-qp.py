@@ -1467,7 +1467,7 @@ print(
 )
 
 # %% [markdown]
-# GAN-QP hands down $\lambda$ at every distance tried, within 15 %. The saturating curve is a snapshot of a decline: the longer the discriminator trains, the nearer it comes to the optimum of {eq}`wasserstein:logistic`. What the *optimal* discriminator would hand down needs no training:
+# *Mean force per fake against the distance.* GAN-QP hands down $\lambda$ at every distance tried, within 15 %. The saturating curve is a snapshot of a decline: the longer the discriminator trains, the nearer it comes to the optimum of {eq}`wasserstein:logistic`. What the *optimal* discriminator would hand down needs no training:
 
 # %%
 z = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
@@ -2052,9 +2052,9 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 # | Adam |  | 0.0002, betas (0.5, 0.999) | 0.0002, betas (0.5, 0.999) (`compile`, and Keras for the second) |
 # | λ for *n* numbers an image |  | 10/*n* (L1), 10/√*n* (L2) | the same (`d_norm`) |
 # | TFLOP a generator step |  | 0.016 | 2.1 |
-# | time on a T4, on an A100, both games | minutes, two CPU cores | 6 min, 2 min | 380 h, 26 h |
+# | time on a T4, on an A100, both games | minutes, two CPU cores | 14 min, 11 min | 390 h, 37 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the programs: weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
 

@@ -2918,7 +2918,7 @@ print(
 
 
 # %% [markdown]
-# In {func}`gantext.gan.training.fit` it is used for the penalty on the samples, where it was faster at every size measured, even against double backward that shares one forward pass. On segments the gain is smaller, and none for the smallest critic of this book; there the loop keeps double backward. {doc}`../book/results` has the measurements, with two claims of ours that failed.
+# In {func}`gantext.gan.training.fit` it is used for the penalty on the samples, where it was faster at every size measured, even against double backward that shares one forward pass. On segments the gain is smaller, and none for the smallest critic of this book; there the loop keeps double backward. On an NVIDIA H200 a step with the penalty on samples was 1.4 to 1.9 times as fast as with double backward when called from Python, 2.3 to 5.9 times in a CUDA graph (recorded calls, repeated without Python). {doc}`../book/results` has the measurements, with claims of ours that failed.
 #
 # ## Three sizes
 #
@@ -2937,9 +2937,9 @@ print(
 # | Adam |  | 0.0002, betas (0.5, 0.9) | 0.0002 (`LR`), betas (0, 0.9) (`gen_train_op`) |
 # | penalty: factor, power |  | 2, 6 | 10 (`LAMBDA`), 6 (`slopes`) |
 # | TFLOP a generator step |  | 0.016 | 12 |
-# | time on a T4, on an A100, both games | minutes, two CPU cores | 5 min, 2 min | 510 h, 42 h |
+# | time on a T4, on an A100, both games | minutes, two CPU cores | 12 min, 10 min | 530 h, 66 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: how that program cuts CelebA's images is not known to us; the generator's samples are judged after averaging its weights. WGAN-GP beside it is ours: the same networks and budget, factor 10.
 

@@ -1345,6 +1345,8 @@ plt.show()
 
 
 # %% [markdown]
+# *Cheapest plans: from a cloud to a ring; between two laws on a line.*
+#
 # ## Closed forms
 #
 # ### On a line
@@ -1861,7 +1863,7 @@ print(
 )
 
 # %% [markdown]
-# About two thirds of the clipped weights sit at the walls. The clipped critic finds the V, but its size, and so its gap, is an accident of $c$ and $h$. With the penalty the size is right, but one of the two seeds, chosen to show both outcomes, gives a slanted line, which {eq}`wasserstein:wrong-way` explains.
+# *Critics for one gap; weights in units of the clipping bound.* About two thirds of the clipped weights sit at the walls. The clipped critic finds the V, but its size, and so its gap, is an accident of $c$ and $h$. With the penalty the size is right, but one of the two seeds, chosen to show both outcomes, gives a slanted line, which {eq}`wasserstein:wrong-way` explains.
 #
 # ### The gradient penalty
 #
@@ -2445,9 +2447,9 @@ print(f"share of the steepest slope that two points see: {across:.1f}")
 # | Adam |  | 0.0002, betas (0.5, 0.9) | 0.0002 falling to 0 (`LR`, `DECAY`), betas (0, 0.9) (`gen_opt`, `disc_opt`) |
 # | penalty |  | 10 | 10 (`gradient_penalty`) |
 # | TFLOP a generator step |  | 0.016 | 2.8 |
-# | time on a T4, on an A100 | minutes, two CPU cores | 3 min, 1 min | 27 h, 2.2 h |
+# | time on a T4, on an A100 | minutes, two CPU cores | 6 min, 5 min | 29 h, 4.8 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 10 µs for a launch (`python benchmarks/scales.py`). **Nothing in this table has run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: it is the unconditional game (the program's default adds a classifier, `ACGAN`); pixels get no noise against their steps; the generator's samples are judged after averaging its weights; no rule says when to stop.
 
