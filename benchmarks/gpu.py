@@ -527,7 +527,7 @@ def layer_norm_peers(bench: Bench) -> str:
         forward += rows
         large = x.nbytes > 2**25
         if large or bench.tiny:
-            share(bench, f"forward, {size}, {name}: share of copy", 0.7, 2 * x.nbytes, rows[-1], rate, KERNEL)
+            share(bench, f"forward, {size}, {name}: at least 70 % of copy", 0.7, 2 * x.nbytes, rows[-1], rate, KERNEL)
         mean, rstd = x.float().mean(-1), (x.float().var(-1, correction=0) + 1e-5).rsqrt()
         compiled = bench.compile(formula, fullgraph=True, dynamic=False)
         op = torch.ops.gantext.layer_norm_backward

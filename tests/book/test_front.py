@@ -145,6 +145,9 @@ def test_results_say_how_fast_against_what_and_where(site: Path) -> None:
         assert len(section.select(".dots-row:has(.one)")) == len(RECORDS[name]["rows"])
     experiments = {str(section["id"]) for section in page.select("#experiments section")}
     assert experiments == {f"experiment-{name}" for name in RECORDS.keys() - speeds}
+    for name in RECORDS.keys() - speeds:  # what was trained on a CPU was not trained on a GPU, whatever else was
+        stamp = one(page, f"#experiment-{name} .stamp").get_text()
+        assert ("not run on a GPU" in stamp) == ("nvidia" not in RECORDS[name]["device"].lower()), name
 
 
 def test_a_dot_stands_where_its_ratio_is() -> None:
