@@ -222,7 +222,7 @@ left.legend()
 plt.show()
 
 # %% [markdown]
-# *Distance of the fakes; force on the generator.* Beyond $0.3$ the force is within 15 % of $\lambda$ for the distance; for its square it fades, between about $\lambda a$ and $2 \lambda a$.
+# *Distance of the fakes; force on the generator.* Beyond $0.3$ it is within 15 % of $\lambda$ for the distance; for its square it fades, between about $\lambda a$ and $2 \lambda a$.
 #
 # ## The verdict
 #

@@ -83,10 +83,10 @@ def test_the_books_are_right_where_the_answer_is_known() -> None:
     step = [
         scales.Operation("computes", 8.1e12, 1),  # 1 / 0.4 s on a T4
         scales.Operation("moves", 1, 300e9),  # 1 / 0.8 s
-        scales.Operation("starts", 1, 1),  # 10 microseconds
+        scales.Operation("starts", 1, 1),  # 50 microseconds
         scales.Operation("looks", 0, 0),
     ]
-    assert scales.Training("x", 2, step).seconds("T4") == pytest.approx(2 * (2.5 + 1.25 + 1e-5))
+    assert scales.Training("x", 2, step).seconds("T4") == pytest.approx(2 * (2.5 + 1.25 + 5e-5))
     assert scales.duration(step, 4e12, 100e9, 0.5) == pytest.approx(8.1 / 1.6 + 3.75 + 0.5)  # of another machine
     line = scales.at(64, [scales.Operation("x", 12, 20)], [scales.Operation("x", 13, 25)])
     assert line == [scales.Operation("x", 74, 330)]
