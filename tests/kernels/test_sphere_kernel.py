@@ -515,7 +515,7 @@ def test_tables_that_share_memory_are_refused_and_neighbours_in_one_memory_are_n
             assert k == 0 or (torch.equal(V, own[0]) and torch.equal(D, own[1]) and loss > 0)
 
 
-REGISTERS = {"hinges": 96, "sums": 64, "retract": 64}  # for float32: from 20 warps on a multiprocessor
+REGISTERS = {"hinges": 96, "sums": 72, "retract": 64}  # for float32: from 20 warps on a multiprocessor
 POINTERS = {
     "*i64": "centre negative context document order in_a in_b",
     "*i32": "keys",
