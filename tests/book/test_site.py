@@ -990,6 +990,16 @@ def test_tables_fit_on_a_phone(look: Look, name: str) -> None:
     assert look(name, PHONE).wide_tables == 0
 
 
+def test_a_result_is_read_from_the_verdict_to_the_place(site: Path, browser: Any) -> None:
+    """On a phone, where each claim of the results page is a card, in the order of the table."""
+    page = browser.new_page(viewport={"width": PHONE, "height": 800})
+    page.goto((site / "book" / "results.html").as_uri())
+    rows = page.evaluate("""[...document.querySelectorAll("table.claims tbody tr")].map(row =>
+      [...row.cells].map(cell => cell.getBoundingClientRect().top))""")
+    assert len(rows) > 20 and all(tops == sorted(set(tops)) and len(tops) == 4 for tops in rows)
+    page.close()
+
+
 @every_chapter
 @both_widths
 def test_of_a_claim_the_verdict_comes_first(site: Path, browser: Any, name: str, width: int) -> None:
