@@ -1065,6 +1065,7 @@ def gan_step(played: Any, side: int, B: int, device: torch.device, **adam: Any) 
     rng, real = torch.Generator(device).manual_seed(0), torch.randn(B, *shape, device=device)
 
     def step() -> Tensor:
+        value = real.new_zeros(())
         for optimizer, loss in zip(adams, (played.critic_loss, played.generator_loss), strict=True):
             z = torch.randn(B, latent, device=device, generator=rng)
             fake = generator(z)
@@ -1073,7 +1074,7 @@ def gan_step(played: Any, side: int, B: int, device: torch.device, **adam: Any) 
             value = loss(critic, methods.Batch(real, fake.detach() if training else fake, z, rng))
             value.backward()
             optimizer.step()
-        return value.detach()  # pyright: ignore[reportPossiblyUnboundVariable]  # the loop runs twice
+        return value.detach()
 
     return step, rng
 

@@ -522,9 +522,7 @@ class _Trace:
         self.separator, self.scores = separator, np.full((Q, K), -np.inf, kind)  # of the unfinished
         self.top, self.done = self.scores[:, 0].copy(), np.zeros(Q, dtype=bool)  # of the finished the best score
         self.scores[:, :1][there] = 0  # all beams start as one
-        self.ends: list[
-            tuple[np.ndarray, np.ndarray]
-        ] = []  # of each step the scores of those that end, and their beams
+        self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # of each step: scores of those that end, their beams
         self.steps: list[tuple[np.ndarray, np.ndarray]] = []  # the beams that are continued, and their next tokens
         self.row = np.arange(Q)[:, None]
 
@@ -562,8 +560,9 @@ class _Trace:
         empty = scores == -np.inf
         tokens[empty] = self.separator
         lengths = (tokens != self.separator).sum(-1)  # no answer holds the separator
-        found = tokens, lengths, scores, (lengths < T) & ~empty
-        return tuple(map(torch.from_numpy, found))  # pyright: ignore[reportReturnType]  # four of four
+        ended = (lengths < T) & ~empty
+        put = torch.from_numpy
+        return put(tokens), put(lengths), put(scores), put(ended)
 
 
 def _vocabulary(tokens: Tensor, separator: int) -> tuple[Tensor, Tensor]:

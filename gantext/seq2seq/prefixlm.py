@@ -162,12 +162,8 @@ class Layout:
         else:  # the CPU measured by benchmarks/bench_prefixlm.py; on a GPU two launches a group are taken to cost more
             two = place.type == "cpu" and length >= MANY and self.prefix != self.lengths
         self.backend = backend or ("two-call" if two else "mask")
-        self._attend: Attend = _Grouped(self.prefix, place) if self.backend == "two-call" else self._masked
-        self._masks = None if self.backend == "two-call" else _Masks(self.seen().to(place))
-
-    def _masked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        assert self._masks is not None
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._masks(q))
+        grouped = self.backend == "two-call"
+        self._attend: Attend = _Grouped(self.prefix, place) if grouped else _Masked(self.seen().to(place))
 
     def seen(self) -> Tensor:
         """The mask as one tensor, (1 or B, 1, 1 or S, S) bool."""
@@ -284,22 +280,22 @@ class _Twice(torch.autograd.Function):
         return None, of_scores @ k, of_scores.mT @ q, w.mT @ g, None
 
 
-class _Masks:
-    """A bool mask as what attention adds, made once for all layers: it depends on the dtype of what comes."""
+class _Masked:
+    """One call with a bool mask as what attention adds, made once for all layers: it depends on the dtype of q."""
 
     def __init__(self, seen: Tensor) -> None:
         self.seen = seen
         self.made: dict[torch.dtype, Tensor] = {}
 
-    def __call__(self, q: Tensor) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # a trace keeps nothing
-            return self.seen
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.seen)
         made = self.made.get(q.dtype)
         if made is None:
             made = additive(self.seen, q.dtype)
             if not (made.is_cuda and torch.cuda.is_current_stream_capturing()):  # what a graph makes is its own
                 self.made[q.dtype] = made
-        return made
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=made)
 
 
 class _Grouped:
@@ -359,11 +355,10 @@ def _targets_blocks(rows: list[Tensor], keys: list[Tensor], values: list[Tensor]
     masks = kept.get("masks")
     if masks is None:
         shapes = [(q.shape[2], k.shape[2]) for q, k in zip(rows, keys, strict=True)]
-        masks = [_Masks(torch.ones(n, m, dtype=torch.bool, device=rows[0].device).tril(m - n)) for n, m in shapes]
+        masks = [_Masked(torch.ones(n, m, dtype=torch.bool, device=rows[0].device).tril(m - n)) for n, m in shapes]
         if not torch.compiler.is_compiling():
             kept["masks"] = masks
-    attend = F.scaled_dot_product_attention
-    return [attend(q, k, v, attn_mask=m(q)) for q, k, v, m in zip(rows, keys, values, masks, strict=True)]
+    return [attend(q, k, v) for q, k, v, attend in zip(rows, keys, values, masks, strict=True)]
 
 
 def _fork(q: Tensor, k: Tensor, v: Tensor, ends: list[int]) -> tuple[Tensor, ...]:

@@ -459,8 +459,8 @@ def test_calls_are_timed_from_python_and_as_graphs(monkeypatch: pytest.MonkeyPat
 
 def test_matplotlib_draws_where_ipython_is_missing() -> None:
     """It looks at the version of an IPython that it finds among the modules."""
-    plt = pytest.importorskip("matplotlib.pyplot")
     from _gpu_chapters import NotHere, instead, stand_ins
+    from matplotlib import pyplot as plt
 
     modules = stand_ins(["IPython", "gensim"])
     with instead(modules):

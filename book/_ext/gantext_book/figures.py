@@ -17,8 +17,8 @@ PICTURES = "<svg", "<img", 'class="widget'
 def is_picture(node: nodes.Node) -> bool:
     """Whether the node shows one: as an image, or in HTML of its own."""
     if isinstance(node, nodes.container) and "cell" in node["classes"]:
-        shown = [part for part in node.children if "cell_output" in part["classes"]]  # pyright: ignore[reportIndexIssue]  # a cell has containers
-        return any(_shows(part) for out in shown for part in out.findall())
+        outputs = [part for part in node.findall(nodes.container) if "cell_output" in part["classes"]]
+        return any(_shows(part) for out in outputs for part in out.findall())
     return isinstance(node, nodes.raw) and _shows(node)
 
 
@@ -30,8 +30,9 @@ def _shows(node: nodes.Node) -> bool:
 def caption_of(node: nodes.Node) -> nodes.paragraph | None:
     """The paragraph behind a picture, if it begins in italics."""
     behind = node.next_node(descend=False, siblings=True)
-    italic = isinstance(behind, nodes.paragraph) and behind.children and isinstance(behind[0], nodes.emphasis)
-    return behind if italic else None  # pyright: ignore[reportReturnType]  # a paragraph, by what `italic` says
+    if isinstance(behind, nodes.paragraph) and behind.children and isinstance(behind[0], nodes.emphasis):
+        return behind
+    return None
 
 
 def number(app: Sphinx, doctree: nodes.document, docname: str) -> None:
