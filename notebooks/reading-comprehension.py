@@ -85,7 +85,7 @@ import torch
 from IPython.display import HTML
 
 from gantext import at_scale
-from gantext.seq2seq import decoding
+from gantext.seq2seq import beams, decoding
 from gantext.seq2seq.decoding import beam_search_ref, squares
 from texledger import Derived, Ledger, Over
 from gantext.qa.questions import (
@@ -819,7 +819,7 @@ def shifted(x, written, y):
     start = torch.ones(1, 1, len(x), dtype=torch.bool)
     match, parent = start[:, :, None], torch.zeros(1, 1, dtype=torch.int64)
     for token in [*written, y]:
-        match = decoding._advance(
+        match = beams.advance(
             match,
             start,
             torch.tensor(x)[None, None],
@@ -834,7 +834,7 @@ ledger.exact(
     where=text,
     draws=24,
     computed={"m_t+1": shifted},
-    code="gantext.seq2seq.decoding._advance",
+    code="gantext.seq2seq.beams.advance",
 )
 
 # %% [markdown]

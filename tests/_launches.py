@@ -6,7 +6,8 @@ On tensors of `_pretended.gpu()` what happens on the host is told apart; on the 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -101,3 +102,17 @@ def launches(call: Callable[[], Any]) -> Launches:
     with mock.patch.object(Pretended, "tolist", read), counts, _Whole(counts):
         call()
     return counts
+
+
+@contextlib.contextmanager
+def operations() -> Iterator[list[str]]:
+    """Names of the operations that are dispatched within."""
+    seen: list[str] = []
+
+    class Listen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Listen():
+        yield seen

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gantext._checks import check_count, check_dtype, check_number, check_shape, check_type, wide
+from gantext.seq2seq.beams import Copied, Trace, candidates, forbidden, put, vocabulary
 from gantext.seq2seq.cache import Cache
 from gantext.seq2seq.inputs import allowed, evaluating, opened
 from gantext.seq2seq.transformer import Transformer
@@ -171,11 +171,11 @@ def beam_search(
         rows = valid.numpy().ravel().nonzero()[0]  # the sources that are still read
         rows = rows if len(rows) else np.zeros(1, dtype=np.int64)
         question = rows // N
-        cache = Cache(model, _put(tokens.flatten(0, 1)[rows], place), n.flatten()[rows], K, T)
+        cache = Cache(model, put(tokens.flatten(0, 1)[rows], place), n.flatten()[rows], K, T)
         kind = torch.promote_types(cache.first.dtype, torch.float32)
         p = model.logits(cache.first).softmax(-1, dtype=kind)  # (R, 1 or K, V), of the sources that are read
-        at = None if len(rows) == Q * N else _put(torch.from_numpy(rows), place)  # its rows among all Q N
-        alive, silent = _put(valid, place), p[:, 0, separator]
+        at = None if len(rows) == Q * N else put(torch.from_numpy(rows), place)  # its rows among all Q N
+        alive, silent = put(valid, place), p[:, 0, separator]
         none = (silent if at is None else silent.new_zeros(Q * N).index_copy_(0, at, silent)).view(Q, N)
         none = none if valid.all() else none * alive
         if exclude:
@@ -184,18 +184,18 @@ def beam_search(
             alive = alive & says.view(Q, N)
             valid = alive.cpu()
         there = valid.any(1, keepdim=True)  # (Q, 1)
-        trace = _Trace(separator, there.numpy(), K, np.float32 if kind == torch.float32 else np.float64)
-        scores = _put(torch.from_numpy(trace.scores), place)
+        trace = Trace(separator, there.numpy(), K, np.float32 if kind == torch.float32 else np.float64)
+        scores = put(torch.from_numpy(trace.scores), place)
         words = spelt = picked = asked = copied = None  # (Q, C), the tokens that can come next where they are not all
         if span is not None:
-            words, columns = _vocabulary(tokens.masked_fill(~span, separator), separator)
-            picked, spelt = _put(words, place), words.numpy()
-            copied = _Copied(tokens, span & valid[..., None], columns, words, separator, place)
-        blocked, shorter = _blocked(allow, there, words, V, separator if min_tokens else None, place)
+            words, columns = vocabulary(tokens.masked_fill(~span, separator), separator)
+            picked, spelt = put(words, place), words.numpy()
+            copied = Copied(tokens, span & valid[..., None], columns, words, separator, place)
+        blocked, shorter = forbidden(allow, there, words, V, separator if min_tokens else None, place)
         for t in range(T):
             if picked is not None:
                 if asked is None:
-                    asked = picked if at is None and N == 1 else picked[_put(torch.from_numpy(question), place)]
+                    asked = picked if at is None and N == 1 else picked[put(torch.from_numpy(question), place)]
                     asked = asked[:, None]  # (R, 1, C), for the sources that are read
                 p = p.gather(2, asked.expand(-1, p.shape[1], -1))
             if at is not None:
@@ -213,7 +213,7 @@ def beam_search(
             if (never := shorter if t < min_tokens else blocked) is not None:
                 logs.masked_fill_(never, -math.inf)
             C = logs.shape[2]
-            found, flat, most = _largest((scores[..., None] + logs).flatten(1), 2 * K, logs.amax())
+            found, flat, most = candidates((scores[..., None] + logs).flatten(1), 2 * K, logs.amax())
             if math.isnan(most):
                 raise ValueError(f"{name}: model or vote gives NaN, must be numbers. Look for NaN weights.")
             if most > math.log1p(1e-3):  # more than rounding
@@ -226,20 +226,20 @@ def beam_search(
                 break
             if left <= 3 * len(rows) / 4 or (t == 0 and left < len(rows)):
                 rows, question, asked = rows[going], question[going], None
-                at = _put(torch.from_numpy(rows), place)
-                cache.select(_put(torch.from_numpy(going.nonzero()[0]), place))
-            scores = _put(torch.from_numpy(trace.scores), place)
+                at = put(torch.from_numpy(rows), place)
+                cache.select(put(torch.from_numpy(going.nonzero()[0]), place))
+            scores = put(torch.from_numpy(trace.scores), place)
             chosen = np.stack([parent, token])  # (2, Q, K), then with the sources' rows (2, Q + R, K)
             alone = len(rows) == Q and N == 1
             chosen = chosen if alone else np.concatenate([chosen, chosen[:, question]], 1)
-            sent = _put(torch.from_numpy(chosen), place)
+            sent = put(torch.from_numpy(chosen), place)
             parents, tokens_next = sent[:, 0 if alone else Q :]
             if t > 0 and K > 1:
                 cache.reorder(parents)
             if copied is not None:
                 copied.step(sent[0, :Q], sent[1, :Q])
             p = model.logits(cache.step(tokens_next)).softmax(-1, dtype=kind)
-    tokens, lengths, scores, ended = (_put(x, place) for x in trace.answers(T))
+    tokens, lengths, scores, ended = (put(x, place) for x in trace.answers(T))
     return Answers(tokens, lengths, scores, ended, alive, none)
 
 
@@ -318,12 +318,12 @@ def sample(
     separator, steps, K = int(separator), int(steps), samples  # of NumPy's kinds too
     Q, V, temperature = len(tokens), model.config.vocabulary, max(temperature, torch.finfo(torch.float32).tiny)
     allow, place = allowed(name, allow, V), sources.device
-    refused = None if allow is None or allow.all() else _put(~allow, place)
+    refused = None if allow is None or allow.all() else put(~allow, place)
     out = torch.full((Q, K, steps), separator, device=place)
     drawing = allow is None or bool(allow.any())  # with nothing allowed there is nothing to draw
     live = torch.full((Q, K), drawing, device=place)
     with evaluating(model):
-        cache = Cache(model, _put(tokens[:, 0], place), n[:, 0], K, steps)
+        cache = Cache(model, put(tokens[:, 0], place), n[:, 0], K, steps)
         h = cache.first
         kind = torch.promote_types(h.dtype, torch.float32)
         scores = torch.zeros_like(live, dtype=kind).masked_fill(~live, -math.inf)
@@ -356,7 +356,7 @@ def sample(
             if t < steps - 1:
                 h = cache.step(token)
     ended = ~live & (scores > -math.inf)
-    return Answers(out, counts, scores, ended, _put(valid, place), none)
+    return Answers(out, counts, scores, ended, put(valid, place), none)
 
 
 @torch.no_grad()
@@ -416,163 +416,3 @@ def beam_search_ref(
                 beam = []
                 break
     return sorted(finished + beam, key=lambda pair: -pair[1])[:beams]
-
-
-def _put(t: Tensor, place: torch.device) -> Tensor:
-    """On this device, without waiting for it: what is sent is small, and staged before the call returns."""
-    return t.to(place, non_blocking=True)
-
-
-def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of the last dimension, in order, and where they are: of equal ones the first, unlike `topk`."""
-    found, order = scores.sort(dim=-1, descending=True, stable=True)
-    return found[..., :k], order[..., :k]
-
-
-def _largest(scores: Tensor, k: int, most: Tensor) -> tuple[np.ndarray, np.ndarray, float]:
-    """As `_first` of (Q, n), and one number besides, read by the host at once.
-
-    Without sorting all where `topk` can do no harm; -inf is no candidate, wherever it is.
-    """
-    if scores.shape[1] > k:
-        found, order, number = _read(*scores.topk(k + 1), most)
-        if not ((found[:, 1:] == found[:, :-1]) & (found[:, 1:] > -math.inf)).any():
-            return found[:, :k], order[:, :k], number
-    return _read(*_first(scores, k), most)
-
-
-def _read(found: Tensor, order: Tensor, most: Tensor) -> tuple[np.ndarray, np.ndarray, float]:
-    if found.device.type != "cpu":
-        found, order, most = _unpacked(_packed(found, order, most).cpu(), found)
-    return found.numpy(), order.numpy(), most.item()
-
-
-def _packed(found: Tensor, order: Tensor, most: Tensor) -> Tensor:
-    """Numbers, their places and one number more in one tensor of integers, the numbers bit by bit."""
-    kind = torch.int32 if found.dtype == torch.float32 else torch.int64
-    return torch.cat([found.view(kind).flatten(), order.to(kind).flatten(), most.view(1).view(kind)])
-
-
-def _unpacked(packed: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    n = like.numel()
-    numbers = packed.view(like.dtype)
-    return numbers[:n].view(like.shape), packed[n : 2 * n].view(like.shape).long(), numbers[2 * n]
-
-
-def _blocked(
-    allow: Tensor | None, there: Tensor, words: Tensor | None, V: int, separator: int | None, place: torch.device
-) -> tuple[Tensor | None, Tensor | None]:
-    """What may not be generated, broadcast to (Q, 1, C), None if nothing; and what may not while the end may not."""
-    word = torch.arange(V)[None] if words is None else words
-    never = None
-    if allow is not None or not there.all():
-        never = ~there if allow is None else ~(allow[word] & there)
-        never = never[:, None]  # (Q, 1, 1 or C)
-    sent = None if never is None else _put(never, place)
-    if separator is None:
-        return sent, None
-    end = (word == separator)[:, None]
-    return sent, _put(end if never is None else end | never, place)
-
-
-class _Copied:
-    """The places in the sources' spans that may come next for each beam, (Q, N, 1 or K, L + 1) bool.
-
-    The last place, past the end of a source, never matches, and stands for the separator, which may always come.
-    """
-
-    def __init__(
-        self, tokens: Tensor, span: Tensor, columns: Tensor, words: Tensor, separator: int, place: torch.device
-    ) -> None:
-        Q, N, L = tokens.shape
-        self.C = words.shape[1]
-        last = (words == separator).long().argmax(1)  # (Q,), a column that stands for the separator
-        padded = last[:, None, None].expand(Q, N, 1)
-        texts = F.pad(tokens.masked_fill(~span, -1), (0, 1), value=-1)
-        columns = torch.cat([columns.view(Q, N, L), padded], 2)
-        self.tokens, columns = _put(torch.stack([texts, columns]), place)  # (Q, N, L + 1) each
-        self.columns = columns.flatten(1)[:, None]  # (Q, 1, N (L + 1))
-        self.start = self.tokens >= 0
-        self.match = self.start[:, :, None]
-
-    def blocked(self) -> Tensor:
-        """The columns of what does not follow, (Q, 1 or K, C) bool."""
-        index = torch.where(self.match.transpose(1, 2).flatten(2), self.columns, self.columns[..., -1:])
-        return index.new_ones(*index.shape[:2], self.C, dtype=torch.bool).scatter_(2, index, False)
-
-    def step(self, parent: Tensor, token: Tensor) -> None:
-        """Beam k, (Q, K), continues beam `parent` with this token."""
-        self.match = _advance(self.match, self.start, self.tokens, parent, token)
-
-
-def _advance(match: Tensor, start: Tensor, tokens: Tensor, parent: Tensor, token: Tensor) -> Tensor:
-    """Positions after those that matched and hold the chosen token: one comparison and one shift, (Q, N, K, L)."""
-    Q, N, _, L = match.shape
-    if match.shape[2] > 1:
-        match = match.gather(2, parent[:, None, :, None].expand(Q, N, -1, L))
-    match = match & (tokens[:, :, None] == token[:, None, :, None])
-    return F.pad(match[..., :-1], (1, 0)) & start[:, :, None]
-
-
-class _Trace:
-    """The beams of all steps, and from where each was continued: the bookkeeping of a search, on the host."""
-
-    def __init__(self, separator: int, there: np.ndarray, K: int, kind: type[np.floating]) -> None:
-        Q = len(there)  # (Q, 1), where a source has a vote
-        self.separator, self.scores = separator, np.full((Q, K), -np.inf, kind)  # of the unfinished
-        self.top, self.done = self.scores[:, 0].copy(), np.zeros(Q, dtype=bool)  # of the finished the best score
-        self.scores[:, :1][there] = 0  # all beams start as one
-        self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # of each step: scores of those that end, their beams
-        self.steps: list[tuple[np.ndarray, np.ndarray]] = []  # the beams that are continued, and their next tokens
-        self.row = np.arange(Q)[:, None]
-
-    def step(
-        self, best: np.ndarray, parent: np.ndarray, column: np.ndarray, words: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Parents and tokens (Q, K) of those that go on, from the 2 K best candidates in order."""
-        K = self.scores.shape[1]
-        token = column if words is None else words[self.row, column]
-        stop = token == self.separator
-        ended = np.where(stop[:, :K], best[:, :K], -np.inf)  # one that ends outside the beam is no candidate
-        self.ends.append((ended, parent[:, :K]))
-        best = np.where(stop, -np.inf, best)
-        order = np.argsort(-best, axis=1, kind="stable")[:, :K]
-        scores, parent, token = best[self.row, order], parent[self.row, order], token[self.row, order]
-        self.steps.append((parent, token))
-        self.top = np.maximum(self.top, ended.max(1))
-        self.done = self.top >= scores[:, 0]
-        scores[self.done] = -np.inf  # what is decided does not depend on the others
-        self.scores = scores
-        return parent, token
-
-    def answers(self, T: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """tokens, lengths, scores, ended as in `Answers`: of all that ended, and the unfinished as they are."""
-        (Q, K), row = self.scores.shape, self.row
-        scores = np.concatenate([*(ended for ended, _ in self.ends), self.scores], 1)
-        beams = np.concatenate([*(beam for _, beam in self.ends), np.arange(K)[None].repeat(Q, 0)], 1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :K]  # of equal ones the first
-        scores, beam, length = scores[row, order], beams[row, order], order // K
-        tokens = np.full((Q, K, T), self.separator)
-        for t, (parent, token) in reversed(list(enumerate(self.steps))):
-            within = t < length
-            tokens[..., t] = np.where(within, token[row, beam], self.separator)
-            beam = np.where(within, parent[row, beam], beam)
-        empty = scores == -np.inf
-        tokens[empty] = self.separator
-        lengths = (tokens != self.separator).sum(-1)  # no answer holds the separator
-        ended = (lengths < T) & ~empty
-        put = torch.from_numpy
-        return put(tokens), put(lengths), put(scores), put(ended)
-
-
-def _vocabulary(tokens: Tensor, separator: int) -> tuple[Tensor, Tensor]:
-    """The different tokens of each question, (Q, C) in ascending order, filled up with the separator, among them too.
-
-    And the column of each position of tokens (Q, N, L): (Q, N L).
-    """
-    Q = len(tokens)
-    found, order = F.pad(tokens.flatten(1), (0, 1), value=separator).sort(1)
-    rank = F.pad((found[:, 1:] != found[:, :-1]).cumsum(1), (1, 0))  # column of each sorted token
-    places = torch.empty_like(rank).scatter_(1, order, rank)
-    most = max(2, int(rank[:, -1].max()) + 1)  # with one beam two candidates are asked for
-    return found.new_full((Q, most), separator).scatter_(1, rank, found), places[:, :-1]

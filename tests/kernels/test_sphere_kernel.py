@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +14,9 @@ import pytest
 import torch
 from _compare import assert_close
 from _kernels import CAPABILITIES, DEVICE, both_routes, compiler, cross_compile, guarded, kernel, poisoned
+from _launches import operations
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels.sphere import LONGEST, batch_update
 from gantext.kernels.sphere import Batch as Given
@@ -95,20 +94,6 @@ def loop(
         for T, z in zip((U, V, D), steps, strict=True)
     ]
     return tables, [torch.tensor(hinges, dtype=F64).mean() if hinges else torch.zeros((), dtype=F64)]
-
-
-@contextlib.contextmanager
-def operations() -> Iterator[list[str]]:
-    """Names of the operations that are dispatched within."""
-    seen: list[str] = []
-
-    class Listen(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(str(func))
-            return func(*args, **(kwargs or {}))
-
-    with Listen():
-        yield seen
 
 
 def agree(found: Batch, wanted: Batch, dtype: torch.dtype) -> None:

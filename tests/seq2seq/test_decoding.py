@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from gantext.seq2seq import beams as bookkeeping
 from gantext.seq2seq import decoding
 from gantext.seq2seq.cache import Cache
 from gantext.seq2seq.decoding import Answers, beam_search, beam_search_ref, greedy, largest, mean, sample, squares
@@ -190,7 +191,7 @@ def test_a_gpu_decides_as_the_cpu(seed: int) -> None:
 def test_what_is_read_together_is_what_it_was(dtype: torch.dtype) -> None:
     found = torch.tensor([[0.1, -math.inf, -0.0], [math.nan, 1e-40, -3e38]], dtype=dtype)
     order, most = torch.tensor([[2**30, 0, 7], [1, 2, 3]]), torch.tensor(-1.5, dtype=dtype)
-    got = decoding._unpacked(decoding._packed(found, order, most), found)
+    got = bookkeeping.unpacked(bookkeeping.packed(found, order, most), found)
     for a, b in zip(got, (found, order, most), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 

@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from _launches import operations
 from gensim.models import KeyedVectors
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -34,7 +35,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gantext.kernels.sphere_cpu import MODE, Rows, merge, train
 from gantext.sphere import training, vocabulary
@@ -96,20 +96,6 @@ def assert_unit(*rows: NDArray[np.float32]) -> None:
 
 
 # --- the compiled trainer against the oracle
-
-
-@contextlib.contextmanager
-def operations() -> Iterator[list[str]]:
-    """Names of the operations that are dispatched within."""
-    seen: list[str] = []
-
-    class Listen(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(str(func))
-            return func(*args, **(kwargs or {}))
-
-    with Listen():
-        yield seen
 
 
 class Splitmix:
