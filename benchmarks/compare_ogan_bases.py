@@ -1,9 +1,9 @@
 """Does O-GAN depend on the loss that it is added to? Four base losses of handwritten digits, with the term and without.
 
-O-GAN's article says that the correlation can be put into any GAN, that its author tried several and that all trained; it
-shows one, a variant of his GAN-QP. Here the base is that one, the non-saturating loss, the hinge, or the Wasserstein
-divergence (k 2, power 6), each with weight 0 and with weight 0.5. Networks, batch, optimiser and budget are those of
-`compare_ogan.py`. The protocol is fixed here, before any result:
+The article on O-GAN says that the correlation can be put into any GAN, that its author tried several and that all
+trained; it shows one, a variant of his GAN-QP. Here the base is that one, the non-saturating loss, the hinge, or the
+Wasserstein divergence (k 2, power 6), each with weight 0 and with weight 0.5. Networks, batch, optimiser and budget are
+those of `compare_ogan.py`. The protocol is fixed here, before any result:
 
 1. Each of the eight arms searches its own learning rate on a seed of its own (100): the least Fréchet distance of
    its samples to the training digits; a run that diverged is worst.
