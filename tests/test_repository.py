@@ -68,6 +68,7 @@ def test_addresses_stand_in_one_place() -> None:
 def test_exports_are_few_and_known() -> None:
     assert gantext.__all__ == [
         "at_scale",
+        "book",
         "docstrings",
         "environment",
         "gan",
