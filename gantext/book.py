@@ -1,4 +1,8 @@
-"""What the notebooks of the book share: the colours and the look of figures, seeds, and tables of results in HTML."""
+"""What the notebooks of the book share: the colours and the look of figures, seeds, and tables of results in HTML.
+
+`BLUE`, `ORANGE`, `GREEN` and `RED` are of Okabe and Ito's palette (*Color Universal Design*, 2008), which colour-blind
+readers tell apart; `GREY` is for what needs no colour. The lines of a figure take them in this order.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,6 @@ from html import escape
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Html", "claims", "set_up", "table"]
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
-"""Four colours of Okabe and Ito's palette (*Color Universal Design*, 2008), told apart by the colour-blind; a grey."""
-
 CLAIM = ("claim", "source's number", "measured here", "device", "verdict")
 
 
