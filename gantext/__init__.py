@@ -3,8 +3,8 @@
 :mod:`gantext.matexp` (the matrix exponential), :mod:`gantext.gan` (adversarial training), :mod:`gantext.sphere` (JoSE,
 descent on the sphere), :mod:`gantext.seq2seq` (prefix-LM attention, Transformer, decoding), :mod:`gantext.norm` (norms
 that take a condition), :mod:`gantext.qa` (reading comprehension). Below them :mod:`gantext.kernels` (every GPU kernel
-beside its reference), :mod:`gantext.docstrings` (text that is always at hand) and :mod:`gantext.statistics` (intervals
-of means over seeds). The checked equations are the package `texledger`.
+beside its reference), :mod:`gantext.docstrings` (text that is always at hand), :mod:`gantext.statistics` (intervals of
+means over seeds) and :mod:`gantext.book` (what notebooks share). The checked equations are the package `texledger`.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from gantext import docstrings, gan, kernels, matexp, norm, qa, seq2seq, sphere, statistics
+    from gantext import book, docstrings, gan, kernels, matexp, norm, qa, seq2seq, sphere, statistics
 
 __version__ = "0.1.0"
 __all__ = [
-    "at_scale", "docstrings", "environment", "gan", "kernels", "matexp", "norm", "qa", "seq2seq", "sphere",
+    "at_scale", "book", "docstrings", "environment", "gan", "kernels", "matexp", "norm", "qa", "seq2seq", "sphere",
     "statistics",
 ]  # fmt: skip
 

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 import gantext
 import texledger
+from gantext import book
 
 # How many cells of each notebook may have an output that nbval does not compare: training curves, timings, versions.
 IGNORED = {
@@ -68,6 +69,7 @@ def test_addresses_stand_in_one_place() -> None:
 def test_exports_are_few_and_known() -> None:
     assert gantext.__all__ == [
         "at_scale",
+        "book",
         "docstrings",
         "environment",
         "gan",
@@ -244,3 +246,14 @@ def test_uncompared_cells_assert(chapter: Path) -> None:
     ignored = [cell for cell in code_cells(chapter) if "NBVAL_IGNORE_OUTPUT" in cell.source]
     silent = [cell.source for cell in ignored if "setup" not in cell.metadata.get("tags", [])]
     assert [source for source in silent if "assert " not in source] == []
+
+
+@every_chapter
+def test_what_repeats_comes_from_one_module(chapter: Path) -> None:
+    """Look, seed, palette and tables are those of `gantext.book`, not written anew in a chapter."""
+    code = "\n".join(cell.source for cell in code_cells(chapter))
+    assert len(re.findall(r"^book\.set_up\(.*\)$", code, re.MULTILINE)) == 1
+    assert len(re.findall(r"^book\.claims\(", code, re.MULTILINE)) == 1
+    again = r"<table|<th>|style\.use|^(?:BLUE|ORANGE|GREEN|RED|GREY)\b.*=|"
+    again += "|".join([book.BLUE, book.ORANGE, book.GREEN, book.RED])
+    assert re.findall(again, code, re.MULTILINE) == []

@@ -100,6 +100,7 @@ const deal = () => {
 };
 deal();
 document.addEventListener("toggle", deal, true);
+phone.addEventListener("change", deal);
 
 // On a phone a line of code that is too long goes on below its beginning, a little to the right.
 if (phone.matches) {

@@ -1014,8 +1014,11 @@ def test_of_a_claim_the_verdict_comes_first(site: Path, browser: Any, name: str,
     )
     rows = page.evaluate("""[...document.querySelectorAll("table.claims tbody tr")].map(row =>
       [...row.cells].map(cell => {
-      const {left, top, right, bottom} = cell.getBoundingClientRect();
-      return {left, top, right, bottom, cut: cell.scrollWidth > cell.clientWidth + 1, label: cell.dataset.label};
+      const {left, top, right, bottom} = cell.getBoundingClientRect(), text = document.createRange();
+      text.selectNodeContents(cell);
+      const [first, last] = [text.getBoundingClientRect().top, text.getBoundingClientRect().bottom];
+      const line = parseFloat(getComputedStyle(cell).lineHeight), cut = cell.scrollWidth > cell.clientWidth + 1;
+      return {left, top, right, bottom, first, last, line, cut, label: cell.dataset.label};
     }))""")
     assert rows
     for claim, number, measured, device, verdict in rows:
@@ -1028,6 +1031,8 @@ def test_of_a_claim_the_verdict_comes_first(site: Path, browser: Any, name: str,
             assert verdict["right"] <= claim["left"] and claim["right"] <= measured["left"]
             assert claim["bottom"] <= number["top"] + 1 and measured["bottom"] <= device["top"] + 1
             assert claim["left"] == number["left"] and measured["left"] == device["left"]
+            for above, below in ((claim, number), (measured, device)):  # no gap, whichever column is longer
+                assert below["first"] - above["last"] < 1.75 * above["line"]
     page.close()
 
 

@@ -1,0 +1,98 @@
+"""What the notebooks of the book share: the colours and the look of figures, seeds, and tables of results in HTML.
+
+`BLUE`, `ORANGE`, `GREEN` and `RED` are of Okabe and Ito's palette (*Color Universal Design*, 2008), which colour-blind
+readers tell apart; `GREY` is for what needs no colour. The lines of a figure take them in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Html", "claims", "set_up", "table"]
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+CLAIM = ("claim", "source's number", "measured here", "device", "verdict")
+
+
+class Html(str):
+    """HTML that a notebook shows as such; what is added behind it stays HTML: `table(...) + "<p>Eight seeds.</p>"`."""
+
+    def __add__(self, more: str) -> Html:
+        return Html(f"{self}{more}")
+
+    def __repr__(self) -> str:
+        return "<HTML for a notebook>"
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def set_up(*, seed: int = 0, threads: int | None = 1) -> None:
+    """Give Matplotlib the book's look (the style `gantext.book`), seed PyTorch, and limit its threads.
+
+    Args:
+        seed: of PyTorch's global generators, an int >= 0. The notebooks ask no other global generator.
+        threads: of an operation on the CPU, >= 1; one, because the networks of the book are so small that sharing the
+            work costs more than the work. None leaves them as they are.
+    """
+    import torch
+    from matplotlib import style
+
+    from gantext._checks import check_count
+
+    seed = check_count("set_up", "seed", seed, 0)
+    if threads is not None:
+        torch.set_num_threads(check_count("set_up", "threads", threads))
+    style.use("gantext.book")
+    torch.manual_seed(seed)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> Html:
+    """A table of results. On a phone its rows become cards if it has more than four columns, or is wider than the page.
+
+    Args:
+        head: what stands above each column, plain text.
+        rows: as many cells each as the head has; `str` of each is shown, as plain text. A line may be broken before
+            a ±, not behind it.
+        title: what stands above the table; none if empty.
+
+    A table as the records of `benchmarks/results` hold it is shown by `table(**record["tables"][0])`.
+
+    >>> "<td>8</td><td>1 ±&nbsp;2</td>" in table(["seeds", "error"], [[8, "1 ± 2"]])
+    True
+    """
+    return _table("table", head, rows, title)
+
+
+def claims(rows: Iterable[Iterable[object]]) -> Html:
+    """What sources claim beside what was measured: rows of claim, source's number, measured here, device, verdict.
+
+    >>> "<th>verdict</th>" in claims([["it is faster", "2 times", "1.1 times", "CPU", "fails"]])
+    True
+    """
+    return _table("claims", CLAIM, rows, "")
+
+
+def _table(name: str, head: Iterable[str], rows: Iterable[Iterable[object]], title: str) -> Html:
+    top, *lines = [_cells(name, "head", head), *(_cells(name, f"rows[{k}]", row) for k, row in enumerate(rows))]
+    if not lines:
+        raise ValueError(f"{name}: rows is empty, must have a row. Leave out a table of nothing.")
+    for k, cells in enumerate(lines):
+        if len(cells) != len(top):
+            rule = f"must have {len(top)}: {', '.join(top)}"
+            raise ValueError(f'{name}: rows[{k}] has {len(cells)} cells, {rule}. Write "–" where there is nothing.')
+    kind = " claims" if name == "claims" else " cards" if len(top) > 4 else ""
+    body = ""
+    for cells in lines:  # which of the two columns of a claim is longer, the style sheet cannot know
+        longer = ' class="long-claim"' if name == "claims" and len(cells[0]) > len(cells[2]) else ""
+        body += f"<tr{longer}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    heads = "".join(f"<th>{cell}</th>" for cell in top)
+    above = f"<caption>{escape(title, quote=False)}</caption>" if title else ""
+    return Html(f'<table class="table{kind}">{above}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>')
+
+
+def _cells(name: str, argument: str, row: Iterable[object]) -> list[str]:
+    if isinstance(row, str | bytes | dict | set) or not isinstance(row, Iterable):
+        raise TypeError(f"{name}: {argument} is {row!r}, must be a sequence of cells. Write [{row!r}].")
+    return [escape(str(cell), quote=False).replace("± ", "±&nbsp;") for cell in row]
