@@ -66,6 +66,19 @@ def test_a_picture_without_a_caption_stops_the_build() -> None:
     number(APP, document(section("Measured", picture)), "book/index")  # no chapter
 
 
+def test_a_caption_stands_under_its_picture_before_what_is_printed() -> None:
+    first, picture, last = (nodes.container("", part) for part in (raw("a"), nodes.image(uri="a.png"), raw("b")))
+    doctree = document(section("Measured", cell(first, picture, last), caption(), nodes.paragraph("", "Text.")))
+    number(APP, doctree, "notebooks/one")
+    (under,) = [p for p in doctree.findall(nodes.paragraph) if "caption" in p["classes"]]
+    assert [*under.parent] == [first, picture, under, last]
+    lone = nodes.container("", nodes.image(uri="a.png"))
+    doctree = document(section("Measured", cell(nodes.container("", raw("a")), lone), caption()))
+    number(APP, doctree, "notebooks/one")
+    (under,) = [p for p in doctree.findall(nodes.paragraph) if "caption" in p["classes"]]
+    assert isinstance(under.parent, nodes.section)  # nothing is printed behind it: the caption stays where it was
+
+
 def test_every_chapter_numbers_its_figures(site: Path) -> None:
     for k, path in enumerate(sorted(chapters(), key=lambda path: place_of(site, path)), 1):
         page = BeautifulSoup((site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8"), "html.parser")
@@ -73,8 +86,9 @@ def test_every_chapter_numbers_its_figures(site: Path) -> None:
         assert numbers == [f"Figure {k}.{count}." for count in range(1, len(numbers) + 1)] and len(numbers) >= 3
         for image in page.select("section section .cell_output img"):
             outer = image.find_parent("div", class_="cell")
-            assert outer is not None
-            behind = outer.find_next_sibling()
+            output = image.find_parent(lambda tag: "cell_output" in str(tag.parent and tag.parent.get("class")))
+            assert outer is not None and output is not None
+            behind = output.find_next_sibling() or outer.find_next_sibling()
             assert behind is not None and "caption" in str(behind.get("class")), (path.stem, image["alt"])
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
+from docutils.frontend import get_default_settings
+from docutils.utils import new_document
 from gantext_book import compact, light
-from gantext_book.math import inline, render
+from gantext_book.math import inline, keep_together, render
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -119,3 +122,14 @@ def test_a_line_ends_between_two_statements_first() -> None:
 def test_formulas_are_written_without_defaults() -> None:
     written = render(r"\exp(-x^2 + {y}) = \det(A) \le \sum_{i=1}^{n} \sin x_i", True)
     assert not re.search('fence|separator|displaystyle|mrow><mi>exp|class="(?!tml)', written)
+
+
+def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:
+    paragraph = nodes.paragraph("", "", nodes.strong("", "QP"), nodes.Text(", "), nodes.math("", "d"), nodes.Text(", "))
+    doctree = new_document("page.md", get_default_settings())
+    doctree += paragraph
+    paragraph += nodes.emphasis("", "next")
+    keep_together(None, doctree, "page")  # type: ignore[arg-type]
+    assert paragraph.astext() == "QP, d, next"  # as it was; the first comma is equal to the second
+    (kept,) = [part for part in paragraph.findall(nodes.inline) if "kept" in part["classes"]]
+    assert kept.astext() == "d,"

@@ -1,7 +1,8 @@
 """Figures of chapters: the paragraph in italics behind one is its caption, and gets a number, as in *Figure 3.2*.
 
 A figure is a cell that shows a picture, or a ``{widget}``. That every picture has a caption is checked; the figure that
-opens a chapter need not have one, since the text around it is about nothing else.
+opens a chapter need not have one, since the text around it is about nothing else. A caption stands under its picture,
+before what the cell prints besides.
 """
 
 from __future__ import annotations
@@ -27,6 +28,17 @@ def _shows(node: nodes.Node) -> bool:
     return isinstance(node, nodes.image) or html
 
 
+def _put_under(picture: nodes.Node, caption: nodes.paragraph) -> None:
+    """Move the caption up to its picture, if the cell prints something behind it."""
+    for outputs in list(picture.findall(nodes.container)):
+        if "cell_output" not in outputs["classes"]:
+            continue
+        shown = [k for k, output in enumerate(outputs) if any(_shows(part) for part in output.findall())]
+        if shown and shown[-1] < len(outputs) - 1:
+            caption.parent.remove(caption)
+            outputs.insert(shown[-1] + 1, caption)
+
+
 def caption_of(node: nodes.Node) -> nodes.paragraph | None:
     """The paragraph behind a picture, if it begins in italics."""
     behind = node.next_node(descend=False, siblings=True)
@@ -49,6 +61,7 @@ def number(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             caption["classes"].append("caption")
             caption["ids"].append(f"figure-{name.replace('.', '-')}")
             caption.insert(0, nodes.inline("", f"Figure {name}. ", classes=["figure-number"]))
+            _put_under(picture, caption)
         elif isinstance(picture.parent.parent, nodes.section) and isinstance(picture, nodes.container):
             place = picture.parent[0].astext()
             raise ExtensionError(

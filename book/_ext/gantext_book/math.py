@@ -283,8 +283,9 @@ def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         after = formula.next_node(descend=False, siblings=True)
         closing = re.match(r"[,.;:)\]’”']+", after.astext()) if isinstance(after, nodes.Text) else None
         if closing and after is not None:
-            rest = nodes.Text(after.astext()[closing.end() :])
-            after.parent.replace(after, rest)
+            parent, rest = after.parent, nodes.Text(after.astext()[closing.end() :])
+            # by identity: texts are equal when they read alike, and an equal one may stand further up
+            parent[next(k for k, child in enumerate(parent) if child is after)] = rest
             kept = nodes.inline("", "", classes=["kept"])
             formula.replace_self(kept)
             kept += [formula, nodes.Text(closing[0])]
