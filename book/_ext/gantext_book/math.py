@@ -163,12 +163,15 @@ def _slim(row: ElementTree.Element) -> None:
 
 
 def _space_functions(row: ElementTree.Element) -> None:
-    """The thin space of TeX between what stands before a function's name and the name; Temml leaves it out at times."""
-    for i in range(len(row) - 2, 0, -1):
-        before, name, after = row[i - 1], row[i], row[i + 1]
+    """The thin spaces of TeX before a function's name and around dots; Temml leaves some of them out."""
+    for i in range(len(row) - 1, -1, -1):
+        name, before, after = row[i], row[i - 1] if i else None, row[i + 1] if i + 1 < len(row) else None
+        if name.text in DOTS and after is not None and (after.text or "") not in CLOSED and _is_operand(after):
+            row.insert(i + 1, ElementTree.Element("mspace", width="0.1667em"))
         while name.tag in SCRIPTS and len(name):
             name = name[0]  # cosh², log₂
-        if name.tag == "mi" and (name.text or "").isalpha() and after.text == APPLY and _is_operand(before):
+        function = name.tag == "mi" and (name.text or "").isalpha() and after is not None and after.text == APPLY
+        if before is not None and (function or name.text in DOTS) and _is_operand(before):
             row.insert(i, ElementTree.Element("mspace", width="0.1667em"))
 
 
