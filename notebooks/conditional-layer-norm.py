@@ -192,7 +192,7 @@ def layer_told(x, h, gamma, beta, W_gamma, W_beta, eps=1e-5):
 #
 # ## More than a label can tell
 #
-# A Transformer of BERT's shape predicts the next word of docstrings from 22 Python submodules, in windows of 16 words, and is told the submodule. Bars: the gain on unseen text over the same model told nothing, mean of three seeds (dots). Dashed: the label's entropy, all that it can tell. A nat is $1 / \log 2$ bits.
+# A Transformer of BERT's shape predicts the next word of docstrings from 22 Python submodules, in windows of 16 words, and is told the submodule. What does that gain on unseen text, over the same model told nothing? (A nat is $1 / \log 2$ bits.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The gain in nats a word of six ways to tell a language model its label. All norms gain most, the last norm nearly as much, a code as first token and a vector added to every word less, the maps alone of a trained model least, labels shuffled in training nothing; a dashed line marks the entropy of the label, which the best ways pass."}}
 SHOWN = {
@@ -222,7 +222,7 @@ axis.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# *Gain of each way to tell the label.*
+# *Gain of each way to tell the label: bars are means of three seeds (dots). Dashed, the label's entropy, all that it can tell.*
 #
 # ## The verdict
 #
@@ -286,9 +286,9 @@ def as_table(head, rows, kind=""):
 #
 # **Data.** 21,105 reviews, published as 16,883 to train on, 2,111 to validate and 2,111 to test. They repeat themselves: 718 of the 2,111 test reviews stand in the other two parts, word for word. Here a review counts once, the nine with both labels not at all, and the test is on the 1,370 that stand nowhere else. 9,963 training reviews are for the language models, 4,000 others for the classifier, 400 validation reviews choose the rates.
 #
-# **Models.** Pre-norm, width 128, two layers, 2,500 characters, pieces of 64 after a slot for the code and a start. First 2,000 steps of 20 pieces without labels; from this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches; so is "told nothing". Rates are the best of three in 40 steps, by validation text. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
+# **Models.** A pre-norm Transformer of width 128 with two layers knows 2,500 characters and reads pieces of 64, behind a slot for the code and a start token. It is trained for 2,000 steps of 20 pieces without labels. From this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches; so is "told nothing". The rate of each is the best of three after 40 steps, by validation text. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
 #
-# **Judges.** Perplexity is $e$ to the nats a character; that without label mixes the two likelihoods, $\log 2 - \log (e^{-n_0} + e^{-n_1})$ in the notation of {eq}`conditional-layer-norm:posterior`, and is exact. Whether a wish was obeyed is decided by logistic regression on one to three characters, which knows only its own 4,000 reviews; of the real test reviews, cut at 64 characters too, it gets 87 % right, about what perfect obedience would score. Texts are drawn at temperature 0.8, those of the first figure at 0.5; their model, trained for eight times as long, is a single run.
+# **Judges.** Perplexity is $e$ to the nats a character; the one without label mixes the two likelihoods, $\log 2 - \log (e^{-n_0} + e^{-n_1})$ in the notation of {eq}`conditional-layer-norm:posterior`, and is exact. Whether a wish was obeyed is decided by logistic regression on one to three characters, which knows only its own 4,000 reviews; of the real test reviews, cut at 64 characters too, it gets 87 % right, about what perfect obedience would score. Texts are drawn at temperature 0.8, those of the first figure at 0.5; their model, trained for eight times as long, is a single run.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Above, bars for four ways to tell the wish, from fifty-eight to sixty-five per cent obeyed, with a dot for each seed; a dashed line at 87 per cent marks real reviews, a thin one at fifty chance. Below, four lines that rise together, from about half of the texts seen as good at the wish bad to about seven tenths at the wish good."}}
 TOLD_BY = [
@@ -363,7 +363,9 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# *Above: bars are means, dots the seeds.* Below: the share of texts that are seen as good rises along the straight line from the one condition to the other, by every way. (Told nothing, the model writes texts of which 60 % are seen as good; so *bad* is obeyed less often.)
+# *Above, how often the wish is obeyed: bars are means, dots the seeds. Below, the share of texts that are seen as good, along the straight line from the condition "bad" to "good".*
+#
+# The share rises with the condition, whichever way it enters. (Told nothing, the model writes texts of which 60 % are seen as good; so *bad* is obeyed less often.)
 
 # %% tags=["hide-input"]
 first, second = reviews["tables"]
@@ -402,13 +404,23 @@ plain = [r for r in reviews["runs"] if r["method"] == "told nothing"]
 assert {run["parameters"] for run in plain} == {727_748}
 assert reviews["late"]["steps"] == 2000 and len(seeds) == 5
 assert reviews["late"]["temperature of samples"] == 0.5
-HTML(
-    as_table(first["head"], first["rows"])
-    + as_table(second["head"], second["rows"])
-)
+compared = [
+    (
+        score,
+        f"{one} − {other}",
+        f"{mean.replace('-', '−')} ± {over_seeds}",
+        *(over_texts, holm, found),
+    )
+    for score, one, other, mean, over_seeds, over_texts, _, holm, found in (
+        second["rows"]
+    )
+]
+head = ("difference in", "between", "mean ± seeds", *second["head"][5:])
+head = [name for name in head if name != "p"]
+HTML(as_table(first["head"], first["rows"]) + as_table(head, compared))
 
 # %% [markdown]
-# ± is the 95 % interval, over 5 seeds and, for nats, also over the test's texts. Differences are paired by seed; $p$ is Student's, corrected by Holm within each kind of score; the last column is the true difference that would have been found four times in five at 5 %.
+# ± is the 95 % interval, over 5 seeds and, for nats, also over the test's texts. Differences are paired by seed; $p$ is Student's, corrected by Holm within each kind of score; the last column is the true difference that would have been found four times in five at 5 %. (The record has the uncorrected $p$, too.)
 #
 # ## The layer, number by number
 #
@@ -430,7 +442,7 @@ with torch.no_grad():
     }
 assert stages["normalized"][0].mean().abs() < 1e-5
 fig, axes = plt.subplots(
-    2, 2, figsize=(6, 3.6), layout="constrained", sharex=True, sharey=True
+    2, 2, figsize=(5.4, 3.6), layout="constrained", sharex=True, sharey=True
 )
 for axis, (title, (bars, colour)) in zip(
     axes.flat, stages.items(), strict=True
@@ -440,10 +452,12 @@ for axis, (title, (bars, colour)) in zip(
     axis.set(title=title, xticks=range(1, 7))
 for axis in axes[1]:
     axis.set_xlabel("feature")
+for axis in axes[:, 0]:
+    axis.set_ylabel("value")
 plt.show()
 
 # %% [markdown]
-# *One word of six features: the norm takes level and size away, and each wish sets its own for every feature.*
+# *One word of six features (above left); the norm takes level and size away (above right), and each wish gives every feature a size and a level of its own (below).*
 #
 # Let $x_{li}$ be feature $i = 1 \ldots D$ of word $l = 1 \ldots L$ in one sequence. With a small $\varepsilon > 0$,
 #
@@ -1288,7 +1302,7 @@ assert torch.equal(gated(words, torch.tanh, 0 * at("gate")), words)
 for name, (usual, form) in general.items():
     assert torch.allclose(usual, form, rtol=1e-12, atol=1e-12), name
     assert not torch.allclose(usual, form + 1e-9, rtol=1e-12, atol=1e-12)
-    print(f"{name:24} agrees with the general form")
+    print(f"{name:24} agrees")
 
 
 # %% [markdown]
@@ -1297,7 +1311,7 @@ for name, (usual, form) in general.items():
 # ```{folded} 3 minutes: pseudo-self-attention, control codes, PPLM, and how many numbers each adds
 # ```
 #
-# **Encoder-agnostic adaptation: pseudo-self-attention** {cite:p}`ziegler2019encoder`. The wish is a *sequence* of states $s_j$, say an encoded text. New maps $U_k$, $U_v$ put it in front of the keys and values of self-attention; all else is the pre-trained net. Let $a_j$ be the scores of a word with the $M$ source states, $u_j$ with the $L$ words it had; let $\mathbf{v}$ and $\mathbf{u}$ be the results of attention to the one and to the other alone. Together:
+# **Encoder-agnostic adaptation: pseudo-self-attention** {cite:p}`ziegler2019encoder`. The wish is a *sequence* of states $s_j$, say an encoded text. New maps $U_k$, $U_v$ put it in front of the keys and values of self-attention; all else is the pre-trained net. Let $a_j$ be the scores of a word with the $M$ source states, $u_j$ with the $L$ words it had; let $\mathbf{v}$ be the result of attention to the source alone and $\mathbf{u}$ of attention to the words alone. Together:
 #
 # $$
 # \mathbf{o} = (1 - \lambda)\, \mathbf{u} + \lambda\, \mathbf{v}, \qquad \lambda = \frac{\sum_{j=1}^{M} e^{a_j}}{\sum_{j=1}^{M} e^{a_j} + \sum_{j=1}^{L} e^{u_j}}
@@ -1575,7 +1589,7 @@ for shape, each in (
         for p, q in [(y, reference), *zip(found, written, strict=True)]
     )
     assert gap < 1e-11
-    print(f"{shape!s:14} one scale a {each:9} forward and backward: equal")
+    print(f"{shape!s:14} one scale a {each:9} equal")
 body(conditional_layer_norm_backward_ref)
 
 # %% [markdown]
@@ -1848,9 +1862,9 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# *The gain added up from the first word on, three seeds each. It passes the dashed line, the entropy of the label.*
+# *The gain added up from the first word on, three seeds each; dashed, the entropy of the label.*
 #
-# `benchmarks/compare_condnorm.py` trains all with three seeds and one rate, two of them with windows of 64 words and with four times the steps too. All start as the model that was told nothing: the maps of the norms and the added vector at zero. The vector once more as an embedding usually starts, with normal numbers; its norm is 1 then, beside words of norm 0.48.
+# The gain passes that line. `benchmarks/compare_condnorm.py` trains every rival with three seeds and one rate, and two of them (told nothing, all norms) also with windows of 64 words and with four times the steps. All start as the model that was told nothing: the maps of the norms and the added vector at zero. The vector is tried once more with the usual start of an embedding, normal numbers; its norm is then 1, beside words of norm 0.48.
 
 # %% tags=["hide-input"]
 (table,) = record["tables"]
@@ -1859,7 +1873,18 @@ assert (
     of("all norms, labels shuffled in training", "nats")
     > of("told nothing", "nats") - 0.03
 ).all()
-HTML(as_table(table["head"], table["rows"]))
+rounded = lambda cell: " ± ".join(
+    f"{float(part):.2f}" for part in cell.split(" ± ")
+)
+HTML(
+    as_table(
+        table["head"],
+        [
+            [*row[:2], *(rounded(x) if "±" in x else x for x in row[2:])]
+            for row in table["rows"]
+        ],
+    )
+)
 
 # %% [markdown]
 # Mean and 95 % interval over three seeds. How much of the gain is the last norm alone, that is, by {eq}`conditional-layer-norm:tilt` and its scaled form, favourite words and a reweighting of features just before the output?
@@ -1900,7 +1925,7 @@ print(
 )
 
 # %% [markdown]
-# **The wish acts.** Told a wrong label, the model is worse by three quarters of a nat a word; it guesses two labels of three from sixteen words. After shuffled labels there is no gain, and the guesses are those of chance.
+# **The wish acts.** Told a wrong label, the model is worse by three quarters of a nat a word; it guesses two labels of three from sixteen words. Trained on shuffled labels it gains next to nothing, and its guesses are those of chance.
 #
 # **The gain is above the ceiling**, the 0.18 nats a word that the label can tell; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference in nats a window. With 64 words the ceiling is a quarter of that, and the gain more than three times the ceiling. With four times the steps the gain comes down to the ceiling.
 #
@@ -2049,7 +2074,7 @@ texts = write(listening.classes.weight, samples=20)
 # one text for every label; words seen
 assert texts.shape == (22, 20, LENGTH) and STEPS * BATCH * LENGTH >= 500_000
 for topic, text in zip(TOPICS, texts[:, 0], strict=True):
-    print(f"{topic:22} {say(text)}")
+    print(f"{topic}\n  {say(text)}")
 
 # %% [markdown]
 # Does a reader who has not seen the wish find it in the text? Naive Bayes (words taken as independent given the label), from counts in the training text:
@@ -2250,7 +2275,9 @@ live("conditional-layer-norm-way", { data, place }, ({ from, to, t }) => {
 
 
 # %% [markdown]
-# *One text between two wishes.* The bar says how many of 24 such texts naive Bayes reads as the one label (left), the other (right), or any other (between). Run the next cell with wishes of your own:
+# *One text between two wishes. The bar says how many of 24 such texts naive Bayes reads as the one label (left), the other (right), or any other (between).*
+#
+# Run the next cell with wishes of your own:
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -2698,16 +2725,15 @@ assert (
     and min(scores["weight"], scores["lean"]) > 0.7
 )
 assert max(by_chance.values()) < 0.5
+print("right in the captions of 597 unseen digits,")
+print("and with the captions of other pictures")
 for name, value in scores.items():
-    print(
-        f"{name:7} right in {value:.0%} of 597 unseen digits; with another "
-        f"picture's caption {by_chance[name]:.0%}"
-    )
+    print(f"{name:7}{value:9.0%}{by_chance[name]:9.0%}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten handwritten digits that were not used in training, each with the caption that the model writes under it, such as a bold seven leaning right."}}
 # NBVAL_IGNORE_OUTPUT
 # Trained live: captions may differ by machine. What must hold is asserted.
-fig, axes = plt.subplots(2, 5, figsize=(8.4, 3.9), layout="constrained")
+fig, axes = plt.subplots(2, 5, figsize=(5.4, 3.2), layout="constrained")
 for digit, ax in enumerate(axes.flat):
     k = int((unseen.labels == digit).nonzero()[0])
     ax.imshow(
@@ -2716,13 +2742,15 @@ for digit, ax in enumerate(axes.flat):
     caption = " ".join(words_of(said[k]))
     assert sum(word in DIGITS for word in caption.split()) == 1
     ax.set(xticks=[], yticks=[])
-    ax.set_xlabel(caption.replace(" leaning", "\nleaning"))
+    ax.set_xlabel(caption.replace(" leaning", "\nleaning"), fontsize=9)
 plt.show()
 
 # %% [markdown]
-# *Held-out digits and what is written under them.* By {eq}`conditional-layer-norm:positions` everything must go through one vector. For these captions it is enough.
+# *Held-out digits, and the captions that the model writes under them.*
 #
-# **Not only writing.** The article closes with the remark that the condition may help a classifier as well. One classifier of the digits, three questions; which is asked comes in through its two norms:
+# By {eq}`conditional-layer-norm:positions` everything must go through one vector. For these captions it is enough.
+#
+# **Not only writing.** The article closes with the remark that the condition may help a classifier as well. One classifier of the digits learns three questions; which one is asked comes in through its two norms:
 
 # %%
 torch.manual_seed(0)

@@ -16,7 +16,7 @@
 #
 # Exponentiate a square matrix and take the determinant (行列式), or exponentiate the sum of its diagonal, the trace (迹): the results are equal, for every matrix; what can fail is the floating-point arithmetic around them.
 #
-# A wind blows at the point $x$ with velocity $Ax$ and carries a square along, $x(t) = \exp(tA)\,x(0)$. The first number is *measured* from the corners, the second knows nothing of the square. Shear and saddle leave its area as it is: their traces are zero.
+# A wind blows at the point $x$ with velocity $Ax$ and carries a square along, $x(t) = \exp(tA)\,x(0)$. The area below is *measured* from the corners; the number beside it knows nothing of the square. Shear and saddle leave the area as it is: their traces are zero.
 #
 # ```{widget} det-exp
 # ```
@@ -170,7 +170,7 @@ print(f"det exp A = {left:.8f}\nexp Tr A  = {right:.8f}")
 #
 # ## What rounding does to the two sides
 #
-# With eigenvalues of $A$ spread over 44, $\exp A$ mixes numbers as far apart as $e^{44}$; rounding buries the small ones, which the determinant needs just as much. Its logarithm is off by about $u\, e^{\text{spread}}$, $u$ the unit roundoff; the trace is not.
+# If the eigenvalues of $A$ spread over 44, $\exp A$ mixes numbers as far apart as $1$ and $e^{44}$; rounding buries the small ones, which the determinant needs just as much. Its logarithm is off by about $u\, e^{\text{spread}}$, $u$ the unit roundoff; the trace is not.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the log-determinant against the spread of the eigenvalues. For float32 and float64 the error computed from exp A climbs exponentially, parallel to the dashed lines u times e to the spread and somewhat below them, and reaches one at a spread of about 20 and 40. The error of the trace stays at the bottom of the plot."}}
 # the core's two sides, and the package's functions
@@ -203,7 +203,7 @@ assert errors["float32"][at[4]] < 1e-4 and errors["float32"][at[24]] > 0.5
 assert errors["float64"][at[10]] < 1e-9 and errors["float64"][at[44]] > 0.5
 assert max(errors["trace"]) < 1e-13
 
-fig, axis = plt.subplots(figsize=(6.4, 2.4), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 3), layout="constrained")
 for name, colour, u in (
     ("float32", ORANGE, 2.0**-24),
     ("float64", BLUE, 2.0**-53),
@@ -238,16 +238,16 @@ axis.set(
     ylabel="absolute error",
     ylim=(1e-17, 1e4),
 )
-axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+fig.legend(fontsize=9.5, loc="outside upper center", ncols=2)
 plt.show()
 
 
 # %% [markdown]
-# *Symmetric matrices of order 8, trace 1, medians of nine. No digit is left at a spread of about 20 in float32, 40 in float64; the trace keeps all.*
+# *Error of the log-determinant, in symmetric matrices of order 8 with trace 1: medians of nine. At the grey line, an error of 1, no digit is left.*
 #
 # ## The verdict
 #
-# - **Holds** for every square matrix {checked}`det-exp:main`. Compute the right side: it keeps all digits, in less than a fiftieth of [the time](#the-cost-of-the-two-sides) at order 256.
+# - **Holds** for every square matrix {checked}`det-exp:main`. Compute the right side: it keeps all digits, while the left has lost them at a spread of 20 in float32 and 40 in float64; and it takes less than a fiftieth of [the time](#the-cost-of-the-two-sides) at order 256.
 # - **Fails**, as often read: $\ln \det B = \operatorname{Tr} \ln B$ is true of principal logarithms only up to multiples of $2\pi i$ {checked}`det-exp:log-form`; and a program for $\exp A$ that passes the determinant's test may be [wrong all along the diagonal](#det-exp-overscaling).
 # - **Not known**: how much the gap between an exact flow and its discrete steps, [measured for linear fields](#det-exp-cnf), matters in large trained flows.
 #
@@ -285,7 +285,7 @@ grid = np.stack(
     axis=-1,
 ).reshape(-1, 2)
 
-fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.4), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(5.4, 5.2), layout="constrained")
 for axis, (name, rows) in zip(axes.flat, winds.items(), strict=True):
     A = np.array(rows)
     axis.quiver(*grid.T, *(A @ grid.T), color="#bbbbbb", width=0.004)
@@ -299,7 +299,7 @@ for axis, (name, rows) in zip(axes.flat, winds.items(), strict=True):
             facecolor=colour,
             edgecolor=colour,
             alpha=0.35,
-            label=f"t = {t:.1f}: area {area:.4f}",
+            label=f"t = {t:.1f}: area {area:.3f}",
         )
         axis.plot(*(letter @ flow.T).T, color=colour)
     axis.set(
@@ -310,7 +310,10 @@ for axis, (name, rows) in zip(axes.flat, winds.items(), strict=True):
     )
     axis.legend(
         loc="lower right",
-        fontsize=8.5,
+        fontsize=9.5,
+        handlelength=1,
+        labelspacing=0.2,
+        borderpad=0.1,
         frameon=True,
         framealpha=0.9,
         edgecolor="none",
@@ -319,7 +322,9 @@ plt.show()
 
 
 # %% [markdown]
-# *What four winds do to a square until the times 0, 0.6 and 1.2, and its area by the shoelace formula. The cell asserts that each area is $e^{t \operatorname{Tr} A}$ to twelve digits.*
+# *What four winds (arrows) make of a square at the times 0, 0.6 and 1.2, with its area by the shoelace formula.*
+#
+# Each area is $e^{t \operatorname{Tr} A}$, asserted to twelve digits.
 #
 # ## The definition, and what follows at once
 #
@@ -853,17 +858,17 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# The check of {eq}`det-exp:limit` runs on rotated Jordan blocks (one number along the diagonal, ones just above it). As $\varepsilon$ leaves zero the eigenvalues part, with eigenvectors nearly parallel; the determinant does not notice:
+# The check of {eq}`det-exp:limit` runs on rotated Jordan blocks (one number along the diagonal, ones just above it). As $\varepsilon$ leaves zero the eigenvalues part, with eigenvectors nearly parallel (a large condition number). The determinant does not notice: its ratio to $e^{\operatorname{Tr} A}$ tends to 1.
 
 # %%
 J = np.array([[0.3, 1, 0], [0, 0.3, 1], [0, 0, 0.3]])
-print("epsilon   condition of the eigenvectors   det exp(A_eps) / exp(Tr A)")
+print("epsilon   condition      ratio")
 for epsilon in (1e-1, 1e-2, 1e-3):
     perturbed_J = J + epsilon * np.diag([1, 2, 3])
     values, vectors = np.linalg.eig(perturbed_J)
     ratio = np.exp(values.sum()).real / np.exp(np.trace(J))
     assert abs(ratio - np.exp(6 * epsilon)) < 1e-9
-    print(f"{epsilon:7.0e}   {np.linalg.cond(vectors):29.1e}   {ratio:.6f}")
+    print(f"{epsilon:7.0e}{np.linalg.cond(vectors):12.1e}{ratio:11.6f}")
 
 
 # %% [markdown]
@@ -1073,7 +1078,9 @@ assert abs(64 * gap / limit - 1) < 0.02
 assert gaps[1] < gaps[2] < gaps[4] < gaps[8] < 0  # each nearer
 
 # %% [markdown]
-# *One, two, four and eight straight steps from the dotted square, and the flow itself (black). Each step multiplies the area by the same factor, compound interest paid out $m$ times.*
+# *One, two, four and eight straight steps from the dotted square, the paths of its outer corner, and the flow itself (filled).*
+#
+# Each step multiplies the area by the same factor: compound interest, paid out $m$ times.
 
 # %% tags=["ledger"]
 ledger.numeric(
@@ -1133,7 +1140,7 @@ ledger.numeric(
 # \det f(A) = \prod_{i=1}^{n} f(\lambda_i)
 # $$ (det-exp:function)
 #
-# Only for the exponential is this product a function of the sum.
+# Only for $f(x) = c\, e^{ax}$ is this product a function of the sum alone.
 
 # %% tags=["ledger"]
 def repeated_eigenvalue(draw):
@@ -1389,9 +1396,9 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# Integrated numerically: a linear system whose coefficients do not commute, the Van der Pol oscillator, whose divergence $\mu(1 - x^2)$ changes its sign along the path, and a damped pendulum, where $\operatorname{div} f = -\gamma$ everywhere, so that *every* region shrinks like $e^{-\gamma t}$ however it is bent.
+# Three examples, integrated numerically: a linear system whose matrices at two times do not commute, the Van der Pol oscillator, whose divergence $\mu(1 - x^2)$ changes its sign along the path, and a damped pendulum, where $\operatorname{div} f = -\gamma$ everywhere, so that *every* region shrinks like $e^{-\gamma t}$ however it is bent.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "On the left, a disc in the phase plane of a damped pendulum at times 0, 2, 4 and 6. It moves, shrinks and is bent into a hooked crescent. On the right, its measured area at 13 times lies on the curve of exp(-t/4)."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a disc in the phase plane of a damped pendulum at times 0, 2, 4 and 6. It moves, shrinks and is bent into a hooked crescent. Below, its measured area at 13 times lies on the curve of exp(-t/4)."}}
 solve = lambda f, span, y0: scipy.integrate.solve_ivp(
     f, span, y0, method="DOP853", rtol=1e-11, atol=1e-12
 )
@@ -1458,7 +1465,7 @@ areas = np.array([shoelace(shape.T) for shape in shapes])
 assert np.abs(areas / areas[0] - np.exp(-gamma * times)).max() < 1e-5
 
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(6.8, 3.2), layout="constrained", width_ratios=(1.4, 1)
+    2, 1, figsize=(5.4, 5.8), layout="constrained", height_ratios=(1.5, 1)
 )
 for k, colour in zip((0, 4, 8, 12), (GREY, ORANGE, GREEN, BLUE), strict=True):
     left.fill(
@@ -1474,7 +1481,7 @@ left.set(
     title="a disc of pendulums",
     aspect="equal",
 )
-left.legend(ncols=2, fontsize=9)
+left.legend(loc="lower left")
 right.plot(times, areas / areas[0], "o", label="measured area")
 fine = np.linspace(0, 6, 100)
 right.plot(
@@ -1488,16 +1495,15 @@ right.set(
     xlabel="time", ylim=(0, 1.05), title="its area, relative to the start"
 )
 right.legend()
+det_J = np.linalg.det(end[2:6].reshape(2, 2))
+print(f"linear system: det Φ(2)    = {np.linalg.det(Phi):.6f}")
+print(f"               exp ∫ Tr A  = {np.exp(trace_integral):.6f}")
+print(f"Van der Pol:   det J(3)    = {det_J:.6f}")
+print(f"               exp ∫ div f = {np.exp(end[6]):.6f}")
 plt.show()
-print(
-    f"linear system: det Φ(2) = {np.linalg.det(Phi):.6f} = exp ∫ Tr A = {np.exp(trace_integral):.6f}"
-)
-print(
-    f"Van der Pol:   det J(3) = {np.linalg.det(end[2:6].reshape(2, 2)):.6f} = exp ∫ div f = {np.exp(end[6]):.6f}"
-)
 
 # %% [markdown]
-# *Left, a disc of starting points at four times; right, its area (dots) on the curve.*
+# *Above, a disc of starting points at four times; below, its area, measured at thirteen times (dots), and $e^{-\gamma t}$.*
 #
 # (det-exp-series)=
 # ### The series of $\log \det(I + X)$
@@ -1752,7 +1758,8 @@ rng = np.random.default_rng(3)
 A = rng.standard_normal((4, 4)) / 2
 I4, tau = np.eye(4), 1.0
 tr2, tr5 = np.trace(A @ A), np.trace(np.linalg.matrix_power(A, 5))
-lines = ["steps   Euler: error   predicted      RK4: error  predicted"]
+lines = ["               Euler                 RK4"]
+lines += ["steps     error predicted     error predicted"]
 for steps in (10, 20, 40, 80):
     h = tau / steps
     power, rk4 = I4, I4
@@ -1765,10 +1772,10 @@ for steps in (10, 20, 40, 80):
     errors = [volume - tau * np.trace(A) for volume in volumes]
     predicted = [-h * tau / 2 * tr2, -(h**4) * tau / 120 * tr5]
     columns = [
-        f"{e:+13.1e} {p:+11.1e}"
+        f" {e:+9.1e} {p:+9.1e}"
         for e, p in zip(errors, predicted, strict=True)
     ]
-    lines.append(f"{steps:5d} " + "   ".join(columns))
+    lines.append(f"{steps:5d}" + "".join(columns))
 assert all(
     abs(e / p - 1) < 0.05 for e, p in zip(errors, predicted, strict=True)
 )
@@ -1948,7 +1955,7 @@ ledger.statistical(
 #
 # The left side of {eq}`det-exp:main` takes $5 + s$ matrix products for the exponential (five for a polynomial, $s$ squarings) and a factorisation, about $(5 + s)\, 2n^3 + \frac23 n^3$ operations, the right side $n - 1$ additions. How many times the two lie apart, on the machine at hand, with one thread:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "One curve on doubly logarithmic axes, the time of det of exp A divided by that of exp of the trace, against the order n. It rises from about a hundred for the smallest matrices to more than a thousand for the largest, where it meets a dashed line that rises with the square of n."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "One curve on doubly logarithmic axes, the time of det of exp A divided by that of exp of the trace, against the order n. It rises from under a hundred for the smallest matrices to many hundreds for the largest, where it meets a dashed line that rises with the square of n."}}
 # NBVAL_IGNORE_OUTPUT
 # Times differ from run to run; what must hold is asserted.
 def seconds_per_matrix(function, batch):
@@ -1980,7 +1987,7 @@ times_apart = np.array(cost["left"]) / np.array(cost["right"])
 assert times_apart[SIZES["orders"].index(256)] > 50
 
 sizes = np.array(SIZES["orders"], float)
-fig, axis = plt.subplots(figsize=(6.4, 3.9), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 axis.loglog(sizes, times_apart, "o-", label="measured")
 axis.loglog(
     sizes,
@@ -1997,17 +2004,17 @@ axis.set(
 axis.set_xticks(sizes, [f"{n:.0f}" for n in sizes])
 axis.minorticks_off()
 axis.legend()
-plt.show()
 print(
     "\n".join(
         f"n = {n:4d}: left / right = {r:7,.0f}"
         for n, r in zip(SIZES["orders"], times_apart, strict=True)
     )
 )
+plt.show()
 
 
 # %% [markdown]
-# *Time of the left side over time of the right; dashed, as operations count.*
+# *Time of the left side over time of the right, against the order; dashed, a rise with $n^2$ as operations count, through the last point.*
 #
 # For a given $B$ without a known logarithm nothing is saved: the way to $\det B$ is still a factorisation.
 #
@@ -2289,7 +2296,7 @@ assert max(live["ours"].values()) < 300
 assert max(live["ours"][f"overscaling 1e{k}"] for k in (4, 8)) < 4
 assert stored["torch"]["overscaling 1e8"] > 1e8
 
-fig, axis = plt.subplots(figsize=(5.6, 8.2), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 8.2), layout="constrained")
 rows, right_edge = np.arange(len(zoo)), 1e10
 axis.barh(rows, 0.0, alpha=0)  # so that all rows are there
 for row, A in zip(rows, zoo.values(), strict=True):
@@ -2309,13 +2316,13 @@ for name, colour, mark, label in marks:
     )
 axis.set_yticks(rows, list(zoo))
 axis.set(xlabel="error / u, float64", xlim=(0.2, 2e10), ylim=(28, -1))
-axis.legend(ncols=4, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1))
+fig.legend(loc="outside upper center", ncols=4, columnspacing=1)
 plt.show()
 
 # %% [markdown]
-# *Each row is one matrix; a grey tick is the line beyond which an error counts as large. What is not finite, or beyond $10^{10}$, sits at the right edge.*
+# *Errors of four programs in float64, in units of the rounding $u$. Each row is one matrix; a grey tick is the line beyond which an error counts as large. What is not finite, or beyond $10^{10}$, sits at the right edge.*
 #
-# Large errors in the record, float64 and float32 (torch 2.13.0, SciPy 1.17.1, JAX 0.10.2, one thread of an Intel Xeon): ours 0 and 0, PyTorch 0 and 1, SciPy 4 and 0, JAX 6 and 7. JAX's include results that are not finite: by default it refuses more than 16 squarings. Why SciPy and JAX lose three digits and more on matrices as tame as Ward's first (order 3, entries up to 4, in float64) we have not traced; their method solves with a denominator, ours only multiplies. PyTorch stays under the bar in float64 because the bar rises with the norm: at the overscaling pair its error is about $10^4$ and $10^8$ roundings, ours two.
+# Large errors in the record, in float64 and in float32 (torch 2.13.0, SciPy 1.17.1, JAX 0.10.2, one thread of an Intel Xeon): ours 0 and 0, PyTorch's 0 and 1, SciPy's 4 and 0, JAX's 6 and 7. Among JAX's are results that are not finite: by default it refuses more than 16 squarings. Why SciPy and JAX lose three digits and more on matrices as tame as Ward's first (order 3, entries up to 4, in float64) we have not traced; their method solves with a denominator, ours only multiplies. PyTorch stays under the bar in float64 because the bar rises with the norm: at the overscaling pair its error is about $10^4$ and $10^8$ roundings, ours two.
 #
 # ## Where it fails
 #
@@ -2324,7 +2331,7 @@ plt.show()
 #
 # ### Overflow
 #
-# The largest number of float64 is $e^{709.8}$, that of float32 $e^{88.7}$, of float16 $e^{11.1}$. If an eigenvalue $\lambda$ of $A$ has a real part more than $\log n$ above these, some entry of $\exp A$ overflows, for $e^{\operatorname{Re} \lambda}$, the modulus of an eigenvalue of $\exp A$, is at most $n$ times the largest modulus of an entry. Below that it may or may not: the eigenvalue 710 of $\bigl(\begin{smallmatrix}355&355\\355&355\end{smallmatrix}\bigr)$ is above 709.8, yet the largest entry is $\frac12 (e^{710} + 1)$, which is finite. The determinant is another matter, a product of $n$ numbers: it can be 1 where entries overflow, and infinite where all entries are small. So compare logarithms:
+# The largest number of float64 is $e^{709.8}$, that of float32 $e^{88.7}$, of float16 $e^{11.1}$. If an eigenvalue $\lambda$ of $A$ has a real part more than $\log n$ above that exponent, some entry of $\exp A$ overflows, for $e^{\operatorname{Re} \lambda}$, the modulus of an eigenvalue of $\exp A$, is at most $n$ times the largest modulus of an entry. Below that it may or may not: for instance, the eigenvalue 710 of $\bigl(\begin{smallmatrix}355&355\\355&355\end{smallmatrix}\bigr)$ is above 709.8, yet the largest entry is $\frac12 (e^{710} + 1)$, which is finite. The determinant is another matter, a product of $n$ numbers: it can be 1 where entries overflow, and infinite where all entries are small. So compare logarithms:
 
 # %%
 balanced = torch.diag(torch.tensor([100.0, -100.0]))
@@ -2407,7 +2414,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# The same eigenvalues *on the diagonal* do no harm: the cell asserts twelve digits for every spread in the figure. Mixed scales, not size, destroy the digits.
+# The same eigenvalues *on the diagonal* do no harm: the cell of that figure asserts twelve digits for every spread. Mixed scales, not size, destroy the digits.
 #
 # (det-exp-overscaling)=
 # ### A test that passes, an answer that is wrong
@@ -2418,8 +2425,8 @@ ledger.numeric(
 # \exp \begin{pmatrix} 1 & b \\ 0 & -1 \end{pmatrix} = \begin{pmatrix} e & b \sinh 1 \\ 0 & e^{-1} \end{pmatrix}
 # $$ (det-exp:overscaling)
 #
-# with $b = 10^8$, the norm asks for $s = 25$ halvings. They also make the diagonal small, $\pm 2^{-25}$, which float32 cannot see beside 1: $1 \pm 2^{-25}$ rounds to 1, squaring returns 1, and the diagonal of the result is $(1, 1)$ instead of $(2.718, 0.368)$. This is called *overscaling* {cite:p}`almohy2009new`, and it is what PyTorch returns. The log-determinant?
-# It is 0, and the trace is 0: the test passes. With the diagonal $(1, 2)$ it does not pass. *Test with a trace that is not zero, and test more than the determinant.*
+# with $b = 10^8$, the norm asks for $s = 25$ halvings. They also make the diagonal small, $\pm 2^{-25}$, which float32 cannot see beside 1: $1 \pm 2^{-25}$ rounds to 1, squaring returns 1, and the diagonal of the result is $(1, 1)$ instead of $(2.718, 0.368)$. This is called *overscaling* {cite:p}`almohy2009new`, and it is what PyTorch returns. Its log-determinant is 0, and so is the trace:
+# the test passes. With the diagonal $(1, 2)$ it does not pass. *Test with a trace that is not zero, and test more than the determinant.*
 
 # %% tags=["ledger"]
 ledger.numeric(
@@ -2428,12 +2435,10 @@ ledger.numeric(
 )
 
 # %%
-lines = [
-    "float32, b = 1e8            diagonal of exp A  (true)        log det  "
-    "trace"
-]
+lines = ["float32, b = 1e8  diagonal    log det"]
 for other, true in ((-1.0, (math.e, 1 / math.e)), (2.0, (math.e, math.e**2))):
     A = torch.tensor([[1.0, 1e8], [0.0, other]], dtype=torch.float32)
+    lines.append(f"diagonal of A: 1, {other:.0f}; trace {A.trace():.0f}")
     for name, function in (
         ("torch", torch.linalg.matrix_exp),
         ("gantext", expm),
@@ -2449,17 +2454,16 @@ for other, true in ((-1.0, (math.e, 1 / math.e)), (2.0, (math.e, math.e**2))):
         else:
             assert np.allclose(E.diagonal(), true, rtol=1e-5) and gap < 1e-5
         x, y = E.diagonal().tolist()
-        lines.append(
-            f"diagonal (1, {other:+.0f}), {name:8s} {x:8.2f}, {y:6.2f}  "
-            f"({true[0]:.2f}, {true[1]:.2f}) {logdet:10.2f} {A.trace():6.0f}"
-        )
+        lines.append(f"  {name:10s}{x:8.2f}{y:7.2f}{logdet:10.2f}")
+    x, y = true
+    lines.append(f"  {'true':10s}{x:8.2f}{y:7.2f}{1 + other:10.2f}")
     # float64; SciPy treats triangles apart
     exact = scipy.linalg.expm(A.double().numpy())
     assert np.allclose(np.diag(exact), true, rtol=1e-12)
 print("\n".join(lines))
 
 # %% [markdown]
-# The powers tell more than the norm: $A^2 = I$ here, whatever $b$ is. So the even powers are small, $b$ enters the odd ones once and not 19 times, and the bound from $k = 19$ asks for $b^{1/19} \le 2^s \theta$, which is $s = 0$ instead of 25 at $b = 10^8$. The tests hold the error against SciPy's, on this matrix up to $b = 10^{12}$ and on those that others test with.
+# The powers tell more than the norm. Here $A^2 = I$, whatever $b$ is: the even powers are $I$, the odd ones $A$ itself. So $\|A^{19}\|$ is about $b$, not $b^{19}$, and asks only for $b^{1/19} \le 2^s \theta$: at $b = 10^8$, $s = 0$ instead of 25. The package's tests compare the errors with SciPy's, on this matrix up to $b = 10^{12}$ and on those that others test with.
 #
 # ### The hump
 #
@@ -2469,7 +2473,7 @@ print("\n".join(lines))
 # \exp \Bigl( t \begin{pmatrix} -1 & 50 \\ 0 & -2 \end{pmatrix} \Bigr) = \begin{pmatrix} e^{-t} & 50 (e^{-t} - e^{-2t}) \\ 0 & e^{-2t} \end{pmatrix}
 # $$ (det-exp:hump)
 #
-# both eigenvalues are negative and the area shrinks like $e^{-3t}$ from the first moment, steadily. But the norm first rises to twelve: a square becomes a long thin needle before it becomes small, and squaring over this hump costs digits.
+# both eigenvalues are negative and the area shrinks like $e^{-3t}$ from the first moment, steadily. But the norm first rises to twelve: a square becomes a long thin needle before it becomes small. A program that squares its way over this hump loses digits.
 
 # %% tags=["ledger"]
 ledger.numeric(
@@ -2488,16 +2492,16 @@ assert (
 )
 assert (dets / torch.exp(-3 * t) - 1).abs().max() < 1e-9
 
-fig, axis = plt.subplots(figsize=(6.4, 3.5), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 axis.semilogy(t, norms, label=r"norm $\|\exp(tA)\|_2$")
 axis.semilogy(t, dets, label=r"area $\det \exp(tA) = e^{-3t}$")
 axis.set(xlabel="time t", ylim=(1e-6, 40))
 axis.legend()
-plt.show()
 print(f"largest norm {norms.max():.1f} at t = {t[norms.argmax()]:.1f}")
+plt.show()
 
 # %% [markdown]
-# *The norm rises to twelve before it falls; the determinant falls along a straight line from the start.*
+# *Norm and determinant of $\exp(tA)$ against time: the hump of the one, the straight fall of the other.*
 #
 # ### Half precision
 #
@@ -2654,7 +2658,7 @@ print(f"largest of 10,000 discriminants: {discriminant.max():.1f}")
 # %% [markdown]
 # ### Does the Jordan form give more, det f(A) as the product of f at the eigenvalues?
 #
-# Yes, for every function with a power series that converges at the eigenvalues: {eq}`det-exp:function` of the fifth proof, checked for $\sin + \exp$ on matrices with a repeated eigenvalue and no basis of eigenvectors. The trace appears only because $f$ is an exponential: the product of the $e^{\lambda_i}$ is $e$ to the sum.
+# Yes, for every function with a power series that converges at the eigenvalues: {eq}`det-exp:function` of the fifth proof, checked for $f(x) = \sin x + e^x$ on matrices with a repeated eigenvalue and no basis of eigenvectors. The trace appears only because $f$ is an exponential: the product of the $e^{\lambda_i}$ is $e$ to the sum.
 #
 # ### Is there a general way to compute the logarithm of a matrix?
 #
