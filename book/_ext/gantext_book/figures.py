@@ -85,6 +85,6 @@ def _close(writer: Any, node: nodes.Element) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect the handlers; numbers are written before pages are folded, for the tree is theirs then."""
-    app.add_enumerable_node(caption, "figure", nodes.Element.astext, override=True, html=(_open, _close))
+    app.add_enumerable_node(caption, "figure", lambda node: node.astext(), override=True, html=(_open, _close))
     app.connect("doctree-read", mark)
     app.connect("doctree-resolved", number)

@@ -208,8 +208,9 @@ def parse_cell(source: str, before: NotebookNode | None) -> list[Block]:
     The picture is a `widget`, or what the code cell `before` shows: an image, which has its alt text there, or HTML.
     """
     blocks = parse(source.splitlines())
-    code = before is not None and before.cell_type == "code"
-    picture = code and ("image" in before.metadata.get("mystnb", {}) or "HTML(" in before.source)
+    picture = False
+    if before is not None and before.cell_type == "code":
+        picture = "image" in before.metadata.get("mystnb", {}) or "HTML(" in before.source
     for block in blocks:
         if block.kind != "target":
             block.caption = picture and block.kind == "text" and ITALIC.match(block.text) is not None
