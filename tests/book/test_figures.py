@@ -1,69 +1,154 @@
-"""Figures of chapters: captions are numbered, and no picture is without one."""
+"""Figures of chapters: captions are numbered, no picture is without one, and text refers to them by name."""
 
 from __future__ import annotations
 
+import re
+from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from docutils import nodes
-from docutils.frontend import get_default_settings
-from docutils.utils import new_document
-from gantext_book.figures import number
-from gantext_book.source import chapters
+from gantext_book.source import ROOT, chapters
+from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective, docutils_namespace, patch_docutils
 
-APP: Any = SimpleNamespace(env=SimpleNamespace(toc_secnumbers={"notebooks/one": {"": (3,)}}))
+PICTURE = '<div class="widget">slider</div>'
+CELL = ":::{cell}\n%s\n:::\n"
+ZERO = "# Zero\n\nNo figure.\n"
+CHAPTER = f"""# Chapter
+
+As {{numref}}`hers` and {{numref}}`picture %s <his>` show, {{numref}}`Figure {{number}} <hers>`.
+
+{PICTURE}
+
+*It rises.* It falls.
+
+## Without
+
+{CELL % "text"}
+*It rises.*
+
+## With
+
+(his)=
+{CELL % "![A dot](dot.svg)"}
+(hers)=
+*Hers* and more.
+
+### Deep
+
+{CELL % PICTURE}
+*Its own.*
+"""
 
 
-def section(title: str, *children: nodes.Node) -> nodes.section:
-    return nodes.section("", nodes.title("", title), *children)
+class Cell(SphinxDirective):
+    """What MyST-NB makes of a cell that shows the content."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        shown = nodes.container("", *self.parse_content_to_nodes(), classes=["cell_output"])
+        code = nodes.container("", nodes.literal_block("", "code"), classes=["cell_input"])
+        return [nodes.container("", code, shown, classes=["cell"])]
 
 
-def cell(*outputs: nodes.Node) -> nodes.container:
-    shown = nodes.container("", *outputs, classes=["cell_output"])
-    return nodes.container("", nodes.container(classes=["cell_input"]), shown, classes=["cell"])
-
-
-def caption() -> nodes.paragraph:
-    return nodes.paragraph("", "", nodes.emphasis("", "It rises."), nodes.Text(" It falls."))
-
-
-def raw(html: str) -> nodes.raw:
-    return nodes.raw("", html, format="html")
-
-
-def document(*children: nodes.Node) -> nodes.document:
-    made = new_document("one.md", get_default_settings())
-    made += section("Chapter", *children)
-    return made
-
-
-def test_captions_are_numbered_in_their_order() -> None:
-    doctree = document(
-        raw('<div class="widget">slider</div>'),
-        caption(),
-        section("Without", cell(nodes.literal_block("", "text")), caption(), nodes.paragraph("", "Text.")),
-        section("With", cell(nodes.container("", nodes.image(uri="a.png"))), caption()),
-        section("More", section("Deep", cell(nodes.container("", raw("<p><svg></svg></p>"))), caption())),
+def build(root: Path, chapter: str, folder: str = "notebooks") -> BeautifulSoup:
+    """The second of two chapters, built; warnings are errors."""
+    (root / folder).mkdir()
+    (root / "index.md").write_text(
+        f"# Book\n\n```{{toctree}}\n:numbered:\n{folder}/zero\n{folder}/one\n```\n", encoding="utf-8"
     )
-    number(APP, doctree, "notebooks/one")
-    found = [p for p in doctree.findall(nodes.paragraph) if "caption" in p["classes"]]
-    assert [p.astext() for p in found] == [f"Figure 3.{k}. It rises. It falls." for k in (1, 2, 3)]
-    assert [p["ids"] for p in found] == [["figure-3-1"], ["figure-3-2"], ["figure-3-3"]]
+    (root / folder / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
+    (root / folder / "zero.md").write_text(ZERO, encoding="utf-8")
+    (root / folder / "one.md").write_text(chapter, encoding="utf-8")
+    settings = {
+        # Stated, because Sphinx lets one build of a process inherit the suffixes of another.
+        "source_suffix": {".md": "markdown"},
+        "extensions": ["myst_parser", "gantext_book.figures"],
+        "myst_enable_extensions": ["colon_fence"],
+        "html_theme": "basic",
+        "exclude_patterns": ["_build"],
+        "numfig": True,
+        "numfig_secnum_depth": 1,
+        "numfig_format": {"figure": "Figure %s"},
+    }
+    said, out = StringIO(), root / "_build"
+    with patch_docutils(), docutils_namespace():
+        app = Sphinx(
+            str(root), None, str(out), str(out / "doctrees"), "html", confoverrides=settings,
+            status=said, warning=said, freshenv=True, warningiserror=True, keep_going=True,
+        )  # fmt: skip
+        app.add_directive("cell", Cell)
+        app.build()
+        assert app.statuscode == 0, said.getvalue()
+    return BeautifulSoup((out / folder / "one.html").read_text(encoding="utf-8"), "html.parser")
 
 
-def test_a_picture_without_a_caption_stops_the_build() -> None:
-    picture = cell(nodes.container("", nodes.image(uri="a.png")))
-    for behind in ([], [nodes.paragraph("", "Text.")], [section("Next", caption())]):
-        doctree = document(section("Measured", picture.deepcopy(), *behind))
+def test_captions_are_numbered_in_their_order_and_referred_to_by_name(tmp_path: Path) -> None:
+    soup = build(tmp_path, CHAPTER.replace("(his)=\n", "").replace("*It rises.* It", "(his)=\n*It rises.* It", 1))
+    captions = soup.select("p.caption")
+    assert [p.get_text() for p in captions] == [
+        "Figure 2.1. It rises. It falls.",
+        "Figure 2.2. Hers and more.",
+        "Figure 2.3. Its own.",
+    ]
+    assert [p["id"] for p in captions] == ["his", "hers", "figure-2-3"]
+    assert [mark["id"] for mark in soup.select("p.caption > span[id]")] == ["figure-2-1", "figure-2-2"]
+    links = soup.select("a.reference.internal:has(.std-numref)")
+    assert [(a["href"], a.get_text()) for a in links] == [
+        ("#hers", "Figure 2.2"),
+        ("#his", "picture 2.1"),
+        ("#hers", "Figure 2.2"),
+    ]
+
+
+NAMELESS = {
+    "no such label": "As {numref}`nobodys` shows.",
+    "the label of a section": "(here)=\n## There\n\nAs {numref}`here` shows, in {numref}`there`.",
+    "the label of what is no figure": "(words)=\nWords.\n\nAs {numref}`words` shows.",
+    "the label of a picture instead of its caption": f"(before)=\n{PICTURE}\n\n*It rises.*\n\nAs {{numref}}`before`.",
+}
+
+
+@pytest.mark.parametrize("case", NAMELESS)
+def test_a_name_that_is_no_captions_stops_the_build(case: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"undefined label: '(nobodys|there|words|before)'"):
+        build(tmp_path, f"# Chapter\n\n{NAMELESS[case]}\n")
+
+
+def test_a_picture_without_a_caption_stops_the_build(tmp_path: Path) -> None:
+    picture = CELL % "![A dot](dot.svg)"
+    for k, behind in enumerate(("", "Text.", "(name)=\nText.", "### Next\n\n*It rises.*")):
+        (root := tmp_path / str(k)).mkdir()
         with pytest.raises(ExtensionError, match="picture under “Measured” has no caption; begin the paragraph"):
-            number(APP, doctree, "notebooks/one")
-    opening = document(picture.deepcopy(), nodes.paragraph("", "Three points"))
-    number(APP, opening, "notebooks/one")  # what opens a chapter needs none
-    number(APP, document(section("Measured", picture)), "book/index")  # no chapter
+            build(root, f"# Chapter\n\n## Measured\n\n{picture}\n{behind}\n")
+    (root := tmp_path / "opening").mkdir()
+    build(root, f"# Chapter\n\n{picture}\nThree points\n")  # what opens a chapter needs none
+    (root := tmp_path / "other").mkdir()
+    page = build(root, f"# Page\n\n## Measured\n\n{picture}\n*It rises.*\n", "book")  # no chapter
+    assert not page.select("p.caption")
+
+
+@pytest.mark.parametrize("path", chapters(ROOT), ids=lambda path: path.stem)
+def test_a_notebook_numbers_its_captions_as_the_page_does(site: Path, path: Path) -> None:
+    page = BeautifulSoup((site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8"), "html.parser")
+    numbers = [mark.get_text().strip() for mark in page.select("p.caption > .figure-number")]
+    notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert re.findall(r"^\*\*(Figure \d+\.\d+\.)\*\* [*_]", text, re.MULTILINE) == numbers
+    told = [
+        (a["href"], a.get_text())
+        for a in page.select("a.reference.internal:has(.std-numref)")
+        if "Figure" in a.get_text()
+    ]
+    linked = re.findall(r"\[(Figure \d+\.\d+)\]\([^)]*?(#[^)]+)\)", text)
+    assert [(anchor, words) for words, anchor in linked] == [
+        (re.sub("^[^#]*", "", str(href)), words) for href, words in told
+    ]
 
 
 def test_a_caption_stands_under_its_picture_before_what_is_printed() -> None:

@@ -714,7 +714,9 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     assert page.evaluate(TABLES) == 0, "nobody can scroll a table on paper"
     none(page.evaluate(BROKEN))
     none(page.evaluate(WHOLE))
-    assert page.locator("figure.live").first.is_visible(), "its caption is printed too"
+    figure = page.locator("figure.live").first
+    assert figure.is_visible(), "its caption is printed too"
+    assert figure.evaluate("figure => getComputedStyle(figure).printColorAdjust") == "exact", "bars are backgrounds"
     pdf = tmp_path / "page.pdf"
     page.pdf(path=pdf, format="A4")
     page.close()
@@ -728,6 +730,30 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
         ):
             assert shown in text
         assert "Back to top" not in text
+
+
+@pytest.mark.parametrize("name", sorted({*PAGES} - {*CHAPTERS}))
+def test_paper_shows_the_other_pages_whole(site: Path, browser: Any, name: str) -> None:
+    page = browser.new_page(viewport={"width": PAPER, "height": 960})
+    page.emulate_media(media="print")
+    page.goto((site / f"{name}.html").as_uri())
+    page.evaluate("document.fonts.ready.then(() => 0)")
+    assert page.evaluate(TABLES) == 0, "nobody can scroll a table on paper"
+    dots = page.locator(".dots .dot")
+    assert not dots.count() or dots.first.evaluate("dot => getComputedStyle(dot).printColorAdjust") == "exact"
+    page.close()
+
+
+def test_a_phone_shows_the_titles_of_both_neighbours_whole(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 800})
+    cut = []
+    for name in PAGES:
+        page.goto((site / f"{name}.html").as_uri())
+        cut += page.evaluate("""() => [...document.querySelectorAll('.prev-next-info')]
+            .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)
+            .map((e) => e.textContent.trim())""")
+    page.close()
+    none(cut)
 
 
 def test_by_night_paper_is_printed_as_by_day(site: Path, browser: Any, tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 A figure is a cell that shows a picture, or a ``{widget}``. That every picture has a caption is checked; the figure that
 opens a chapter need not have one, since the text around it is about nothing else. A caption stands under its picture,
-before what the cell prints besides.
+before what the cell prints besides. One with a target before it,
+``(NAME)=``, is referred to by ``{numref}`NAME```, as any figure of Sphinx is: the numbers are Sphinx's own.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -13,6 +16,10 @@ from sphinx.errors import ExtensionError
 
 CHAPTERS = "notebooks/"
 PICTURES = "<svg", "<img", 'class="widget'
+
+
+class caption(nodes.paragraph):  # noqa: N801, docutils names its nodes so
+    """The paragraph that says what a picture shows."""
 
 
 def is_picture(node: nodes.Node) -> bool:
@@ -28,40 +35,52 @@ def _shows(node: nodes.Node) -> bool:
     return isinstance(node, nodes.image) or html
 
 
-def _put_under(picture: nodes.Node, caption: nodes.paragraph) -> None:
+def _behind(node: nodes.Node) -> nodes.Node | None:
+    """What follows the node, past the targets that name it."""
+    behind = node.next_node(descend=False, siblings=True)
+    while isinstance(behind, nodes.target):
+        behind = behind.next_node(descend=False, siblings=True)
+    return behind
+
+
+def _put_under(picture: nodes.Node, words: caption) -> None:
     """Move the caption up to its picture, if the cell prints something behind it."""
     for outputs in list(picture.findall(nodes.container)):
         if "cell_output" not in outputs["classes"]:
             continue
         shown = [k for k, output in enumerate(outputs) if any(_shows(part) for part in output.findall())]
         if shown and shown[-1] < len(outputs) - 1:
-            caption.parent.remove(caption)
-            outputs.insert(shown[-1] + 1, caption)
+            words.parent.remove(words)
+            outputs.insert(shown[-1] + 1, words)
 
 
-def caption_of(node: nodes.Node) -> nodes.paragraph | None:
-    """The paragraph behind a picture, if it begins in italics."""
-    behind = node.next_node(descend=False, siblings=True)
-    if isinstance(behind, nodes.paragraph) and behind.children and isinstance(behind[0], nodes.emphasis):
-        return behind
-    return None
+def mark(app: Sphinx, doctree: nodes.document) -> None:
+    """``doctree-read``: make captions of the paragraphs that are, before Sphinx numbers figures and resolves names."""
+    if not app.env.docname.startswith(CHAPTERS):
+        return
+    for picture in [node for node in doctree.findall() if is_picture(node)]:
+        words = _behind(picture)
+        if isinstance(words, nodes.paragraph) and words.children and isinstance(words[0], nodes.emphasis):
+            made = caption(words.rawsource, "", *words.children, **words.attributes)
+            words.replace_self(made)
+            if not made["ids"]:  # no target stands before it; Sphinx counts what has one
+                made["ids"].append(f"caption-{sum(1 for _ in doctree.findall(caption))}")
+            doctree.ids |= dict.fromkeys(made["ids"], made)
 
 
 def number(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """``doctree-resolved``: write the numbers."""
-    chapter = app.env.toc_secnumbers.get(docname, {}).get("")
-    if not docname.startswith(CHAPTERS) or not chapter:
+    if not docname.startswith(CHAPTERS) or docname not in app.env.toc_secnumbers:
         return
-    count = 0
+    numbers = app.env.toc_fignumbers.get(docname, {}).get("figure", {})
     for picture in [node for node in doctree.findall() if is_picture(node)]:
-        caption = caption_of(picture)
-        if caption is not None:
-            count += 1
-            name = ".".join(map(str, (*chapter, count)))
-            caption["classes"].append("caption")
-            caption["ids"].append(f"figure-{name.replace('.', '-')}")
-            caption.insert(0, nodes.inline("", f"Figure {name}. ", classes=["figure-number"]))
-            _put_under(picture, caption)
+        words = _behind(picture)
+        if isinstance(words, caption):
+            name = ".".join(map(str, numbers[words["ids"][0]]))
+            words["classes"].append("caption")
+            words["ids"] = [*(words["ids"] if words["names"] else []), f"figure-{name.replace('.', '-')}"]
+            words.insert(0, nodes.inline("", f"Figure {name}. ", classes=["figure-number"]))
+            _put_under(picture, words)
         elif isinstance(picture.parent.parent, nodes.section) and isinstance(picture, nodes.container):
             place = picture.parent[0].astext()
             raise ExtensionError(
@@ -69,6 +88,16 @@ def number(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             )
 
 
+def _open(writer: Any, node: nodes.Element) -> None:
+    writer.visit_paragraph(node)
+
+
+def _close(writer: Any, node: nodes.Element) -> None:
+    writer.depart_paragraph(node)
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the handler: before pages are folded, for the tree is theirs then."""
+    """Connect the handlers; numbers are written before pages are folded, for the tree is theirs then."""
+    app.add_enumerable_node(caption, "figure", lambda node: node.astext(), override=True, html=(_open, _close))
+    app.connect("doctree-read", mark)
     app.connect("doctree-resolved", number)

@@ -200,7 +200,7 @@ class BookView(View):
         return self.fill("card-minutes", minutes=minutes(text))
 
     def results(self) -> str:
-        """Every stored measurement and claim: speeds in a table of a few lines and one by one, then experiments."""
+        """Every stored measurement and claim: speeds rival by rival and size by size, then experiments."""
         paths = results(self.app.srcdir)
         files = [file for path in paths for file in parts(path.stem, json.loads(path.read_text(encoding="utf-8")))]
         for file in files:

@@ -62,6 +62,7 @@ INLINE = re.compile(
 CHECK = re.compile(r"\bledger\.(?P<kind>\w+)\(\s*\"(?P<label>[\w:-]+)\"")  # where an entry is made
 PLACE = "\0widget {}\0"  # in a text that is not yet split into cells
 FOLDED = {"ledger", "setup", "hide-input"}
+ITALIC = re.compile(r"[*_](?![*_\s])")
 
 
 class MarkupError(ValueError):
@@ -114,6 +115,7 @@ class Block:
     children: list["Block"] = field(default_factory=list)
     tight: bool = False  # no blank line before it
     problem: str = ""
+    caption: bool = False  # of the picture before it
 
 
 def _directive(block: Block, info: str, lines: list[str]) -> None:
@@ -200,6 +202,22 @@ def parse(lines: Sequence[str], start: int = 0) -> list[Block]:
     return blocks
 
 
+def parse_cell(source: str, before: NotebookNode | None) -> list[Block]:
+    """The blocks of a text cell; a paragraph in italics right behind a picture is its caption, as it is on the page.
+
+    The picture is a `widget`, or what the code cell `before` shows: an image, which has its alt text there, or HTML.
+    """
+    blocks = parse(source.splitlines())
+    picture = False
+    if before is not None and before.cell_type == "code":
+        picture = "image" in before.metadata.get("mystnb", {}) or "HTML(" in before.source
+    for block in blocks:
+        if block.kind != "target":
+            block.caption = picture and block.kind == "text" and ITALIC.match(block.text) is not None
+            picture = block.name == "widget"
+    return blocks
+
+
 def walk(blocks: Sequence[Block]) -> Iterator[Block]:
     """All blocks in the order in which the book numbers them: a box comes before what it holds."""
     for block in blocks:
@@ -240,7 +258,7 @@ def _collect(path: Path, number: int, nb: NotebookNode) -> tuple[dict[str, Label
         count[kind] += 1
         return f"{number}.{count[kind]}"
 
-    for cell in nb.cells:
+    for before, cell in zip([None, *nb.cells], nb.cells, strict=False):
         if cell.cell_type == "code":
             checks |= {m["label"]: m["kind"] for m in CHECK.finditer(cell.source)}
             figure = cell.metadata.get("mystnb", {}).get("figure", {})
@@ -252,13 +270,15 @@ def _collect(path: Path, number: int, nb: NotebookNode) -> tuple[dict[str, Label
         cites = re.findall(r"\{cite:[pt]\}`([^`]+)`", cell.source)
         cited |= {key.strip() for keys in cites for key in keys.split(",")}
         pending: list[str] = []
-        for block in walk(parse(cell.source.splitlines())):
+        for block in walk(parse_cell(cell.source, before)):
             if block.kind == "target":
                 pending.append(block.text)
                 continue
             kind, printed, title, anchor = "section", "", "", block.label
             if block.kind == "math" and block.label:
                 kind, printed, anchor = "equation", next_number("equation"), make_id(f"equation-{block.label}")
+            elif block.caption:
+                kind, printed = "figure", next_number("figure")
             elif block.kind == "text":
                 heading = HEADING.match(block.text.splitlines()[0])
                 title = heading["title"] if heading else ""
@@ -325,8 +345,8 @@ class _Renderer:
     def fail(self, line: int, construct: str, rule: str) -> NoReturn:
         raise MarkupError(f"{self.context.path}:{self.line + line}: {construct}: {rule}")
 
-    def cell(self, source: str) -> str:
-        blocks = parse(source.splitlines())
+    def cell(self, source: str, before: NotebookNode | None = None) -> str:
+        blocks = parse_cell(source, before)
         self.folds(blocks)
         text = self.blocks(blocks, boxed=False)
         if found := leftovers(text):
@@ -377,6 +397,9 @@ class _Renderer:
             return ""
         if block.kind == "code":
             return block.text
+        if block.caption:
+            self.count["figure"] += 1  # in the order in which _collect numbers them
+            return f"**Figure {self.context.number}.{self.count['figure']}.** {self.inline(block.text, block.line)}"
         if block.kind == "text":
             return self.inline(block.text, block.line)
         text = self.equation(block, boxed) if block.kind == "math" else self.directive(block)
@@ -458,6 +481,7 @@ class _Renderer:
         caption = self.blocks(block.children, boxed=False)
         if not caption:
             return image
+        self.count["figure"] += 1
         if not block.label:
             self.fail(block.line, f"`figure` {path}", "the book numbers a captioned figure: give it a `:name:`")
         return f"{image}\n\n**{self.reference(self.label(block.label, block.line), block.line)}.** {caption}"
@@ -472,7 +496,7 @@ class _Renderer:
         if label.kind == "equation":
             return f"({label.number})"
         if label.kind == "figure":
-            return f"Fig. {label.number}"
+            return f"Figure {label.number}"
         if label.kind == "solution":
             return f"Solution to {self.reference(self.label(label.title, line), line)}"
         if label.kind == "section":
@@ -621,13 +645,13 @@ def render(nb: NotebookNode, context: Context) -> NotebookNode:
     renderer = _Renderer(context)
     text = fill(context.path.read_text(encoding="utf-8"), context.site)
     cells, start, titled = [], 0, False
-    for cell in nb.cells:
+    for before, cell in zip([None, *nb.cells], nb.cells, strict=False):
         found = text.find(cell.source, start)
         if found >= 0:
             renderer.line = text.count("\n", 0, found) + 1
             start = found + len(cell.source)
         if cell.cell_type == "markdown":
-            source = renderer.cell(cell.source)
+            source = renderer.cell(cell.source, before)
             if not titled:
                 titled = True
                 link = (
@@ -644,6 +668,7 @@ def render(nb: NotebookNode, context: Context) -> NotebookNode:
                 elif piece.strip():
                     cells.append(NotebookNode(cell, source=piece.strip("\n"), id=identity))
             continue
+        renderer.count["figure"] += bool(cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"))
         if FOLDED & set(cell.metadata.get("tags", [])):
             folded = NotebookNode(cell.metadata, cellView="form", jupyter=NotebookNode(source_hidden=True))
             cell = NotebookNode(cell, metadata=folded)
