@@ -151,17 +151,19 @@ def test_a_notebook_numbers_its_captions_as_the_page_does(site: Path, path: Path
     ]
 
 
-def test_a_caption_stands_under_its_picture_before_what_is_printed() -> None:
-    first, picture, last = (nodes.container("", part) for part in (raw("a"), nodes.image(uri="a.png"), raw("b")))
-    doctree = document(section("Measured", cell(first, picture, last), caption(), nodes.paragraph("", "Text.")))
-    number(APP, doctree, "notebooks/one")
-    (under,) = [p for p in doctree.findall(nodes.paragraph) if "caption" in p["classes"]]
-    assert [*under.parent] == [first, picture, under, last]
-    lone = nodes.container("", nodes.image(uri="a.png"))
-    doctree = document(section("Measured", cell(nodes.container("", raw("a")), lone), caption()))
-    number(APP, doctree, "notebooks/one")
-    (under,) = [p for p in doctree.findall(nodes.paragraph) if "caption" in p["classes"]]
-    assert isinstance(under.parent, nodes.section)  # nothing is printed behind it: the caption stays where it was
+def test_a_caption_stands_under_its_picture_before_what_is_printed(tmp_path: Path) -> None:
+    dot = "![A dot](dot.svg)"
+    for k, (shown, order) in enumerate(
+        (
+            (f"a\n\n{dot}\n\nb", ["a", "", "Figure 2.1. It rises.", "b"]),
+            (f"a\n\n{dot}", ["a", ""]),  # nothing is printed behind it: the caption stays where it was
+        )
+    ):
+        (root := tmp_path / str(k)).mkdir()
+        page = build(root, f"# Chapter\n\n## Measured\n\n{CELL % shown}\n*It rises.*\n\nText.\n")
+        (caption,) = page.select("p.caption")
+        assert [p.get_text().strip() for p in page.select(".cell_output > p")] == order
+        assert (caption.parent in page.select(".cell_output")) == (len(order) > 2)
 
 
 def test_every_chapter_numbers_its_figures(site: Path) -> None:
