@@ -173,9 +173,11 @@ def test_every_chapter_numbers_its_figures(site: Path) -> None:
         assert numbers == [f"Figure {k}.{count}." for count in range(1, len(numbers) + 1)] and len(numbers) >= 3
         for image in page.select("section section .cell_output img"):
             outer = image.find_parent("div", class_="cell")
-            output = image.find_parent(lambda tag: "cell_output" in str(tag.parent and tag.parent.get("class")))
-            assert outer is not None and output is not None
-            behind = output.find_next_sibling() or outer.find_next_sibling()
+            assert outer is not None
+            outputs = image.find_parent("div", class_="cell_output")
+            assert outputs is not None
+            shown = next(part for part in (image, *image.parents) if part.parent is outputs)
+            behind = shown.find_next_sibling() or outer.find_next_sibling()
             assert behind is not None and "caption" in str(behind.get("class")), (path.stem, image["alt"])
 
 
