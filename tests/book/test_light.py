@@ -98,6 +98,12 @@ def test_pictures_of_few_colours_look_the_same(tmp_path: Path) -> None:
         ("-1", "<mo>−</mo>"),
         (r"\det", "<mi>det</mi></math>"),  # no space for an argument that is not there
         (r"\left( \frac12 \right) x", "<mrow><mo>(</mo>"),  # grows with its own group alone
+        (r"\sin(A) \cos(B)", '<mi>)</mi><mspace width=".167em" /><mi>cos</mi>'),  # as in print, where Temml has none
+        (r"\frac12 \cosh^2 q", '</mfrac><mspace width=".167em" /><msup><mi>cosh</mi>'),
+        (r"A_1 \log \det M", '</msub><mspace width=".167em" /><mi>log</mi><mo rspace=".167em">\u2061</mo><mi>det</mi>'),
+        (r"x - \log p", "<mo>−</mo><mi>log</mi>"),  # an operator has its own space
+        (r"1, \dots, n", "<mo>,</mo><mi>…</mi><mo>,</mo>"),  # not the space of a relation
+        (r"1 \dots n", '<mn>1</mn><mspace width=".167em" /><mi>…</mi><mspace width=".167em" /><mi>n</mi>'),
     ],
 )
 def test_formulas_say_what_a_browser_does_not_know(tex: str, expected: str) -> None:

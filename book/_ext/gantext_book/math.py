@@ -126,6 +126,8 @@ PREFIX, POSTFIX = set("([{⌈⌊⟨"), set(")]}⌉⌋⟩")  # fences that have o
 INFIX = set("=<>≠≤≥≈∈→")  # relations that have no other form
 TALL = PREFIX | POSTFIX | set("|‖∣∥/↑↓↕⇑⇓⇕⟦⟧")  # may grow with what stands beside them
 RIGID = set("+-−±∓⋅×=≠<>≤≥≪≫≈∼≅≡∈∉⊂⊆∘∗!,;:.…⋯′∂∇\u2061\u2062\u2063")  # never grow
+SCRIPTS = {"msup", "msub", "msubsup"}
+DOTS = {"…", "⋯"}
 APPLY = "\u2061"  # between a function and its argument: read aloud, not seen
 TWO_FORMS = set("+-−±∓|‖∣∥")  # whose space depends on their form, which is given by their place in the row
 STYLED = {"tml-prime", "tml-sml-pad", "tml-med-pad", "tml-lrg-pad"}  # classes of math.css
@@ -145,6 +147,7 @@ def _slim(row: ElementTree.Element) -> None:
                 item.set("rspace", after.attrib["width"])
                 row.remove(after)
         row[:] = [part for item in row for part in (_ungrouped(item) if _is_group(item) else [item])]
+        _space_functions(row)
         if len(row) == 1 and _is_group(row[0]):
             row[:] = list(row[0])
     for i, item in enumerate(row):
@@ -157,6 +160,27 @@ def _slim(row: ElementTree.Element) -> None:
             item.set("class", " ".join(kept))
         else:
             item.attrib.pop("class", None)
+
+
+def _space_functions(row: ElementTree.Element) -> None:
+    """The thin spaces of TeX before a function's name and around dots; Temml leaves some of them out."""
+    for i in range(len(row) - 1, -1, -1):
+        name, before, after = row[i], row[i - 1] if i else None, row[i + 1] if i + 1 < len(row) else None
+        if name.text in DOTS and after is not None and (after.text or "") not in CLOSED and _is_operand(after):
+            row.insert(i + 1, ElementTree.Element("mspace", width="0.1667em"))
+        while name.tag in SCRIPTS and len(name):
+            name = name[0]  # cosh², log₂
+        function = name.tag == "mi" and (name.text or "").isalpha() and after is not None and after.text == APPLY
+        if before is not None and (function or name.text in DOTS) and _is_operand(before):
+            row.insert(i, ElementTree.Element("mspace", width="0.1667em"))
+
+
+def _is_operand(item: ElementTree.Element) -> bool:
+    """A number, a letter, a fraction, a closing bracket; with an index or a power, too."""
+    while item.tag in SCRIPTS and len(item):
+        item = item[0]
+    sign = item.text or ""
+    return item.tag in {"mn", "mfrac", "msqrt"} or sign in CLOSED | set("∇∂") or (item.tag == "mi" and sign.isalpha())
 
 
 def _is_group(item: ElementTree.Element) -> bool:
@@ -183,6 +207,9 @@ def _is_tall(item: ElementTree.Element) -> bool:
 
 def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
     sign, given = item.text or "", item.attrib
+    if sign in DOTS and not given:
+        item.tag = "mi"  # an operator that no browser knows has the space of a relation on both sides
+        return
     given.pop("separator", None)  # these two have no effect in any browser
     given.pop("fence", None)
     if sign in PREFIX | POSTFIX:
