@@ -42,6 +42,12 @@ As {{numref}}`hers` and {{numref}}`picture %s <his>` show, {{numref}}`Figure {{n
 
 {CELL % PICTURE}
 *Its own.*
+
+:::{{figure}} dot.svg
+:name: drawn
+
+A figure of Sphinx, as {{numref}}`drawn` is.
+:::
 """
 
 
@@ -103,7 +109,10 @@ def test_captions_are_numbered_in_their_order_and_referred_to_by_name(tmp_path: 
         ("#hers", "Figure 2.2"),
         ("#his", "picture 2.1"),
         ("#hers", "Figure 2.2"),
+        ("#drawn", "Figure 2.4"),
     ]
+    (drawn,) = soup.select("figure > figcaption")
+    assert drawn.get_text().strip().startswith("Figure 2.4 A figure of Sphinx")
 
 
 NAMELESS = {
