@@ -42,6 +42,12 @@ As {{numref}}`hers` and {{numref}}`picture %s <his>` show, {{numref}}`Figure {{n
 
 {CELL % PICTURE}
 *Its own.*
+
+:::{{figure}} dot.svg
+:name: drawn
+
+A figure of Sphinx, as {{numref}}`drawn` is.
+:::
 """
 
 
@@ -103,7 +109,10 @@ def test_captions_are_numbered_in_their_order_and_referred_to_by_name(tmp_path: 
         ("#hers", "Figure 2.2"),
         ("#his", "picture 2.1"),
         ("#hers", "Figure 2.2"),
+        ("#drawn", "Figure 2.4"),
     ]
+    (drawn,) = soup.select("figure > figcaption")
+    assert drawn.get_text().strip().startswith("Figure 2.4 A figure of Sphinx")
 
 
 NAMELESS = {
@@ -140,11 +149,7 @@ def test_a_notebook_numbers_its_captions_as_the_page_does(site: Path, path: Path
     notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert re.findall(r"^\*\*(Figure \d+\.\d+\.)\*\* [*_]", text, re.MULTILINE) == numbers
-    told = [
-        (a["href"], a.get_text())
-        for a in page.select("a.reference.internal:has(.std-numref)")
-        if "Figure" in a.get_text()
-    ]
+    told = [(a["href"], a.get_text()) for a in page.select("a:has(> .std-numref)") if "Figure" in a.get_text()]
     linked = re.findall(r"\[(Figure \d+\.\d+)\]\([^)]*?(#[^)]+)\)", text)
     assert [(anchor, words) for words, anchor in linked] == [
         (re.sub("^[^#]*", "", str(href)), words) for href, words in told

@@ -101,6 +101,7 @@ def test_each_chapter_has_a_card(site: Path) -> None:
     ("text", "expected"),
     [
         ("# A\n\n**Ten minutes** for this.\n\n## B\n\nText.\n\n```{folded} 3 minutes: a proof\n```\n", (10, 13)),
+        ("# A\n\n**Ten minutes**.\n\n## B\n\n```{folded} 1 minute: x\n```\n\n" + "word " * 800, (10, 11)),
         (
             "# A\n\nThe core takes 8 minutes.\n\n## B\n\n:::{folded} Two minutes: x\n:::\n\n:::{folded} 4 minutes",
             (8, 14),

@@ -85,11 +85,11 @@ def test_notebook_carries_the_numbers_of_the_page(book: tuple[Path, str]) -> Non
         tags = re.findall(r"\\tag\{([\d.]+)\}", text)
         assert tags
         assert tags == printed(".eqno", r"\(([\d.]+)\)")
-        head = r"((?:Solution to )?[A-Z]\w+ \d+\.\d+)"
+        head = r"((?:Solution to )?(?!Figure)[A-Z]\w+ \d+\.\d+)"
         assert re.findall(rf"\*\*{head}", text) == printed("p.admonition-title", f"^{head}")
-        captions = printed("figcaption", r"^(Fig\. [\d.]+\d)")
-        in_text = [caption for caption in captions if caption != "Fig. 2.1"]  # that one is the output of a code cell
-        assert re.findall(r"\*\*(Fig\. [\d.]+)\.\*\*", text) == in_text
+        captions = printed("figcaption", r"^(Figure [\d.]+\d)")
+        in_text = [caption for caption in captions if caption != "Figure 2.1"]  # that one is the output of a code cell
+        assert re.findall(r"\*\*(Figure [\d.]+)\.\*\*", text) == in_text
         assert len(captions) == (2 if path.stem == "second" else 0)
 
 

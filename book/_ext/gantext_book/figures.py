@@ -18,7 +18,7 @@ CHAPTERS = "notebooks/"
 PICTURES = "<svg", "<img", 'class="widget'
 
 
-class caption(nodes.paragraph):  # noqa: N801, docutils names its nodes so
+class picture_caption(nodes.paragraph):  # noqa: N801, docutils names its nodes so; a `caption` it has itself
     """The paragraph that says what a picture shows."""
 
 
@@ -61,10 +61,10 @@ def mark(app: Sphinx, doctree: nodes.document) -> None:
     for picture in [node for node in doctree.findall() if is_picture(node)]:
         words = _behind(picture)
         if isinstance(words, nodes.paragraph) and words.children and isinstance(words[0], nodes.emphasis):
-            made = caption(words.rawsource, "", *words.children, **words.attributes)
+            made = picture_caption(words.rawsource, "", *words.children, **words.attributes)
             words.replace_self(made)
             if not made["ids"]:  # no target stands before it; Sphinx counts what has one
-                made["ids"].append(f"caption-{sum(1 for _ in doctree.findall(caption))}")
+                made["ids"].append(f"caption-{sum(1 for _ in doctree.findall(picture_caption))}")
             doctree.ids |= dict.fromkeys(made["ids"], made)
 
 
@@ -75,7 +75,7 @@ def number(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     numbers = app.env.toc_fignumbers.get(docname, {}).get("figure", {})
     for picture in [node for node in doctree.findall() if is_picture(node)]:
         words = _behind(picture)
-        if isinstance(words, caption):
+        if isinstance(words, picture_caption):
             name = ".".join(map(str, numbers[words["ids"][0]]))
             words["classes"].append("caption")
             words["ids"] = [*(words["ids"] if words["names"] else []), f"figure-{name.replace('.', '-')}"]
@@ -98,6 +98,6 @@ def _close(writer: Any, node: nodes.Element) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect the handlers; numbers are written before pages are folded, for the tree is theirs then."""
-    app.add_enumerable_node(caption, "figure", lambda node: node.astext(), override=True, html=(_open, _close))
+    app.add_enumerable_node(picture_caption, "figure", lambda node: node.astext(), override=True, html=(_open, _close))
     app.connect("doctree-read", mark)
     app.connect("doctree-resolved", number)

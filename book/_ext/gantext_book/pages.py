@@ -34,7 +34,7 @@ TEMPLATES = str(Path(__file__).parent / "templates")
 
 NUMBERS = ("one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
            "eighteen nineteen twenty").split()  # fmt: skip
-MINUTES = rf"(\d+|{'|'.join(NUMBERS)})\s+minutes"
+MINUTES = rf"(\d+|{'|'.join(NUMBERS)})\s+minutes?"
 WORDS_A_MINUTE = 200
 CARD = 560  # pixels across the picture of a card, twice as many as it is shown with
 
