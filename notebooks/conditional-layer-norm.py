@@ -89,7 +89,8 @@ import torch.nn.functional as F
 from IPython.display import HTML
 from torch import nn
 
-from gantext import at_scale, docstrings
+from gantext import at_scale, book, docstrings
+from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
 from gantext.gan import laws
 from gantext.seq2seq import decoding
 from gantext.norm import (
@@ -128,19 +129,7 @@ ledger = Ledger(
     },
 )
 float64 = torch.float64
-# the networks here are so small that sharing the work costs more than the
-# work
-torch.set_num_threads(1)
-
-# Okabe and Ito's palette
-BLUE, ORANGE, GREEN, RED, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#666666",
-)
-plt.style.use("gantext.book")
+book.set_up()
 
 
 def stored(name):
@@ -259,25 +248,6 @@ drawn = [
 assert [text for text, _ in drawn] == WRITTEN
 read_as = "bad bad bad good bad good bad good"
 assert [seen for _, seen in drawn] == read_as.split()
-
-
-def as_table(head, rows, kind=""):
-    """A table; on a phone each row is a card."""
-    top = "".join(f"<th>{escape(text)}</th>" for text in head)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td data-label="{escape(name)}">{escape(str(text))}</td>'
-            for name, text in zip(head, row, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<table class="table cards {kind}"><thead><tr>{top}</tr>'
-        f"</thead><tbody>{body}</tbody></table>"
-    )
-
 
 # %% [markdown]
 # **The last norm alone does about as well as all of them, and code and vector come close.** After 250 steps each, five seeds, the wish is obeyed in 65 % of the texts told by all norms, in 63 % by the last norm alone, in 61 % by a vector added to every character, in 58 % by a code as first token. After Holm's correction none of these differences is safe (the smallest $p$ is .07; five to ten points would have been found four times in five). The labels that the likelihoods tell, {eq}`conditional-layer-norm:posterior`, are a finer measure: there all norms are three and four points ahead of vector and code ($p < .003$), and level with the last norm.
@@ -417,7 +387,7 @@ compared = [
 ]
 head = ("difference in", "between", "mean ± seeds", *second["head"][5:])
 head = [name for name in head if name != "p"]
-HTML(as_table(first["head"], first["rows"]) + as_table(head, compared))
+book.table(**first) + book.table(head, compared, second["title"])
 
 # %% [markdown]
 # ± is the 95 % interval, over 5 seeds and, for nats, also over the test's texts. Differences are paired by seed; $p$ is Student's, corrected by Holm within each kind of score; the last column is the true difference that would have been found four times in five at 5 %. (The record has the uncorrected $p$, too.)
@@ -1876,14 +1846,13 @@ assert (
 rounded = lambda cell: " ± ".join(
     f"{float(part):.2f}" for part in cell.split(" ± ")
 )
-HTML(
-    as_table(
-        table["head"],
-        [
-            [*row[:2], *(rounded(x) if "±" in x else x for x in row[2:])]
-            for row in table["rows"]
-        ],
-    )
+book.table(
+    table["head"],
+    [
+        [*row[:2], *(rounded(x) if "±" in x else x for x in row[2:])]
+        for row in table["rows"]
+    ],
+    table["title"],
 )
 
 # %% [markdown]
@@ -2893,8 +2862,7 @@ rows = [
         "a gain backward only",
     ),
 ]
-head = ("claim", "article", "measured here", "device", "verdict")
-HTML(as_table(head, rows, "claims"))
+book.claims(rows)
 
 # %% [markdown]
 # ## Questions that readers asked

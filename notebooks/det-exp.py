@@ -71,7 +71,6 @@ import itertools
 import math
 import time
 from fractions import Fraction
-from html import escape
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -80,9 +79,9 @@ import scipy.integrate
 import scipy.linalg
 import sympy as sp
 import torch
-from IPython.display import HTML
 
-from gantext import at_scale
+from gantext import at_scale, book
+from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
 from gantext.kernels import expm_formula
 from gantext.matexp import expm, expm_ref, logdet_expm
 from texledger import Law, Ledger, Superscript
@@ -119,16 +118,7 @@ def square(draw, **kind):
     return draw.matrix(draw.turn(2, 3, 4), **kind)
 
 
-# Okabe and Ito's palette
-BLUE, ORANGE, GREEN, RED, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#666666",
-)
-plt.style.use("gantext.book")
-torch.manual_seed(0)
+book.set_up(threads=None)
 torch.set_default_dtype(torch.float64)
 
 
@@ -2609,15 +2599,7 @@ rows = [
         "fails in value",
     ),
 ]
-head = ("claim", "source's number", "measured here", "device", "verdict")
-cells = lambda tag, row: "".join(
-    f"<{tag}>{escape(text)}</{tag}>" for text in row
-)
-body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(
-    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
-    f"<tbody>{body}</tbody></table>"
-)
+book.claims(rows)
 
 # %% [markdown]
 # ## Questions that readers asked

@@ -70,19 +70,18 @@ import inspect
 import itertools
 import math
 import warnings
-from html import escape
 
 import matplotlib.pyplot as plt
 import mpmath as mp
 import numpy as np
 import sympy as sp
 import torch
-from IPython.display import HTML
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 from torch.utils.flop_counter import FlopCounterMode
 
-from gantext import at_scale
+from gantext import at_scale, book
+from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
 from gantext.seq2seq import prefixlm
 from gantext.docstrings import topics
 from texledger import Derived, Indexed, Ledger
@@ -102,19 +101,7 @@ SIZES = at_scale(SCALE, {"reduced": (3, 150, 48), "gpu": (10, 1500, 128)})
 ledger = Ledger("prefix-lm")
 step = lambda x: 1 if x >= 0 else 0
 
-# Okabe and Ito's palette
-BLUE, ORANGE, GREEN, RED, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#666666",
-)
-plt.style.use("gantext.book")
-torch.manual_seed(0)
-# the networks here are so small that sharing the work costs more than the
-# work
-torch.set_num_threads(1)
+book.set_up()
 
 
 # %% [markdown]
@@ -312,12 +299,13 @@ plt.show()
 
 
 # %% [markdown]
-# *Right answers on unseen documents, three seeds; beside them the loss.*
+# (prefix-lm-answers)=
+# *Right answers on unseen documents, a dot a seed; at the right, the loss.*
 #
 # ## The verdict
 #
 # - **The two calls are exact** for every prefix, [asserted](#the-mask-in-numbers); nothing leaks by detours {checked}`prefix-lm:transitive`, and the source can be read once and kept, {eq}`prefix-lm:cache`.
-# - **By itself a mask makes no model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: whether it pays that BERT's weights keep the view of the source that they were trained with.
+# - **Here no mask makes a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: whether it pays that BERT's weights keep the view of the source that they were trained with.
 # - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ to be predicted: by far the least loss, the worst answers.
 # - **It saves little**: 0.6 % of a layer for a question on a passage ([counted](#what-it-costs)).
 #
@@ -332,13 +320,13 @@ plt.show()
 # S_{ij} = \frac{1}{\sqrt{d}} \sum_{c=1}^{d} Q_{ic} K_{jc}, \qquad A_{ij} = \frac{M_{ij} e^{S_{ij}}}{\sum_{k=1}^{n} M_{ik} e^{S_{ik}}}, \qquad O_{ic} = \sum_{j=1}^{n} A_{ij} V_{jc}
 # $$ (prefix-lm:attention)
 #
-# (Programs add $-\infty$ to the scores instead, which is the same, or a large negative number, [which is not](#in-floating-point).) Write $\operatorname{step}(x) = 1$ for $x \ge 0$ and $0$ else. The prefix-LM's "$j \le s$ or $j \le i$" is one comparison with the larger of the two:
+# (Programs add $-\infty$ to the scores instead, which is the same, or a large negative number, [which is not quite](#in-floating-point).) Write $\operatorname{step}(x) = 1$ for $x \ge 0$ and $0$ else. The prefix-LM's "$j \le s$ or $j \le i$" is one comparison with the larger of the two:
 #
 # $$
 # \max\bigl( \operatorname{step}(s - j), \operatorname{step}(i - j) \bigr) = \operatorname{step}\bigl( \max(s, i) - j \bigr)
 # $$ (prefix-lm:reach)
 #
-# This is the *reach* $r_i = \max(s, i)$ of row $i$. The formula against the core's two calls:
+# This larger one, $r_i = \max(s, i)$, is the *reach* of row $i$. The formula against the core's two calls:
 
 # %%
 def by_formula(q, k, v, s):
@@ -458,7 +446,7 @@ four = {
     "prefix-LM": mask(s, n),
     "bidirectional": mask(n, n),
 }
-fig, axes = plt.subplots(2, 2, figsize=(6.6, 6.4), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(5.4, 5.6), layout="constrained")
 axes = axes.ravel()
 for axis, (name, M) in zip(axes, four.items(), strict=True):
     axis.imshow(M, cmap="Blues", vmin=0, vmax=1.5)
@@ -469,7 +457,7 @@ for axis, (name, M) in zip(axes, four.items(), strict=True):
     axis.set(
         xticks=[],
         yticks=range(n) if axis in axes[::2] else [],
-        title=f"{name}: {int(M.sum())} pairs",
+        title=f"{name}\n{int(M.sum())} pairs",
     )
     axis.spines[:].set_visible(False)
 for axis in axes[::2]:
@@ -487,7 +475,8 @@ assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 
 
 # %% [markdown]
-# *Filled: what a row may look at, and how many pairs that makes. The orange lines mark the end of the source.*
+# (prefix-lm-four-masks)=
+# *Four masks for a passage, a question and an answer: a row for each token, and a column for each in the same order. Filled is what the row may look at; the titles count the filled squares. The orange lines mark the end of the source.*
 #
 # How many pairs is that? The reaches add up: $s$ rows of reach $s$, then $s + 1, s + 2, \dots, s + t$ for the $t = n - s$ tokens of the target:
 #
@@ -519,7 +508,7 @@ ledger.exact(
 # a_i = \sum_{k=1}^{i} g_k, \qquad M_{ij} = \operatorname{step}(a_i - a_j)
 # $$ (prefix-lm:cumsum)
 #
-# The sum is $a_i = \max(0, i - s)$: *a time at which token $i$ becomes known; a row sees what is known by its own time*. All four masks are of this kind, with times $1, \dots, n$ for the language model, their permutation, and one time for all in the bidirectional case; the prefix-LM gives all of the source one time.
+# The sum is $a_i = \max(0, i - s)$: *a time at which token $i$ becomes known; a row sees what is known by its own time*. All four masks of {numref}`prefix-lm-four-masks` are of this kind, with times $1, \dots, n$ for the language model, their permutation, and one time for all in the bidirectional case; the prefix-LM gives all of the source one time.
 
 # %% tags=["ledger"]
 def segments(draw):
@@ -617,7 +606,7 @@ print(
 # N = M^{L}, \qquad \operatorname{step}(N_{ij} - 1) = M_{ij}
 # $$ (prefix-lm:powers)
 #
-# **Depth does not change what a row sees**, exactly if the mask is transitive. *Any* assignment of times gives a mask without hearsay; a mask drawn by hand may leak.
+# **Depth does not change what a row sees** if and only if the mask is transitive (and every row sees itself). *Any* assignment of times gives a mask without hearsay; a mask drawn by hand may leak.
 
 # %% tags=["ledger"]
 def known_at(draw, n):
@@ -672,7 +661,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# In random layers of the package's {class}`gantext.seq2seq.transformer.Transformer` automatic differentiation tells which inputs move which outputs.
+# Does a network keep to this? In random layers of the package's {class}`gantext.seq2seq.transformer.Transformer`, automatic differentiation tells which inputs move which outputs. What is counted are the pairs of an output and an input that moves it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Tables of eight rows and columns for one, two and three layers, under three masks. With the prefix-LM mask the table of what a row depends on stays the same. With a sliding window of two tokens the band becomes one wider with every layer. With the careless mask, where source rows may see the target, the triangle of the target is full from the second layer on."}}
 n, s = 8, 4
@@ -712,7 +701,10 @@ def depends(M, layers):
     )
 
 
-fig, axes = plt.subplots(3, 3, figsize=(6.3, 6.6), layout="constrained")
+for name, M in drawn.items():
+    pairs = [int(depends(M, layers).sum()) for layers in (1, 2, 3)]
+    print(f"{name}: {pairs} pairs after 1, 2, 3 layers")
+fig, axes = plt.subplots(3, 3, figsize=(5.4, 6.2), layout="constrained")
 for row, (name, M) in zip(axes, drawn.items(), strict=True):
     for layers, axis in enumerate(row, 1):
         seen = depends(M, layers)
@@ -734,19 +726,18 @@ for row, (name, M) in zip(axes, drawn.items(), strict=True):
         axis.set(
             xticks=[],
             yticks=[],
-            title=f"{name}, 1 layer" if layers == 1 else f"{layers} layers",
         )
+        above = f"{name}\n1 layer" if layers == 1 else f"{layers} layers"
+        axis.set_title(above, loc="left")
         axis.spines[:].set_visible(False)
-    row[0].set_title(f"{name}\n1 layer")
 plt.show()
-for name, M in drawn.items():
-    print(
-        f"{name}: {[int(depends(M, layers).sum()) for layers in (1, 2, 3)]} pairs after 1, 2, 3 layers"
-    )
 
 
 # %% [markdown]
-# *Orange marks hearsay: pairs that the mask does not admit and that a chain of layers connects.* The sliding window gains one token per layer, as it should. The careless mask lets the *source* see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. Such a model trains well and cannot generate.
+# (prefix-lm-hearsay)=
+# *Which of eight inputs (columns) move which of eight outputs (rows) after one, two and three layers, under three masks. Orange marks hearsay: pairs that the mask does not admit and that a chain of layers connects.*
+#
+# The sliding window gains one token per layer, as it should. The careless mask lets the *source* see the target: a target row, shielded from its future in the first layer, gets it from the source in the second. In training such a model has before it what it will lack when it generates.
 #
 # ## Why the prefix may be cached
 #
@@ -769,7 +760,7 @@ for name, M in drawn.items():
 # \sum_{r=0}^{t-1} (s + r) = t s + \frac{t (t - 1)}{2}
 # $$ (prefix-lm:rows)
 #
-# rows, with it $s$ rows once and then one for each further token, $s + t - 1$. For a passage with question of $s = 320$ tokens and an answer of $t = 32$ this is $10{,}736$ against $351$, a factor of $31$.
+# rows, with it $s$ rows once and then one for each further token, $s + t - 1$. For a passage and its question, $s = 320$ tokens, and an answer of $t = 32$ this is $10{,}736$ against $351$, a factor of $31$.
 
 # %% tags=["ledger"]
 def sources_and_targets(draw):  # without a source: drawn again
@@ -1037,7 +1028,7 @@ print(
 # ```{folded} 6 minutes: the shift by one, means over tokens, and what UniLM itself does
 # ```
 #
-# A sequence-to-sequence model is asked for $p(y \mid x)$, the target given the source. One pass makes all of its next-token predictions at once, because no target row sees its future. With the source $x$ and the target $y_1, \dots, y_t$ we have $\log p(y \mid x) = \sum_r \log p(y_r \mid x, y_1, \dots, y_{r-1})$. The row that has seen exactly the source and $y_1, \dots, y_{r-1}$ is the row of $y_{r-1}$, or for $r = 1$ the last row of the source. So **the row $i - 1$ predicts the token $i$**: outputs are shifted by one against inputs. It counts if $g_i = 1$, in the target. For a batch of $B$ sequences let $p_{bi}$ be the probability that row $i - 1$ of sequence $b$ gives to its token $i$:
+# A sequence-to-sequence model is asked for $p(y \mid x)$, the target given the source. One pass makes all of its next-token predictions at once, because no target row sees its future. With the source $x$ and the target $y_1, \dots, y_t$ we have $\log p(y \mid x) = \sum_r \log p(y_r \mid x, y_1, \dots, y_{r-1})$. The row that has seen exactly the source and $y_1, \dots, y_{r-1}$ is the row of $y_{r-1}$, or for $r = 1$ the last row of the source. So **the row $i - 1$ predicts the token $i$**: outputs are shifted by one against inputs. Such a prediction counts if $g_i = 1$, that is, in the target. For a batch of $B$ sequences let $p_{bi}$ be the probability that row $i - 1$ of sequence $b$ gives to its token $i$:
 #
 # $$
 # \ell = -\frac{\sum_{b=1}^{B} \sum_{i=2}^{n} g_{bi} \log p_{bi}}{\sum_{b=1}^{B} \sum_{i=2}^{n} g_{bi}}
@@ -1385,7 +1376,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# A GPU has a fused kernel (all of attention in one program) aligned at the bottom right, so there the second call is one call, right on an NVIDIA H200: in a CUDA graph (recorded calls, repeated without Python) both calls were 0.9 to 1.5 times as fast as one with the mask, called from Python in half precision slower ([results](../book/results.md)). On a CPU there is none, and the package works through the target in blocks of rows, each over the keys up to its end:
+# PyTorch has, for a GPU, a fused kernel (all of attention in one program) that is aligned at the bottom right, so there the second call is a single one. On an NVIDIA H200 its results were right. Replayed from a CUDA graph (calls recorded once and repeated without Python) the two calls together were 0.9 to 1.5 times as fast as one call with the mask; called from Python in half precision they were slower ([results](../book/results.md)). On a CPU there is no such kernel, and the package works through the target in blocks of rows, each over the keys up to its end:
 
 # %%
 for name in ("_two_call", "_targets_flash", "_targets_blocks"):
@@ -1626,7 +1617,7 @@ jobs = {
     "news summary, 568 + 200": (568, 200),
     "translation, 64 + 64": (64, 64),
 }
-fig, axis = plt.subplots(figsize=(8.4, 3.4), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
 axis.plot(x, (1 + x**2) / 2, color=BLUE, label="pairs admitted")
 axis.plot(
     x,
@@ -1636,26 +1627,28 @@ axis.plot(
     label="two calls without skipping the triangle",
 )
 axis.plot(x, np.ones_like(x), color=GREY, linestyle=":", label="dense")
-for (name, (s, t)), colour in zip(
-    jobs.items(), (RED, ORANGE, GREEN), strict=True
+for (name, (s, t)), colour, sign in zip(
+    jobs.items(), (RED, GREEN, "black"), "osD", strict=True
 ):
     share = mask(s, s + t).double().mean().item()
     n, D = s + t, 768
     saved = (1 - share) * n / (6 * D + n)
-    axis.plot(s / n, share, "o", color=colour, label=name)
+    axis.plot(s / n, share, sign, color=colour, label=name)
     print(
-        f"{name}: {share:.0%} of the pairs; skipping the rest saves {1 - share:.0%} of attention, {saved:.1%} of a layer of width 768"
+        f"{name}: {share:.0%} of the pairs; skipping the rest saves "
+        f"{1 - share:.0%} of attention, {saved:.1%} of a layer of width 768"
     )
 axis.set(
     xlabel="share of the source, s / n",
     ylabel="share of the dense work",
     ylim=(0.45, 1.03),
 )
-axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+fig.legend(loc="outside lower center")
 plt.show()
 
 # %% [markdown]
-# *The share of the dense work against the share of the source; dots, three tasks.*
+# (prefix-lm-cost)=
+# *Work relative to dense attention, against the share of the source in the sequence, for long sequences: if all that is masked is skipped (blue), and if the second call does not skip its triangle (dashed). The marks are three tasks.*
 #
 # So for questions and short answers the mask's gaps are worth next to nothing; for summaries and translations of long texts, something. The speed is measured in [the results](../book/results.md).
 #
@@ -1745,7 +1738,7 @@ for s in (0, 6, n):
 # - the prefix-LM;
 # - the bidirectional mask, shifted by one like the rest.
 #
-# The answer is generated token by token from the source alone, and must be right as a whole. Guessing the commonest place would be right once in five times.
+# The answer is generated token by token from the source alone, and must be right as a whole. Guessing the commonest place would be right once in five times. These are the numbers behind {numref}`prefix-lm-answers`:
 
 # %% tags=["hide-input"]
 # NBVAL_IGNORE_OUTPUT
@@ -1880,15 +1873,7 @@ rows = [
         "small",
     ),
 ]
-head = ("claim", "source's number", "measured here", "device", "verdict")
-cells = lambda tag, row: "".join(
-    f"<{tag}>{escape(text)}</{tag}>" for text in row
-)
-body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(
-    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
-    f"<tbody>{body}</tbody></table>"
-)
+book.claims(rows)
 
 # %% [markdown]
 # ## Questions that readers asked
@@ -1959,7 +1944,7 @@ print(f"{len(keep)} of {bert.config.vocab_size} tokens, the same scores")
 # | --- | --- |
 # | one sequence, source and target | decoder-only models: `input_ids` holds both; encoder–decoders: `input_ids` and `decoder_input_ids` |
 # | the loss counts the target alone; each token is predicted from the *true* ones before it (teacher forcing) | `labels`, with $-100$ where nothing is predicted. Decoder-only models shift them inside; T5 and BART make `decoder_input_ids` from them, shifted right |
-# | `mask(s, n)`, the prefix-LM | T5 is an encoder–decoder; T5's paper compares it with this mask. PaliGemma sees its prompt in both directions (`token_type_ids`). BERT takes the mask itself as `attention_mask` of shape $(B, 1, n, n)$, as above |
+# | `mask(s, n)`, the prefix-LM | T5 is an encoder–decoder; T5's paper compares it with this mask. PaliGemma sees its prompt in both directions (`token_type_ids`). BERT takes the mask itself as `attention_mask` of shape $(B, 1, n, n)$, as [here](#berts-weights-in-a-prefix-lm) |
 # | `lengths`, padding on the right | `attention_mask` of 0 and 1; decoder-only models are padded on the *left* to generate |
 # | {class}`gantext.seq2seq.cache.Cache` | `past_key_values`, a `DynamicCache`; encoder–decoders: `EncoderDecoderCache`, one for self- and one for cross-attention |
 # | `beams`, `steps`, `min_tokens` | `num_beams`, `max_new_tokens`, `min_new_tokens` |

@@ -69,7 +69,6 @@ print(gantext.environment())
 import functools
 import itertools
 import math
-from html import escape
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -82,9 +81,9 @@ import scipy.special
 import scipy.stats
 import sympy as sp
 import torch
-from IPython.display import HTML
 
-from gantext import at_scale
+from gantext import at_scale, book
+from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
 from gantext.gan import convolutional, features, methods, training
 from gantext.gan import images as image_sets
 from texledger import By, Interval, Law, Ledger, Optimum, Operator, Over
@@ -95,26 +94,14 @@ STEPS = at_scale(SCALE, {"reduced": 500, "gpu": 4000, "paper": 20_000})
 
 ledger = Ledger("wasserstein")
 
-# Okabe and Ito's palette
-BLUE, ORANGE, GREEN, RED, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#666666",
-)
-plt.style.use("gantext.book")
-torch.manual_seed(0)
+book.set_up()
 torch.set_default_dtype(torch.float64)
-# the networks here are so small that sharing the work costs more than the
-# work
-torch.set_num_threads(1)
 
 
 # %% [markdown]
 # ## The formula: the cheapest plan is a critic
 #
-# A generative adversarial network has two laws, $p$ of the data and $q$ of its generator's (生成器) fakes, and a critic (判别器) whose slope is all that the generator hears. Let $p$ be heaps of earth and $q$ holes. To carry a unit from $i$ to $j$ costs the distance $d_{ij}$; the cheapest plan, $\pi_{ij}$ units each way, costs $W_1$, the earth mover's distance (推土机距离). A haulier asks $T_i - T_j$ a unit. You agree if this never exceeds $d_{ij}$: a Lipschitz constant (利普希茨常数) $\|T\|_L \le 1$. His best income is your least cost:
+# A generative adversarial network has two laws, $p$ of the data and $q$ of its generator's (生成器) fakes, and a critic (判别器) whose slope is all that the generator hears. Let $p$ be heaps of earth and $q$ holes. To carry a unit from $i$ to $j$ costs the distance $d_{ij}$; the cheapest plan, $\pi_{ij}$ units on each route, costs $W_1$, the earth mover's distance (推土机距离). A haulier asks $T_i - T_j$ a unit. You agree if this never exceeds $d_{ij}$: a Lipschitz constant (利普希茨常数) $\|T\|_L \le 1$. His best income is your least cost:
 #
 # $$
 # \max_{\|T\|_L \le 1} \sum_{i=1}^{n} T_i\, (p_i - q_i) = \sum_{i=1}^{n} \sum_{j=1}^{n} d_{ij}\, \pi_{ij}
@@ -254,38 +241,45 @@ noisy = np.array(noisy)
 assert noisy.min() < -15 and noisy.max() > 15 and np.abs(noisy).mean() > 5
 
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(6.4, 2.2), layout="constrained"
+    1, 2, figsize=(5.4, 2), layout="constrained"
 )
 for way, colour in zip(ways, (GREY, BLUE, ORANGE), strict=True):
     left.plot(range(1, 101), way, color=colour)
 left.set(xlabel="generator steps", ylabel="true W₁", ylim=(0, None))
-right.plot(times, circle[0], color=ORANGE, linewidth=1.2, label="WGAN")
-right.plot(times, drift[0], color=BLUE, label="WGAN-GP")
 right.plot(
     0.01 * np.arange(len(noisy)),
     noisy,
     color=GREEN,
     linewidth=1.2,
-    label="with noise",
+    label="GP, noise",
 )
-right.legend(loc="lower right", fontsize=9)
+right.plot(times, circle[0], color=ORANGE, linewidth=0.8, label="WGAN")
+right.plot(times, drift[0], color=BLUE, label="WGAN-GP")
+fig.legend(
+    *right.get_legend_handles_labels(),
+    loc="outside lower right",
+    ncols=3,
+    fontsize=10,
+    columnspacing=1,
+    borderpad=0,
+)
 for rest in (-2 * lam, 2 * lam):
     right.axhline(rest, color=RED, linestyle=":", linewidth=1.2)
-right.set(xlabel="time", ylabel="generator θ", ylim=(-56, 24))
+right.set(xlabel="time", ylabel="generator θ", yticks=(-20, 0, 20))
 plt.show()
 
 # %% [markdown]
-# *Left: WGAN-GP moves a generator $az + b$ to data from $\mathcal{N}(3, \frac14)$; of three seeds one crosses the data, two walk away. Right: the Dirac-GAN, $\lambda = 10$; dotted, $\pm 2\lambda$.*
+# *Left: distance $W_1$ of a generator $az + b$ from its data $\mathcal{N}(3, \frac14)$; of three runs of WGAN-GP one crosses the data, two walk away. Right: the Dirac-GAN, $\lambda = 10$, also with noise on the critic; dotted, $\pm 2\lambda$.*
 #
 # ## The verdict
 #
 # - **Holds.** $W_1$ is the right yardstick for laws that are apart: its critic pulls with slope 1 {checked}`wasserstein:point-w`, where the slope of the original game vanishes or explodes {checked}`wasserstein:slope-saturating`.
 # - **Fails.** WGAN-GP's value *is* a [divergence](#in-which-sense-it-is-a-divergence), yet its critic is too steep, may be [trapped on the wrong side](#the-gradient-penalty), and gives the game no rest at the data.
-# - **Not known.** WGAN-GP works in wide use, with several critic steps and small rates; how much of that is owed to $W_1$.
+# - **Not known.** How much of WGAN-GP's success, with several critic steps and small rates, is owed to $W_1$.
 #
 # ## The same picture, measured
 #
-# ```{folded} 1 minute: a table of values and slopes, and both found by optimisers that do not know the formulas
+# ```{folded} 1 minute: a table of values and slopes, most of them found by optimisers that do not know the formulas
 # ```
 #
 # | objective | value at distance $a$ | slope of the critic |
@@ -295,7 +289,7 @@ plt.show()
 # | WGAN: $W_1$, {eq}`wasserstein:point-w` | $a$ | $1$ |
 # | WGAN-GP, {eq}`wasserstein:point-gp`, {eq}`wasserstein:point-gp-slope` | $a + \frac{a^2}{4\lambda}$ | $1 + \frac{a}{2\lambda}$ |
 #
-# The chapters after this one add two lines, {eq}`w-divergence:point-slope` and {eq}`gan-qp:point-slope`. Each value comes from an optimiser that does not know the formulas.
+# The chapters after this one add two lines, {eq}`w-divergence:point-slope` and {eq}`gan-qp:point-slope`. An optimiser that does not know the formulas finds the same values for JS, $W_1$ and WGAN-GP, and the same slopes for the last two:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the distance a of two point masses, from 0 to 4. Left, the values, JS is a flat line at log 2, W1 is the diagonal, WGAN-GP with penalty weight 2 is a parabola above it that reaches 6. Right, the slopes, zero for JS, one for W1, and a line from 1 to 2 for WGAN-GP. Dots from numerical optimisation lie on the curves."}}
 distances, lam = np.linspace(0.25, 4, 16), 2.0
@@ -343,7 +337,7 @@ assert np.abs(gp - (distances + distances**2 / (4 * lam))).max() < 1e-6
 assert np.abs(gp_slope - (1 + distances / (2 * lam))).max() < 1e-5
 
 line = np.linspace(0.01, 4, 200)
-fig, axes = plt.subplots(1, 2, figsize=(6.4, 3), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(5.4, 2.8), layout="constrained")
 for axis, curves in zip(
     axes,
     (
@@ -353,7 +347,7 @@ for axis, curves in zip(
             ("WGAN-GP, λ = 2", gp, line + line**2 / (4 * lam), RED),
         ),
         (
-            ("JS", 0 * js, 0 * line, GREY),
+            ("JS", None, 0 * line, GREY),
             ("W₁", w_slope, 0 * line + 1, BLUE),
             ("WGAN-GP, λ = 2", gp_slope, 1 + line / (2 * lam), RED),
         ),
@@ -362,15 +356,16 @@ for axis, curves in zip(
 ):
     for name, dots, curve, colour in curves:
         axis.plot(line, curve, color=colour, label=name)
-        axis.plot(distances, dots, "o", color=colour, markersize=4)
+        if dots is not None:
+            axis.plot(distances, dots, "o", color=colour, markersize=4)
     axis.set(xlabel="distance a", xlim=(0, 4.1))
 axes[0].set(title="value", ylim=(-0.2, 6.3))
 axes[1].set(title="slope of the best critic", ylim=(-0.1, 2.3))
-axes[0].legend()
+axes[1].legend(loc=(0.05, 0.08), borderpad=0)
 plt.show()
 
 # %% [markdown]
-# *Curves by formula, dots by numerical optimisation; the penalty's weight is $\lambda = 2$.*
+# *Two points at distance $a$: the value of each objective (left) and the slope of its best critic (right). Curves by formula, dots by numerical optimisation; the penalty's weight is $\lambda = 2$.*
 #
 # ## Why the original generator starves
 #
@@ -678,7 +673,7 @@ for a in (0.3, 0.6, 1.2):
     ]
     assert np.abs(forces - slope).max() < 1e-5
 
-fig, axis = plt.subplots(figsize=(5.8, 3), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 3), layout="constrained")
 axis.semilogy(grid, saturating, color=GREY, label="original GAN, saturating")
 axis.semilogy(grid, other, color=ORANGE, label="original GAN, non-saturating")
 axis.semilogy(grid, np.ones(len(grid)), color=BLUE, label="W₁")
@@ -696,7 +691,7 @@ print(
 
 
 # %% [markdown]
-# *Mean force against the distance, logarithmic: the saturating loss starves, the non-saturating one grows, $W_1$ pulls with 1 everywhere.*
+# *Mean force on the fakes against the distance $a$ of two Gaussians of width $\sigma = \frac14$; the scale of the force is logarithmic. The saturating loss starves, the non-saturating one grows, $W_1$ pulls with 1 everywhere.*
 #
 # ## Optimal transport, from the finite case up
 #
@@ -1024,7 +1019,7 @@ print("by hand and by linear program: 98")
 # is a plan cheaper than $w$: a contradiction. If $s = 0$, all $\pi_{ij}$ are zero and $0 < 0$: again one. So $w$ is reached, and by weak duality not exceeded. Then the right side of {eq}`wasserstein:weak-duality` is a sum of non-negative terms that is zero, so each of them is.
 # ```
 #
-# The article explains the lemma by a picture. The non-negative combinations of the columns $a_1, \dots, a_n$ of a matrix form a cone. Either $b$ lies in it, $b = Ax$ with $x \ge 0$; or it lies outside, and some $y$ leans away from all the columns, $a_k^{\top} y \le 0$, and towards $b$, $b^{\top} y > 0$. From there to duality: put the costs under $A$ as one more row; then the cost $w$ less a little is outside the cone, and the entries of $y$ are prices that earn more than $w$ less that little.
+# The article explains the lemma by a picture. The non-negative combinations of the columns $a_1, \dots, a_n$ of a matrix form a cone. Either $b$ lies in it, $b = Ax$ with $x \ge 0$; or it lies outside, and some $y$ leans away from all the columns, $a_k^{\top} y \le 0$, and towards $b$, $b^{\top} y > 0$. From there to duality: put the costs under $A$ as one more row, and under $b$ a number a little below the least cost $w$. No plan is that cheap, so the longer $b$ lies outside the cone. Up to a factor, the entries of the $y$ that the lemma then provides are admissible prices, and they earn more than that number.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two drawings of the same shaded cone between two of three grey arrows that start at one point. Above, a blue arrow b inside the cone, with a dotted parallelogram that composes it of the two outer arrows. Below, an orange arrow b outside the cone and a green arrow y at right angles to the cone's edge, which makes an acute angle with b and obtuse or right ones with all three grey arrows; a dashed line through the origin separates them."}}
 columns = np.array([[2.0, 0.3], [1.3, 1.1], [0.5, 1.6]])
@@ -1078,7 +1073,9 @@ axes[1].set(title="y: away from all a, towards b")
 plt.show()
 
 # %% [markdown]
-# *Farkas' lemma: in the cone, or behind a wall with normal $y$. The cell finds weights or such a $y$ for each of 200 random systems.*
+# *Farkas' lemma. Above, $b$ lies in the shaded cone: two columns with positive weights add up to it (dotted). Below, $b$ lies outside: a wall (dashed) has the whole cone on one side, and its normal $y$ points to the other, where $b$ is.*
+#
+# The hidden cell finds weights or such a $y$ for each of 200 random systems.
 #
 # The checks use integer masses and costs, so that they are exact: corners of the set of plans and prices are then integer (the matrix $A$ is totally unimodular: each of its square submatrices has determinant $-1$, $0$ or $1$), and the solver's answer can be rounded to the true one.
 
@@ -1264,7 +1261,7 @@ def two_masses(draw):
 ledger.exact("wasserstein:point-w", where=two_masses)
 
 # %% [markdown]
-# Left, forty heaps and forty holes in the plane; right, two laws on a line with the squared distance as the cost: the plan only rises, for routes never overtake each other.
+# Two cheapest plans, as the solver finds them. In the plane no two routes cross, since to uncross them would be shorter. On the line, with the squared distance as the cost, the plan only rises: routes never overtake each other.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left, forty blue points in a cloud and forty orange points on a ring, each blue point joined to one orange point by a line of the optimal plan, and the lines do not cross. Right, a transport plan between a two-peaked law and a one-peaked law on a line, a monotone dark curve in a square, with the two densities drawn along its edges."}}
 rng = np.random.default_rng(3)
@@ -1308,7 +1305,7 @@ i, j = np.nonzero(line_plan > 1e-12)
 # monotone: routes never overtake each other
 assert (np.diff(j[np.lexsort((j, i))]) >= 0).all()
 
-fig = plt.figure(figsize=(6.4, 3.4), layout="constrained")
+fig = plt.figure(figsize=(5.4, 3.1), layout="constrained")
 left, right = fig.subfigures(1, 2)
 axis = left.subplots()
 for a, b in segments:
@@ -1316,13 +1313,7 @@ for a, b in segments:
 axis.plot(*heaps.T, "o", color=BLUE, markersize=5, label="heaps p")
 axis.plot(*holes.T, "s", color=ORANGE, markersize=5, label="holes q")
 axis.set(aspect="equal", title="a plan in the plane")
-axis.legend(
-    loc="upper right",
-    fontsize=8.5,
-    frameon=True,
-    framealpha=0.9,
-    edgecolor="none",
-)
+left.legend(loc="outside lower center", ncols=2, columnspacing=1)
 grid_axes = right.subplots(
     2, 2, gridspec_kw={"width_ratios": (1, 4), "height_ratios": (1, 4)}
 )
@@ -1345,7 +1336,7 @@ plt.show()
 
 
 # %% [markdown]
-# *Cheapest plans: from a cloud to a ring; between two laws on a line.*
+# *Left: forty equal heaps, a cloud, are carried to forty holes, a ring; the cost is the distance. Right: from a law with two peaks, along the left edge, to one with a single peak, along the top; the darker a place, the more mass goes from that height to that column.*
 #
 # ## Closed forms
 #
@@ -1719,9 +1710,9 @@ def boxed(draw):
 ledger.numeric("wasserstein:clipping", where=boxed)
 
 # %% [markdown]
-# Clipping does more than scale: gradient ascent pushes the weights to the walls of the box. Two tiny critics, one clipped and one with the gradient penalty, on a task whose potential is known: $p$ has two bumps at $\pm 2$, $q$ is one bump at $0$. $F_p - F_q$ is positive on the left of $0$ and negative on the right, so the potential is $T(x) = |x|$ (the cell asserts that it attains $W_1$).
+# Clipping does more than scale: gradient ascent pushes the weights to the walls of the box. Three tiny critics, one clipped and two with the gradient penalty, on a task whose potential is known: $p$ has two bumps at $\pm 2$, $q$ is one bump at $0$. $F_p - F_q$ is positive on the left of $0$ and negative on the right, so the potential is $T(x) = |x|$ (the cell asserts that it attains $W_1$).
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, critics on the interval from minus 4 to 4, the potential in grey shaped like a V, one critic with gradient penalty that follows it, one with another seed that is a slanted line, and the clipped critic, rescaled to the same gap. Right, histograms of their weights, in units of the clipping bound, where the clipped ones pile up at the two walls."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, critics on the interval from minus 4 to 4, the potential in grey shaped like a V, one critic with gradient penalty that follows it, one with another seed that is a slanted line, and the clipped critic, rescaled to the same gap. Below, histograms of the clipped critic's weights before and after training, in units of the clipping bound, where the clipped ones pile up at the two walls."}}
 # NBVAL_IGNORE_OUTPUT
 # Training ends a little differently on another processor; what must hold is
 # asserted.
@@ -1824,7 +1815,7 @@ found, trapped = ("gp", "gp2") if gp_gaps[0] > gp_gaps[1] else ("gp2", "gp")
 assert like("clip", x.abs()) > 0.9 and like(found, x.abs()) > 0.99  # the V
 assert abs(like(trapped, x)) > 0.9  # a slanted line
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(6.4, 3.3), layout="constrained"
+    2, 1, figsize=(5, 5.6), layout="constrained"
 )
 left.plot(x, x.abs() - 2, color="#aaaaaa", linewidth=5, label="potential |x|")
 for name, colour, label in (
@@ -1835,8 +1826,10 @@ for name, colour, label in (
     left.plot(
         x, curves[name] - curves[name].mean(), color=colour, label=label
     )
-left.set(xlabel="x", title="critics, shifted to mean 0", ylim=(-3, 7))
-left.legend(loc="upper right", fontsize=8.5)
+left.set(
+    xlabel="x", ylabel="T(x)", title="critics, shifted to mean 0", ylim=(-3, 7)
+)
+left.legend(loc="upper right")
 right.hist(
     (flat / c).numpy(),
     bins=np.linspace(-1, 1, 42),
@@ -1851,7 +1844,12 @@ right.hist(
     color="black",
     label="before training",
 )
-right.set(xlabel="weight / c", yscale="log", title="weights of the critic")
+right.set(
+    xlabel="weight / c",
+    ylabel="number of weights",
+    yscale="log",
+    title="weights of the clipped critic",
+)
 right.legend(loc="upper center")
 plt.show()
 print(f"share of weights at the walls: {at_wall_before:.2f} -> {at_wall:.2f}")
@@ -1863,7 +1861,9 @@ print(
 )
 
 # %% [markdown]
-# *Critics for one gap; weights in units of the clipping bound.* About two thirds of the clipped weights sit at the walls. The clipped critic finds the V, but its size, and so its gap, is an accident of $c$ and $h$. With the penalty the size is right, but one of the two seeds, chosen to show both outcomes, gives a slanted line, which {eq}`wasserstein:wrong-way` explains.
+# *Above: the potential and three trained critics; the clipped one is rescaled to the gap $W_1$. Below: the weights of the clipped critic in units of the bound $c$, before training (line) and after it (filled); the scale is logarithmic.*
+#
+# About two thirds of the clipped weights sit at the walls. The clipped critic finds the V, but its size, and so its gap, is an accident of $c$ and $h$. With the penalty the size is right, but one of the two seeds, chosen to show both outcomes, gives a slanted line, which {eq}`wasserstein:wrong-way` explains.
 #
 # ### The gradient penalty
 #
@@ -2340,7 +2340,7 @@ ledger.numeric(
 # a time of about $2\lambda$ for a factor $e$: the fake runs through the data and creeps off to $-2\lambda$. In the plane of both players:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The plane of generator position theta and critic slope psi. Without penalty the path is a circle around the origin. With the gradient penalty it drops to slope about minus one, runs left through theta equal to zero without stopping and creeps to the point theta minus 20, psi zero."}}
-fig, axis = plt.subplots(figsize=(5.6, 2.6), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 2.7), layout="constrained")
 for (theta, psi), colour, label in (
     (circle, ORANGE, "WGAN"),
     (drift, BLUE, "WGAN-GP, λ = 10"),
@@ -2352,9 +2352,9 @@ axis.set(
     xlabel="generator θ",
     ylabel="critic's slope ψ",
     xlim=(-22, 4),
-    ylim=(-1.4, 2.6),
+    ylim=(-1.4, 3.2),
 )
-axis.legend(loc="upper center", fontsize=8.5)
+axis.legend(loc="upper center")
 plt.show()
 print(
     f"theta: {at_80:.2f} at t = 80, {at_200:.3f} at t = 200; "
@@ -2363,7 +2363,7 @@ print(
 
 
 # %% [markdown]
-# *Without a penalty a circle around the solution; with it the fake runs through the data, $\theta = 0$, at a slope of about $-1$ and creeps to the spurious rest point.*
+# *Paths of the Dirac-GAN in the plane of generator and critic. Without a penalty a circle around the solution (stretched, for the axes differ); with it the fake runs through the data, $\theta = 0$, at a slope of about $-1$ and creeps to the spurious rest point.*
 
 # %% tags=["ledger"]
 def circling(draw):
@@ -2450,7 +2450,7 @@ ledger.numeric(
 #
 # **A distance of laws, not of samples.** Histograms would give JS, but an image of 784 pixels with two grey values each already has $2^{784}$ boxes. So let a network be the distance. The simplest function that does not depend on the order of the samples is a mean, $L = \frac1M \sum_i D(y_i)$. And a small change of a sample may change $L$ only a little, $|D(y) - D(y')| \le C \|y - y'\|$: the Lipschitz condition, without transport. The article concludes: "WGAN has little to do with W" (WGAN跟W没啥关系).
 #
-# **Four penalties.** The article charges $\lambda \max(\|\nabla D\|, 1)$ or, as the paper, $\lambda (\|\nabla D\| - 1)^2$, at random points between real and fake ones, and finds that they do about equally well. It remarks that the finite difference $\frac{|D(y_1) - D(y_2)|}{\|y_1 - y_2\|}$ of two such points could take the place of the gradient. These are not the same:
+# **Four penalties.** The article charges $\lambda \max(\|\nabla D\|, 1)$ or, as the paper, $\lambda (\|\nabla D\| - 1)^2$, at random points between real and fake ones, and finds that they do about equally well. It remarks that the finite difference $\frac{|D(y_1) - D(y_2)|}{\|y_1 - y_2\|}$ of two such points could take the place of the gradient in either, which makes four. They are not the same:
 #
 # - *One-sided.* By the argument of {eq}`wasserstein:square` a point contributes $g\Delta - \lambda r \max(g, 1)$ on a line. If $\Delta < \lambda r$ the best slope is *exactly* 1, with $\Delta = |F_p - F_q|$; if $\Delta > \lambda r$ there is no best one. A critic with slope 0 pays no more than one with slope 1: nothing throws it off the solution. In the Dirac-GAN it circles, as without any penalty.
 # - *Finite differences* see the slope along the line of the two points only; a critic may be steeper across than it is charged for. {doc}`gan-qp` makes this quotient its whole objective.
@@ -2621,20 +2621,12 @@ rows = [
         "another function; quality not compared",
     ),
 ]
-head = ("claim", "source's number", "measured here", "device", "verdict")
-cells = lambda tag, row: "".join(
-    f"<{tag}>{escape(text)}</{tag}>" for text in row
-)
-body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-HTML(
-    f'<table class="table claims"><thead><tr>{cells("th", head)}</tr></thead>'
-    f"<tbody>{body}</tbody></table>"
-)
+book.claims(rows)
 
 # %% [markdown]
 # ## Questions that readers asked
 #
-# From below the two articles {cite:p}`su2017wgangp,su2019wasserstein`; words and answers are ours.
+# Asked below the two articles {cite:p}`su2017wgangp,su2019wasserstein`; the words and the answers are ours.
 #
 # ### f belongs to the places before, g to the places after: how can both be taken at the same point?
 #
@@ -2649,7 +2641,7 @@ for points in (2, 11, 101):
     f = -np.concatenate([[0], np.cumsum(steps)])
     assert (f[:, None] - f <= (x[:, None] - x) ** 2 + 1e-12).all()
 assert np.allclose(earned, [1, 0.1, 0.01])
-print("from 0 to 1 for the squared distance: W = 1, g = -f earns", earned[2])
+print(f"squared distance, 0 to 1: W = 1, g = -f earns {earned[2]:.2f}")
 
 # %% [markdown]
 # ### Is the Wasserstein loss a maximum mean discrepancy?
