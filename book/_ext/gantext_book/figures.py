@@ -43,7 +43,7 @@ def _behind(node: nodes.Node) -> nodes.Node | None:
     return behind
 
 
-def _put_under(picture: nodes.Node, words: caption) -> None:
+def _put_under(picture: nodes.Node, words: picture_caption) -> None:
     """Move the caption up to its picture, if the cell prints something behind it."""
     for outputs in list(picture.findall(nodes.container)):
         if "cell_output" not in outputs["classes"]:
