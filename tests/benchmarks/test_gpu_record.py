@@ -44,7 +44,7 @@ SAID: dict[str, tuple[str, str, Callable[[], list[float]]]] = {
     ),
     "attention": (
         "prefix-lm",
-        r"both calls were (\S+) to (\S+) times as fast as one with the mask",
+        r"the two calls together were (\S+) to (\S+) times as fast as one call with the mask",
         lambda: both("attention-peers", ATTENTION, "dense mask"),
     ),
     "matrix exponential": (

@@ -200,8 +200,15 @@ def test_the_record_is_whole_and_its_tables_are_those_of_its_runs(script: Any) -
 def test_the_tables_of_the_page_are_the_records() -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     cells = json.loads((ROOT / "notebooks" / "conditional-layer-norm.ipynb").read_text(encoding="utf-8"))["cells"]
-    mark = 'as_table(second["head"]'
+    mark = "book.table(head, compared"
     (cell,) = [c for c in cells if c["cell_type"] == "code" and mark in "".join(c["source"])]
     page = "".join("".join(output["data"]["text/html"]) for output in cell["outputs"])
+    page = page.replace("\xa0", " ").replace("&nbsp;", " ")
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
-    assert rows == [row for table in record["tables"] for row in (table["head"], *table["rows"])]
+    first, second = record["tables"]
+    differences = [  # in one column what is compared, in another the mean and its interval; p is left to the record
+        [score, f"{one} − {other}", f"{mean.replace('-', '−')} ± {seeds}", texts, holm, found]
+        for score, one, other, mean, seeds, texts, _, holm, found in second["rows"]
+    ]
+    assert rows[: 1 + len(first["rows"])] == [first["head"], *first["rows"]]
+    assert rows[2 + len(first["rows"]) :] == differences and len(differences) > 10

@@ -9,7 +9,7 @@ from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
 from gantext_book import compact, light
-from gantext_book.math import inline, keep_together, render
+from gantext_book.math import inline, keep_together, keep_units, render
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -128,6 +128,15 @@ def test_a_line_ends_between_two_statements_first() -> None:
 def test_formulas_are_written_without_defaults() -> None:
     written = render(r"\exp(-x^2 + {y}) = \det(A) \le \sum_{i=1}^{n} \sin x_i", True)
     assert not re.search('fence|separator|displaystyle|mrow><mi>exp|class="(?!tml)', written)
+
+
+def test_a_percent_sign_stays_with_its_number_but_code_keeps_its_spaces() -> None:
+    doctree = new_document("page", get_default_settings())
+    doctree += nodes.paragraph(
+        "", "", nodes.emphasis("", "95 % of"), nodes.Text(" 7 % and a %"), nodes.literal("", "7 % 2")
+    )
+    keep_units(None, doctree, "page")  # type: ignore[arg-type]
+    assert doctree.astext() == "95\xa0% of 7\xa0% and a %7 % 2"
 
 
 def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:

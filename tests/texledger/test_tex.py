@@ -197,3 +197,9 @@ def test_sympy_reads_the_same_where_it_reads_at_all() -> None:
 def test_brackets_without_end_are_refused() -> None:
     with pytest.raises(Unreadable):
         statements("(" * 3000 + "x" + ")" * 3000)
+
+
+@pytest.mark.parametrize("name", [r"\sin", r"\operatorname{tr}", r"\max"])
+def test_an_empty_superscript_is_none_since_it_prints_nothing(name: str) -> None:
+    tr = {"tr": mp.cos}
+    assert read(rf"{name}^{{}} (x)", declared=tr) == read(rf"{name} (x)", declared=tr)

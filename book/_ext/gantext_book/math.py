@@ -318,9 +318,21 @@ def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             kept += [formula, nodes.Text(closing[0])]
 
 
+def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """``doctree-resolved``: hold a percent sign on its number's line, by the space between them (U+00A0)."""
+    for text in list(doctree.findall(nodes.Text)):
+        parent = text.parent
+        if parent is None or isinstance(parent, nodes.literal | nodes.literal_block | nodes.raw | nodes.math):
+            continue
+        held = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text.astext())
+        if held != text.astext():
+            parent[next(k for k, child in enumerate(parent) if child is text)] = nodes.Text(held)
+
+
 def setup(app: Sphinx) -> None:
     """Register the renderer and its style sheet."""
     app.add_html_math_renderer("gantext", inline_renderers=(visit_inline, None), block_renderers=(visit_display, None))
     app.connect("doctree-resolved", keep_together)
+    app.connect("doctree-resolved", keep_units)
     app.connect("build-finished", close)
     app.add_css_file("../math/math.css", priority=200)

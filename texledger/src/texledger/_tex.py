@@ -2164,6 +2164,7 @@ class _Reader:
 
     def applied(self, name: str, upper: list[str] | None, is_known: bool, start: int = 0) -> Node:
         power: Node | None = None
+        upper = upper or None  # an empty one prints nothing
         text = spelled(upper or [])
         if upper is not None:
             if text == "-1" or text.startswith("-"):
