@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup, Tag
-from gantext_book.pages import minutes, place, summary
+from gantext_book.pages import minutes, place, summary, usual
 from gantext_book.source import ROOT, chapters
 from scipy.linalg import expm
+from sphinx.errors import ExtensionError
 from texledger.sphinx import stored_entries
 
 # What each damaged form is, told once more: the left and the right side for a matrix.
@@ -149,6 +150,37 @@ def test_results_say_how_fast_against_what_and_where(site: Path) -> None:
     for name in RECORDS.keys() - speeds:  # what was trained on a CPU was not trained on a GPU, whatever else was
         stamp = one(page, f"#experiment-{name} .stamp").get_text()
         assert ("not run on a GPU" in stamp) == ("nvidia" not in RECORDS[name]["device"].lower()), name
+
+
+def test_ten_lines_answer_how_fast(site: Path) -> None:
+    lines = page_of(site, "book/results").select("table.ten tbody tr")
+    assert len(lines) == 10
+    compared = 0
+    for line in lines:
+        cells = line.select("td")
+        for cell, gpu, inside in zip(cells[2:], (False, True, True), (False, False, True), strict=True):
+            for link in cell.select("a"):
+                record = RECORDS[str(link["href"]).removeprefix("#speed-")]
+                assert ("nvidia" in record["device"].lower()) == gpu and link["title"] == record["device"]
+                rows = [
+                    r["results"]
+                    for r in record["rows"]
+                    if r["what"].endswith(", captured") == inside or record.get("item") == "graph-peers"
+                ]
+                medians = [
+                    statistics.median(r[rival]["median_ms"] / r["ours"]["median_ms"] for r in rows if rival in r)
+                    for rival in {name for row in rows for name in row} - {"ours"}
+                ]
+                shown = float(link.get_text())
+                assert min(abs(shown - median) for median in medians) < (0.51 if shown >= 10 else 0.006)
+                compared += 1
+            assert cell.select("a") or cell.get_text().strip() == "not compared"
+    assert compared == 21  # on a CPU 7, on the H200 14
+
+
+def test_a_line_that_no_record_answers_stops_the_build() -> None:
+    with pytest.raises(ExtensionError, match=r"no record has matexp, torch, which the line 'Matrix exp"):
+        usual([])
 
 
 def test_a_dot_stands_where_its_ratio_is() -> None:

@@ -224,6 +224,7 @@ class BookView(View):
             speeds=speeds,
             experiments=[file for file in files if not file["rows"]],
             lines=[line for file in speeds for line in summary(file)],
+            usual=usual(speeds),
             on_gpu=on_gpu,
             ticks=[(ratio, place(ratio)) for ratio in (0.25, 1, 4, 16)],
         )
@@ -266,6 +267,37 @@ def summary(file: dict[str, Any]) -> list[dict[str, Any]]:
                       "median": statistics.median(ratios), "most": ratios[-1], "sizes": len(rows),
                       "compared": compared})  # fmt: skip
     return [line for line in lines if line["compared"]] or lines
+
+
+USUAL: tuple[tuple[str, ...], ...] = (  # an operation, its usual rival; where: the record or part, and its rival
+    ("Matrix exponentials, many small", "torch.linalg.matrix_exp", "matexp: torch", "expm-peers: torch"),
+    ("Matrix exponentials, large", "torch.linalg.matrix_exp", "large-expm-peers: torch"),
+    ("Conditional layer norm", "torch.compile", "condnorm: textbook, compiled", "layer-norm-peers: torch.compile"),
+    ("Attention of a prefix-LM", "one call with the mask", "prefixlm: dense mask", "attention-peers: dense mask"),
+    ("Constrained beams", "transformers.generate", "generate: Hugging Face", "beam-peers: Hugging Face"),
+    ("Gradient penalty", "double backward", "penalty: double backward", "penalty-peers: double backward"),
+    ("Critic’s step as a CUDA graph", "the step, called", "graph-peers: eager"),
+    ("Cascade of heads", "a loop over the heads", "orthogonal: literal", "cascade-peers: literal"),
+    ("JoSE, words a second", "gensim’s Doc2Vec", "jose: gensim Doc2Vec"),
+    ("JoSE, update of a batch", "index_add_, compiled", "sphere-peers: index_add_, compiled"),
+)
+
+
+def usual(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of `USUAL`: on a CPU, and on a GPU called from Python and captured, the summaries that there are."""
+    made = []
+    for what, against, *wanted in USUAL:
+        cells: dict[str, list[dict[str, Any]]] = {"cpu": [], "called": [], "captured": []}
+        for name, rival in (words.split(": ") for words in wanted):
+            chosen = [file for file in files if name in (file["id"], file.get("item"))]
+            found = [line for file in chosen for line in summary(file) if line["rival"] == rival]
+            if not found:
+                raise ExtensionError(f"results: no record has {name}, {rival}, which the line {what!r} names.")
+            for line in found:
+                captured = line["kind"] or name == "graph-peers"
+                cells[("captured" if captured else "called") if line["file"]["gpu"] else "cpu"].append(line)
+        made.append({"what": what, "against": against, **cells})
+    return made
 
 
 def minutes(text: str) -> tuple[int, int]:
