@@ -50,6 +50,7 @@ from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEI
 from gantext.gan.penalties import tangent_penalty
 from gantext.statistics import half_width
 
+TITLE = "Convolutional GANs on 28 x 28 digits"
 SHAPE, LATENT, SAMPLES, SEARCH_SEED, RULER_STEPS = (1, 28, 28), 32, 1000, 100, 600
 
 
@@ -281,7 +282,8 @@ class Bench:
         budget = self.scale
         total = sum(1 for _ in tasks(budget, tuple(group for group, _ in ORDER)))
         _common.write_json("images" if self.name == "cpu" else f"images-{self.name}", {
-            "schema": 1, "title": "Convolutional GANs on 28 x 28 digits", "chapter": "gan-comparison",
+            "schema": 1, "title": TITLE if self.name == "cpu" else f"{TITLE}, {budget.steps} steps",
+            "chapter": "gan-comparison",
             **_common.environment("accelerate", "scikit-learn", "mlxtend"), "scale": self.name,
             "budget": {**vars(budget), "rates": list(budget.rates), "latent": LATENT, "samples": SAMPLES},
             "complete": len(runs) == total, "tasks": {"finished": len(runs), "of": total},
