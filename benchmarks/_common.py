@@ -203,6 +203,25 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.3g} ± {half:.2g}"
 
 
+def descend(
+    optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor], steps: int, warm: int, title: str | None = None
+) -> None:
+    """Steps with a warm-up, then linear decay; the norm of all gradients at most 1, products of the loss in bfloat16.
+
+    With a title a bar is shown.
+    """
+    learned = [p for group in optimizer.param_groups for p in group["params"]]
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / warm) * (1 - k / steps))
+    for _ in tqdm(range(steps), desc=title, disable=title is None):
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        decay.step()
+
+
 def rounded(value: Any, digits: int = 4) -> Any:
     """Floats of a nested structure to so many significant digits."""
     if isinstance(value, dict):

@@ -242,18 +242,13 @@ def fit(told: Told, train: Reviews, steps: int, rate: float, own: float, seed: i
     old = [p for name, p in told.named_parameters() if name not in new]
     added = [] if told.method == NONE else list(new.values())
     groups = [{"params": old, "lr": rate}, {"params": added, "lr": own}]
-    learned, optimizer = [*old, *added], torch.optim.AdamW([group for group in groups if group["params"]])
     rng = torch.Generator().manual_seed(seed)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / WARM) * (1 - k / steps))
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         i = torch.randint(len(train.tokens), (BATCH,), generator=rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = told(train.tokens[i], train.labels[i].float())[0].mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        decay.step()
+        return told(train.tokens[i], train.labels[i].float())[0].mean()
+
+    _common.descend(torch.optim.AdamW([group for group in groups if group["params"]]), loss, steps, WARM)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ About an hour on one core with bfloat16 products.
 from __future__ import annotations
 
 import argparse
+import collections
 import copy
 import functools
 import importlib.util
@@ -38,7 +39,6 @@ import _common
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import trange
 
 from gantext.norm import condition_all_norms, conditioned
 
@@ -90,8 +90,9 @@ def data(archive: Path) -> Data:
                 text = body(file.read().decode("latin-1"))
                 if len(text.split()) >= LENGTH:
                     found[group].setdefault(text)
+    groups = collections.Counter(text for texts in found.values() for text in texts)
     for topic, group in enumerate(TOPICS):
-        texts = [(text, topic) for text in found[group]]
+        texts = [(text, topic) for text in found[group] if groups[text] == 1]  # what was sent to several has no topic
         order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0)).tolist()
         texts = [texts[k] for k in order]
         for part, size in zip(parts, (TRAIN, VALID, TEST, len(texts)), strict=True):
@@ -184,8 +185,8 @@ class Told(nn.Module):
         for length in {len(each) for each in openings}:  # all of one length but where they are written out
             rows = torch.tensor([k for k, each in enumerate(openings) if len(each) == length])
             first = torch.tensor([openings[k] for k in rows.tolist()])
-            inputs, run = torch.cat([first, tokens[rows]], 1), functools.partial(self.net, use_cache=False)
-            logits = self.within(topics[rows], lambda: run(inputs[:, :-1]).logits[:, length - 1 :])  # noqa: B023
+            call = functools.partial(self.net, torch.cat([first, tokens[rows]], 1)[:, :-1], use_cache=False)
+            logits = self.within(topics[rows], call).logits[:, length - 1 :]
             each = F.cross_entropy(logits.float().mT, tokens[rows], reduction="none").mean(1)
             nats = nats.index_put((rows,), each)
         return nats
@@ -201,18 +202,13 @@ def tokens_of(tokenizer: Any, messages: list[Message]) -> tuple[Tensor, Tensor]:
 def fit(told: Told, train: tuple[Tensor, Tensor], steps: int, rate: float) -> None:
     """AdamW with a warm-up, then linear decay; products in bfloat16."""
     learned = told.learned()
-    optimizer = torch.optim.AdamW(learned, lr=rate)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / WARM) * (1 - k / steps))
     rng = torch.Generator().manual_seed(SEED)
-    for _ in trange(steps, desc=told.method):
+
+    def loss() -> Tensor:
         i = torch.randint(len(train[0]), (BATCH,), generator=rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = told(train[0][i], train[1][i]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        decay.step()
+        return told(train[0][i], train[1][i]).mean()
+
+    _common.descend(torch.optim.AdamW(learned, lr=rate), loss, steps, WARM, told.method)
 
 
 @torch.no_grad()

@@ -2747,7 +2747,7 @@ book.table(("asked", "measured, ± 95 % interval", "verdict"), rows) + (
 # %% [markdown]
 # **These networks are hardly trained**: a few hundred steps is what a CPU allowed, so what is compared is the beginning of training, and the places other than the usual one have a rate that was not searched for them. The verdicts in the table are computed from the record by the rule of its protocol: a claim holds if the whole interval lies above zero. In these short runs the nine settings differ, and the usual pair, $k = 2$ and $\alpha = 6$, comes last: the strongest charge on small slopes, $k = 10$ and $\alpha = 2$, comes first. What longer training does comes next.
 #
-# **Ten times the steps** were asked of the six places alone, with three seeds so far (`--scale long --groups places`, with a smaller learning rate among those searched). All twelve come nearer to the digits, and no place stands out:
+# **Ten times the steps** were asked of the six places alone, with three seeds so far (`--scale long --groups places`, with a smaller learning rate among those searched). All twelve come nearer to the digits:
 
 # %% tags=["hide-input"]
 file = Path("../benchmarks/results/images-long.json")

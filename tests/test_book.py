@@ -135,7 +135,7 @@ def test_html_is_shown_by_notebooks_and_may_be_joined() -> None:
         ),
         (lambda: book.table(["a", "b"], ["xy"]), TypeError, r"^table: rows\[0\] is 'xy', must be"),
         (lambda: book.table(["a"], [{"a": 1}]), TypeError, r"^table: rows\[0\] is \{'a': 1\}, must be"),
-        (lambda: book.table(["a"], [1]), TypeError, r"^table: rows\[0\] is 1, must be"),  # pyright: ignore[reportArgumentType]
+        (lambda: book.table(["a"], [1]), TypeError, r"^table: rows\[0\] is 1, must be"),  # pyright: ignore[reportArgumentType]  # what is refused
     ],
 )
 def test_rows_of_another_length_or_kind_are_refused(make: Any, error: type[Exception], says: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from io import StringIO
 from pathlib import Path
 
 import nbformat
 import pytest
+from _sphinx import built
 from bs4 import BeautifulSoup
 from docutils import nodes
 from gantext_book.source import ROOT, chapters
-from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from sphinx.util.docutils import SphinxDirective, docutils_namespace, patch_docutils
+from sphinx.util.docutils import SphinxDirective
 
 PICTURE = '<div class="widget">slider</div>'
 CELL = ":::{cell}\n%s\n:::\n"
@@ -72,25 +71,12 @@ def build(root: Path, chapter: str, folder: str = "notebooks") -> BeautifulSoup:
     (root / folder / "zero.md").write_text(ZERO, encoding="utf-8")
     (root / folder / "one.md").write_text(chapter, encoding="utf-8")
     settings = {
-        # Stated, because Sphinx lets one build of a process inherit the suffixes of another.
-        "source_suffix": {".md": "markdown"},
         "extensions": ["myst_parser", "gantext_book.figures"],
         "myst_enable_extensions": ["colon_fence"],
-        "html_theme": "basic",
-        "exclude_patterns": ["_build"],
-        "numfig": True,
         "numfig_secnum_depth": 1,
         "numfig_format": {"figure": "Figure %s"},
     }
-    said, out = StringIO(), root / "_build"
-    with patch_docutils(), docutils_namespace():
-        app = Sphinx(
-            str(root), None, str(out), str(out / "doctrees"), "html", confoverrides=settings,
-            status=said, warning=said, freshenv=True, warningiserror=True, keep_going=True,
-        )  # fmt: skip
-        app.add_directive("cell", Cell)
-        app.build()
-        assert app.statuscode == 0, said.getvalue()
+    out = built(root, settings, {"cell": Cell})
     return BeautifulSoup((out / folder / "one.html").read_text(encoding="utf-8"), "html.parser")
 
 

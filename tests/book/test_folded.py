@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _sphinx import built
 from bs4 import BeautifulSoup, Tag
 from gantext_book.measure import CORE
 from gantext_book.source import ROOT
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 CHAPTER = """# A chapter
 
@@ -60,27 +58,14 @@ def build(root: Path, chapter: str) -> Path:
     (root / "index.md").write_text(INDEX, encoding="utf-8")
     (root / "part.md").write_text(chapter, encoding="utf-8")
     settings = {
-        # Stated, because Sphinx lets one build of a process inherit the suffixes of another.
-        "source_suffix": {".md": "markdown"},
         "extensions": ["myst_parser", "sphinx_design", "gantext_book.folds"],
         "myst_enable_extensions": ["dollarmath", "attrs_block"],
         "myst_heading_anchors": 3,
-        "html_theme": "basic",
         "html_static_path": [str(ROOT / "book" / "_static")],
         "html_css_files": ["gantext.css"],
         "html_js_files": [("page.js", {"defer": "defer"})],
-        "exclude_patterns": ["_build"],
-        "numfig": True,
     }
-    said, out = StringIO(), root / "_build"
-    with patch_docutils(), docutils_namespace():
-        app = Sphinx(
-            str(root), None, str(out), str(out / "doctrees"), "html", confoverrides=settings,
-            status=said, warning=said, freshenv=True, warningiserror=True, keep_going=True,
-        )  # fmt: skip
-        app.build()
-        assert app.statuscode == 0, said.getvalue()
-    return out / "part.html"
+    return built(root, settings) / "part.html"
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def test_a_percent_sign_stays_with_its_number_but_code_keeps_its_spaces() -> Non
     doctree += nodes.paragraph(
         "", "", nodes.emphasis("", "95 % of"), nodes.Text(" 7 % and a %"), nodes.literal("", "7 % 2")
     )
-    keep_units(None, doctree, "page")  # type: ignore[arg-type]
+    keep_units(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
     assert doctree.astext() == "95\xa0% of 7\xa0% and a %7 % 2"
 
 
@@ -144,7 +144,7 @@ def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:
     doctree = new_document("page.md", get_default_settings())
     doctree += paragraph
     paragraph += nodes.emphasis("", "next")
-    keep_together(None, doctree, "page")  # type: ignore[arg-type]
+    keep_together(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
     assert paragraph.astext() == "QP, d, next"  # as it was; the first comma is equal to the second
     (kept,) = [part for part in paragraph.findall(nodes.inline) if "kept" in part["classes"]]
     assert kept.astext() == "d,"

@@ -2,8 +2,8 @@
 
 A figure is a cell that shows a picture, or a ``{widget}``. That every picture has a caption is checked; the figure that
 opens a chapter need not have one, since the text around it is about nothing else. A caption stands under its picture,
-before what the cell prints besides. One with a target before it,
-``(NAME)=``, is referred to by ``{numref}`NAME```, as any figure of Sphinx is: the numbers are Sphinx's own.
+before what the cell prints besides. One with a target before it, ``(NAME)=``, is referred to by ``{numref}`NAME```, as
+any figure of Sphinx is: the numbers are Sphinx's own.
 """
 
 from __future__ import annotations

@@ -310,9 +310,7 @@ def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         after = formula.next_node(descend=False, siblings=True)
         closing = re.match(r"[,.;:)\]’”']+", after.astext()) if isinstance(after, nodes.Text) else None
         if closing and after is not None:
-            parent, rest = after.parent, nodes.Text(after.astext()[closing.end() :])
-            # by identity: texts are equal when they read alike, and an equal one may stand further up
-            parent[next(k for k, child in enumerate(parent) if child is after)] = rest
+            _reword(after, after.astext()[closing.end() :])
             kept = nodes.inline("", "", classes=["kept"])
             formula.replace_self(kept)
             kept += [formula, nodes.Text(closing[0])]
@@ -321,12 +319,16 @@ def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """``doctree-resolved``: hold a percent sign on its number's line, by the space between them (U+00A0)."""
     for text in list(doctree.findall(nodes.Text)):
-        parent = text.parent
-        if parent is None or isinstance(parent, nodes.literal | nodes.literal_block | nodes.raw | nodes.math):
-            continue
         held = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text.astext())
-        if held != text.astext():
-            parent[next(k for k, child in enumerate(parent) if child is text)] = nodes.Text(held)
+        code = nodes.literal | nodes.literal_block | nodes.raw | nodes.math
+        if held != text.astext() and not isinstance(text.parent, code):
+            _reword(text, held)
+
+
+def _reword(text: nodes.Node, words: str) -> None:
+    """Put other words in the text's place: by identity, for texts are equal when they read alike."""
+    parent = text.parent
+    parent[next(k for k, child in enumerate(parent) if child is text)] = nodes.Text(words)
 
 
 def setup(app: Sphinx) -> None:

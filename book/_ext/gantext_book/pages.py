@@ -270,7 +270,12 @@ def summary(file: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 USUAL: tuple[tuple[str, ...], ...] = (  # an operation, its usual rival; where: the record or part, and its rival
-    ("Matrix exponentials, many small", "torch.linalg.matrix_exp", "matexp: torch", "expm-peers: torch"),
+    (
+        "Matrix exponentials in batches; on a CPU one determinant, too",
+        "torch.linalg.matrix_exp",
+        "matexp: torch",
+        "expm-peers: torch",
+    ),
     ("Matrix exponentials, large", "torch.linalg.matrix_exp", "large-expm-peers: torch"),
     ("Conditional layer norm", "torch.compile", "condnorm: textbook, compiled", "layer-norm-peers: torch.compile"),
     ("Attention of a prefix-LM", "one call with the mask", "prefixlm: dense mask", "attention-peers: dense mask"),
@@ -294,7 +299,7 @@ def usual(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if not found:
                 raise ExtensionError(f"results: no record has {name}, {rival}, which the line {what!r} names.")
             for line in found:
-                captured = line["kind"] or name == "graph-peers"
+                captured = line["kind"] or name == "graph-peers"  # there ours is the graph, and so has no suffix
                 cells[("captured" if captured else "called") if line["file"]["gpu"] else "cpu"].append(line)
         made.append({"what": what, "against": against, **cells})
     return made
