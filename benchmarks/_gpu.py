@@ -454,7 +454,7 @@ def line(record: Record) -> list[str]:
 def words(value: object) -> str:
     """For the page: without the places of this machine's files."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return re.sub(r"/[^\s\"]*/(?=site-packages/)", "", text.replace(f"{ROOT}/", ""))
+    return re.sub(r"(?<![\w.)\]])/(?:[\w.+-]+/)+(?=[\w.+-])", "", text.replace(f"{ROOT}/", ""))
 
 
 def blank(each: Item, verdict: str, number: str = "") -> Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -237,10 +237,10 @@ class _Rows(torch.autograd.Function):
         if transformed(grad):  # a batch of gradients at once
             return *_gradients(grad, x, gamma, ctx.eps), None
         (by_input, by_gamma, by_beta, _), token = ctx.needs_input_grad, gamma.dim() == 3
-        dx, kept = _launch_backward(grad, x, gamma, mean, rstd, by_input, by_gamma or (by_beta and not token))
-        if token or kept is None:
-            return dx, kept, grad.to(gamma.dtype) if by_beta else None, None
-        dgamma, dbeta = (kept.squeeze(2) if kept.shape[2] == 1 else kept.sum(2)).to(gamma.dtype)
+        scale = by_gamma or (by_beta and not token)
+        dx, dgamma, dbeta = _launch_backward(grad, x, gamma, mean, rstd, by_input, scale)
+        if token and by_beta:
+            dbeta = grad.to(gamma.dtype)
         return dx, dgamma if by_gamma else None, dbeta if by_beta else None, None
 
 
@@ -263,14 +263,15 @@ def _launch(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor,
 
 def _launch_backward(
     grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, by_input: bool = True, scale: bool = True
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     from gantext.kernels.layer_norm_triton import backward
 
     dx = x.new_empty(x.shape) if by_input else None
     if dx is None and not scale:
-        return None, None
+        return None, None, None
     with torch.cuda.device_of(x):
-        return dx, backward(_dense(grad), _dense(x), _dense(gamma), mean, rstd, dx, scale)
+        dgamma, dbeta = backward(_dense(grad), _dense(x), _dense(gamma), mean, rstd, dx, scale)
+    return dx, dgamma, dbeta
 
 
 _forward = torch.library.custom_op("gantext::layer_norm", _launch, mutates_args=())
@@ -280,11 +281,9 @@ _forward = torch.library.custom_op("gantext::layer_norm", _launch, mutates_args=
 def _backward(
     grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dx, kept = cast(tuple[Tensor, Tensor], _launch_backward(grad, x, gamma, mean, rstd))  # all are asked for
-    if gamma.dim() == 3:
-        return dx, kept, gamma.new_empty(0)
-    dgamma, dbeta = (sums.sum(1).to(gamma.dtype) for sums in kept)  # apart: an operator's results share no memory
-    return dx, dgamma, dbeta
+    dx, dgamma, dbeta = _launch_backward(grad, x, gamma, mean, rstd)
+    assert dx is not None and dgamma is not None  # all are asked for
+    return dx, dgamma, gamma.new_empty(0) if dbeta is None else dbeta
 
 
 @_forward.register_fake

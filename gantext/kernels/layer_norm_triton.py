@@ -3,7 +3,7 @@
 A program has a chunk of consecutive tokens of *one* sequence, walks it in tiles of whole rows, and keeps the scale and
 shift of the sequence in registers; the next tiles are on their way while one is worked on. The backward pass sums its
 gradients of the two there as well and stores one partial sum a chunk; the few partial sums of a sequence are added
-afterwards, in PyTorch. The sizes below were the fastest of those tried on an NVIDIA H200.
+afterwards. The sizes below were the fastest of those tried on an NVIDIA H200.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gantext.kernels import launch
 
-__all__ = ["backward", "backward_rows", "backward_tiles", "forward", "forward_rows", "forward_tiles"]
+__all__ = ["add_chunks", "backward", "backward_rows", "backward_tiles", "forward", "forward_rows", "forward_tiles"]
 
 TILE = 512  # numbers of a backward tile for each warp, 16 a thread
 PROGRAMS = 512  # enough to fill a large GPU; with more the chunks become longer, and the partial sums fewer
@@ -103,6 +103,26 @@ def backward_rows(
         tl.store(kept + end + i * D + line, tl.sum(sum_b, 0), mask=line < D)
 
 
+@triton.jit
+def add_chunks(
+    kept, dgamma, dbeta, B, chunks, D: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """kept (2, B, chunks, D) summed over the chunks, BLOCK columns of a sequence a program."""
+    columns: tl.constexpr = (D + BLOCK - 1) // BLOCK
+    i = tl.program_id(0).to(tl.int64)
+    row = i // columns
+    col = (i % columns) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((ROWS, BLOCK), kept.dtype.element_ty)
+    for first in range(0, chunks, ROWS):
+        chunk = first + tl.arange(0, ROWS)
+        lanes = (chunk < chunks)[:, None] & (col < D)[None, :]
+        total += tl.load(kept + (row * chunks + chunk)[:, None] * D + col[None, :], mask=lanes, other=0.0)
+    out = dgamma + row * D
+    if row >= B:
+        out = dbeta + (row - B) * D
+    tl.store(out + col, tl.sum(total, 0).to(dgamma.dtype.element_ty), mask=col < D)
+
+
 @functools.cache
 def forward_tiles(T: int, D: int, itemsize: int, read: int, token: bool) -> tuple[dict[str, int], int, int]:
     """Constants of the kernel for x (B, T, D) with `read` bytes a number, computed in numbers of `itemsize` bytes;
@@ -148,16 +168,20 @@ def forward(x: Tensor, gamma: Tensor, beta: Tensor, y: Tensor, mean: Tensor, rst
 
 def backward(
     grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dx: Tensor | None = None, scale: bool = True
-) -> Tensor | None:
-    """Fill dx, unless None; return, if `scale`, the gradient of a gamma for each token, its shift's being grad itself,
-    or else (2, B, chunks, D), whose sums over the chunks are the gradients of gamma and beta."""
+) -> tuple[Tensor | None, Tensor | None]:
+    """Fill dx, unless None; return the gradients of gamma, if `scale`, and of beta, if it is not one for each token:
+    there it is grad itself."""
     (B, T, D), token = x.shape, gamma.dim() == 3
     tile, warps, chunks = backward_tiles(B, T, D, mean.element_size(), x.element_size(), token)
-    shape = gamma.shape if token else (2, B, chunks, D)
-    kept = (gamma if token else mean).new_empty(shape) if scale else None
+    dgamma = gamma.new_empty(gamma.shape) if scale else None
+    dbeta = None if dgamma is None or token else gamma.new_empty(gamma.shape)
+    kept = dgamma if dbeta is None else mean.new_empty(2, B, chunks, D)
     if B * chunks:
         out = x if kept is None else kept  # stands in for what is not asked for
         given = grad, x, gamma, mean, rstd, out if dx is None else dx, out, T, chunks, *_strides(grad, x, gamma)
         flags = {"TOKEN": token, "INPUT": dx is not None, "SCALE": scale}
         launch(backward_rows, B * chunks, *given, **tile, **flags, num_warps=warps)
-    return kept
+    if dbeta is not None and B:
+        block = min(128, _block(D))
+        launch(add_chunks, 2 * B * -(-D // block), kept, dgamma, dbeta, B, chunks, D=D, BLOCK=block, ROWS=8)
+    return dgamma, dbeta
