@@ -61,9 +61,8 @@ class Images:
         if x.dim() != 4 or not x.numel():
             raise ValueError(f"Images: pixels has shape {tuple(x.shape)}, must be (N, C, H, W) with N >= 1. Unsqueeze.")
         if y is not None:
-            check_shape(
-                "Images", "labels", check_dtype("Images", "labels", y, torch.int64), x.shape[:1], "One an image."
-            )
+            check_dtype("Images", "labels", y, torch.int64)
+            check_shape("Images", "labels", y, x.shape[:1], "One an image.")
 
     def __len__(self) -> int:
         return len(self.pixels)
