@@ -58,10 +58,14 @@ def fetched(path: str, address: str) -> Path:
         path: in the repository, with "/" between its parts: "benchmarks/compare_expm.py".
         address: of the repository's files at the notebook's edition, ending in that edition.
     Returns:
-        The path of the file: below the working directory or its parent, one of which is the copy, or below a folder
+        Path of the file, below the working directory or its parent if one of them is the copy, else below a folder
         `gantext-EDITION` of the working directory, where it is kept whole and asked for once.
     Raises:
         FileNotFoundError: it is in no copy and cannot be fetched; says which file to put where.
+        TypeError, ValueError: no texts, a path that leads out of the repository.
+
+    >>> fetched("benchmarks/compare_expm.py", "https://example.org/raw/v0.1.0").name  # in a copy
+    'compare_expm.py'
     """
     from gantext._checks import check_type
 
@@ -96,7 +100,11 @@ def record(name: str, address: str) -> dict[str, Any]:
     """What a benchmark has stored, `benchmarks/results/NAME.json`, `fetched` from this address if it is not at hand.
 
     Raises:
-        FileNotFoundError: as `fetched`. ValueError: it is no JSON; says which file to delete.
+        FileNotFoundError: as `fetched`.
+        ValueError: it is no JSON; says which file to delete.
+
+    >>> sorted(record("gans", "https://example.org/raw/v0.1.0")["tables"][0])  # in a copy
+    ['head', 'rows', 'title']
     """
     file = fetched(f"benchmarks/results/{name}.json", address)
     try:
