@@ -1,4 +1,4 @@
-"""What the notebooks of the book share: the colours and the look of figures, seeds, and tables of results in HTML.
+"""What the notebooks of the book share: the look of figures, seeds, stored records, and tables of results in HTML.
 
 `BLUE`, `ORANGE`, `GREEN` and `RED` are of Okabe and Ito's palette (*Color Universal Design*, 2008), which colour-blind
 readers tell apart; `GREY` is for what needs no colour. The lines of a figure take them in this order.
@@ -6,10 +6,13 @@ readers tell apart; `GREY` is for what needs no colour. The lines of a figure ta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
+from typing import Any
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Html", "claims", "set_up", "table"]
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Html", "claims", "fetched", "record", "set_up", "table"]
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 CLAIM = ("claim", "source's number", "measured here", "device", "verdict")
@@ -48,6 +51,69 @@ def set_up(*, seed: int = 0, threads: int | None = 1) -> None:
     torch.manual_seed(seed)
 
 
+def fetched(path: str, address: str) -> Path:
+    """A file of the book's repository: of the copy in which the notebook lies, else, as on Colab, one that is fetched.
+
+    Args:
+        path: in the repository, with "/" between its parts: "benchmarks/compare_expm.py".
+        address: of the repository's files at the notebook's edition, ending in that edition.
+    Returns:
+        Path of the file, below the working directory or its parent if one of them is the copy, else below a folder
+        `gantext-EDITION` of the working directory, where it is kept whole and asked for once.
+    Raises:
+        FileNotFoundError: it is in no copy and cannot be fetched; says which file to put where.
+        TypeError, ValueError: no texts, a path that leads out of the repository.
+
+    >>> fetched("benchmarks/compare_expm.py", "https://example.org/raw/v0.1.0").name  # in a copy
+    'compare_expm.py'
+    """
+    from gantext._checks import check_type
+
+    check_type("fetched", "path", path, str, 'Write "benchmarks/results/gans.json".')
+    check_type("fetched", "address", address, str, "Write that of the repository.")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"fetched: path is {path!r}, must lie in the repository. Begin with one of its folders.")
+    kept = Path(f"gantext-{address.rsplit('/', 1)[-1]}", path)  # files of two editions are never mixed
+    for file in (Path("..", path), Path(path), kept):
+        if file.is_file():
+            return file
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    from gantext._files import whole
+
+    try:
+        with urlopen(f"{address}/{path}", timeout=30) as answer:
+            content = answer.read()
+    except (OSError, HTTPException, ValueError) as error:  # no network, no such file, cut short, no address at all
+        remedy = f"Try again, or put the file {address}/{path} there."
+        raise FileNotFoundError(
+            f"fetched: {path} cannot be had ({error}), must be at {kept.absolute()}. {remedy}"
+        ) from error
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with whole(kept) as draft:
+        draft.write_bytes(content)
+    return kept
+
+
+def record(name: str, address: str) -> dict[str, Any]:
+    """What a benchmark has stored, `benchmarks/results/NAME.json`, `fetched` from this address if it is not at hand.
+
+    Raises:
+        FileNotFoundError: as `fetched`.
+        ValueError: it is no JSON; says which file to delete.
+
+    >>> sorted(record("gans", "https://example.org/raw/v0.1.0")["tables"][0])  # in a copy
+    ['head', 'rows', 'title']
+    """
+    file = fetched(f"benchmarks/results/{name}.json", address)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = f"record: {file.absolute()} is damaged ({error}), must be JSON. Delete it: it is fetched again."
+        raise ValueError(reason) from error
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> Html:
     """A table of results. On a phone its rows become cards if it has more than four columns, or is wider than the page.
 
@@ -57,7 +123,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], title: str = ""
             a ±, not behind it.
         title: what stands above the table; none if empty.
 
-    A table as the records of `benchmarks/results` hold it is shown by `table(**record["tables"][0])`.
+    A table as the records of `benchmarks/results` hold it is shown by
+    `table(**record("gans", address)["tables"][0])`.
 
     >>> "<td>8</td><td>1 ±&nbsp;2</td>" in table(["seeds", "error"], [[8, "1 ± 2"]])
     True

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count, no_autocast, rounds_products, transformed
+from gantext._checks import check_count, check_type, no_autocast, rounds_products, transformed
 from gantext.kernels import dispatch, unobserved
 from gantext.kernels.expm_formula import THETA18, WIDEST, composed
 
@@ -180,10 +180,7 @@ def _precision(A: Tensor, compute_dtype: torch.dtype | None, exact: bool) -> tup
 
 
 def _check_square(A: Tensor, name: str) -> None:
-    if not isinstance(A, Tensor):
-        raise TypeError(
-            f"{name}: A must be a torch.Tensor, got {type(A).__name__}. Convert it with torch.as_tensor(A)."
-        )
+    check_type(name, "A", A, Tensor, "Convert it with torch.as_tensor(A).")
     if A.dtype not in _WORK:
         kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in _WORK)
         raise TypeError(f"{name}: A has dtype {A.dtype}, must be one of {kinds}. Convert it with A.to(torch.float32).")

@@ -1,10 +1,13 @@
-"""What every notebook takes from `gantext.book`: the palette, look, seed, and tables of plain text."""
+"""What every notebook takes from `gantext.book`: the palette, look, seed, records, and tables of plain text."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import IncompleteRead
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -67,6 +70,102 @@ def test_a_bad_set_up_changes_nothing(settings: None, wrong: dict[str, Any], err
         book.set_up(**wrong)
     assert torch.get_num_threads() == before[0] and torch.equal(torch.get_rng_state(), before[1])
     assert dict(mpl.rcParams) == before[2]
+
+
+RESULT = "benchmarks/results/a.json"
+
+
+def put(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    """A repository's files at edition v2, elsewhere."""
+    put(tmp_path / "origin" / "v2" / RESULT, '{"from": "address"}')
+    return tmp_path / "origin" / "v2"
+
+
+@pytest.mark.parametrize("where", ["notebooks", ".", "notebooks without a copy"])
+def test_a_record_is_that_of_the_copy_or_else_of_the_address(
+    where: str, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    if not where.endswith("copy"):
+        put(copy / RESULT, '{"from": "the copy: ä"}')
+    (copy / where).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(copy / where)
+    expected = "address" if where.endswith("copy") else "the copy: ä"
+    assert book.record("a", origin.as_uri()) == {"from": expected}
+    assert Path("gantext-v2").exists() == where.endswith("copy")
+
+
+def test_what_is_fetched_is_asked_for_once_an_edition(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colab").mkdir()
+    monkeypatch.chdir(tmp_path / "colab")
+    file = book.fetched(RESULT, origin.as_uri())
+    assert file == Path("gantext-v2", RESULT) and [*file.parent.iterdir()] == [file]
+    put(origin / RESULT, '{"from": "address, later"}')
+    put(origin.parent / "v3" / RESULT, '{"from": "the next edition"}')
+    assert book.record("a", origin.as_uri()) == {"from": "address"}
+    assert book.record("a", (origin.parent / "v3").as_uri()) == {"from": "the next edition"}
+    script = put(origin / "benchmarks" / "b.py", "")
+    beside = book.fetched("benchmarks/b.py", origin.as_uri())
+    assert beside.parent == file.parent.parent and script.name == beside.name  # programs find each other
+
+
+@pytest.mark.parametrize("fault", [OSError("no network"), IncompleteRead(b"{", 9), TimeoutError("slow")])
+def test_without_a_network_it_says_which_file_to_put_where(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer:
+        def __init__(self, *given: Any, **more: Any) -> None: ...
+        def __enter__(self) -> Answer:
+            return self
+
+        def __exit__(self, *given: object) -> None: ...
+        def read(self) -> bytes:
+            raise fault
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("urllib.request.urlopen", Answer)
+    with pytest.raises(FileNotFoundError, match=r"^fetched: .* cannot be had ") as caught:
+        book.record("a", "https://example.org/raw/v2")
+    place = tmp_path / "gantext-v2" / RESULT
+    assert f"at {place}. " in str(caught.value) and f"https://example.org/raw/v2/{RESULT} there" in str(caught.value)
+    assert [*tmp_path.iterdir()] == []
+    put(place, "{}")
+    assert book.record("a", "https://example.org/raw/v2") == {}
+
+
+def test_a_record_cut_short_says_which_file_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = put(tmp_path / RESULT, json.dumps({"runs": [1, 2]})[:-3])
+    with pytest.raises(ValueError, match=r"^record: .* is damaged ") as caught:
+        book.record("a", "https://example.org/raw/v2")
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "address", "error", "says"),
+    [
+        ("/etc/passwd", "https://example.org/v2", ValueError, "path is '/etc/passwd', must lie in the repository"),
+        ("a/../../b", "https://example.org/v2", ValueError, r"path is 'a/\.\./\.\./b', must lie"),
+        (Path("a"), "https://example.org/v2", TypeError, "path is .*Path"),
+        ("a", None, TypeError, "address is None"),
+        ("a", "{{ repository }}/raw/v{{ edition }}", FileNotFoundError, "a cannot be had .unknown url type"),
+    ],
+)
+def test_paths_and_addresses_that_are_none(
+    path: Any, address: Any, error: type[Exception], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=f"^fetched: {says}"):
+        book.fetched(path, address)
 
 
 def test_nothing_heavy_is_imported_for_colours_and_tables() -> None:

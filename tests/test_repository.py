@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from gantext_book import twins
 from gantext_book.plain import contexts, leftovers
-from gantext_book.source import ROOT, chapters, site
+from gantext_book.source import ROOT, chapters, read_notebook, site
 from packaging.requirements import Requirement
 
 import gantext
@@ -255,3 +255,12 @@ def test_what_repeats_comes_from_one_module(chapter: Path) -> None:
     assert len(re.findall(r"^book\.claims\(", code, re.MULTILINE)) == 1
     again = r"<table|<th>|style\.use|^(?:BLUE|ORANGE|GREEN|RED|GREY)\b.*="
     assert re.findall(again, code, re.MULTILINE) == []
+
+
+@every_chapter
+def test_the_files_of_the_book_are_fetched_by_one_function(chapter: Path) -> None:
+    """Stored records and programs come through `gantext.book`; where from, a chapter says once at most."""
+    cells = twins.code_cells(read_notebook(chapter, site(ROOT)))
+    code = "\n".join(cell.source for cell in cells if "setup" not in cell.metadata.get("tags", []))
+    assert re.findall(r"urllib|urlopen|benchmarks/results|\.\./", code) == []
+    assert code.count(f"{site(ROOT).repository}/raw/") <= 1

@@ -80,8 +80,7 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
     Returns:
         (..., K, d), float32 or better; the first row is w_1, and the others are orthogonal to it, but not to one
         another, unless `orthogonal`. A w of zeros removes nothing, and neither does, in the orthogonal form, one that
-        the earlier
-        ones span: `cascade_ref` takes what rounding leaves of it for a direction.
+        the earlier ones span: `cascade_ref` takes what rounding leaves of it for a direction.
 
     >>> cascade_directions(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
     tensor([[2., 0.],
@@ -96,7 +95,7 @@ def cascade_directions(W: Tensor, orthogonal: bool = False) -> Tensor:
     with no_autocast(W.device):
         if torch.compiler.is_compiling() or transformed():  # they see into nothing that is by hand
             X, unit = _scaled(W)
-            return ((_gram_schmidt if orthogonal else _projections)(X) * unit).to(W.dtype)
+            return ((_gram_schmidt(X) if orthogonal else _projections(X)[0]) * unit).to(W.dtype)
         return _Directions.apply(W, orthogonal)
 
 
@@ -129,7 +128,7 @@ class _Directions(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, W: Tensor, orthogonal: bool) -> Tensor:
         X, unit = _scaled(W)
-        U, *rest = (_gram_schmidt_steps if orthogonal else _projection_steps)(X)
+        U, *rest = (_gram_schmidt_steps if orthogonal else _projections)(X)
         ctx.orthogonal = orthogonal
         ctx.save_for_backward(W, X, unit, U, *rest)
         return (U * unit).to(W.dtype)
@@ -145,27 +144,24 @@ class _Directions(torch.autograd.Function):
                     squared, left = (t.square().sum(-1, keepdim=True) for t in (X, U))
                     saved = [U, _reciprocal(left, _least(X) ** 2 * squared)]
                 else:
-                    saved = [_projections(X), *_triangle(X)]
+                    saved = _projections(X)
             G = grads[0].to(X.dtype) * unit
             dX = (_gram_schmidt_backward if ctx.orthogonal else _projection_backward)(G, X, *saved)
             return (dX / unit).to(W.dtype), None
 
 
-def _triangle(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """L, of which what is below the diagonal is used, its inverse A, and |x_j|^2, as a row.
+def _projections(W: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """v_i = v - sum_(j<i) (D_j / |w_j|^2) w_j, scored by w_i: a triangular system for D, hence for the directions A W.
 
-    The largest entry of a row is 1 or 0 here, so |x|^2 is at least 1 or 0, and then its column of the Gram matrix too.
+    The largest entry of a row is 1 or 0 here, so |w|^2 is at least 1 or 0, and then its column of the Gram matrix too.
+    Behind the directions come L, of which what is below the diagonal is used, its inverse A, and |w_j|^2, as a row.
     """
-    gram = product(X, X.mT)
+    gram = product(W, W.mT)
     squared = gram.diagonal(dim1=-2, dim2=-1).clamp(min=1)[..., None, :]
     L = gram / squared
-    eye = torch.eye(L.shape[-1], dtype=X.dtype, device=X.device).expand_as(L)
-    return L, solve_unit(L, eye), squared
-
-
-def _projection_steps(X: Tensor) -> tuple[Tensor, ...]:
-    L, A, squared = _triangle(X)
-    return product(A, X), L, A, squared  # A is K x K: X need not be reordered
+    eye = torch.eye(L.shape[-1], dtype=W.dtype, device=W.device).expand_as(L)
+    A = solve_unit(L, eye)  # K x K: W need not be reordered
+    return product(A, W), L, A, squared
 
 
 def _projection_backward(G: Tensor, X: Tensor, U: Tensor, L: Tensor, A: Tensor, squared: Tensor) -> Tensor:
@@ -202,20 +198,6 @@ def _gram_schmidt_backward(G: Tensor, X: Tensor, U: Tensor, inverse: Tensor) -> 
     Q = (product(G, U.mT) * inverse.mT).tril(-1)
     L = product(X, U.mT) * inverse.mT
     return solve_unit(L.mT, G - product(Q + Q.mT, U), True)
-
-
-def _projections(W: Tensor) -> Tensor:
-    """v_i = v - sum_(j<i) (D_j / |w_j|^2) w_j, scored by w_i: a triangular system for D, hence for the directions.
-
-    The largest entry of a row is 1 or 0 here, so |w|^2 is at least 1 or 0, and then its column of the Gram matrix too.
-    """
-    gram = product(W, W.mT)
-    L = gram / gram.diagonal(dim1=-2, dim2=-1).clamp(min=1)[..., None, :]  # only what is below the diagonal is used
-    if L.shape[-1] == 2:
-        first, second = W[..., :1, :], W[..., 1:, :]
-        return torch.cat([first, second - L[..., 1:, :1] * first], -2)
-    eye = torch.eye(L.shape[-1], dtype=W.dtype, device=W.device).expand_as(L)
-    return product(solve_unit(L, eye), W)  # K x K: W need not be reordered
 
 
 def _gram_schmidt(W: Tensor) -> Tensor:

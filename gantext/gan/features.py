@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gantext._checks import check_count, floating, samples_of
+from gantext._checks import check_count, check_dtype, check_shape, floating, samples_of
 from gantext.gan.images import Images
 from gantext.gan.laws import digits
 from gantext.gan.metrics import frechet_distance, kernel_distance, precision_recall
@@ -183,10 +183,8 @@ def classifier_ruler(images: Tensor, labels: Tensor, *, steps: int = 600, seed: 
     images = floating("classifier_ruler", "images", images).float()
     if images.dim() != 4:
         raise ValueError(f"classifier_ruler: images has shape {tuple(images.shape)}, must be (N, C, H, W). Unflatten.")
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        found = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else repr(labels)
-        rule = f"must be torch.int64 of shape ({len(images)},). Give one class an image."
-        raise ValueError(f"classifier_ruler: labels is {found}, {rule}")
+    check_dtype("classifier_ruler", "labels", labels, torch.int64)
+    check_shape("classifier_ruler", "labels", labels, images.shape[:1], "Give one class an image.")
     if labels.min() < 0:
         raise ValueError(f"classifier_ruler: labels has {labels.min()}, must be >= 0. Number the classes from 0.")
     channels, height, width = images.shape[1:]

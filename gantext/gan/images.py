@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count, floating
+from gantext._checks import check_count, check_dtype, check_shape, floating
 from gantext._files import opened
 from gantext.gan.laws import check_draw
 
@@ -60,9 +60,9 @@ class Images:
             raise TypeError(f"Images: pixels is {getattr(x, 'dtype', type(x))}, must be a uint8 tensor. Round it.")
         if x.dim() != 4 or not x.numel():
             raise ValueError(f"Images: pixels has shape {tuple(x.shape)}, must be (N, C, H, W) with N >= 1. Unsqueeze.")
-        if y is not None and (not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.dtype != torch.int64):
-            found = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"{type(y)}"
-            raise ValueError(f"Images: labels is {found}, must be torch.int64 of shape ({len(x)},). One an image.")
+        if y is not None:
+            check_dtype("Images", "labels", y, torch.int64)
+            check_shape("Images", "labels", y, x.shape[:1], "One an image.")
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count, check_number, floating
+from gantext._checks import check_count, check_number, check_type, floating
 
 __all__ = ["Digits", "Mixture", "digits", "grid", "normal", "ring"]
 
@@ -173,8 +173,5 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_draw(name: str, n: int, rng: torch.Generator) -> int:
-    if not isinstance(rng, torch.Generator):
-        raise TypeError(
-            f"{name}: rng is {type(rng).__name__}, must be a torch.Generator. Use torch.Generator().manual_seed(0)."
-        )
+    check_type(name, "rng", rng, torch.Generator, "Use torch.Generator().manual_seed(0).")
     return check_count(name, "n", n)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gantext._checks import check_count, check_number, samples_of
+from gantext._checks import check_count, check_number, check_type, samples_of
 from gantext.gan.distances import bures
 from gantext.gan.laws import Mixture
 
@@ -59,8 +59,7 @@ def mode_coverage(samples: Tensor, mixture: Mixture, within: float = 3.0, share:
     """
     within = check_number("mode_coverage", "within", within, 0)
     share = check_number("mode_coverage", "share", share, 0)
-    if not isinstance(mixture, Mixture):
-        raise TypeError(f"mode_coverage: mixture is {type(mixture).__name__}, must be a Mixture. Use ring() or grid().")
+    check_type("mode_coverage", "mixture", mixture, Mixture, "Use ring() or grid().")
     K, d = mixture.means.shape
     least = math.ceil(K / share)
     if share > 1 or mixture.std == 0:

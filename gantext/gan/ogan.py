@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gantext._checks import check_number, floating, wide
-from gantext.gan.methods import Batch, Critic, Game, game
-from gantext.gan.objectives import Objective, gan_qp
+from gantext.gan.methods import Batch, Critic, Game, GeneratorLoss, game
+from gantext.gan.objectives import WASSERSTEIN, Objective, gan_qp
 
 __all__ = ["Split", "o_gan", "o_gan_ref", "pearson", "split"]
 
@@ -218,11 +218,7 @@ def _squared_qp(critic: Critic, batch: Batch) -> Tensor:
     return gan_qp(critic(batch.real), critic(batch.fake), _distance(batch), 2.0)
 
 
-def _minus_score(critic: Critic, batch: Batch) -> Tensor:
-    return -critic(batch.fake).mean()
-
-
-_SQUARED_QP = Game("GAN-QP-mean-squared", _squared_qp, _minus_score)
+_SQUARED_QP = Game("GAN-QP-mean-squared", _squared_qp, GeneratorLoss(WASSERSTEIN))
 
 
 def o_gan_ref(critic: Critic, batch: Batch, weight: float = 0.5) -> Tensor:

@@ -186,7 +186,6 @@ def fit(
     functions = {"real": real} | {f"callbacks[{i}]": callback for i, callback in enumerate(callbacks)}
     _check("fit", game, {"generator": generator, "critic": critic}, functions)
     save_every = check_count("fit", "save_every", save_every)
-    _known(settings)
     if not isinstance(recipe, Recipe | None):
         raise TypeError(f"fit: recipe is {recipe!r}, must be a Recipe. Or name its fields: fit(..., steps=1000).")
     recipe = Recipe(**settings) if recipe is None else replace(recipe, **settings)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gantext._files import readable
 from gantext.qa.questions import Passage, Record
 from gantext.qa.streaming import File, elements
 
@@ -60,14 +61,12 @@ def load(
     """
     if skipped is not None and not isinstance(skipped, list):
         raise TypeError(f"load: skipped is {type(skipped).__name__}, must be a list or None. Write skipped=[].")
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"load: path is {path!r} ({type(path).__name__}), must be the path of a file. Write a str.")
     if encoding is not None:
         try:
             "".encode(encoding)
         except (LookupError, TypeError, UnicodeError) as error:
             raise ValueError(f"load: encoding is {encoding!r} ({error}), must be one. Write 'gb18030'.") from error
-    return _load(Path(path), skipped, encoding)
+    return _load(readable("load", path), skipped, encoding)
 
 
 def _load(path: Path, skipped: list[str] | None, encoding: str | None) -> Iterator[Record]:

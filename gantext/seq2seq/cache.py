@@ -72,7 +72,7 @@ class Cache:
             [attend] * config.layers,
             last,
         )
-        (self.stored,) = found  # (2 layers, B, H, L + steps K, d)
+        (self.stored,) = found  # k and v of each layer: (2 layers, B, H, L + steps K, d)
         self.recent = None  # the two tokens before, which only `shift` asks for, (2, B, K)
         if before is not None:
             self.recent = torch.stack([before.gather(1, last + 2), before.gather(1, last + 1)]).expand(-1, -1, beams)
@@ -84,11 +84,6 @@ class Cache:
         if beams == 1:
             self.hide[..., L:] = 0  # a beam alone sees all that it generates
         self.own = h.new_full((beams, beams), -math.inf).fill_diagonal_(0)
-
-    @property
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """k and v of each layer, (B, H, L + steps K, d)."""
-        return list(zip(self.stored[::2], self.stored[1::2], strict=True))
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:

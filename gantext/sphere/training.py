@@ -216,10 +216,6 @@ def train(
     rounds = max(ROUNDS, math.ceil(len(tokens.ids) / (lanes * CHUNK)))
     total = settings.epochs * rounds
     chunks: list[NDArray[np.int64]] = []
-
-    def shuffled(epoch: int) -> list[NDArray[np.int64]]:
-        return plan(tokens, rounds * lanes, np.random.default_rng([settings.seed, epoch]))
-
     owned = Lanes(run, jobs)
     batches = None if settings.batch_size is None else Batches(run, settings, chances, backend)
 
@@ -237,7 +233,7 @@ def train(
         while run.position < total:
             epoch, turn = divmod(run.position, rounds)
             if turn == 0 or not chunks:
-                chunks[:] = shuffled(epoch)
+                chunks[:] = plan(tokens, rounds * lanes, np.random.default_rng([settings.seed, epoch]))
             here = range(turn * lanes, (turn + 1) * lanes)[world.rank :: world.size]
             for sums in _together(pool, work, here):
                 run.sums += sums

@@ -75,17 +75,24 @@ def test_images_of_another_dtype_are_seen_as_float32(ruler: Ruler, dtype: torch.
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "message"),
+    ("images", "labels", "error", "message"),
     [
-        (torch.zeros(4, 784), torch.zeros(4).long(), r"images has shape \(4, 784\), must be \(N, C, H, W\)"),
-        (torch.zeros(4, 1, 28, 28), None, r"labels is None, must be torch.int64 of shape \(4,\)"),
-        (torch.zeros(4, 1, 28, 28), torch.zeros(3).long(), r"labels is torch.int64 of shape \(3,\), must be"),
-        (torch.zeros(4, 1, 28, 28), torch.zeros(4), r"labels is torch.float32 of shape \(4,\), must be"),
-        (torch.zeros(4, 1, 28, 28), torch.tensor([0, 1, -1, 0]), "labels has -1, must be >= 0"),
+        (
+            torch.zeros(4, 784),
+            torch.zeros(4).long(),
+            ValueError,
+            r"images has shape \(4, 784\), must be \(N, C, H, W\)",
+        ),
+        (torch.zeros(4, 1, 28, 28), None, TypeError, "labels is NoneType, must be a torch.int64 tensor"),
+        (torch.zeros(4, 1, 28, 28), torch.zeros(3).long(), ValueError, r"labels has shape \(3,\), must be \(4,\)"),
+        (torch.zeros(4, 1, 28, 28), torch.zeros(4), TypeError, "labels is torch.float32, must be a torch.int64"),
+        (torch.zeros(4, 1, 28, 28), torch.tensor([0, 1, -1, 0]), ValueError, "labels has -1, must be >= 0"),
     ],
 )
-def test_what_cannot_be_classified_is_refused(images: Tensor, labels: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^classifier_ruler: {message}"):
+def test_what_cannot_be_classified_is_refused(
+    images: Tensor, labels: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^classifier_ruler: {message}"):
         classifier_ruler(images, labels)
 
 

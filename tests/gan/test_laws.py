@@ -197,8 +197,12 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: digits(cast(Any, 0)), ValueError, r"digits: split is 0"),
     (lambda: ring().sample(0, rng()), ValueError, r"Mixture\.sample: n is 0"),
     (lambda: digits().sample(cast(Any, 2.0), rng()), TypeError, r"Digits\.sample: n is 2\.0"),
-    (lambda: ring().sample(2, cast(Any, 0)), TypeError, r"Mixture\.sample: rng is int, must be a torch\.Generator"),
-    (lambda: digits().sample(2, cast(Any, None)), TypeError, r"Digits\.sample: rng is NoneType"),
+    (
+        lambda: ring().sample(2, cast(Any, 0)),
+        TypeError,
+        r"Mixture\.sample: rng is 0 \(int\), must be a Generator. Use torch\.Generator",
+    ),
+    (lambda: digits().sample(2, cast(Any, None)), TypeError, r"Digits\.sample: rng is None \(NoneType\)"),
 ]
 
 

@@ -105,7 +105,7 @@ def test_cached_states_are_those_of_whole_sequences(changes: dict[str, Any]) -> 
 def test_the_source_is_stored_once_and_not_moved() -> None:
     model = small()
     cache = Cache(model, torch.randint(V, (2, 7)), torch.tensor([7, 5]), 4, 3)
-    layers = lambda: [tensor for layer in cache.layers for tensor in layer]
+    layers = lambda: list(cache.stored)
     assert [tuple(t.shape) for t in layers()] == [(2, 2, 7 + 3 * 4, 8)] * 4  # no dimension of beams
     before, places = [t[:, :, :7].clone() for t in layers()], [t.data_ptr() for t in layers()]
     for _ in range(3):
