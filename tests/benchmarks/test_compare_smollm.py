@@ -68,3 +68,17 @@ def test_beginnings_that_are_too_short_are_left_out() -> None:
     long = " ".join(["a"] * script.LENGTH)
     tokens, topics = script.tokens_of(Words(), [(long, 2), ("short", 1), (long + " more", 3)])
     assert tokens.shape == (2, script.LENGTH) and topics.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("best", script.LADDER)
+def test_a_search_goes_on_until_a_worse_rate_stands_on_either_side(
+    best: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ladder, tried = script.LADDER, dict[float, float]()
+    monkeypatch.setattr(script, "searched", lambda method: tried)
+    while (rate := script.next_rate(script.ALL)) is not None:
+        assert rate not in tried
+        tried[rate] = abs(ladder.index(rate) - ladder.index(best))
+    assert script.rate_of(script.ALL) == best and set(script.RATES) <= set(tried)
+    at = ladder.index(best)
+    assert set(ladder[max(0, at - 1) : at + 2]) <= set(tried) and len(tried) <= len(script.RATES) + 4
