@@ -125,6 +125,30 @@ def test_a_line_ends_between_two_statements_first() -> None:
     assert "mspace" in render(r"a = b + c + d + e + f, \qquad d = e", False)  # in a text it stays one
 
 
+@pytest.mark.parametrize(
+    ("tex", "pieces"),
+    [
+        (r"a = b \Bigl( c - 1 - \frac{x}{2y} \Bigr)^2", ["a", "=b(c−1−x2y)2"]),
+        (r"W = |F(x) - G(x)| + |x - y|", ["W", "=|F(x)−G(x)|", "+|x−y|"]),
+        (r"p(x | y - 1) - |y|", ["p(x|y−1)", "−|y|"]),  # a condition has one bar
+        (r"W = \frac12 \int |x| dx - \sum_i \sum_j x_{ij}", ["W", "=12∫|x|dx", "−∑i∑jxij"]),
+        (
+            r"W = - \sum_{i=1}^n a_i ( b_{ij} c_{ij} d_{ij} e_{ij} + f_{ij} g_{ij} h_{ij} k_{ij} + l_{ij} m_{ij} n_{ij} )",
+            ["W", "=−∑i=1nai(bijcijdijeij", "+fijgijhijkij", "+lijmijnij)"],
+        ),
+    ],
+)
+def test_a_term_breaks_inside_only_if_a_phone_has_no_room_for_it(tex: str, pieces: list[str]) -> None:
+    shown = BeautifulSoup(render(tex, True), "html.parser").select("math")
+    assert [formula.get_text() for formula in shown] == pieces
+
+
+@pytest.mark.parametrize("tex", [r"\sum_i \pi_i (f_i + g_i) + 100001", r"= v^\top (W (u x + b) + b')"])
+def test_a_line_of_text_does_not_end_inside_a_short_bracket(tex: str) -> None:
+    for formula in BeautifulSoup(render(tex, False), "html.parser").select("math"):
+        assert formula.get_text().count("(") == formula.get_text().count(")")
+
+
 def test_formulas_are_written_without_defaults() -> None:
     written = render(r"\exp(-x^2 + {y}) = \det(A) \le \sum_{i=1}^{n} \sin x_i", True)
     assert not re.search('fence|separator|displaystyle|mrow><mi>exp|class="(?!tml)', written)

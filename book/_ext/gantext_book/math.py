@@ -30,6 +30,7 @@ RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔
 TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
+WHOLE = {True: 17.0, False: 12.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
 
@@ -65,7 +66,8 @@ def pieces(mathml: str, display: bool = True) -> str:
 
     Only the outermost row is cut, so that no fraction or norm comes apart. MathML has no line breaks of its own in any
     browser, but a line of text may end between two ``<math>``: between statements first, since each is an inline block,
-    then between the parts of a statement that is wider than the line, the terms of a part, last inside its brackets.
+    then between the parts of a statement that is wider than the line, the terms of a part. Only a term that is too wide
+    for a phone may end a line inside its brackets, or before one of the sums that it multiplies.
     """
     row = ElementTree.fromstring(mathml)
     while len(row) == 1 and row[0].tag == "mrow":
@@ -73,10 +75,9 @@ def pieces(mathml: str, display: bool = True) -> str:
     items = list(_flat(row))
     parts: list[list[list[list[ElementTree.Element]]]] = [[[[]]]]
     begins = {0}  # the parts with which a statement begins
-    depth, bars = 0, 0
+    depth, bars, moduli = 0, 0, _moduli(items)
     for i, item in enumerate(items):
-        base = item[0] if item.tag in {"msup", "msub", "msubsup"} else item  # a closing bracket may carry a power
-        sign = (base.text or "") if base.tag in {"mo", "mi"} else ""
+        base, sign = _base(item), _sign(item)
         infix = item.tag == "mo" and i > 0 and not bars % 2 and not _is_open(items[i - 1])
         wide = item.tag == "mspace" and float((item.get("width") or "0em").removesuffix("em")) >= 1
         if not depth and ((infix and sign in RELATIONS) or wide):
@@ -84,13 +85,15 @@ def pieces(mathml: str, display: bool = True) -> str:
             parts.append([[[]]])
             if wide and display:
                 continue  # the style sheet puts statements apart, but for one that begins a line
-        elif ((infix and sign in TERMS) or _is_big(item)) and parts[-1][-1][-1]:
+        elif parts[-1][-1][-1] and infix and sign in TERMS:
             (parts[-1][-1].append([]) if depth else parts[-1].append([[]]))
+        elif parts[-1][-1][-1] and _is_big(item) and not _is_open(items[i - 1]):
+            parts[-1][-1].append([])
         if infix and sign in RELATIONS | TERMS:
             item.set("form", "infix")  # at the start of a row it would be taken for a sign
         if base.get("minsize"):
             base.attrib |= {"lspace": "0em", "rspace": "0em"}  # \\bigl( without the space of an infix operator
-        depth += (sign in OPEN) - (sign in CLOSED)
+        depth += (sign in OPEN) - (sign in CLOSED) + moduli.get(i, 0)
         bars += sign == "‖" or (sign == "|" and bool(base.get("minsize")))
         parts[-1][-1][-1].append(item)
     block = lambda inner: inner[0] if len(inner) == 1 else "".join(f"<span>{x}</span>" for x in inner)
@@ -100,11 +103,71 @@ def pieces(mathml: str, display: bool = True) -> str:
         if k in begins:
             shown.append([])
         if part[0][0]:
-            shown[-1].append(flow(["<wbr>".join(map(_math, term)) for term in part]))
+            shown[-1].append(flow(["<wbr>".join(map(_math, _whole(term, display))) for term in part]))
     statements = [flow(statement) for statement in shown if statement]
     return (
         f'<span class="statements">{flow(statements)}</span>' if display and len(statements) > 1 else flow(statements)
     )
+
+
+def _whole(term: list[list[ElementTree.Element]], display: bool) -> list[list[ElementTree.Element]]:
+    """The term in one piece, if a line of a phone has room for it."""
+    items = [item for piece in term for item in piece]
+    return [items] if sum(_width(item, display) for item in items) <= WHOLE[display] else term
+
+
+def _width(item: ElementTree.Element, display: bool) -> float:
+    """About how wide an item is, in em; of the signs only their kinds are told apart."""
+    inner = [_width(child, display) for child in item]
+    match item.tag:
+        case "mspace":
+            return float(width.removesuffix("em")) if (width := item.get("width", "")).endswith("em") else 0.0
+        case "mfrac":
+            return (1.0 if display else 0.75) * max(inner) + 0.25
+        case "msub" | "msup":
+            return inner[0] + 0.7 * inner[1]
+        case "msubsup":
+            return inner[0] + 0.7 * max(inner[1:])
+        case "munder" | "mover" | "munderover":
+            return max(inner[0], *(0.7 * width for width in inner[1:]))
+        case "msqrt":
+            return sum(inner) + 0.9
+    if inner:
+        return sum(inner)
+    text = item.text or ""
+    if item.tag == "mo":
+        return sum(1.3 if c in RELATIONS | TERMS else 1.1 if c in "∑∏∫" else 0.0 if c == APPLY else 0.45 for c in text)
+    return sum(0.75 if c.isupper() else 0.4 if c in "()[]|,.‖" else 0.55 for c in text)
+
+
+def _moduli(items: list[ElementTree.Element]) -> dict[int, int]:
+    """Where the bars of an absolute value open (1) and close (-1): in pairs, at one depth of brackets.
+
+    A bar that has no other, as in ``p(x | y)``, is a condition, and no bracket.
+    """
+    levels: list[list[int]] = [[]]
+    pairs: dict[int, int] = {}
+    for i, sign in enumerate(map(_sign, items)):
+        if sign in OPEN:
+            levels.append([])
+        elif sign in CLOSED and len(levels) > 1:
+            levels.pop()
+        elif sign == "|" and not _base(items[i]).get("minsize"):
+            if levels[-1] and not _is_open(items[i - 1]):
+                pairs |= {levels[-1].pop(): 1, i: -1}
+            else:
+                levels[-1].append(i)
+    return pairs
+
+
+def _base(item: ElementTree.Element) -> ElementTree.Element:
+    """A closing bracket may carry a power."""
+    return item[0] if item.tag in SCRIPTS else item
+
+
+def _sign(item: ElementTree.Element) -> str:
+    base = _base(item)
+    return (base.text or "") if base.tag in {"mo", "mi"} else ""
 
 
 def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
