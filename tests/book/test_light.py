@@ -113,6 +113,11 @@ def test_formulas_say_what_a_browser_does_not_know(tex: str, expected: str) -> N
     assert expected in inline(tex)
 
 
+def test_a_minimum_has_its_thin_space_in_a_display_too() -> None:
+    assert '</msup><mspace width=".167em" /><munder><mi>min</mi>' in render(r"a^2 \min_x f", True)
+    assert "mspace" not in render(r"\{ \min_x f \}", True)
+
+
 def test_a_line_ends_between_two_statements_first() -> None:
     """Each is a box; the space between them is the style sheet's, for at the start of a line there is none."""
     row = BeautifulSoup(render(r"a = b + c, \qquad d = e \quad (x > 0) \qquad", True), "html.parser").select_one("span")
@@ -133,8 +138,8 @@ def test_a_line_ends_between_two_statements_first() -> None:
         (r"p(x | y - 1) - |y|", ["p(x|y−1)", "−|y|"]),  # a condition has one bar
         (r"W = \frac12 \int |x| dx - \sum_i \sum_j x_{ij}", ["W", "=12∫|x|dx", "−∑i∑jxij"]),
         (
-            r"W = - \sum_{i=1}^n a_i ( b_{ij} c_{ij} d_{ij} e_{ij} + f_{ij} g_{ij} h_{ij} k_{ij} + l_{ij} m_{ij} n_{ij} )",
-            ["W", "=−∑i=1nai(bijcijdijeij", "+fijgijhijkij", "+lijmijnij)"],
+            r"W = - \sum_{i=1}^n a_i ( b_{ij} c_{ij} d_{ij} + f_{ij} g_{ij} h_{ij} k_{ij} + l_{ij} m_{ij} n_{ij} )",
+            ["W", "=−∑i=1nai(bijcijdij", "+fijgijhijkij", "+lijmijnij)"],
         ),
     ],
 )

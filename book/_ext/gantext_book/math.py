@@ -231,8 +231,8 @@ def _space_functions(row: ElementTree.Element) -> None:
         name, before, after = row[i], row[i - 1] if i else None, row[i + 1] if i + 1 < len(row) else None
         if name.text in DOTS and after is not None and (after.text or "") not in CLOSED and _is_operand(after):
             row.insert(i + 1, ElementTree.Element("mspace", width="0.1667em"))
-        while name.tag in SCRIPTS and len(name):
-            name = name[0]  # cosh², log₂
+        while name.tag in SCRIPTS | {"munder"} and len(name):
+            name = name[0]  # cosh², log₂, min
         function = name.tag == "mi" and (name.text or "").isalpha() and after is not None and after.text == APPLY
         if before is not None and (function or name.text in DOTS) and _is_operand(before):
             row.insert(i, ElementTree.Element("mspace", width="0.1667em"))
