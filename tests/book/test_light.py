@@ -136,8 +136,10 @@ def test_a_line_ends_between_two_statements_first() -> None:
         (r"a = b \Bigl( c - 1 - \frac{x}{2y} \Bigr)^2", ["a", "=b(c−1−x2y)2"]),
         (r"a \Bigl( b \Bigr)^2 = c \quad \text{if } d = e", ["a(b)2", "=c", "if\xa0d", "=e"]),  # the power closes it
         (
-            r"W = \operatorname{sign}(F_q(x) - F_p(x))"
-            r" \Bigl( \frac{|F_p(x) - F_q(x)|}{k \alpha r(x)} \Bigr)^{1/(\alpha - 1)}",
+            (
+                r"W = \operatorname{sign}(F_q(x) - F_p(x))"
+                r" \Bigl( \frac{|F_p(x) - F_q(x)|}{k \alpha r(x)} \Bigr)^{1/(\alpha - 1)}"
+            ),
             ["W", "=sign\u2061(Fq(x)−Fp(x))", "(|Fp(x)−Fq(x)|kαr(x))1/(α−1)"],  # between factors, then
         ),
         (r"W = |F(x) - G(x)| + |x - y|", ["W", "=|F(x)−G(x)|", "+|x−y|"]),
