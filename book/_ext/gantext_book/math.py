@@ -30,7 +30,7 @@ RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔
 TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
-WHOLE = {True: 19.0, False: 14.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
+WHOLE = {True: 19.0, False: 15.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
 
