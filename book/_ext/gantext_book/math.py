@@ -88,7 +88,7 @@ def pieces(mathml: str, display: bool = True) -> str:
                 continue  # the style sheet puts statements apart, but for one that begins a line
         elif not parts[-1][-1][-1][-1]:
             pass  # nothing to be kept apart from
-        elif infix and sign in TERMS:
+        elif infix and sign in TERMS and depth < 2:  # of brackets in brackets none comes apart
             (parts[-1][-1][-1].append([]) if depth else parts[-1].append([[[]]]))
         elif before is not None and ((_is_big(item) and not _is_open(before)) or _begins_factor(sign, before)):
             (parts[-1][-1][-1].append([]) if depth else parts[-1][-1].append([[]]))
