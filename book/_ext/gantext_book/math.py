@@ -257,8 +257,8 @@ def _space_functions(row: ElementTree.Element) -> None:
 
 def _is_operand(item: ElementTree.Element) -> bool:
     """A number, a letter, a fraction, a closing bracket; with an index or a power, too."""
-    while item.tag in SCRIPTS and len(item):
-        item = item[0]
+    while item.tag in SCRIPTS | {"mrow"} and len(item):
+        item = item[-1 if item.tag == "mrow" else 0]
     sign = item.text or ""
     return item.tag in {"mn", "mfrac", "msqrt"} or sign in CLOSED | set("∇∂") or (item.tag == "mi" and sign.isalpha())
 
