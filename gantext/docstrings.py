@@ -29,7 +29,7 @@ TOPICS = (
     *("sympy.combinatorics", "sympy.geometry", "sympy.physics", "sympy.polys", "sympy.stats"),
     *("torch.distributions", "torch.fx", "torch.nn", "torch.optim"),
 )
-"""The 22 submodules that the book's experiments tell apart: large, and each about one thing."""
+"""The 22 submodules that the book's experiments tell apart, large and each about one thing."""
 
 
 class Document(NamedTuple):

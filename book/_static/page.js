@@ -86,7 +86,12 @@ const phone = matchMedia("(max-width: 600px)");
 const deal = () => {
   if (!phone.matches) return;
   for (const table of document.querySelectorAll("article table:not([data-dealt])")) {
-    const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    let heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim()), last = "";
+    heads = heads.map((head) => { // one that stands above two columns is told apart by the one before: EM ± seeds, F1 ± seeds
+      const once = heads.indexOf(head) === heads.lastIndexOf(head);
+      if (once) last = head;
+      return once ? head : `${last} ${head}`.trim();
+    });
     if (!heads.length || !table.getClientRects().length) continue;
     const card = table.matches(".cards, .claims");
     if (!card && table.scrollWidth <= table.parentElement.clientWidth + 1) continue;
@@ -95,6 +100,11 @@ const deal = () => {
     for (const cell of table.querySelectorAll("tbody td")) {
       cell.dataset.label ??= heads[cell.cellIndex] ?? "";
       if (cell.textContent.trim().length > 24) cell.classList.add("whole-row");
+      else if (cell.textContent && !cell.firstElementChild) { // 1 ± 2 goes to the next line whole
+        const value = document.createElement("span");
+        value.append(...cell.childNodes);
+        cell.append(value);
+      }
     }
   }
 };

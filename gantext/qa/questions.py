@@ -25,7 +25,7 @@ _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af
 _ALONE = f"{_HAN}\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 _MARKS = "\u0300-\u036f"  # accents that stand alone in the normal form NFD
 TOKEN = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w[{_MARKS}]*)+|[^\w\s]")
-"""A word, a Chinese character or kana, or a punctuation mark: the tokens of `gantext.qa.sources.Words`."""
+"""The tokens of `gantext.qa.sources.Words`, each a word, a Chinese character or kana, or a punctuation mark."""
 
 LABELS = (
     *(f"numpy.{name}" for name in ("fft", "lib", "linalg", "ma", "polynomial")),

@@ -615,6 +615,31 @@ def test_long_lines_of_code_hang_on_a_phone(site: Path, browser: Any) -> None:
     assert rest and all(left > first + 20 for left in rest)
 
 
+# Letters of code that a button covers, where nothing hovers and it is always there.
+COVERED = """() => [...document.querySelectorAll("article .highlight:has(> .copybtn)")].flatMap(block => {
+  if (!block.checkVisibility()) return [];
+  const button = block.querySelector(".copybtn").getBoundingClientRect(), found = [];
+  for (const line of [...block.querySelectorAll(".code-line")].slice(0, 3)) {
+    const range = document.createRange();
+    range.selectNodeContents(line);
+    for (const box of range.getClientRects())
+      if (box.width && box.right > button.left + 1 && box.top + 3 < button.bottom && box.bottom > button.top + 3)
+        found.push(line.textContent);
+  }
+  return found;
+})"""
+
+
+@every_chapter
+def test_the_button_covers_no_code_on_a_phone(site: Path, browser: Any, name: str) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 800}, has_touch=True, is_mobile=True)
+    page.goto((site / f"{name}.html").as_uri())
+    page.evaluate(OPEN)
+    assert page.locator(".copybtn").first.evaluate("e => getComputedStyle(e).opacity") == "1"
+    assert page.evaluate(COVERED) == []
+    page.close()
+
+
 @dataclass
 class Hit:
     """A result of the search: where it leads, its words, the line below them and what is marked in it."""
@@ -1020,10 +1045,24 @@ def test_a_result_is_read_from_the_verdict_to_the_place(site: Path, browser: Any
     """On a phone, where each claim of the results page is a card, in the order of the table."""
     page = browser.new_page(viewport={"width": PHONE, "height": 800})
     page.goto((site / "book" / "results.html").as_uri())
+    page.evaluate(OPEN)
+    page.wait_for_timeout(50)  # what becomes cards has heard of it
     rows = page.evaluate("""[...document.querySelectorAll("table.claims tbody tr")].map(row =>
       [...row.cells].filter(cell => cell.textContent.trim()).map(cell => cell.getBoundingClientRect().top))""")
-    assert len(rows) > 20 and all(tops == sorted(set(tops)) and len(tops) in (3, 4) for tops in rows)
-    assert sum(len(tops) == 3 for tops in rows) < 3  # a cell with nothing in it is not shown
+    assert len(rows) > 20 and all(tops == sorted(set(tops)) and len(tops) == 4 for tops in rows)
+    labels = page.evaluate("""[...document.querySelectorAll("table.cards tbody tr")].map(row =>
+      [...row.cells].map(cell => cell.dataset.label))""")
+    assert len(labels) > 100 and all(len(set(row)) == len(row) for row in labels)  # of two columns "± seeds", too
+    page.close()
+
+
+def test_excuses_stand_on_lines_of_their_own(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 800})
+    page.goto((site / "book" / "ledger" / "det-exp.html").as_uri())
+    page.wait_for_timeout(50)
+    breaks = page.evaluate("""[...document.querySelectorAll("table.ledger.cards td.wrap br")].map(
+      e => getComputedStyle(e).display)""")
+    assert len(breaks) > 10 and "none" not in breaks
     page.close()
 
 

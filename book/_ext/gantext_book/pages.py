@@ -120,6 +120,12 @@ def set_equations(doctree: nodes.document, view: BookView) -> None:
                 paragraph.replace_self(raw(view.fill("computes", equations=[places[link] for link in links])))
 
 
+def drop_aliases(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """``autodoc-process-docstring``: what Python says of a named tuple's fields says nothing."""
+    if lines and re.match(r"Alias for field number \d+$", lines[0]):
+        lines.clear()
+
+
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
     """``doctree-read``: fold set-up cells, as the notebooks on Colab do; the stamp names the versions, too."""
     for cell in list(doctree.findall(nodes.container)):
@@ -340,6 +346,7 @@ def setup(app: Sphinx) -> None:
     for name in ("errata", "results", "taken-apart"):
         app.add_directive(name, Made)
     app.add_directive("chapter-card", ChapterCard)
+    app.connect("autodoc-process-docstring", drop_aliases)
     app.connect("doctree-read", fold_set_ups)
     app.connect("doctree-resolved", fill_pages)
     app.connect("build-finished", copy_notebooks)

@@ -308,14 +308,23 @@ class View:
         pages = [doc for doc in self.order() if self.book.entries.get(doc)]
         labels = [e.label for doc in pages for e in self.book.equations.get(doc, []) if e.label]
         home = {e.label: doc for doc in pages for e in self.book.equations.get(doc, []) if e.label}
-        width, level = 720, 170
+        width = 720
         x = {label: round((i + 0.5) * width / len(labels), 1) for i, label in enumerate(labels)}
         pairs = sorted({(user, used) for user, used in self._uses if {user, used} <= set(x)})
 
+        def radii(user: str, used: str) -> tuple[float, float]:
+            half = abs(x[user] - x[used]) / 2
+            return half, min(half, 60 + half / 4)
+
         def arc(user: str, used: str) -> str:
             """Over the line if the user comes later, below it if earlier."""
-            half = abs(x[user] - x[used]) / 2
-            return f"M{x[used]} {level}A{half:.1f} {min(half, 60 + half / 4):.1f} 0 0 1 {x[user]} {level}"
+            across, up = radii(user, used)
+            return f"M{x[used]} {level}A{across:.1f} {up:.1f} 0 0 1 {x[user]} {level}"
+
+        over = [radii(*pair)[1] for pair in pairs if x[pair[0]] > x[pair[1]]]
+        under = [radii(*pair)[1] for pair in pairs if x[pair[0]] < x[pair[1]]]
+        level = round(max(over, default=0)) + 10  # no higher than its arcs
+        height = level + round(max(under, default=0)) + 40
 
         same = {pair: home[pair[0]] == home[pair[1]] for pair in pairs}
         users = Counter(used for _, used in pairs)
@@ -327,7 +336,7 @@ class View:
                 start, middle = places[0] - width / len(labels) / 2, sum(places) / len(places)
                 chapters.append({"x": round(start, 1), "middle": round(middle, 1)})
         return self.fill(
-            "graph", width=width, height=2 * level, level=level, count=len(labels), chapters=chapters, most=most,
+            "graph", width=width, height=height, level=level, count=len(labels), chapters=chapters, most=most,
             within=sum(same.values()), between=len(pairs) - sum(same.values()),
             arcs_within="".join(arc(*pair) for pair in pairs if same[pair]),
             arcs_between="".join(arc(*pair) for pair in pairs if not same[pair]),
