@@ -112,7 +112,9 @@ if (phone.matches) {
       return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
     });
     pre.innerHTML = lines.map((line, i) => {
-      const style = line ? ` style="--indent: ${line.replace(/<[^>]+>/g, "").search(/\S|$/) + 4}ch"` : "";
+      const words = line.replace(/<[^>]+>/g, ""), indent = words.search(/\S|$/);
+      const long = words.search(/\S(?=\s|$)/) > 40 ? "; word-break: break-all" : ""; // or it would leave its first line empty
+      const style = line ? ` style="--indent: ${indent + 4}ch${long}"` : "";
       return i < lines.length - 1 ? `<span class="code-line"${style}>${line}\n</span>` : line;
     }).join("");
   }

@@ -113,6 +113,11 @@ def test_formulas_say_what_a_browser_does_not_know(tex: str, expected: str) -> N
     assert expected in inline(tex)
 
 
+def test_a_minimum_has_its_thin_space_in_a_display_too() -> None:
+    assert '</msup><mspace width=".167em" /><munder><mi>min</mi>' in render(r"a^2 \min_x f", True)
+    assert "mspace" not in render(r"\{ \min_x f \}", True)
+
+
 def test_a_line_ends_between_two_statements_first() -> None:
     """Each is a box; the space between them is the style sheet's, for at the start of a line there is none."""
     row = BeautifulSoup(render(r"a = b + c, \qquad d = e \quad (x > 0) \qquad", True), "html.parser").select_one("span")
@@ -123,6 +128,38 @@ def test_a_line_ends_between_two_statements_first() -> None:
     assert "statements" not in render(r"a = b + c, \; d = e", True)
     assert "statements" not in render(r"f(a \qquad b) = c", True)  # inside of a bracket it is a space
     assert "mspace" in render(r"a = b + c + d + e + f, \qquad d = e", False)  # in a text it stays one
+
+
+@pytest.mark.parametrize(
+    ("tex", "pieces"),
+    [
+        (r"a = b \Bigl( c - 1 - \frac{x}{2y} \Bigr)^2", ["a", "=b(c−1−x2y)2"]),
+        (r"a \Bigl( b \Bigr)^2 = c \quad \text{if } d = e", ["a(b)2", "=c", "if\xa0d", "=e"]),  # the power closes it
+        (
+            (
+                r"W = \operatorname{sign}(F_q(x) - F_p(x))"
+                r" \Bigl( \frac{|F_p(x) - F_q(x)|}{k \alpha r(x)} \Bigr)^{1/(\alpha - 1)}"
+            ),
+            ["W", "=sign\u2061(Fq(x)−Fp(x))", "(|Fp(x)−Fq(x)|kαr(x))1/(α−1)"],  # between factors, then
+        ),
+        (r"W = |F(x) - G(x)| + |x - y|", ["W", "=|F(x)−G(x)|", "+|x−y|"]),
+        (r"p(x | y - 1) - |y|", ["p(x|y−1)", "−|y|"]),  # a condition has one bar
+        (r"W = \frac12 \int |x| dx - \sum_i \sum_j x_{ij}", ["W", "=12∫|x|dx", "−∑i∑jxij"]),
+        (
+            r"W = - \sum_{i=1}^n a_i ( b_{ij} c_{ij} d_{ij} + f_{ij} g_{ij} h_{ij} k_{ij} + l_{ij} m_{ij} n_{ij} )",
+            ["W", "=−∑i=1nai(bijcijdij", "+fijgijhijkij", "+lijmijnij)"],
+        ),
+    ],
+)
+def test_a_term_breaks_inside_only_if_a_phone_has_no_room_for_it(tex: str, pieces: list[str]) -> None:
+    shown = BeautifulSoup(render(tex, True), "html.parser").select("math")
+    assert [formula.get_text() for formula in shown] == pieces
+
+
+@pytest.mark.parametrize("tex", [r"\sum_i \pi_i (f_i + g_i) + 100001", r"= v^\top (W (u x + b) + b')"])
+def test_a_line_of_text_does_not_end_inside_a_short_bracket(tex: str) -> None:
+    for formula in BeautifulSoup(render(tex, False), "html.parser").select("math"):
+        assert formula.get_text().count("(") == formula.get_text().count(")")
 
 
 def test_formulas_are_written_without_defaults() -> None:

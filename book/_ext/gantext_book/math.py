@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,6 +30,7 @@ RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔
 TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
+WHOLE = {True: 19.0, False: 14.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
 
@@ -65,46 +66,125 @@ def pieces(mathml: str, display: bool = True) -> str:
 
     Only the outermost row is cut, so that no fraction or norm comes apart. MathML has no line breaks of its own in any
     browser, but a line of text may end between two ``<math>``: between statements first, since each is an inline block,
-    then between the parts of a statement that is wider than the line, the terms of a part, last inside its brackets.
+    then between the parts of a statement that is wider than the line, the terms of a part. Only a term that is too wide
+    for a phone may end a line inside its brackets, or before one of the sums that it multiplies.
     """
     row = ElementTree.fromstring(mathml)
     while len(row) == 1 and row[0].tag == "mrow":
         row = row[0]
     items = list(_flat(row))
-    parts: list[list[list[list[ElementTree.Element]]]] = [[[[]]]]
+    parts: list[list[list[list[list[ElementTree.Element]]]]] = [[[[[]]]]]  # of terms, of factors, of pieces
     begins = {0}  # the parts with which a statement begins
-    depth, bars = 0, 0
+    depth, bars, moduli = 0, 0, _moduli(items)
     for i, item in enumerate(items):
-        base = item[0] if item.tag in {"msup", "msub", "msubsup"} else item  # a closing bracket may carry a power
-        sign = (base.text or "") if base.tag in {"mo", "mi"} else ""
+        base, sign = _base(item), _sign(item)
         infix = item.tag == "mo" and i > 0 and not bars % 2 and not _is_open(items[i - 1])
-        wide = item.tag == "mspace" and float((item.get("width") or "0em").removesuffix("em")) >= 1
+        wide = item.tag == "mspace" and _width(item, display) >= 1
+        before = next((other for other in reversed(items[:i]) if other.tag != "mspace"), None)
         if not depth and ((infix and sign in RELATIONS) or wide):
             begins |= {len(parts)} if wide else set()
-            parts.append([[[]]])
+            parts.append([[[[]]]])
             if wide and display:
                 continue  # the style sheet puts statements apart, but for one that begins a line
-        elif ((infix and sign in TERMS) or _is_big(item)) and parts[-1][-1][-1]:
-            (parts[-1][-1].append([]) if depth else parts[-1].append([[]]))
+        elif not parts[-1][-1][-1][-1]:
+            pass  # nothing to be kept apart from
+        elif infix and sign in TERMS:
+            (parts[-1][-1][-1].append([]) if depth else parts[-1].append([[[]]]))
+        elif before is not None and ((_is_big(item) and not _is_open(before)) or _begins_factor(sign, before)):
+            (parts[-1][-1][-1].append([]) if depth else parts[-1][-1].append([[]]))
         if infix and sign in RELATIONS | TERMS:
             item.set("form", "infix")  # at the start of a row it would be taken for a sign
         if base.get("minsize"):
             base.attrib |= {"lspace": "0em", "rspace": "0em"}  # \\bigl( without the space of an infix operator
-        depth += (sign in OPEN) - (sign in CLOSED)
+        depth += (sign in OPEN) - (sign in CLOSED) + moduli.get(i, 0)
         bars += sign == "‖" or (sign == "|" and bool(base.get("minsize")))
-        parts[-1][-1][-1].append(item)
+        parts[-1][-1][-1][-1].append(item)
     block = lambda inner: inner[0] if len(inner) == 1 else "".join(f"<span>{x}</span>" for x in inner)
     flow = block if display else "<wbr>".join  # an inline formula flows with its text
     shown: list[list[str]] = []
     for k, part in enumerate(parts):
         if k in begins:
             shown.append([])
-        if part[0][0]:
-            shown[-1].append(flow(["<wbr>".join(map(_math, term)) for term in part]))
+        if part[0][0][0]:
+            shown[-1].append(flow(["<wbr>".join(map(_math, _whole(term, display))) for term in part]))
     statements = [flow(statement) for statement in shown if statement]
     return (
         f'<span class="statements">{flow(statements)}</span>' if display and len(statements) > 1 else flow(statements)
     )
+
+
+def _whole(term: list[list[list[ElementTree.Element]]], display: bool) -> Iterator[list[ElementTree.Element]]:
+    """The term in one piece, if a line of a phone has room for it; else its factors, if there is for them."""
+    fits = lambda items: sum(_width(item, display) for item in items) <= WHOLE[display]
+    whole = [item for factor in term for piece in factor for item in piece]
+    if fits(whole):
+        yield whole
+        return
+    for factor in term:
+        items = [item for piece in factor for item in piece]
+        yield from [items] if fits(items) else factor
+
+
+def _width(item: ElementTree.Element, display: bool, script: bool = False) -> float:
+    """About how wide an item is, in em of the text; of the signs only their kinds are told apart."""
+    inner = [_width(child, display, script) for child in item]
+    size = 0.7 if script else 1.0
+    match item.tag:
+        case "mspace":
+            return float(width.removesuffix("em")) if (width := item.get("width", "")).endswith("em") else 0.0
+        case "mfrac":
+            return (1.0 if display else 0.75) * max(inner) + 0.25
+        case "msub" | "msup" | "msubsup" | "munder" | "mover" | "munderover":
+            around = max(_width(child, display, True) for child in item[1:])
+            return inner[0] + around if item.tag in SCRIPTS else max(inner[0], around)
+        case "msqrt":
+            return sum(inner) + 0.9
+        case "mtable":
+            rows = [[_width(cell, display, script) for cell in row] for row in item]
+            return sum(map(max, zip_longest(*rows, fillvalue=0.0))) + 0.8 * len(rows[0])
+    if inner:
+        return sum(inner)
+    text = item.text or ""
+    if item.tag == "mo":
+        sign = 0.8 if script or item.get("form") == "prefix" else 1.3  # which has no space of its own
+        signs = [
+            sign if c in RELATIONS | TERMS else 1.5 if c in "∑∏" else 1.0 if c == "∫" else 0.0 if c == APPLY else 0.45
+            for c in text
+        ]
+        return size * sum(signs)
+    return size * sum(0.75 if c.isupper() else 0.4 if c in "()[]|,.‖" else 0.55 for c in text)
+
+
+def _moduli(items: list[ElementTree.Element]) -> dict[int, int]:
+    """Where the bars of an absolute value open (1) and close (-1): in pairs, at one depth of brackets.
+
+    A bar that has no other, as in ``p(x | y)``, is a condition, and no bracket.
+    """
+    levels: list[list[int]] = [[]]
+    pairs: dict[int, int] = {}
+    for i, sign in enumerate(map(_sign, items)):
+        if sign in OPEN:
+            levels.append([])
+        elif sign in CLOSED and len(levels) > 1:
+            levels.pop()
+        elif sign == "|" and not _base(items[i]).get("minsize"):
+            if levels[-1] and not _is_open(items[i - 1]):
+                pairs |= {levels[-1].pop(): 1, i: -1}
+            else:
+                levels[-1].append(i)
+    return pairs
+
+
+def _base(item: ElementTree.Element) -> ElementTree.Element:
+    """A closing bracket may carry a power; a large one that does stands in a group, before nothing."""
+    base = item[0] if item.tag in SCRIPTS else item
+    alone = base.tag == "mrow" and len(base) > 0 and not any(len(other) or other.text for other in base[1:])
+    return base[0] if alone else base
+
+
+def _sign(item: ElementTree.Element) -> str:
+    base = _base(item)
+    return (base.text or "") if base.tag in {"mo", "mi"} else ""
 
 
 def _flat(row: ElementTree.Element) -> Iterator[ElementTree.Element]:
@@ -168,8 +248,8 @@ def _space_functions(row: ElementTree.Element) -> None:
         name, before, after = row[i], row[i - 1] if i else None, row[i + 1] if i + 1 < len(row) else None
         if name.text in DOTS and after is not None and (after.text or "") not in CLOSED and _is_operand(after):
             row.insert(i + 1, ElementTree.Element("mspace", width="0.1667em"))
-        while name.tag in SCRIPTS and len(name):
-            name = name[0]  # cosh², log₂
+        while name.tag in SCRIPTS | {"munder"} and len(name):
+            name = name[0]  # cosh², log₂, min
         function = name.tag == "mi" and (name.text or "").isalpha() and after is not None and after.text == APPLY
         if before is not None and (function or name.text in DOTS) and _is_operand(before):
             row.insert(i, ElementTree.Element("mspace", width="0.1667em"))
@@ -241,6 +321,10 @@ def _slim_operator(item: ElementTree.Element, place: int, length: int) -> None:
 def _is_big(item: ElementTree.Element) -> bool:
     first = next(iter(item.itertext()), "")
     return item.tag in {"mo", "munderover", "munder", "msubsup"} and first in BIG
+
+
+def _begins_factor(sign: str, before: ElementTree.Element) -> bool:
+    return sign in OPEN and _sign(before) in CLOSED
 
 
 def _is_open(item: ElementTree.Element) -> bool:
