@@ -22,7 +22,9 @@ from gantext.kernels.expm_scaling import FEW, LONG, LONGER, MEAN, room
 
 __all__ = ["adjoint", "adjoint_matrices", "forward", "forward_matrices", "tiles"]
 
-TILE = 512  # bytes of a tile for each warp, four or two numbers a thread: an adjoint has a dozen tiles in registers
+# Bytes of a program's tile at least, and at most for each warp: an adjoint has a dozen tiles in its registers. The
+# fastest of those tried on an NVIDIA H200 that leave no register to memory.
+SMALLEST, FORWARD, ADJOINT = 256, 2048, 512
 
 ROWS = tl.constexpr(T18)
 COUNTED, SHIFT = tl.constexpr(FEW), tl.constexpr(SLIGHT)
@@ -215,11 +217,11 @@ def adjoint_matrices(
 
 
 @functools.cache
-def tiles(n: int, itemsize: int = 4) -> tuple[dict[str, int], int]:
-    """Constants of the kernels for matrices of order n in numbers of so many bytes, and number of warps."""
+def tiles(n: int, itemsize: int, most: int) -> tuple[dict[str, int], int]:
+    """Constants of a kernel for matrices of order n in numbers of so many bytes, and number of warps."""
     N = max(2, 1 << (n - 1).bit_length())
     size = N * N * itemsize
-    return {"M": max(1, TILE // size), "N": N, "DOT": N >= 16}, max(1, size // TILE)
+    return {"M": max(1, SMALLEST // size), "N": N, "DOT": N >= 16}, max(1, size // most)
 
 
 @functools.cache
@@ -232,7 +234,7 @@ def limits(dtype: torch.dtype, n: int, theta: float) -> dict[str, float]:
 
 def forward(A: Tensor, out: Tensor, means: Tensor, counts: Tensor, squarings: int | None, theta: float) -> None:
     """Fill out, means (B,) and counts (B,); A (B, n, n) of float32 or float64, 2 <= n <= WIDEST."""
-    (B, n, _), (tile, warps) = A.shape, tiles(A.shape[-1], A.element_size())
+    (B, n, _), (tile, warps) = A.shape, tiles(A.shape[-1], A.element_size(), FORWARD)
     most = 2**30 if squarings is None else squarings
     constants = tile | limits(A.dtype, n, theta)
     if B:
@@ -242,7 +244,7 @@ def forward(A: Tensor, out: Tensor, means: Tensor, counts: Tensor, squarings: in
 
 def adjoint(G: Tensor, A: Tensor, means: Tensor, counts: Tensor, grad: Tensor) -> None:
     """Fill grad, the gradient with respect to A."""
-    (B, n, _), (tile, warps) = A.shape, tiles(A.shape[-1], A.element_size())
+    (B, n, _), (tile, warps) = A.shape, tiles(A.shape[-1], A.element_size(), ADJOINT)
     if B:
         strides = *A.stride(), *G.stride()
         launch(adjoint_matrices, -(-B // tile["M"]), A, G, grad, means, counts, B, n, *strides, **tile, num_warps=warps)

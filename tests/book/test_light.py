@@ -115,6 +115,7 @@ def test_formulas_say_what_a_browser_does_not_know(tex: str, expected: str) -> N
 
 def test_a_minimum_has_its_thin_space_in_a_display_too() -> None:
     assert '</msup><mspace width=".167em" /><munder><mi>min</mi>' in render(r"a^2 \min_x f", True)
+    assert "<mspace" in render(r"(k a)^2 \min_x f", True)  # a bracket with a power
     assert "mspace" not in render(r"\{ \min_x f \}", True)
 
 

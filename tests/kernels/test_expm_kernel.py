@@ -269,12 +269,15 @@ def test_what_the_kernel_cannot_do_says_so_or_goes_by_the_formula(monkeypatch: p
 def test_tiles_hold_every_matrix() -> None:
     from gantext.kernels import expm_triton
 
-    for dtype, most in WIDEST.items():
-        for n in range(2, most + 1):
+    for dtype, widest in WIDEST.items():
+        for n in range(2, widest + 1):
             itemsize = dtype.itemsize
-            tile, warps = expm_triton.tiles(n, itemsize)
-            assert n <= tile["N"] < max(2 * n, 3) and tile["DOT"] == (n > 8)
-            assert tile["M"] * tile["N"] ** 2 * itemsize == warps * expm_triton.TILE and warps in (1, 2, 4, 8)
+            for most in (expm_triton.FORWARD, expm_triton.ADJOINT):
+                tile, warps = expm_triton.tiles(n, itemsize, most)
+                assert n <= tile["N"] < max(2 * n, 3) and tile["DOT"] == (n > 8)
+                size = tile["M"] * tile["N"] ** 2 * itemsize
+                assert expm_triton.SMALLEST <= size <= warps * most and warps in (1, 2, 4, 8)
+                assert warps == 1 or size == warps * most
 
 
 @compiler
@@ -284,10 +287,14 @@ def test_tiles_hold_every_matrix() -> None:
 def test_compiled_kernels_fit_their_registers(capability: int, n: int, dtype: torch.dtype) -> None:
     from gantext.kernels import expm_triton
 
-    number, (tile, warps) = f"*fp{8 * dtype.itemsize}", expm_triton.tiles(n, dtype.itemsize)
+    number, theta = f"*fp{8 * dtype.itemsize}", THETA18[dtype]
     types = dict.fromkeys("A G out grad means".split(), number) | {"counts": "*i32"}
     types |= dict.fromkeys("B n most a_b a_i a_j g_b g_i g_j".split(), "i32")
-    for name, more in (("forward_matrices", expm_triton.limits(dtype, n, THETA18[dtype])), ("adjoint_matrices", {})):
+    for name, most, more in (
+        ("forward_matrices", expm_triton.FORWARD, expm_triton.limits(dtype, n, theta)),
+        ("adjoint_matrices", expm_triton.ADJOINT, {}),
+    ):
+        tile, warps = expm_triton.tiles(n, dtype.itemsize, most)
         used = cross_compile(getattr(expm_triton, name), types, {**tile, **more}, capability, warps)
         assert used.registers <= 65536 // (32 * max(8, warps)), f"{name}: {used.registers} registers"
         assert used.stack == used.spills == 0, f"{name}: {used.stack} bytes of stack, {used.spills} spills"

@@ -30,7 +30,7 @@ RELATIONS = set("=≠<>≤≥≪≫≈∼≃≅≡≔∝∈⊂⊆→↦⟹⇒⇔
 TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
-WHOLE = {True: 19.0, False: 14.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
+WHOLE = {True: 19.0, False: 15.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
 
@@ -88,7 +88,7 @@ def pieces(mathml: str, display: bool = True) -> str:
                 continue  # the style sheet puts statements apart, but for one that begins a line
         elif not parts[-1][-1][-1][-1]:
             pass  # nothing to be kept apart from
-        elif infix and sign in TERMS:
+        elif infix and sign in TERMS and depth < 2:  # of brackets in brackets none comes apart
             (parts[-1][-1][-1].append([]) if depth else parts[-1].append([[[]]]))
         elif before is not None and ((_is_big(item) and not _is_open(before)) or _begins_factor(sign, before)):
             (parts[-1][-1][-1].append([]) if depth else parts[-1][-1].append([[]]))
@@ -257,8 +257,8 @@ def _space_functions(row: ElementTree.Element) -> None:
 
 def _is_operand(item: ElementTree.Element) -> bool:
     """A number, a letter, a fraction, a closing bracket; with an index or a power, too."""
-    while item.tag in SCRIPTS and len(item):
-        item = item[0]
+    while item.tag in SCRIPTS | {"mrow"} and len(item):
+        item = item[-1 if item.tag == "mrow" else 0]
     sign = item.text or ""
     return item.tag in {"mn", "mfrac", "msqrt"} or sign in CLOSED | set("∇∂") or (item.tag == "mi" and sign.isalpha())
 
