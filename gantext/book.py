@@ -120,7 +120,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], title: str = ""
     Args:
         head: what stands above each column, plain text.
         rows: as many cells each as the head has; `str` of each is shown, as plain text. A line may be broken before
-            a ±, not behind it.
+            a ±, but not behind it, and not before a %.
         title: what stands above the table; none if empty.
 
     A table as the records of `benchmarks/results` hold it is shown by
@@ -162,4 +162,4 @@ def _table(name: str, head: Iterable[str], rows: Iterable[Iterable[object]], tit
 def _cells(name: str, argument: str, row: Iterable[object]) -> list[str]:
     if isinstance(row, str | bytes | dict | set) or not isinstance(row, Iterable):
         raise TypeError(f"{name}: {argument} is {row!r}, must be a sequence of cells. Write [{row!r}].")
-    return [escape(str(cell), quote=False).replace("± ", "±&nbsp;") for cell in row]
+    return [escape(str(cell), quote=False).replace("± ", "±&nbsp;").replace(" %", "&nbsp;%") for cell in row]

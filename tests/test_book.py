@@ -187,6 +187,7 @@ def test_cells_are_text_and_nothing_else() -> None:
 
 def test_a_spread_stays_with_its_sign() -> None:
     assert cells(book.table(["error"], [["1 ± 2, 3 ± 4"], ["± 5"]]), "td") == [["1 ±\xa02, 3 ±\xa04"], ["±\xa05"]]
+    assert cells(book.table(["± 95 %"], [["10 % of 5 %"]]), "th") == [["±\xa095\xa0%"]]
 
 
 def test_wide_tables_are_cards() -> None:
