@@ -68,10 +68,7 @@ print(gantext.environment())
 # %% tags=["hide-input"]
 import importlib
 import inspect
-import json
 import math
-import urllib.request
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -145,27 +142,15 @@ def losses(body, W, x, fake):
 # ## The verdict
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six rows of grey dots, one row a kind of head and one dot a seed, with the mean and its 95 percent interval, on an axis of the Fr\u00e9chet distance of the last generator. One head has the smallest mean, 5.2; two plain heads, four plain heads, a cascade of two, one of four and four Gram-Schmidt heads follow in this order, up to 7.4. The clouds of dots overlap widely."}}
-# The sweep's own program and its record: beside the notebook, or, on Colab,
-# those of the same edition.
-def fetched(name):
-    file = Path("..") / name
-    if not file.exists():
-        file = Path(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        urllib.request.urlretrieve(
-            "https://github.com/gantext/gantext/raw/v0.1.0/" + name, file
-        )
-    return file
+# where a notebook that lies alone, as on Colab, finds the book's files
+EDITION = "https://github.com/gantext/gantext/raw/v0.1.0"
 
-
-fetched("benchmarks/_common.py")
-sys.path.insert(
-    0, str(fetched("benchmarks/compare_cascades.py").resolve().parent)
-)
+# the sweep's own program and its record
+book.fetched("benchmarks/_common.py", EDITION)
+program = book.fetched("benchmarks/compare_cascades.py", EDITION)
+sys.path.insert(0, str(program.resolve().parent))
 sweep = importlib.import_module("compare_cascades")
-record = json.loads(
-    fetched("benchmarks/results/cascades.json").read_text(encoding="utf-8")
-)
+record = book.record("cascades", EDITION)
 
 
 def of(setting, head, score="frechet", end="last"):
@@ -225,7 +210,7 @@ assert round(means["Gram-Schmidt 4"], 1) == 7.4
 # %% [markdown]
 # *Digits, hinge loss: dots are 16 or 32 seeds, bars means with 95 % intervals.*
 #
-# - **Holds**: the geometry. One score ignores the rest of a *fixed* $v$; neighbouring scores do not overlap, others do {checked}`cascading-rejection:overlap`.
+# - **Holds**: the geometry. One score ignores the rest of a *fixed* $v$; the first score overlaps with no other, later ones do {checked}`cascading-rejection:overlap`.
 # - **Fails here**: the gain. A cascade of four is worse than one head by $1.5 \pm 0.8$, than four plain heads by $0.9 \pm 0.9$ ([asked in advance](#the-first-question)). A likely reason: the body [has learnt](#what-the-heads-have-become) to say the same along four perpendicular directions.
 # - **Not known**: larger images, such as the paper's CIFAR-10 (we could read only its abstract). [With classes](#conditional-samples), asked of new seeds, there is a gain: $1.7 \pm 1.0$ within the classes, for the running average only.
 #
@@ -665,7 +650,7 @@ ledger.exact(
 # ```{folded} 4 minutes: which scores overlap, Kaczmarz's method, Gram and Schmidt
 # ```
 #
-# The abstract of the paper says that the module "extracts multiple non-overlapped features in an iterative manner using the vector rejection operation" {cite:p}`shin2019simple`. What overlaps with what it does not say; here is what holds. Neighbours do not overlap: $v_{i+1}$ is perpendicular to $w_i$. But the next projection takes $v_3$ out of the hyperplane perpendicular to $w_1$, as in the figure at the top of the page:
+# The abstract of the paper says that the module "extracts multiple non-overlapped features in an iterative manner using the vector rejection operation" {cite:p}`shin2019simple`. What overlaps with what it does not say; here is what holds. What the next head gets has nothing of the head before it: $v_{i+1}$ is perpendicular to $w_i$. But the next projection takes $v_3$ out of the hyperplane perpendicular to $w_1$, as in the figure at the top of the page:
 #
 # $$
 # \langle v_3, w_1 \rangle = -\frac{\langle v_2, w_2 \rangle}{\|w_2\|^2}\, \langle w_2, w_1 \rangle
@@ -1709,7 +1694,7 @@ book.table(
 
 
 # %% [markdown]
-# After the correction none of these differences stands; with 8 seeds only large ones could. In the hinge game one head has the smallest mean; then come two and four plain heads, then cascades of two and of four, then Gram–Schmidt: the more different the scores are forced to be, the worse the last generator. With a *frozen body* several heads come out far better than one, by 60 to 90 (uncorrected $p$ between 0.004 and 0.04; corrected, above 0.1). But plain heads gain as well, and all these generators are hopeless (distances of 180 and more, against less than 10 with a trained body).
+# After the correction none of these differences stands; with 8 seeds only large ones could. In the hinge game one head has the smallest mean; then come two and four plain heads, then cascades of two and of four, then Gram–Schmidt: the more different the scores are forced to be, the worse the last generator. With a *frozen body* several heads come out far better than one, by 60 to 90 (uncorrected $p$ between 0.004 and 0.04; corrected, above 0.1). But plain heads gain as well, and all these generators are hopeless (mean distances of 180 and more, against less than 10 with a trained body).
 #
 # ### What the heads have become
 #
@@ -1832,11 +1817,7 @@ for end in ("last", "average"):
 # But the first is the best of twelve that nobody had asked in advance: twelve comparisons of equal heads yield a $p$ below $0.013$ somewhere in up to 15 cases of a hundred, so Holm's correction makes it $0.15$; the second gets $0.20$. Eight seeds find a difference of this spread four times out of five only from 1.96 on, and the largest of several noisy differences is likely to be too large. So it was a *lead*, worth one question, asked in advance, of sixteen seeds that no run had used: this score, this pair, one test.
 
 # %% tags=["hide-input"]
-again = json.loads(
-    fetched("benchmarks/results/cascades-conditional.json").read_text(
-        encoding="utf-8"
-    )
-)
+again = book.record("cascades-conditional", EDITION)
 within = {  # by head and end: one number a seed, in the order of the seeds
     (head, end): np.array(
         [
@@ -1877,16 +1858,14 @@ assert abs(p_asked - 0.0024) < 5e-5 and abs(p_others[0] - 0.0021) < 5e-5
 assert round(11 * p_others[0], 2) == 0.02
 
 # %% [markdown]
-# **The gain is there**: $1.67 \pm 0.97$, $p = 0.0024$. It is the cascade's and not that of several heads: four plain heads are $1.34 \pm 0.77$ behind it ($p = 0.0021$, not asked; $0.02$ if corrected for the eleven other comparisons of these runs). And it is the running average's alone: of the last generators the cascade's is not nearer ($1.0 \pm 1.8$ farther). (The article says that the paper's conditional GANs gain as well.)
+# **The gain is there**: $1.67 \pm 0.97$, $p = 0.0024$. It is the cascade's and not that of several heads: four plain heads are $1.34 \pm 0.77$ behind it ($p = 0.0021$, not asked; $0.02$ if corrected for the eleven other comparisons of these runs). And it is the running average's alone: of the last generators the cascade's is not nearer, but $1.0 \pm 1.8$ farther. (The article says that the paper's conditional GANs gain as well.)
 #
 # ### Convolutional networks with spectral norm
 #
 # One more setting, nearer to the paper's: the hinge game with DCGAN's networks, narrow, and spectral norm in every layer of the discriminator, on MNIST digits of 28 × 28 pixels (`benchmarks/compare_images.py`; 300 steps, eight seeds). The rate was searched for one head.
 
 # %% tags=["hide-input"]
-stored = json.loads(
-    fetched("benchmarks/results/images.json").read_text(encoding="utf-8")
-)
+stored = book.record("images", EDITION)
 spectral = {  # log10 of the held-out Fréchet distance, by seed
     (head, end): np.log10(
         [
@@ -2056,7 +2035,7 @@ assert abs(less.mean()) < 0.006 and gap["one"].mean() < 0.03
 # | TFLOP a generator step | not counted | 0.092 | 3.5 |
 # | time on a T4, on an A100, both heads | minutes, two CPU cores | 15 min, 10 min | 37 h, 6.8 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *sngan* differs from its source: the head, alone or in a cascade, has no spectral norm (SN-GAN's own has); the generator's samples are judged after averaging its weights. Is one seed enough? [How large a difference could be seen?](#how-large-a-difference-could-be-seen) says no; repeat with other seeds before you conclude.
 
@@ -2139,14 +2118,14 @@ rows = [
         "–",
         f"{asked.mean():+.2f} ± {half_width(asked):.2f}, 16 new seeds, asked in advance; p = {p_asked:.4f}",
         "CPU, float32",
-        "a gain; none of the last generator's",
+        "a gain; none for the last generator",
     ),
     (
         "Shin et al., abstract: multiple non-overlapped features",
         "no number",
-        "inner product −1/2 in the smallest example",
+        "second and third: inner product −1/2 in the smallest example",
         "exact",
-        "holds for neighbours and for the first, in general not for others; what the paper means by it we could not read",
+        "the first score overlaps with no other, later ones in general do; what the paper means by it we could not read",
     ),
     (
         "marginal training overhead",
@@ -2192,7 +2171,7 @@ book.claims(rows)
 #
 # **Stop gradients at the projections?** Not said. The full gradient turns earlier heads, {eq}`cascading-rejection:through`, and stretches none.
 #
-# **Non-overlapping features?** Neighbours do not overlap, and none overlaps with the first; others do in general, {eq}`cascading-rejection:overlap`, and with {eq}`cascading-rejection:gram-schmidt` none do. In our runs that made no visible difference.
+# **Non-overlapping features?** None overlaps with the first; among themselves the others do in general, {eq}`cascading-rejection:overlap`, and with {eq}`cascading-rejection:gram-schmidt` none do. In our runs that made no visible difference.
 #
 # **Classes?** $w_i + e_{i,y}$, {eq}`cascading-rejection:projection`; our reading, not theirs.
 #

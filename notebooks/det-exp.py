@@ -1027,7 +1027,7 @@ ledger.numeric(
 # \lim_{m \to \infty} m \Bigl( \operatorname{Tr} A - m \log \det \Bigl( I + \frac{A}{m} \Bigr) \Bigr) = \frac{1}{2} \operatorname{Tr} A^2
 # $$ (det-exp:slope)
 #
-# The volume error of small straight steps is $\operatorname{Tr}(A^2) / 2m$; it returns [in flows that are trained](#det-exp-cnf).
+# The log-volume of $m$ straight steps is off by about $-\operatorname{Tr}(A^2) / 2m$; this error returns [in flows that are trained](#det-exp-cnf).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A unit square and the five parallelograms into which one, two, four and eight straight steps and the exact flow of a growing rotation carry it. The outer corner's zigzag path bends ever closer to the spiral of the exact flow, and the areas, written beside them, fall from 3.17 for one step to 2.23, the exponential of the trace."}}
 wind = np.array([[0.4, -1.1], [1.1, 0.4]])
@@ -2180,7 +2180,7 @@ print(
 
 
 # %% [markdown]
-# Times beside PyTorch's and SciPy's functions, forwards and backwards, are on the page {doc}`../book/results`. On a GPU a kernel multiplies matrices up to order 32 within its registers: on an NVIDIA H200, 10,000 of them at a time, 2.7 to 9.9 times as fast as `torch.linalg.matrix_exp`.
+# Times beside PyTorch's and SciPy's functions, forwards and backwards, are on the page {doc}`../book/results`. On a GPU a kernel multiplies matrices up to order 32 within its registers: on an NVIDIA H200, 10,000 of them at a time, 5.2 to 11 times as fast as `torch.linalg.matrix_exp`.
 #
 # **Backwards.** PyTorch differentiates `torch.linalg.matrix_exp` by an identity {cite:p}`mathias1996chain`: with $L = \frac{d}{d\varepsilon} \exp(A + \varepsilon E) \big|_{\varepsilon = 0}$,
 #
@@ -2244,32 +2244,17 @@ ledger.implementation(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot on a logarithmic axis. For each of 28 named test matrices, four dots give the errors of gantext, PyTorch, SciPy and JAX in float64 in units of the rounding, beside a short grey bar, the line beyond which an error is called large. The dots of gantext lie between 0.4 and 150 and never reach their bar. SciPy's dots pass it at four matrices, JAX's at six, three of them at the right edge, where PyTorch's dots for the control and the companion matrix stand too."}}
 import importlib
-import json
 import sys
-import urllib.request
-from pathlib import Path
 
+# where a notebook that lies alone, as on Colab, finds the book's files
+EDITION = "https://github.com/gantext/gantext/raw/v0.1.0"
 
-# The comparison's own program and its record: beside the notebook, or, on
-# Colab, those of the same edition.
-def fetched(name):
-    file = Path("..") / name
-    if not file.exists():
-        file = Path(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        urllib.request.urlretrieve(
-            "https://github.com/gantext/gantext/raw/v0.1.0/" + name, file
-        )
-    return file
-
-
-fetched("benchmarks/_common.py")
-folder = fetched("benchmarks/compare_expm.py").resolve().parent
-sys.path.insert(0, str(folder))
+# the comparison's own program and its record
+book.fetched("benchmarks/_common.py", EDITION)
+program = book.fetched("benchmarks/compare_expm.py", EDITION)
+sys.path.insert(0, str(program.resolve().parent))
 comparison = importlib.import_module("compare_expm")
-record = json.loads(
-    fetched("benchmarks/results/expm.json").read_text(encoding="utf-8")
-)
+record = book.record("expm", EDITION)
 
 zoo = comparison.gallery()
 stored = record["errors"]["float64"]
@@ -2624,7 +2609,7 @@ print("det exp A =", sp.simplify(A.exp().det()))
 #
 # ### Are the diagonalisable matrices really dense, and over which field?
 #
-# Over the complex numbers yes, by the two short steps of [the second proof](#second-proof-diagonalise-then-let-density-finish). Over the reals no, if "diagonalisable" means with real eigenvalues: the discriminant of a quarter turn is $-4$, and it stays negative for every matrix nearby. For the theorem that is no loss, since a real matrix is a complex one. Nor does rounding help in practice: after a perturbation of a Jordan block of size $10^{-8}$ the discriminant is so small that eigenvectors are useless.
+# Over the complex numbers yes, by the two short steps of [the second proof](#second-proof-diagonalise-then-let-density-finish). Over the reals no, if "diagonalisable" means with real eigenvalues: the discriminant of a quarter turn is $-4$, and it stays negative for every matrix nearby. For the theorem that is no loss, since a real matrix is a complex one. Nor does rounding help in practice: after a perturbation of a Jordan block of size $10^{-8}$ the discriminant is so small that the eigenvectors are all but parallel.
 
 # %%
 rng = np.random.default_rng(11)

@@ -58,9 +58,7 @@ import inspect
 import itertools
 import json
 import math
-import urllib.request
 from html import escape
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -86,14 +84,9 @@ STEPS = at_scale(SCALE, {"reduced": 900, "gpu": 3000})
 ledger = Ledger("gan-comparison")
 book.set_up()
 
-file = Path("../benchmarks/results/gans.json")
-if file.exists():
-    record = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/gans.json"
-    ) as answer:
-        record = json.load(answer)
+# where a notebook that lies alone, as on Colab, finds the book's files
+EDITION = "https://github.com/gantext/gantext/raw/v0.1.0"
+record = book.record("gans", EDITION)
 METHODS = list(dict.fromkeys(run["method"] for run in record["runs"]))
 
 
@@ -141,6 +134,7 @@ for axis, (task, score, title, logarithmic) in zip(axes, panels, strict=True):
     axis.set_title(title, fontsize=9.5)
     if logarithmic:
         axis.set_xscale("log")
+        axis.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
         axis.axvline(
             record["floor"]["frechet"],
             color=RED,
@@ -1051,7 +1045,7 @@ slider.addEventListener("input", stop);
 #
 # And these are the critics at the end of the same runs:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six landscapes of trained critics over the plane with the eight modes of the ring as circles, the fakes as dots and arrows that show where the gradient sends them. The two critics of the original game are ring-shaped ridges around a hollow, with the fakes on them; that of WGAN-div has a hill at each mode, that of GAN-QP an uneven ring of hills. Those of the clipped WGAN and of WGAN-GP are slanted planes, and all arrows point the same way."}}
+# %% tags=["hide-input"] mystnb={"image": {"classes": "own-colours", "alt": "Six landscapes of trained critics over the plane with the eight modes of the ring as circles, the fakes as dots and arrows that show where the gradient sends them. The two critics of the original game are ring-shaped ridges around a hollow, with the fakes on them; that of WGAN-div has a hill at each mode, that of GAN-QP an uneven ring of hills. Those of the clipped WGAN and of WGAN-GP are slanted planes, and all arrows point the same way."}}
 # NBVAL_IGNORE_OUTPUT
 # Training ends a little differently on another processor; the runs were
 # asserted where they were made.
@@ -1259,7 +1253,7 @@ for k, method in zip(numbers, METHODS, strict=True):
 plt.show()
 
 # %% [markdown]
-# *Every pair of methods on each law. Blue: the method of the row is better than that of the column; red: it is worse; empty: eight seeds do not tell.*
+# *Every pair of methods on each law. Blue: the method of the row is better than that of the column; orange: it is worse; empty: eight seeds do not tell.*
 #
 # What the record says; the numbers are asserted in the cell below, the reasons are ours:
 #
@@ -1363,7 +1357,7 @@ book.table(
 # | TFLOP a generator step, the dearest game | not counted | 0.016 |
 # | time on a T4, on an A100, all four games | minutes, two CPU cores | 13 min, 10 min |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)); recorded as CUDA graphs, which leave Python out, the same steps took 1.5 to 14 times less. Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)); recorded as CUDA graphs, which leave Python out, the same steps took 1.9 to 18 times less. Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # This is a look, not a comparison: one seed and one learning rate for all. The comparison on these images, with a search for each method's rate and eight seeds, is `python benchmarks/compare_images.py --scale gpu`.
 
@@ -1410,14 +1404,7 @@ if SCALE == "gpu":
 # The two handicaps of the sweep above, dense networks and one rate for all, are lifted here at a price: the runs are short. `benchmarks/compare_images.py`, its protocol written before the first run, trains DCGAN's networks, narrow ones, on 4,000 MNIST digits of 28 × 28 pixels; each arm has a rate of its own, the better of two by a seed that no table has, judged on training digits; the clipped arm has RMSProp, the optimiser of its authors; one critic step goes with one of the generator in all. And each generator is measured twice: against the digits it was trained on, and against 1,000 that it never saw. A generator that memorises is near the first and far from the second.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of dots on a logarithmic axis, one row for each method. Left, the last generator, right, the running average of its weights. In each row the Fr\u00e9chet distance to training digits in orange and to held-out digits in blue, a pale dot a seed and the mean with its interval; the two are close everywhere. A dotted line far to the left marks the distance of training digits from held-out ones. What can be told apart is printed below."}}
-file = Path("../benchmarks/results/images.json")
-if file.exists():
-    images = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/images.json"
-    ) as answer:
-        images = json.load(answer)
+images = book.record("images", EDITION)
 
 (shown,) = (t for t in images["tables"] if t["head"][0] == "methods")
 ARMS = [row[0] for row in shown["rows"]]
@@ -1654,7 +1641,7 @@ print("log(1 + exp(-t)) - max(0, -t): at most log 2, at t = 0")
 # :class: dropdown
 # ```
 #
-# No score notices that the first one has learnt nothing: it is at the floor, with precision 1. (Its recall is not quite 1 only because 1200 draws with replacement leave out a third of the images.) Half of the classes missing shows in the Fréchet distance and in the recall, not in the precision. Noise that every eye sees lowers the precision; the Fréchet distance puts it no farther off than clean images that it has not seen (1.4 in the mean of random splits, [see the rulers](#the-rulers)), because our features were trained with a little noise.
+# No score notices that the first one has learnt nothing: its Fréchet distance is below 1, where clean images that it has not seen have $1.4 \pm 0.5$ ([random splits](#the-rulers)), and its precision is 1. (Its recall is not quite 1 only because 1200 draws with replacement leave out a third of the images.) Half of the classes missing shows in the Fréchet distance and in the recall, not in the precision. Noise that every eye sees lowers the precision; the Fréchet distance puts it among those unseen clean images, because our features were trained with a little noise.
 
 # %%
 train = laws.digits()

@@ -19,7 +19,7 @@
 # ```{widget} gan-qp
 # ```
 #
-# *Real mass $p$ left and in the middle, fake mass $q$ left and right. Resistors join pairs; $p - q$ is the current fed in, the best critic $T$ the voltage. Red: scores differ by more than $\lambda d$, $\lambda = 1$; at first by $3.75$ over $3$* {checked}`gan-qp:lipschitz`.
+# *Real mass $p$ left and in the middle, fake mass $q$ left and right. Resistors join pairs; $p - q$ is the current fed in, the best critic $T$ the voltage. Orange: scores differ by more than $\lambda d$, $\lambda = 1$; at first by $3.75$ over $3$* {checked}`gan-qp:lipschitz`.
 #
 # **Three points**
 #
@@ -27,7 +27,7 @@
 # - **The formula.** $\max_T \mathbb{E} \bigl[ \Delta - \frac{\Delta^2}{2 \lambda d} \bigr]$, {eq}`gan-qp:definition`, with $\Delta$ the difference of the scores of a real and a fake sample at distance $d$; each pair would like $\Delta / d = \lambda$.
 # - **Measured.** In 99 % of 3000 random problems [the best critic of one argument](#does-the-optimum-obey-a-lipschitz-condition-by-itself) has $|\Delta| > \lambda d$ on some pair.
 #
-# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, its core; a large value of the critic means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the rest. After Su Jianlin (苏剑林) {cite:p}`su2018ganqp,su2018qp`.
+# **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, its core; a large value of the critic means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the rest. After an article {cite:p}`su2018ganqp` and a paper {cite:p}`su2018qp` of Su Jianlin (苏剑林).
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -979,7 +979,7 @@ plt.show()
 
 
 # %% [markdown]
-# *Left: the best scores $T$ of the three points, the voltages, and below them the resistors with their currents; red where $|\Delta T| > \lambda d$. Right: for $N(0, 1)$ and $N(\mu, 1)$, the value of the best critic of one argument, and of the best linear one, as a share of the value with two arguments.*
+# *Left: the best scores $T$ of the three points, the voltages, and below them the resistors with their currents; orange where $|\Delta T| > \lambda d$. Right: for $N(0, 1)$ and $N(\mu, 1)$, the value of the best critic of one argument, and of the best linear one, as a share of the value with two arguments.*
 #
 # ### Two bells
 #
@@ -2045,7 +2045,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes train the networks on lines four times as long and add one experiment, GAN-QP with both distances on images; *paper* is the author's pair of programs at 128 pixels, [gan_gp_l1.py](https://github.com/bojone/gan-qp/blob/1fa637b24731e8030b43daed9fd25db52f0da61f/128/gan_gp_l1.py) (sic) and [gan_qp_l2.py](https://github.com/bojone/gan-qp/blob/7b768ed5afd8d0da785ed27bdf8e084c9a87b6a9/128/gan_qp_l2.py), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes train the networks on lines four times as long and add one experiment, GAN-QP with both distances on images; *paper* is the author's pair of programs at 128 pixels, [`gan_gp_l1.py`](https://github.com/bojone/gan-qp/blob/1fa637b24731e8030b43daed9fd25db52f0da61f/128/gan_gp_l1.py) (sic) and [`gan_qp_l2.py`](https://github.com/bojone/gan-qp/blob/7b768ed5afd8d0da785ed27bdf8e084c9a87b6a9/128/gan_qp_l2.py), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
@@ -2059,7 +2059,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 # | TFLOP a generator step |  | 0.016 | 2.1 |
 # | time on a T4, on an A100, both games | minutes, two CPU cores | 14 min, 11 min | 390 h, 37 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the programs: weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
 

@@ -56,8 +56,6 @@ print(gantext.environment())
 import inspect
 import json
 import math
-import urllib.request
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -87,14 +85,9 @@ WIDTH = 16  # of the latent vector, hence of the code
 ledger = Ledger("o-gan")
 book.set_up()
 
-file = Path("../benchmarks/results/ogan.json")
-if file.exists():
-    record = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/ogan.json"
-    ) as answer:
-        record = json.load(answer)
+# where a notebook that lies alone, as on Colab, finds the book's files
+EDITION = "https://github.com/gantext/gantext/raw/v0.1.0"
+record = book.record("ogan", EDITION)
 METHODS = list(dict.fromkeys(run["method"] for run in record["runs"]))
 
 
@@ -1661,7 +1654,7 @@ plt.show()
 # %% [markdown]
 # *Held-out digits; what comes back from their codes with the term (O-GAN, ½) and without it (plain GAN); samples of both, and of the generator trained with the sum of squares.*
 #
-# The hand is lost, the digit is not. The last row is what the sum of squares makes of the generator: its codes agree with $z$ ($\rho > 0.75$), and the samples are no digits. A large correlation is no evidence of a good generator.
+# The hand is lost, the digit is not. The last row is what the sum of squares makes of the generator: its codes agree with $z$, with a $\rho > 0.75$, and the samples are no digits. A large correlation is no evidence of a good generator.
 #
 # ### More seeds, and rivals
 #
@@ -1823,28 +1816,20 @@ for method, score, stated in (
 # What the record says:
 #
 # 1. **The claim holds**, for *each* seed: the digit survives in nine of ten cases on average, without the term in fewer than two of ten.
-# 2. **"The squared error fails" is a matter of weight.** As a mean of weight $\frac14$ and $\frac12$ it trains as well as the correlation of twice the weight, and keeps the digit at least as often. At weight 5, a *sum* of weight 0.31, it destroys the generator in every seed but one, where it only spoils it; so does the sum of weight $\frac12$ in the live runs; the correlation of weight 10 does not. The last but one column shows {eq}`o-gan:content` at work: with weight 5 the reals stand about 1 above the fakes, and nothing moves the generator to follow.
+# 2. **"The squared error fails" is a matter of weight.** As a mean of weight $\frac14$ and $\frac12$ it trains as well as the correlation of twice the weight, and keeps the digit at least as often. At weight 5, a *sum* of weight 0.31, it destroys the generator in every seed but one, where it only spoils it; so does the sum of weight $\frac12$ in the live runs; the correlation of weight 10 does not. The scores show {eq}`o-gan:content` at work: with weight 5 the reals stand about 1 above the fakes, and nothing moves the generator to follow.
 # 3. **Not free of charge.** The squared error at every weight, and the correlation at weight 10, make samples worse than those of the plain GAN of the same seed. For the correlation with weights $\frac12$ and $1$ the interval contains zero: eight seeds see no price there, and could have missed a small one.
 # 4. **The plain discriminator half knows.** The direction of its code does not resemble $z$ (ρ = 0.00): only the mean was trained. But the layer before, read off linearly, knows most of it: ρ = 0.71, and the digit survives in more than eight of ten cases.
 # 5. **Half-way.** Where codes are correlated with $z$, a point half-way between two of them is an ordinary $z$, and its image is mostly a clear digit: 21 % of them are doubtful at weight $\frac12$, 23 % at 1, against 44 % of the autoencoder's and 55 % of mixed pixels.
 # 6. **Larger is not better.** At weight 10 the correlation is 0.96 on fakes, yet held-out digits survive no more often, more images half-way are doubtful, and samples are worse.
 # 7. **The bidirectional GAN** does not yet agree with itself after 3000 steps: $\rho = 0.41$ on its own fakes, and the digit survives in 44 % of the cases.
-# 8. **The scale** of a code (last column) is 0.06 on the first fakes and grows, since nothing in O-GAN's loss shrinks it; the squared error pulls it towards 1.
+# 8. **The scale** of a code (*std of codes*) is 0.06 on the first fakes and grows, since nothing in O-GAN's loss shrinks it; the squared error pulls it towards 1.
 #
 # ### Other losses under the same term
 #
 # The article says that the correlation can be put into any GAN, that its author tried several and that all trained; it shows one. `benchmarks/compare_ogan_bases.py` adds it to four: GAN-QP with the squared distance, the article's own; the non-saturating loss; the hinge; and the Wasserstein divergence with $k = 2$ and power 6. Each is trained with weight $\frac12$ and with weight 0, at the best of three learning rates of its own, with eight seeds; questions and tests were fixed before the first run.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels below one another with a row for each of four base losses, a pale dot a seed and the mean with its interval, orange with the term and grey without. In the upper panel, about nine in ten held-out digits keep their class with the term, and one in ten without, for every loss. In the lower panel, Fr\u00e9chet distances to held-out digits between 3 and 14, the two colours overlap in each row."}}
-file = Path("../benchmarks/results/ogan-bases.json")
-if file.exists():
-    bases = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0"
-        "/benchmarks/results/ogan-bases.json"
-    ) as answer:
-        bases = json.load(answer)
+bases = book.record("ogan-bases", EDITION)
 base_names = list(dict.fromkeys(run["base"] for run in bases["runs"]))
 
 
@@ -1923,14 +1908,7 @@ assert searched == {4e-4}
 # The same question for DCGAN's networks, narrow ones, on MNIST digits with a code of 32 (`benchmarks/compare_images.py`; 300 steps, so the generators are hardly trained; the rate was searched for the correlation and is the same in all rows). The squared error stands here in both forms: as a *mean* over the code, and as the *sum* that the article writes, both with weight $\frac12$; the sum is the mean with weight 16.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels below one another with one row for each of four losses, a pale dot a seed and the mean with its interval. In the Fr\u00e9chet distance to held-out digits, correlation and mean of squares lie together and lowest, without a match the distance is a quarter larger, the sum of squares is more than ten times as far. In the reconstruction error, correlation and mean lie far below the dotted line of the mean digit, the two others above it. Of the held-out digits that their reconstruction is nearest to, about four in ten for correlation and mean and next to none for the others."}}
-file = Path("../benchmarks/results/images.json")
-if file.exists():
-    stored = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
-    with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/images.json"
-    ) as answer:
-        stored = json.load(answer)
+stored = book.record("images", EDITION)
 names = ("correlation", "squared, mean", "no match", "squared, sum")
 found = {  # one row a seed, in the order of the seeds
     name: np.array(
@@ -2159,7 +2137,7 @@ assert 0.65 < found[0.7] / found[1.0] < 0.85
 # %% [markdown]
 # The smaller the factor, the smaller the error, by about a tenth at 0.9 and by a quarter at 0.7: where the encoder is unsure, an image nearer to the average has the smaller squared error. The digits do not get better; at 0.7 more of them are doubtful. All other errors here have factor 1.
 #
-# **The weight $\lambda_2$** is 0.5 in the scripts for 128 × 128 pixels and 1 in the one for 256 × 256. The table of [eight seeds](#more-seeds-and-rivals) has both.
+# **The weight $\lambda_2$** is 0.5 in the scripts for 128 × 128 pixels and 1 in the one for 256. The table of [eight seeds](#more-seeds-and-rivals) has both.
 
 # %% tags=["ledger"]
 def reflected(draw):
@@ -2326,7 +2304,7 @@ print(
 # | TFLOP a generator step | not counted | 0.011 | 1.3 |
 # | time on a T4, on an A100 | minutes, two CPU cores | 9 min, 9 min | 62 h, 8.5 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: the players take turns, where the program takes [one joint step](#one-loss-for-two-players-and-a-loss-that-is-always-zero), so a step draws two batches; images are scaled by a filter that averages; samples and reconstructions come from a generator with averaged weights. How many images the program's folder held is not said.
 

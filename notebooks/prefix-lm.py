@@ -848,9 +848,7 @@ for name, (rows, M) in cases.items():
     assert (max(gaps) < 1e-12) if closed else (min(gaps) > 1e-3)
     print(
         f"{name:21}",
-        "the same in every layer"
-        if closed
-        else "different from the first layer on",
+        "same in every layer" if closed else "differs from layer 1",
     )
 
 
@@ -1158,10 +1156,9 @@ for r in (1, 2, 3, 5, 9, 17):
         / 10**k
         for k in range(r)
     )
-print(
-    "chance that row r is trained on an intact context:",
-    {r: f"{p:.2g}" for r, p in shown.items()},
-)
+print("row r   trained on an intact context")
+for r, p in shown.items():
+    print(f"{r:5}   with chance {p:.2g}")
 assert shown[1] == 1 and shown[5] < 0.03 and shown[17] < 1e-5
 
 
@@ -1376,7 +1373,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# PyTorch has, for a GPU, a fused kernel (all of attention in one program) that is aligned at the bottom right, so there the second call is a single one. On an NVIDIA H200 its results were right. Replayed from a CUDA graph (calls recorded once and repeated without Python) the two calls together were 0.9 to 1.5 times as fast as one call with the mask; called from Python in half precision they were slower ([results](../book/results.md)). On a CPU there is no such kernel, and the package works through the target in blocks of rows, each over the keys up to its end:
+# PyTorch has, for a GPU, a fused kernel (all of attention in one program) that is aligned at the bottom right, so there the second call is a single one. On an NVIDIA H200 its results were right. Replayed from a CUDA graph (calls recorded once and repeated without Python) the two calls together were 0.9 to 1.5 times as fast as one call with the mask; called from Python in half precision they were slower in three cases of four ([results](../book/results.md)). On a CPU there is no such kernel, and the package works through the target in blocks of rows, each over the keys up to its end:
 
 # %%
 for name in ("_two_call", "_targets_flash", "_targets_blocks"):
@@ -1542,9 +1539,10 @@ for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         say((x - math.inf).softmax(0)),
         say(fused),
     ]
-print(f"{'an empty row':14}{'-1e12 added':17}{'-inf added':13}boolean mask")
+print("an empty row, masked by -1e12, -inf, False")
+print(f"{'':10}{'-1e12':16}{'-inf':6}False")
 for dtype, cells in table.items():
-    print(f"{str(dtype)[6:]:14}{cells[0]:17}{cells[1]:13}{cells[2]}")
+    print(f"{str(dtype)[6:]:10}{cells[0]:16}{cells[1]:6}{cells[2]}")
 
 # %% [markdown]
 # Float64 keeps four digits of the scores beside $10^{12}$ and therefore sees everything nearly as if unmasked; float32 and bfloat16 lose the scores and see everything evenly; float16 cannot hold $10^{12}$ and divides zero by zero. PyTorch's fused function defines the empty row as zero. bert4keras changed from $-10^{12}$ to $-\infty$ in 2023; then an empty row is NaN, which spreads to all gradients. {func}`gantext.seq2seq.prefixlm.attention` returns zeros for rows of padding.
@@ -1670,8 +1668,9 @@ saved = {
 }
 shares = [round(100 * count / work, 1) for count in saved.values()]
 assert shares == [0.5, 5.4, 13.7]
+print("share of BERT-base's work, in percent")
 for name, share in zip(saved, shares, strict=True):
-    print(f"{name:30}{share:5} % of BERT-base")
+    print(f"{name:30}{share:5}")
 
 # %% [markdown]
 # ## BERT's weights in a prefix-LM
@@ -1744,10 +1743,11 @@ for s in (0, 6, n):
 # NBVAL_IGNORE_OUTPUT
 # Training ends a little differently on another processor; what must hold is
 # asserted.
+print(f"{'':22}loss   right (range)")
 for setting, runs in results.items():
-    print(
-        f"{setting:22} loss {runs[:, 0].mean():.3f}   right {runs[:, 1].mean():.2f} (from {runs[:, 1].min():.2f} to {runs[:, 1].max():.2f})"
-    )
+    low, mean, high = runs[:, 1].min(), runs[:, 1].mean(), runs[:, 1].max()
+    loss = runs[:, 0].mean()
+    print(f"{setting:22}{loss:.2f}   {mean:.2f} ({low:.2f}, {high:.2f})")
 loss, right = (
     {setting: runs[:, column] for setting, runs in results.items()}
     for column in (0, 1)

@@ -522,7 +522,7 @@ ledger.numeric(
 # ```{folded} 2 minutes: value and slope, measured by an optimiser, beside WGAN and WGAN-GP
 # ```
 #
-# Here is the value to the slope of the core. Between two points at distance $a$, with $r$ uniform on the segment, the best critic climbs evenly (by Jensen's inequality a convex charge is least when it is even). With slope 1 its gap is $a$ and its charge 1, so {eq}`w-divergence:dial` gives the slope {eq}`w-divergence:point-slope` and {eq}`w-divergence:dial-value` the value
+# The core has the slope between two points; here is the value that goes with it. Between two points at distance $a$, with $r$ uniform on the segment, the best critic climbs evenly (by Jensen's inequality a convex charge is least when it is even). With slope 1 its gap is $a$ and its charge 1, so {eq}`w-divergence:dial` gives the slope {eq}`w-divergence:point-slope` and {eq}`w-divergence:dial-value` the value
 #
 # $$
 # W_{k,\alpha}(\delta_0, \delta_a) = \frac{\alpha - 1}{\alpha} (k \alpha)^{-1/(\alpha - 1)}\, a^{\alpha/(\alpha - 1)}
@@ -1078,7 +1078,7 @@ print(
 #
 # ### As the power grows, W₁
 #
-# By Jensen's inequality the mean of $\|\nabla T\|^{\alpha}$ to the power $1/\alpha$ grows with $\alpha$, so {eq}`w-divergence:dual-norm` falls, and never below $W_1$. In the limit only the largest slope on the support of $r$ counts. On a line, where $N_{\alpha} = \bigl( \int \Delta^{\alpha'} r^{1 - \alpha'} dx \bigr)^{1/\alpha'}$ with $\alpha' = \frac{\alpha}{\alpha - 1} \to 1$, the limit is $\int \Delta\, dx$:
+# By Jensen's inequality the mean of $\|\nabla T\|^{\alpha}$ to the power $1/\alpha$ grows with $\alpha$, so {eq}`w-divergence:dual-norm`, as a function $N(\alpha)$ of the power, falls, and never below $W_1$. In the limit only the largest slope on the support of $r$ counts. On a line, where $N_{\alpha} = \bigl( \int \Delta^{\alpha'} r^{1 - \alpha'} dx \bigr)^{1/\alpha'}$ with $\alpha' = \frac{\alpha}{\alpha - 1} \to 1$, the limit is $\int \Delta\, dx$:
 #
 # $$
 # N_{\alpha} \ge N_{\alpha + 1} \ge W_1
@@ -2192,7 +2192,7 @@ left.set(
 )
 fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 right.set(xlabel="time", ylabel="distance from solution", ylim=(1e-3, 60))
-right.legend(loc="lower left", fontsize=10)
+right.legend(loc="upper left", fontsize=10, borderpad=0)
 plt.show()
 print(
     f"power 6: radius {turns[0]:.4f} at t = 100, {turns[1]:.4f} at t = 400"
@@ -2557,20 +2557,11 @@ for (name, seed), (_, steep) in played_out.items():
 # The strongest claims of the article, reported [above](#where-the-penalty-is-taken), put to convolutional networks: DCGAN's, narrow, on MNIST digits of 28 × 28 pixels, 4,000 to train on and 1,000 held out. `benchmarks/compare_images.py` holds the protocol, written before the first run: both penalties in the same six places, the same seeds, one budget, the rate searched for between real and fake. The ruler is the Fréchet distance to held-out digits, in features of a classifier of the book's own; no paper's number compares with it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of dots on one logarithmic axis, the Fr\u00e9chet distance to held-out digits. Above, a row for each of six places of the penalty, in each WGAN-GP in orange and WGAN-div in blue, a pale dot a seed and the mean with its interval. Below, a row for each of nine pairs of factor k and power. A dotted line far to the left is where the training digits themselves are; all runs are far from it. The numbers that matter are in the table below."}}
-import json
-from pathlib import Path
-from urllib.request import urlopen
-
 from gantext.statistics import half_width
 
-file = Path("../benchmarks/results/images.json")
-if file.exists():
-    images = json.loads(file.read_text(encoding="utf-8"))
-else:  # on Colab: the record of the same edition
-    with urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/images.json"
-    ) as answer:
-        images = json.load(answer)
+# where a notebook that lies alone, as on Colab, finds the book's files
+EDITION = "https://github.com/gantext/gantext/raw/v0.1.0"
+images = book.record("images", EDITION)
 
 
 def held_out(arm):
@@ -2750,15 +2741,7 @@ book.table(("asked", "measured, ± 95 % interval", "verdict"), rows) + (
 # **Ten times the steps** were asked of the six places alone, with three seeds so far (`--scale long --groups places`, with a smaller learning rate among those searched). All twelve come nearer to the digits:
 
 # %% tags=["hide-input"]
-file = Path("../benchmarks/results/images-long.json")
-if file.exists():
-    longer = json.loads(file.read_text(encoding="utf-8"))
-else:
-    with urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0"
-        "/benchmarks/results/images-long.json"
-    ) as answer:
-        longer = json.load(answer)
+longer = book.record("images-long", EDITION)
 
 
 def late(game, end):
@@ -2994,14 +2977,14 @@ print(
 
 
 # %% [markdown]
-# In {func}`gantext.gan.training.fit` it is used for the penalty on the samples, where it was faster at every size measured, even against double backward that shares one forward pass. On segments the gain is smaller, and none for the smallest critic of this book; there the loop keeps double backward. On an NVIDIA H200 a step with the penalty on samples was 1.4 to 1.9 times as fast as with double backward when called from Python, 2.3 to 5.9 times in a CUDA graph (recorded calls, repeated without Python). {doc}`../book/results` has the measurements, with claims of ours that failed.
+# In {func}`gantext.gan.training.fit` it is used for the penalty on the samples, where it was faster at every size measured, even against double backward that shares one forward pass. On segments the gain is smaller, and none for the smallest critic of this book; there the loop keeps double backward. On an NVIDIA H200 a step with the penalty on samples was 1.5 to 1.7 times as fast as with double backward when called from Python, 2.3 to 6.0 times in a CUDA graph (recorded calls, repeated without Python). {doc}`../book/results` has the measurements, with claims of ours that failed.
 #
 # ## Three sizes
 #
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes train the networks of this page five times as long and add one experiment, WGAN-div beside WGAN-GP on images; *paper* is the authors' program for CelebA, [wgan_div.py](https://github.com/musikisomorphie/wgan-div/blob/5a533d67b2e529c9826ca3392817d70fc7271d5b/wgan_div.py), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes train the networks of this page five times as long and add one experiment, WGAN-div beside WGAN-GP on images; *paper* is the authors' program for CelebA, [`wgan_div.py`](https://github.com/musikisomorphie/wgan-div/blob/5a533d67b2e529c9826ca3392817d70fc7271d5b/wgan_div.py), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
@@ -3015,7 +2998,7 @@ print(
 # | TFLOP a generator step |  | 0.016 | 12 |
 # | time on a T4, on an A100, both games | minutes, two CPU cores | 12 min, 10 min | 530 h, 66 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: how that program cuts CelebA's images is not known to us; the generator's samples are judged after averaging its weights. WGAN-GP beside it is ours: the same networks and budget, factor 10.
 
@@ -3323,7 +3306,7 @@ ledger.numeric(
 # %% [markdown]
 # **Norms and powers.** The penalty is $\frac1B \sum_i \bigl( \sum_j g_{ij}^2 \bigr)^{\alpha/2}$: for each sample $i$ the Euclidean norm over the coordinates $j$, to the power $\alpha$, then a mean over samples. Several public programs compute something else.
 #
-# *The sum of squares to the power 6.* The program wgan_div.py of the repository MorvanZhou/mnistGANs raises the sum of the squares to its `P = 6`: the penalty of power 12. *Element by element.* The mean of $|g_{ij}|^{\alpha}$ over samples *and* coordinates favours diagonals: in $d$ dimensions, for the power 6, by the factor $d^2$. *One norm for the whole batch.* The $\ell_6$ norm of all entries of the batch has power 1: twice as steep a critic is charged twice as much and not 64 times, and the supremum is $0$ or infinite.
+# *The sum of squares to the power 6.* The program `wgan_div.py` of the repository MorvanZhou/mnistGANs raises the sum of the squares to its `P = 6`: the penalty of power 12. *Element by element.* The mean of $|g_{ij}|^{\alpha}$ over samples *and* coordinates favours diagonals: in $d$ dimensions, for the power 6, by the factor $d^2$. *One norm for the whole batch.* The $\ell_6$ norm of all entries of the batch has power 1: twice as steep a critic is charged twice as much and not 64 times, and the supremum is $0$ or infinite.
 
 # %%
 a_, k_ = mp.mpf(2), mp.mpf(2)  # two points at distance 2, k = 2

@@ -243,8 +243,8 @@ assert noisy.min() < -15 and noisy.max() > 15 and np.abs(noisy).mean() > 5
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(5.4, 2), layout="constrained"
 )
-for way, colour in zip(ways, (GREY, BLUE, ORANGE), strict=True):
-    left.plot(range(1, 101), way, color=colour)
+for way in ways:
+    left.plot(range(1, 101), way, color=BLUE)
 left.set(xlabel="generator steps", ylabel="true W₁", ylim=(0, None))
 right.plot(
     0.01 * np.arange(len(noisy)),
@@ -2155,7 +2155,7 @@ print(f"largest deviation on [-1, 3]: {gp_error:.1%}")
 # ```{folded} 2 minutes: a theorem and its proof with a landscape of cones
 # ```
 #
-# A divergence is zero for $p = q$ and positive otherwise; the value of WGAN-GP is one. If $p = q$, the first two terms of {eq}`wasserstein:gradient-penalty` cancel and the third is at most zero: $W_{GP} = 0$, attained by every $T$ with slope 1. On a line {eq}`wasserstein:penalty-value` says the rest. In $n$ dimensions the potential of $W_1$ need not have slope 1 where $r$ looks, yet:
+# A divergence is zero for $p = q$ and positive otherwise; the value of WGAN-GP is one. If $p = q$, the first two terms of {eq}`wasserstein:gradient-penalty` cancel and the third is at most zero: $W_{GP} = 0$, attained by every $T$ with slope 1. On a line {eq}`wasserstein:penalty-value` says the rest. In $n$ dimensions the potential of $W_1$ need not have slope 1 where $r$ charges it; even so:
 #
 # ```{prf:theorem} The penalised value is at least $W_1$
 # :label: wasserstein-gp-lower
@@ -2500,7 +2500,7 @@ print(f"share of the steepest slope that two points see: {across:.1f}")
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page is `SCALE = "reduced"`. The other sizes train the small critics longer, 4,000 and 20,000 steps in place of 500, and add one experiment, WGAN-GP on images; *paper* is the authors' program for CIFAR-10, [gan_cifar_resnet.py](https://github.com/igul222/improved_wgan_training/blob/9a4b20bca9f4848933a2508dace395f70ebed9eb/gan_cifar_resnet.py), whose names stand in brackets.
+# Everything else on this page is `SCALE = "reduced"`. The other sizes train the small critics longer, 4,000 and 20,000 steps in place of 500, and add one experiment, WGAN-GP on images; *paper* is the authors' program for CIFAR-10, [`gan_cifar_resnet.py`](https://github.com/igul222/improved_wgan_training/blob/9a4b20bca9f4848933a2508dace395f70ebed9eb/gan_cifar_resnet.py), whose names stand in brackets.
 #
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
@@ -2514,7 +2514,7 @@ print(f"share of the steepest slope that two points see: {across:.1f}")
 # | TFLOP a generator step |  | 0.016 | 2.8 |
 # | time on a T4, on an A100 | minutes, two CPU cores | 6 min, 5 min | 29 h, 4.8 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 0.9 to 1.4 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: it is the unconditional game (the program's default adds a classifier, `ACGAN`); pixels get no noise against their steps; the generator's samples are judged after averaging its weights; no rule says when to stop.
 
