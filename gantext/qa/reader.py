@@ -39,6 +39,8 @@ def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     Args:
         model: whose parameters named "blocks." or "previous." and of two dimensions are matrices between hidden layers.
         rate: of AdamW, > 0.
+    Raises:
+        TypeError, ValueError: no module, no such matrices or nothing else in it, no such rate.
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
@@ -46,10 +48,17 @@ def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     >>> [len(optimizer.param_groups[0]["params"]) for optimizer in muon(Transformer(Config(9, width=8, layers=1)))]
     [4, 14]
     """
+    check_type("muon", "model", model, nn.Module, "Pass the Transformer itself.")
     rate = check_number("muon", "rate", rate, 0)
     hidden, others = [], []
     for name, p in model.named_parameters():
         (hidden if p.dim() == 2 and name.startswith(("blocks.", "previous.")) else others).append(p)
+    if not hidden or not others:
+        lacks = "matrices named 'blocks.'" if not hidden else "parameters not named 'blocks.'"
+        raise ValueError(
+            f"muon: model is a {type(model).__name__} without {lacks}, must have both kinds, as a Transformer. For "
+            "another model build torch.optim.Muon of its hidden matrices."
+        )
     return [Muon(hidden, 10 * rate, weight_decay=0.0), AdamW(others, rate, betas=(0.9, 0.99))]
 
 

@@ -956,6 +956,13 @@ def test_muon_takes_the_hidden_matrices_only() -> None:
     assert not {"tokens.weight", "positions.weight", "segments.weight"} & names
     with pytest.raises(ValueError, match="rate is 0"):
         muon(model, 0)
+    for other in (nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), nn.Sequential()):
+        with pytest.raises(ValueError, match=r"^muon: model is a \w+ without matrices named 'blocks\.', must"):
+            muon(other)
+    with pytest.raises(ValueError, match=r"without parameters not named 'blocks\.'"):
+        muon(nn.ModuleDict({"blocks": nn.Linear(2, 2, bias=False)}))
+    with pytest.raises(TypeError, match=r"^muon: model is .* must be a Module"):
+        muon(cast(Any, model.parameters()))
 
 
 def test_a_bert_reads(tmp_path: Path) -> None:
