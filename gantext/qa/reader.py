@@ -6,14 +6,16 @@ The chapter is `reading-comprehension`. What is read and aimed at is made by `ga
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import os
 import random
 import reprlib
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = ["Reading", "answer", "fit", "muon"]
+_COMPARED = 100  # records whose tokens tell one tokenizer from another
 
 
 def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
@@ -91,7 +94,8 @@ def fit(
         distant, lengths: as `sample`.
         seed: of the order of the records and of the passages.
         checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end. A resumed
-            run repeats an unbroken one exactly, dropout excepted. A file of another recipe is refused.
+            run repeats an unbroken one exactly, dropout excepted. A file of another recipe is refused, and so is one of
+            other records or another tokenizer.
         progress: show a bar, on the main process.
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
     Returns:
@@ -130,6 +134,11 @@ def fit(
         "seed": seed,
         "lengths": lengths,
     }
+    if checkpoint is not None:
+        first = (
+            sample(record, 0, tokenizer, dropped=None, **lengths) for record in itertools.islice(records, _COMPARED)
+        )
+        recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(first)}
     scaler = accelerator.scaler
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
     with file:
@@ -176,6 +185,10 @@ def fit(
             stacklevel=2,
         )
     return losses
+
+
+def _checksum(values: Iterable[object]) -> int:
+    return functools.reduce(lambda sum_, x: zlib.crc32(repr(x).encode("utf-8", "backslashreplace"), sum_), values, 0)
 
 
 def _check(name: str, model: Transformer, records: Sequence[Record]) -> None:
