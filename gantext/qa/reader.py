@@ -135,10 +135,9 @@ def fit(
         "lengths": lengths,
     }
     if checkpoint is not None:
-        first = (
-            sample(record, 0, tokenizer, dropped=None, **lengths) for record in itertools.islice(records, _COMPARED)
-        )
-        recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(first)}
+        first = itertools.islice(records, _COMPARED)
+        read = (sample(record, 0, tokenizer, distant=distant, dropped=None, **lengths) for record in first)
+        recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(read)}
     scaler = accelerator.scaler
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
     with file:
