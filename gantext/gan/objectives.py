@@ -181,6 +181,9 @@ def gradient_penalty(
         power: > 0. Below 2 a derivative at n_i = centre is infinite or jumps; 0 is taken there.
     Returns:
         Scalar, float32 or better; n_i^6 overflows float32 beyond n_i = 2e6.
+    Raises:
+        TypeError, ValueError: as `gradient_norms`; also, unless grad mode is off, for a critic without a second
+            derivative: PyTorch has none of its fused attention, nor of compiled backward passes.
 
     Source: Gulrajani et al. 2017, equation 3; Wu et al. 2018, arXiv 1712.01026.
 
@@ -190,6 +193,8 @@ def gradient_penalty(
     centre = check_number("gradient_penalty", "centre", centre, 0, included=True)
     power = check_number("gradient_penalty", "power", power, 0)
     gradients = _gradients("gradient_penalty", critic, x)
+    if torch.is_grad_enabled():
+        _check_twice("gradient_penalty", gradients)
     if power < 2:
         return safe_power((_norms(gradients) - centre).abs(), power).mean()
     squares = squared_norms(gradients) if centre == 0 else (_norms(gradients) - centre).square()
@@ -218,6 +223,30 @@ def _gradients(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tens
     if grad is None:
         raise ValueError(f"{name}: critic has no graph from x to its scores, must have. Remove detach() or no_grad().")
     return grad
+
+
+# The nodes of the autograd graph that PyTorch puts where it has no derivative, by their names. Where a release renames
+# them nothing is refused here, and its own error comes, in the backward pass.
+_NO_DERIVATIVE = {
+    "torch::autograd::NotImplemented": "an operation without a second derivative, as the kernels of fused attention, "
+    "must not have. Call within torch.nn.attention.sdpa_kernel(SDPBackend.MATH).",
+    "CompiledFunctionBackwardBackward": "a compiled backward pass, which has no second derivative, must not have. Pass "
+    "the module as it was before it was compiled.",
+}
+
+
+def _check_twice(name: str, gradients: Tensor) -> None:
+    nodes = [gradients.grad_fn]
+    seen = set(nodes)
+    for node in nodes:
+        if node is None:
+            continue
+        if node.name() in _NO_DERIVATIVE:
+            raise ValueError(f"{name}: critic has {_NO_DERIVATIVE[node.name()]}")
+        for before, _ in node.next_functions:
+            if before not in seen:
+                seen.add(before)
+                nodes.append(before)
 
 
 def check_scores(name: str, scores: Any, x: Tensor) -> None:

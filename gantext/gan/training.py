@@ -325,6 +325,11 @@ class _Loop:
             made = f"shape {tuple(fake.shape)}" if isinstance(fake, Tensor) else f"a {type(fake).__name__}"
             rule = f"must be {tuple(x.shape)} as real draws. Change its last layer."
             raise ValueError(f"fit: generator makes {made}, {rule}")
+        if torch.promote_types(fake.dtype, x.dtype) != x.dtype:
+            rule = f"must be {x.dtype} as the critic. Convert one of them."
+            raise TypeError(f"fit: generator makes {fake.dtype}, {rule}")
+        if not torch.is_autocast_enabled(x.device.type):  # which converts, layer by layer
+            fake = fake.to(x.dtype)
         return Batch(x, fake, z, self.noise)
 
     @torch.no_grad()

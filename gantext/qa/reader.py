@@ -6,14 +6,16 @@ The chapter is `reading-comprehension`. What is read and aimed at is made by `ga
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import os
 import random
 import reprlib
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = ["Reading", "answer", "fit", "muon"]
+_COMPARED = 100  # records whose tokens tell one tokenizer from another
 
 
 def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
@@ -39,6 +42,8 @@ def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     Args:
         model: whose parameters named "blocks." or "previous." and of two dimensions are matrices between hidden layers.
         rate: of AdamW, > 0.
+    Raises:
+        TypeError, ValueError: no module, no such matrices or nothing else in it, no such rate.
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
@@ -46,10 +51,17 @@ def muon(model: nn.Module, rate: float = 2e-3) -> list[Optimizer]:
     >>> [len(optimizer.param_groups[0]["params"]) for optimizer in muon(Transformer(Config(9, width=8, layers=1)))]
     [4, 14]
     """
+    check_type("muon", "model", model, nn.Module, "Pass the Transformer itself.")
     rate = check_number("muon", "rate", rate, 0)
     hidden, others = [], []
     for name, p in model.named_parameters():
         (hidden if p.dim() == 2 and name.startswith(("blocks.", "previous.")) else others).append(p)
+    if not hidden or not others:
+        lacks = "matrices named 'blocks.'" if not hidden else "parameters not named 'blocks.'"
+        raise ValueError(
+            f"muon: model is a {type(model).__name__} without {lacks}, must have both kinds, as a Transformer. For "
+            "another model build torch.optim.Muon of its hidden matrices."
+        )
     return [Muon(hidden, 10 * rate, weight_decay=0.0), AdamW(others, rate, betas=(0.9, 0.99))]
 
 
@@ -82,7 +94,8 @@ def fit(
         distant, lengths: as `sample`.
         seed: of the order of the records and of the passages.
         checkpoint: file to resume from if it exists, written whole every `save_every` steps and at the end. A resumed
-            run repeats an unbroken one exactly, dropout excepted. A file of another recipe is refused.
+            run repeats an unbroken one exactly, dropout excepted. A file of another recipe is refused, and so is one of
+            other records or another tokenizer.
         progress: show a bar, on the main process.
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
     Returns:
@@ -121,6 +134,10 @@ def fit(
         "seed": seed,
         "lengths": lengths,
     }
+    if checkpoint is not None:
+        first = itertools.islice(records, _COMPARED)
+        read = (sample(record, 0, tokenizer, distant=distant, dropped=None, **lengths) for record in first)
+        recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(read)}
     scaler = accelerator.scaler
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
     with file:
@@ -167,6 +184,10 @@ def fit(
             stacklevel=2,
         )
     return losses
+
+
+def _checksum(values: Iterable[object]) -> int:
+    return functools.reduce(lambda sum_, x: zlib.crc32(repr(x).encode("utf-8", "backslashreplace"), sum_), values, 0)
 
 
 def _check(name: str, model: Transformer, records: Sequence[Record]) -> None:

@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from gantext._checks import check_count
+from gantext._checks import check_count, no_autocast
 from gantext._files import held, placed
 from gantext.sphere import files, training
 from gantext.sphere.geometry import Mode, projx
@@ -218,7 +218,9 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                     stacklevel=2,
                 )
             never = np.flatnonzero(~run.touched)
-            self._start("fit", run, tokens, never, torch.from_numpy(run.touched).to(run.D) @ run.D)
+            with no_autocast(run.D.device):
+                total = torch.from_numpy(run.touched).to(run.D) @ run.D
+            self._start("fit", run, tokens, never, total)
             self._publish()
             keep()
             return self

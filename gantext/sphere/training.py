@@ -24,7 +24,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gantext._checks import check_count, check_number
+from gantext._checks import check_count, check_number, no_autocast
 from gantext.kernels import BACKENDS, choose, sphere_cpu
 from gantext.kernels.sphere import DTYPES, LONGEST, MODES, Batch, Mode, batch_update
 from gantext.sphere.geometry import projx
@@ -465,6 +465,7 @@ def start_rows(
     """
     chance = torch.from_numpy(keep_chance(counts, sample)).float().to(run.U.device)
     ends = np.cumsum(tokens.lengths)
-    for k in which.tolist():
-        ids = torch.from_numpy(tokens.ids[ends[k] - tokens.lengths[k] : ends[k]].astype(np.int64)).to(run.U.device)
-        run.D[k] = projx(chance[ids] @ run.U[ids]) if len(ids) else none
+    with no_autocast(run.U.device):
+        for k in which.tolist():
+            ids = torch.from_numpy(tokens.ids[ends[k] - tokens.lengths[k] : ends[k]].astype(np.int64)).to(run.U.device)
+            run.D[k] = projx(chance[ids] @ run.U[ids]) if len(ids) else none

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gantext.gan.objectives import (
     HINGE,
@@ -288,6 +289,45 @@ def test_autocast_keeps_float32_statistics() -> None:
 def test_compiled_critic_and_bound_forward() -> None:
     critic, x = Critic(), torch.randn(4, 3)
     torch.testing.assert_close(gradient_norms(critic.forward, x), gradient_norms(critic, x))
+
+
+class Attentive(nn.Module):
+    """Scores samples by attention among three images of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(3, 24), nn.Linear(8, 1)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x).unflatten(1, (3, 8))
+        return self.outer(self.attention(h, h, h, need_weights=False)[0].mean(1))
+
+
+@pytest.mark.parametrize("power", [1.5, 2.0, 6.0])
+def test_a_critic_without_second_derivative_is_refused_where_one_is_needed(power: float) -> None:
+    critic, x = Attentive(), torch.randn(5, 3)
+    with pytest.raises(ValueError, match=r"fused attention.*must.*SDPBackend\.MATH"):
+        gradient_penalty(critic, x, power=power)
+    with torch.no_grad():  # measured, it needs none
+        measured = gradient_penalty(critic, x, power=power)
+    with sdpa_kernel(SDPBackend.MATH):  # the remedy
+        penalty = gradient_penalty(critic, x, power=power)
+    torch.testing.assert_close(measured, penalty.detach())
+    penalty.backward()
+    weights = critic.inner.weight, critic.attention.in_proj_weight, critic.outer.weight
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in weights)
+    assert gradient_norms(critic, x).shape == (5,)
+
+
+def test_a_compiled_critic_is_refused_where_a_second_derivative_is_needed() -> None:
+    critic, x = Critic(), torch.randn(4, 3)
+    compiled = torch.compile(critic, backend="aot_eager")
+    with pytest.raises(ValueError, match=r"compiled.*must.*before it was compiled"):
+        gradient_penalty(compiled, x)
+    with torch.no_grad():
+        torch.testing.assert_close(gradient_penalty(compiled, x), gradient_penalty(critic, x))
+    gradient_penalty(torch.compile(critic, backend="eager"), x).backward()  # traced only: the derivatives are PyTorch's
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,16 @@ def test_networks_of_float64_draw_their_codes_and_take_float32_data() -> None:
     assert all(map(math.isfinite, losses))
 
 
+def test_players_of_two_dtypes_play_where_the_critics_holds_the_fakes() -> None:
+    for kind, wider in ((torch.float32, torch.float64), (torch.bfloat16, torch.float32)):
+        generator, critic = players()
+        run = train(wgan_gp(), 3, (generator.to(kind), critic.to(wider)))
+        assert next(run.critic.parameters()).dtype == wider and all(t.isfinite().all() for t in weights(run))
+        narrow = lambda n, rng, kind=kind: ring().sample(n, rng).to(kind)
+        with pytest.raises(TypeError, match=f"generator makes {wider}, must be {kind} as the critic"):
+            train(wgan_gp(), 1, (players()[0].to(wider), players()[1].to(kind)), narrow)
+
+
 def float32_players() -> tuple[Any, Any]:
     torch.set_default_dtype(torch.float32)
     nets = players()

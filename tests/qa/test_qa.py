@@ -912,6 +912,14 @@ def test_a_checkpoint_of_another_recipe_is_refused(options: dict[str, Any], name
         fit(causal, records, words, **usual)
     with pytest.raises(ValueError, match="has another records, "):
         fit(model, records[:-1], words, **usual)
+    other = [*records[:-1], records[-1]._replace(question="w1 w0")]  # as many, of the same names
+    with pytest.raises(ValueError, match="has another records, "):
+        fit(model, other, words, **usual)
+    renamed = Words((f"w{k} " for k in range(len(words) - 4)), least=1)
+    assert len(renamed) == len(words)
+    with pytest.raises(ValueError, match="has another tokenizer, "):
+        fit(model, records, renamed, **usual)
+    fit(model, tuple(records), words, **usual)  # finished: nothing is left to do
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     (tmp_path / "run.pt").write_bytes(b"PK")
     with pytest.raises(ValueError, match="is damaged"):
@@ -956,6 +964,13 @@ def test_muon_takes_the_hidden_matrices_only() -> None:
     assert not {"tokens.weight", "positions.weight", "segments.weight"} & names
     with pytest.raises(ValueError, match="rate is 0"):
         muon(model, 0)
+    for other in (nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), nn.Sequential()):
+        with pytest.raises(ValueError, match=r"^muon: model is a \w+ without matrices named 'blocks\.', must"):
+            muon(other)
+    with pytest.raises(ValueError, match=r"without parameters not named 'blocks\.'"):
+        muon(nn.ModuleDict({"blocks": nn.Linear(2, 2, bias=False)}))
+    with pytest.raises(TypeError, match=r"^muon: model is .* must be a Module"):
+        muon(cast(Any, model.parameters()))
 
 
 def test_a_bert_reads(tmp_path: Path) -> None:

@@ -607,6 +607,14 @@ def test_an_empty_span_leaves_the_empty_answer() -> None:
     source = torch.randint(4, V, (2, 2, 6))
     got = beam_search(small(), source, separator=SEP, spans=torch.zeros(2, 2, 6, dtype=torch.bool), steps=4)
     assert got.best() == [[], []] and got.ended[:, 0].all() and (got.scores[:, 1:] == -math.inf).all()
+    model, source = (
+        small(vocabulary=2, layers=1),
+        torch.tensor([[0, 0, 1]]),
+    )  # as many columns as tokens: which is which?
+    says = model.logits(model.hidden(source, 3)[0, -1]).log_softmax(-1)
+    for separator in (0, 1):
+        got = beam_search(model, source, separator=separator, spans=source < 0, beams=1, steps=2)
+        assert got.best() == [[]] and got.scores.item() == pytest.approx(says[separator].item(), abs=1e-5)
 
 
 def test_every_candidate_masked_and_nobody_there() -> None:

@@ -1038,6 +1038,17 @@ def test_the_default_dtype_changes_nothing(batch_size: int | None) -> None:
     assert same(before, after) and again.dtype == np.float32 and np.array_equal(rows, again)
 
 
+@pytest.mark.filterwarnings("ignore:fit. 1 of 21 documents:UserWarning")
+@pytest.mark.parametrize("batch_size", [None, 300])
+def test_autocast_changes_nothing(batch_size: int | None) -> None:
+    before = small(epochs=2, batch_size=batch_size, min_count=3).fit([*TEXT[:20], ["rare"]])  # which has no known word
+    rows = before.transform(TEXT[:3])
+    with torch.autocast("cpu", torch.bfloat16):
+        after = small(epochs=2, batch_size=batch_size, min_count=3).fit([*TEXT[:20], ["rare"]])
+        again = after.transform(TEXT[:3])
+    assert same(before, after) and np.array_equal(rows, again)
+
+
 @pytest.mark.parametrize("batch_size", [None, 300])
 def test_the_default_device_changes_nothing(batch_size: int | None, tmp_path: Path) -> None:
     before = small(epochs=2, batch_size=batch_size).fit(TEXT[:20])
