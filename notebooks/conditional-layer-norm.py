@@ -2554,7 +2554,7 @@ for k, method in enumerate(NAMES):
 axis.axvline(100 * real_seen, color=GREY, linestyle="--")
 axis.text(100 * real_seen + 1, 4.3, "real", color=GREY)
 axis.axvline(25, color="black", linewidth=0.8)
-axis.text(24, 4.3, "chance", ha="right")
+axis.text(26, 0.15, "chance")
 axis.set(
     yticks=range(5),
     yticklabels=NAMES.values(),
