@@ -420,7 +420,7 @@ class Book:
         """`gpu.json`, in the shape of the files in `benchmarks/results`: what was found on this device."""
         records = [self.records[each.name] for each in self.items if each.name in self.records]
         mine = [r for r in records if r.get("device") == self.about.get("device")]
-        facts = [[r["title"], name, words(value)] for r in mine for name, value in r["facts"].items()]
+        facts = [[r["title"], name, words(value)] for r in mine for name, value in r["facts"].items() if name != "tail"]
         tables = [{"title": "Every item", "head": HEAD, "rows": [line(r) for r in mine]}]
         tables += [{"title": "What else was found", "head": ["item", "what", "value"], "rows": facts}] if facts else []
         page = {

@@ -117,7 +117,7 @@ def share(bench: Bench, text: str, least: float, bytes_moved: float, row: Any, c
     """Keep which share of the speed of a copy the necessary bytes move at."""
     found = bytes_moved / median(row["results"]["ours"]) * 1e3 / copy_rate
     judged = None if bench.tiny else found >= least
-    rates = f"{100 * found:.0f} % of {copy_rate / 1e9:.0f} GB/s"
+    rates = f"{100 * found:.1f} % of {copy_rate / 1e9:.0f} GB/s"
     bench.claim(text, judged, rates, "tiny sizes: not judged" if bench.tiny else where)
 
 

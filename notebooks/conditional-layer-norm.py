@@ -2838,7 +2838,7 @@ def faster(what):
     """The ratios of captured calls, as a range."""
     name = f"conditional layer norm, {what}, captured"
     found = [row["ratio"] for row in norms["rows"] if row["what"] == name]
-    return f"{min(found):.1f} to {max(found):.1f}"
+    return f"{min(found):.2g} to {max(found):.2g}"
 
 
 rows = [

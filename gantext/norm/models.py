@@ -59,7 +59,7 @@ def condition_all_norms(
     Gemma's), and take a weight for each sequence. Then the condition moves the weight that is handed to its own code.
     Maps go to the device and dtype of the weight; without a weight, to those of the parameters nearest to the norm.
 
-    To save, use `model.save_pretrained(folder)` or a state dict as ever. To load, build, condition and fill the model:
+    To save, use `model.save_pretrained(folder)` or a state dict as ever. To load, build, condition and fill the model::
 
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
         condition_all_norms(model, condition_size)
