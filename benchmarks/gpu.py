@@ -958,7 +958,8 @@ def kernel_tests(bench: Bench) -> str:
     last = ran.stdout.strip().splitlines()[-1] if ran.stdout.strip() else ran.stderr[-300:]
     for line in ran.stdout.splitlines():
         if line.startswith(("FAILED", "ERROR")):
-            bench.fact(line.split(" - ")[0][:160], line[-300:])
+            place, _, test = line.partition(" ")[2].split(" - ")[0].partition("::")
+            bench.fact(f"failed: {test[:100]}", Path(place).name)
     bench.fact("tail", ran.stdout[-3000:] if ran.returncode else last)
     assert ran.returncode == 0, last
     return last.strip("= ")
