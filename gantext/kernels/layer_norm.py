@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -50,7 +50,8 @@ def conditional_layer_norm(
     In float32 and float64 the result is that of `torch.nn.functional.layer_norm` bit for bit where gamma and beta are
     the same for all. On a CPU the gradients of large batches come from one pass compiled by numba, if it is installed.
     `torch.compile` and function transforms see the formula. The Triton kernel is deterministic; on an NVIDIA H200 it
-    was right in all four dtypes and repeated its bits.
+    was right in all four dtypes and repeated its bits, but for the launch that now adds the chunks of the gradients of
+    gamma and beta: PyTorch added them there.
 
     Raises:
         TypeError, ValueError: an argument that is not as above, also one on another device.
@@ -281,8 +282,8 @@ _forward = torch.library.custom_op("gantext::layer_norm", _launch, mutates_args=
 def _backward(
     grad: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dx, dgamma, dbeta = _launch_backward(grad, x, gamma, mean, rstd)
-    assert dx is not None and dgamma is not None  # all are asked for
+    found = _launch_backward(grad, x, gamma, mean, rstd)
+    dx, dgamma, dbeta = cast(tuple[Tensor, Tensor, Tensor | None], found)  # all are asked for
     return dx, dgamma, gamma.new_empty(0) if dbeta is None else dbeta
 
 
