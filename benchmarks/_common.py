@@ -203,17 +203,33 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.3g} ± {half:.2g}"
 
 
+def next_rate(found: Mapping[float, float], ladder: Sequence[float], first: Sequence[float]) -> float | None:
+    """What a search of the least loss has to try next, given losses by rate: those of `first`, and on along the ladder.
+
+    None if the best of them has been tried between two others, or stands at an end of the ladder.
+    """
+    if lacking := [rate for rate in first if rate not in found]:
+        return lacking[0]
+    at = ladder.index(min(found, key=lambda rate: found[rate]))
+    return next((rate for rate in ladder[max(0, at - 1) : at + 2] if rate not in found), None)
+
+
+def products() -> str:
+    """The type in which a descent multiplies on this CPU: bfloat16 where it has instructions for it, else float32."""
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
 def descend(
     optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor], steps: int, warm: int, title: str | None = None
 ) -> None:
-    """Steps with a warm-up, then linear decay; the norm of all gradients at most 1, products of the loss in bfloat16.
+    """Steps with a warm-up, then linear decay; gradients of norm 1 at most, products of the loss in `products()`.
 
     With a title a bar is shown.
     """
     learned = [p for group in optimizer.param_groups for p in group["params"]]
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / warm) * (1 - k / steps))
     for _ in tqdm(range(steps), desc=title, disable=title is None):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=products() == "bfloat16"):
             value = loss()
         optimizer.zero_grad()
         value.backward()

@@ -1,4 +1,4 @@
-"""Five ways to tell a small Chinese language model whether to write a good or a bad review, on the article's data.
+"""Six ways to tell a small Chinese language model whether to write a good or a bad review, on the article's data.
 
 Su's data: 21,105 reviews of hotels, books, computers and more, each good or bad (bert4keras, examples/datasets). They
 repeat themselves: a review counts once here, one with both labels not at all, and only what stands in no training or
@@ -6,9 +6,11 @@ validation part is tested on; that leaves 1,370 of 2,111.
 
 As in the article one language model that was trained without labels is trained on with them, and every way starts as
 that very model: told nothing; through all its norms, or the last one alone (maps zero); by a code in the slot before
-the start (the slot's own embedding); by a vector added to every character (zero). The same characters, batches and
-steps for all; the rates by validation text: one for the model's weights, found with the model told nothing and used by
-all, and one for what a way adds, each from the same grid. A seed draws the batches of this second training, the vectors
+the start (the slot's own embedding); by a character of the vocabulary, 好 (good) or 差 (bad), written into that slot;
+by a vector added to every character (zero). The same characters, batches and steps for all; the rates by validation
+text after 40 steps: one for the model's weights, found with the model told nothing and used by all, and one for what a
+way adds. A search begins with three rates and goes on until a worse one stands on either side of the best; the written
+character adds nothing to be searched for. A seed draws the batches of this second training, the vectors
 of the labels and the reviews written; the first training is one, as a pre-trained model is. One run more, all norms
 with eight times the steps, is compared with nothing: it shows what is written after longer training.
 
@@ -53,22 +55,24 @@ RUNS = _common.ROOT / "_build" / "sentiment"
 SEEDS = range(3)
 VOCABULARY, WIDTH, LAYERS, HEADS, CONDITION, LENGTH = 2500, 128, 2, 2, 32, 64
 BATCH, BASE_STEPS, STEPS, SEARCH_STEPS, WARM = 20, 2000, 250, 40, 20
-BASE_RATE, RATES = 3e-3, (5e-4, 1.5e-3, 5e-3)
-OWN_RATES = (2e-3, 1e-2, 5e-2)  # of what a way adds: maps, vectors, labels' embeddings
+BASE_RATE = 3e-3
+RATES = (1.5e-5, 5e-5, 1.5e-4, 5e-4, 1.5e-3, 5e-3, 1.5e-2)
+OWN_RATES = (1e-4, 4e-4, 2e-3, 1e-2, 5e-2, 0.25, 1.25)  # of what a way adds: maps, vectors, labels' embeddings
 CLASSIFIED = 4000  # training reviews for the classifier, hidden from the language models
 POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0: bad, 1: good
 DRAWN, BETWEEN, SHOWN, TEMPERATURE = 120, 40, 5, 0.8  # reviews written for a wish, for one between, and printed
 LATE_STEPS, COOL = 2000, 0.5  # of one run more of all norms, and the temperature of what is shown of it
 VALID = 400  # validation reviews that judge a rate
 BLANK, START, AGAIN, END, UNKNOWN = range(5)  # AGAIN: a piece that goes on
-NONE, ALL, HEAD, CODE, ADDED = METHODS = (
+NONE, ALL, HEAD, CODE, ADDED, PROMPT = METHODS = (
     "told nothing",
     "all norms",
     "last norm only",
     "code as first token",
     "vector added to every character",
+    "a character written in front",
 )
-WISHES = ("bad", "good")
+WISHES, WORDS = ("bad", "good"), ("差", "好")
 
 
 class Reviews(NamedTuple):
@@ -188,9 +192,11 @@ def language_model() -> Transformer:
 class Told(nn.Module):
     """A language model with a wish; `wish` is its weight on the label 1, (N,) or a number: 0 bad, 1 good."""
 
-    def __init__(self, method: str, net: Transformer) -> None:
+    def __init__(self, method: str, net: Transformer, words: tuple[int, int]) -> None:
         super().__init__()
-        self.method, self.net = method, net
+        self.method, self.net, self.words = method, net, words  # the numbers of the two WORDS
+        if method == PROMPT:
+            return
         self.classes = nn.Embedding(2, CONDITION if method in (ALL, HEAD) else WIDTH)
         with torch.no_grad():
             if method == ADDED:
@@ -204,7 +210,7 @@ class Told(nn.Module):
 
     def condition(self, wish: Tensor | float) -> Tensor:
         """(N, C), or (C,) for a number."""
-        bad, good = self.classes.weight
+        bad, good = self.net.tokens.weight[list(self.words)] if self.method == PROMPT else self.classes.weight
         return torch.lerp(bad, good, wish[:, None] if isinstance(wish, Tensor) else wish)
 
     def within(self, wish: Tensor | float, call: Callable[[], Any]) -> Any:
@@ -237,10 +243,10 @@ class Told(nn.Module):
 
 
 def fit(told: Told, train: Reviews, steps: int, rate: float, own: float, seed: int) -> None:
-    """AdamW, fifty steps of warm-up, then linear decay; products in bfloat16, everything else in float32."""
+    """AdamW, fifty steps of warm-up, then linear decay; where the CPU has it, products in bfloat16."""
     new = {name: p for name, p in told.named_parameters() if ".W_" in name or name == "classes.weight"}
     old = [p for name, p in told.named_parameters() if name not in new]
-    added = [] if told.method == NONE else list(new.values())
+    added = [] if told.method == NONE else list(new.values())  # none for a written character either
     groups = [{"params": old, "lr": rate}, {"params": added, "lr": own}]
     rng = torch.Generator().manual_seed(seed)
 
@@ -294,21 +300,33 @@ def path(kind: str, *which: Any) -> Path:
     return RUNS / ("-".join("".join(c if c.isalnum() else "-" for c in str(w)) for w in (kind, *which)) + ".pt")
 
 
-def model_of(method: str, seed: int) -> Told:
+def words_of(parts: Data) -> tuple[int, int]:
+    bad, good = map(parts.characters.index, WORDS)
+    return bad, good
+
+
+def model_of(method: str, seed: int, parts: Data) -> Told:
     """The trained model, with a way to tell it that is still to be learned."""
     net = language_model()
     net.load_state_dict(torch.load(path("base"))["state"])
     torch.manual_seed(seed)
-    return Told(method, net)
+    return Told(method, net, words_of(parts))
 
 
-def grid(method: str) -> tuple[float, ...]:
+def ladder(method: str) -> tuple[float, ...]:
     return RATES if method == NONE else OWN_RATES
+
+
+def searched(method: str) -> dict[float, float]:
+    """Validation nats by rate, of those that were tried."""
+    tried = {rate: path("search", method, rate) for rate in ladder(method)}
+    return {rate: torch.load(file)["nats"] for rate, file in tried.items() if file.exists()}
 
 
 def rate_of(method: str) -> float:
     """The best rate of what a way adds; that of the model's own weights for "told nothing", and it is everybody's."""
-    return min(grid(method), key=lambda rate: torch.load(path("search", method, rate))["nats"])
+    found = searched(NONE if method == PROMPT else method)  # a written character adds nothing
+    return min(found, key=lambda rate: found[rate])
 
 
 def per_character(sums: Tensor, reviews: Reviews) -> float:
@@ -322,7 +340,7 @@ def keep(archive: Path, kind: str, *which: Any) -> None:
     kept: dict[str, Any] = {}
     if kind == "base":
         torch.manual_seed(0)
-        told = Told(NONE, language_model())
+        told = Told(NONE, language_model(), words_of(parts))
         counts = torch.bincount(parts.train.tokens[:, 2:].flatten(), minlength=VOCABULARY) + 1.0
         counts[BLANK] = 1.0  # the padding
         told.net.bias.data = (counts / counts.sum()).log()
@@ -331,12 +349,12 @@ def keep(archive: Path, kind: str, *which: Any) -> None:
         kept = {"state": told.net.state_dict(), "nats": valid}
     elif kind == "search":
         method, rate = which
-        told = model_of(method, 0)
+        told = model_of(method, 0, parts)
         fit(told, parts.train, SEARCH_STEPS, rate if method == NONE else rate_of(NONE), rate, 1000)
         kept = {"nats": per_character(nats(told.eval(), parts.valid, parts.valid.labels.float()), parts.valid)}
     else:
         method, seed = which
-        told = model_of(method, seed)
+        told = model_of(method, seed, parts)
         fit(told, parts.train, LATE_STEPS if kind == "late" else STEPS, rate_of(NONE), rate_of(method), 100 + seed)
         kept = judged(told.eval(), archive, seed)
         if kind == "late":
@@ -361,7 +379,7 @@ def judged(told: Told, archive: Path, seed: int) -> dict[str, Any]:
         mixed = math.log(2) - torch.logaddexp(-right, -wrong)
         kept["wrong"], kept["none"] = ((sums.sum() / n.sum()).item() for sums in (wrong, mixed))
         kept["guessed"] = (right < wrong).double().mean().item()
-        kept["parameters"] += told.classes.weight.numel()
+        kept["parameters"] += 0 if told.method == PROMPT else told.classes.weight.numel()
     ends = (0.0, 1.0)
     drawn = {t: written(told, parts.characters, t, DRAWN if t in ends else BETWEEN, 10 * seed + 7) for t in points}
     good = {t: judged_good(archive, texts) for t, texts in drawn.items()}
@@ -473,13 +491,9 @@ def report(archive: Path, seeds: list[int]) -> None:
     seen = judged_good(archive, [text for text, _ in real])
     truth = torch.tensor([label for _, label in real]).bool()
     accuracy = (seen == truth).double().mean().item()
-    searched = [
-        {"method": method, "rate": rate, "nats": torch.load(path("search", method, rate))["nats"]}
-        for method in METHODS
-        for rate in grid(method)
-    ]
+    tries = [(method, rate, n) for method in METHODS[:-1] for rate, n in searched(method).items()]
     files = [path("base"), path("late", ALL, seeds[0]), *(path("told", *which) for which in kept)]
-    files += [path("search", method, rate) for method in METHODS for rate in grid(method)]
+    files += [path("search", method, rate) for method, rate, _ in tries]
     _common.write_json(
         "sentiment",
         {
@@ -501,6 +515,7 @@ def report(archive: Path, seeds: list[int]) -> None:
                 "steps": STEPS,
                 "steps of a search": SEARCH_STEPS,
                 "rate before": BASE_RATE,
+                "products": _common.products(),
                 "temperature": TEMPERATURE,
                 "seeds": seeds,
             },
@@ -513,7 +528,7 @@ def report(archive: Path, seeds: list[int]) -> None:
             },
             "ceiling": math.log(2) * len(n) / n.sum().item(),
             "before": torch.load(path("base"))["nats"],
-            "search": searched,
+            "search": [{"method": method, "rate": rate, "nats": n} for method, rate, n in tries],
             "runs": runs,
             "late": late | {"steps": LATE_STEPS, "temperature of samples": COOL},
             "comparisons": compared,
@@ -531,7 +546,14 @@ def main(folder: Path, seeds: list[int], jobs: int) -> None:
         )
     call = functools.partial(keep, archive)
     _common.sweep(call, [("base",)], path, jobs)
-    _common.sweep(call, [("search", method, rate) for method in METHODS for rate in grid(method)], path, jobs)
+    for ways in ([NONE], METHODS[1:-1]):  # the rate of the weights first: the others' searches use it
+        search = lambda ways=ways: [
+            ("search", way, rate)
+            for way in ways
+            if (rate := _common.next_rate(searched(way), ladder(way), ladder(way)[2:5])) is not None
+        ]
+        while tasks := search():
+            _common.sweep(call, tasks, path, jobs)
     _common.sweep(call, [("late", ALL, seeds[0])], path, jobs)
     for seed in seeds:
         _common.sweep(call, [("told", method, seed) for method in METHODS], path, jobs)

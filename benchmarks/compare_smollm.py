@@ -254,11 +254,7 @@ def rate_of(method: str) -> float:
 
 def next_rate(method: str) -> float | None:
     """What the search of a way has to try next; None if the best has been tried between two others."""
-    found = searched(method)
-    if lacking := [rate for rate in RATES if rate not in found]:
-        return lacking[0]
-    at = LADDER.index(rate_of(method))
-    return next((rate for rate in LADDER[max(0, at - 1) : at + 2] if rate not in found), None)
+    return _common.next_rate(searched(method), LADDER, RATES)
 
 
 def keep(archive: Path, kind: str, method: str, rate: float | None = None) -> None:
