@@ -130,6 +130,7 @@ def main() -> None:
         "schema": 1,
         "title": "Conditional layer norm",
         "chapter": "conditional-layer-norm",
+        "command": "python benchmarks/bench_condnorm.py",
         **record,
         "rows": rows,
         "claims": claims(rows),

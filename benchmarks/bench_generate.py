@@ -90,6 +90,7 @@ def main() -> None:
         "schema": 1,
         "title": "Constrained decoding with the source read once",
         "chapter": "reading-comprehension",
+        "command": "python benchmarks/bench_generate.py",
         **record,
         "rows": rows,
         "claims": claims(rows),

@@ -296,6 +296,7 @@ def main() -> None:
         "schema": 1,
         "title": "Spherical text embedding on a CPU",
         "chapter": "jose",
+        "command": "python benchmarks/bench_jose.py",
         **record,
         "settings": {
             "documents": len(text),

@@ -144,6 +144,7 @@ def main() -> None:
         "schema": 1,
         "title": "Matrix exponential of a batch",
         "chapter": "det-exp",
+        "command": "python benchmarks/bench_matexp.py",
         **record,
         "rows": rows,
         "claims": claims(rows),

@@ -138,6 +138,7 @@ def main() -> None:
         "schema": 1,
         "title": "Cascading rejection as one product",
         "chapter": "cascading-rejection",
+        "command": "python benchmarks/bench_orthogonal.py",
         **record,
         "rows": rows,
         "claims": claims(rows),

@@ -167,6 +167,7 @@ def main() -> None:
         "schema": 1,
         "title": "Gradient penalty without double backward",
         "chapter": "w-divergence",
+        "command": "python benchmarks/bench_penalty.py",
         **record,
         "rows": rows,
         "claims": claims(rows),

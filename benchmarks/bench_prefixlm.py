@@ -163,6 +163,7 @@ def main() -> None:
         "schema": 1,
         "title": "Prefix-LM attention without a mask",
         "chapter": "prefix-lm",
+        "command": "python benchmarks/bench_prefixlm.py",
         **record,
         "rows": rows,
         "claims": claims(rows),

@@ -119,7 +119,16 @@ def main() -> None:
     found = claims(rows, copy_rate(place, rounds))
     title = "A batch of updates on the sphere"
     write_json(
-        "sphere_kernel", {"schema": 1, "title": title, "chapter": "jose", **record, "rows": rows, "claims": found}
+        "sphere_kernel",
+        {
+            "schema": 1,
+            "title": title,
+            "chapter": "jose",
+            "command": "python benchmarks/bench_sphere_kernel.py",
+            **record,
+            "rows": rows,
+            "claims": found,
+        },
     )
     for r in rows:
         times = "  ".join(f"{name} {t['median_ms']:.3g} ms ({t['error']:.1e})" for name, t in r["results"].items())

@@ -12,7 +12,7 @@ ended, before any score had been looked at.
 The seeds of a block are trained side by side, as one network whose weights have one dimension more (`Stacked`): each
 sees its own weights, data and codes alone, and Adam works entry by entry, so it is the training of each by itself
 (asserted in the chapter), at a fifth of the price. A block is kept in `_build/cascades` the moment it ends;
-`benchmarks/results/cascades.json` is written when all are there.
+`benchmarks/results/cascades.json` is written when all are there, in a quarter of an hour of one core.
 
 A question of its own came later, from what these runs showed: of twelve comparisons of conditional samples, which
 nobody had asked for in advance, one spoke for the cascade (p = .013): the Fréchet distance within classes, running
@@ -284,6 +284,7 @@ def report() -> None:
     real = features.Features()(laws.digits().images)
     _common.write_json("cascades", {
         "schema": 1, "title": "Cascaded and plain heads on digits", "chapter": "cascading-rejection",
+        "command": "python benchmarks/compare_cascades.py",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, first + second),
         "steps": STEPS, "seconds": sum(block["seconds"] for block in kept),
         "floor": metrics.frechet_floor(real, SAMPLES)._asdict(), "first": first, "second": second, "runs": runs,

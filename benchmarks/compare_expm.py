@@ -169,6 +169,7 @@ def main() -> None:
         "schema": 1,
         "title": "Matrix exponential on the literature's matrices",
         "chapter": "det-exp",
+        "command": "python benchmarks/compare_expm.py",
         **record,
         "rows": [],
         "tables": tables,

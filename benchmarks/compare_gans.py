@@ -164,6 +164,7 @@ def report(jobs: int) -> None:
     floor = metrics.frechet_floor(real, SAMPLES)
     _common.write_json("gans", {
         "schema": 1, "title": "Ten ways to train a GAN on three laws", "chapter": "gan-comparison",
+        "command": "python benchmarks/compare_gans.py",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs, times), "times": times,
         "floor": {
             "frechet": floor.mean, "spread": floor.std,

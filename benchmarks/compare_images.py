@@ -23,7 +23,8 @@ A GPU has the budget at which the networks are DCGAN's.
 
 Each run is kept in `_build/images-SCALE` when it ends, in the middle of it every few hundred steps, and the scale's
 record (`benchmarks/results/images.json` for "cpu", `images-SCALE.json` for the others) is written anew after each:
-`make compare` goes on where it was stopped.
+`make compare` goes on where it was stopped. The 284 runs of "cpu" took 68 minutes of one core; one of "long" takes
+95 seconds.
 """
 
 from __future__ import annotations
@@ -283,7 +284,7 @@ class Bench:
         total = sum(1 for _ in tasks(budget, tuple(group for group, _ in ORDER)))
         _common.write_json("images" if self.name == "cpu" else f"images-{self.name}", {
             "schema": 1, "title": TITLE if self.name == "cpu" else f"{TITLE}, {budget.steps} steps",
-            "chapter": "gan-comparison",
+            "chapter": "gan-comparison", "command": f"python benchmarks/compare_images.py --scale {self.name}",
             **_common.environment("accelerate", "scikit-learn", "mlxtend"), "scale": self.name,
             "budget": {**vars(budget), "rates": list(budget.rates), "latent": LATENT, "samples": SAMPLES},
             "complete": len(runs) == total, "tasks": {"finished": len(runs), "of": total},

@@ -729,7 +729,7 @@ def report(scale: Scale) -> None:
             "sampling error of F1 micro": 1.96 * (share * (1 - share) / asked) ** 0.5,
             "runs": runs,
             "missing": [list(job) for job in jobs() if job not in there],
-            "repeat": f"python benchmarks/compare_jose.py --data FOLDER --epochs {scale.epochs} "
+            "command": f"python benchmarks/compare_jose.py --data FOLDER --epochs {scale.epochs} "
             f"--longest {scale.longest}",
             "processor seconds": sum(run["processor seconds"] for run in runs),
         },

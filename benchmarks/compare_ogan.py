@@ -287,6 +287,7 @@ def report() -> None:
     runs = [judged(*run) for run in tqdm(everything, desc="scores")]
     _common.write_json("ogan", {
         "schema": 1, "title": "Encoders beside a GAN of handwritten digits", "chapter": "o-gan",
+        "command": "python benchmarks/compare_ogan.py",
         **_common.environment("accelerate", "scikit-learn"), "rows": [], "tables": tables(runs),
         "references": references(), "runs": runs, "walks": walks(),
     })  # fmt: skip

@@ -179,6 +179,7 @@ def report() -> None:
     made = tests(found)
     _common.write_json("ogan-bases", {
         "schema": 1, "title": "O-GAN's term on four base losses", "chapter": "o-gan",
+        "command": "python benchmarks/compare_ogan_bases.py",
         **_common.environment("accelerate", "scikit-learn"), "rates": list(RATES), "claims": claims(made), "rows": [],
         "tables": [table(found)], "tests": made, "runs": found,
     })  # fmt: skip

@@ -169,6 +169,7 @@ def report() -> None:
             "schema": 1,
             "title": "Reading comprehension on the docstrings' parameters",
             "chapter": "reading-comprehension",
+            "command": "python benchmarks/compare_reading.py",
             **_common.environment("numpy", "scipy", "scikit-learn"),
             "rows": [],
             "tables": tables(runs),

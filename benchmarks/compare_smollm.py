@@ -308,6 +308,7 @@ def report(archive: Path) -> None:
     head = ["way", "numbers learned", "rate", "nats a token, told right", "told wrong", "topic obeyed (95 % interval)"]
     _common.write_json("smollm", {
         "schema": 1, "title": "SmolLM2-135M told a topic", "chapter": "conditional-layer-norm",
+        "command": "python benchmarks/compare_smollm.py --data FOLDER",
         **_common.environment("transformers", "scikit-learn"), "rows": [], "classifier on real messages": real,
         "sizes": {name: len(part) for name, part in parts._asdict().items()}, "steps": STEPS, "seeds": 1,
         "tables": [{"title": f"Four topics, {STEPS} steps of {BATCH} messages, one seed", "head": head, "rows": body_}],

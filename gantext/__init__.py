@@ -48,7 +48,7 @@ def at_scale(scale: str, choices: Mapping[str, _Choice]) -> _Choice:
 
 
 def environment() -> str:
-    """One readable line on what this runs on: versions, device and the kernels' backend.
+    """One readable line on what this runs on: versions, device, the kernels' backend, and the `SCALE` that fits it.
 
     >>> environment().split(" ")[0]
     'gantext'
@@ -60,6 +60,7 @@ def environment() -> str:
 
     cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if cuda else "CPU"
+    fits = '"gpu" (the chapter says for how long)' if cuda else '"reduced" (a chapter takes one to three minutes)'
     return " · ".join(
         [
             f"gantext {__version__}",
@@ -67,6 +68,7 @@ def environment() -> str:
             f"torch {torch.__version__}",
             f"device {device}",
             f"backend {'Triton' if cuda and find_spec('triton') else 'PyTorch'}",
+            f"SCALE that fits: {fits}",
         ]
     )
 

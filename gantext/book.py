@@ -12,6 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gantext import __version__
+
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Html", "claims", "fetched", "record", "set_up", "table"]
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -52,13 +54,14 @@ def set_up(*, seed: int = 0, threads: int | None = 1) -> None:
 
 
 def fetched(path: str, address: str) -> Path:
-    """A file of the book's repository: of the copy in which the notebook lies, else, as on Colab, one that is fetched.
+    """A file of the book's repository: of the copy in which the notebook lies, of the site's wheel, else a fetched one.
 
     Args:
         path: in the repository, with "/" between its parts: "benchmarks/compare_expm.py".
         address: of the repository's files at the notebook's edition, ending in that edition.
     Returns:
-        Path of the file, below the working directory or its parent if one of them is the copy, else below a folder
+        Path of the file, below the working directory or its parent if one of them is the copy; else in the installed
+        package, if that is the site's wheel of this edition, which has what the notebooks ask for; else below a folder
         `gantext-EDITION` of the working directory, where it is kept whole and asked for once.
     Raises:
         FileNotFoundError: it is in no copy and cannot be fetched; says which file to put where.
@@ -73,8 +76,10 @@ def fetched(path: str, address: str) -> Path:
     check_type("fetched", "address", address, str, "Write that of the repository.")
     if path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"fetched: path is {path!r}, must lie in the repository. Begin with one of its folders.")
-    kept = Path(f"gantext-{address.rsplit('/', 1)[-1]}", path)  # files of two editions are never mixed
-    for file in (Path("..", path), Path(path), kept):
+    edition = address.rsplit("/", 1)[-1]
+    kept = Path(f"gantext-{edition}", path)  # files of two editions are never mixed
+    carried = [Path(__file__).with_name("_edition") / path] if edition == f"v{__version__}" else []
+    for file in (Path("..", path), Path(path), *carried, kept):
         if file.is_file():
             return file
     from http.client import HTTPException

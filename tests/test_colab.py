@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import nbformat
 import pytest
 from gantext_book.source import ROOT, chapters, site
 from gantext_book.twins import code_cells
+from gantext_book.wheels import asked_for, build_wheels
 from IPython.core.inputtransformer2 import TransformerManager
 from packaging.utils import canonicalize_name
 
@@ -28,6 +31,7 @@ import texledger
 
 NOTEBOOKS = [path.with_suffix(".ipynb") for path in chapters(ROOT)]
 LINE = rf"gantext {re.escape(gantext.__version__)} · Python [\d.]+\S* · torch \S+ · device .+ · backend .+"
+LINE += r" · SCALE that fits: .+"
 LISTED = Path(__file__).with_name("data") / "colab-2026-08.txt"
 COLAB = {line for line in LISTED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
 ADDED = {"ijson", "pot", "gensim"}  # what the set-up cell adds where it is missing
@@ -81,13 +85,11 @@ def imports(notebook: Path) -> Iterator[ast.Import | ast.ImportFrom]:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheels of both packages."""
-    folder = tmp_path_factory.mktemp("wheels")
-    for project in (ROOT, ROOT / "texledger"):
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder]
-        subprocess.run([*command, project], check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
-    assert {path.name.split("-")[0] for path in folder.glob("*.whl")} == OWN
-    return folder
+    """The folder of a site with the wheels of both packages, as the build puts them there."""
+    out = tmp_path_factory.mktemp("site")
+    build_wheels(cast(Any, SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=out, srcdir=ROOT)), None)
+    assert {path.name.split("-")[0] for path in (out / "wheels").glob("*.whl")} == OWN
+    return out / "wheels"
 
 
 def linked(found: Distribution, folder: Path) -> None:
@@ -124,7 +126,7 @@ def test_all_set_up_cells_are_one() -> None:
     assert gantext.__version__ == texledger.__version__ == facts.edition
 
 
-@pytest.mark.parametrize("place", ["beside the notebook", "the book's site"])
+@pytest.mark.parametrize("place", ["beside the notebook", "a copy of the site", "the book's site"])
 def test_colab_gets_this_edition_and_nothing_else_changes(
     place: str, python: Path, wheels: Path, tmp_path: Path
 ) -> None:
@@ -136,22 +138,30 @@ def test_colab_gets_this_edition_and_nothing_else_changes(
     for found in distributions():
         if canonicalize_name(found.metadata["Name"]) in ADDED:
             linked(found, extra)
+    here = tmp_path / "_sources" / "notebooks"  # where the site has its notebooks
+    here.mkdir(parents=True)
     if place == "the book's site":
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "wheels").symlink_to(wheels)
         text = text.replace(site(ROOT).baseurl, (tmp_path / "site").as_uri())
     else:
+        beside = here if place == "beside the notebook" else tmp_path / "wheels"
+        beside.mkdir(exist_ok=True)
         for path in wheels.glob("*.whl"):
-            (tmp_path / path.name).symlink_to(path)
+            (beside / path.name).symlink_to(path)
     cell.write_text(text, encoding="utf-8")
-    here = lambda node: find_spec(str(getattr(node, "module", None) or node.names[0].name).partition(".")[0])
-    lines = sorted({ast.unparse(node) for notebook in NOTEBOOKS for node in imports(notebook) if here(node)})
+    ours = lambda node: find_spec(str(getattr(node, "module", None) or node.names[0].name).partition(".")[0])
+    lines = sorted({ast.unparse(node) for notebook in NOTEBOOKS for node in imports(notebook) if ours(node)})
+    files = [*asked_for(ROOT)]  # what a notebook reads is in the wheel: no network, no copy of the repository
+    assert "benchmarks/results/gans.json" in files and "benchmarks/compare_expm.py" in files
+    edition = f"https://nowhere.invalid/raw/v{gantext.__version__}"
+    lines += [f"from gantext import book; book.fetched({file!r}, {edition!r}).stat()" for file in files]
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))
     }
     environment |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONPATH": str(extra)}
     ran = subprocess.run(
-        [python, script, cell, report, *lines], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [python, script, cell, report, *lines], cwd=here, env=environment, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
     facts = json.loads(report.read_text(encoding="utf-8"))
@@ -164,7 +174,9 @@ def test_colab_gets_this_edition_and_nothing_else_changes(
     assert all(Path(path).is_relative_to(tmp_path / "clean") for path in facts["from"])
     assert facts["failed"] == []
     first, second = ran.stdout.strip().splitlines()
-    assert first == f"installed from {place}" and re.fullmatch(LINE, second), ran.stdout
+    shown = "beside the notebook" if place == "a copy of the site" else place
+    assert first == f"installed from {shown}" and [*here.glob("gantext-v*")] == []  # nothing was downloaded
+    assert re.fullmatch(LINE, second), ran.stdout
 
 
 def test_every_import_is_on_colab_or_added() -> None:
