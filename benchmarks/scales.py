@@ -7,6 +7,7 @@ additions at `SHARE[0]` of the card's rate, its arguments and results once at `S
 what Python and PyTorch do for it. Views are free. Which algorithm a card's convolutions take is not known to it.
 
     python benchmarks/scales.py
+    python benchmarks/scales.py --text      # and a step of the chapters that train Transformers
     python benchmarks/scales.py --here      # the same arithmetic for this CPU, held against steps that are run
     python benchmarks/scales.py --card      # and for a GPU, held against the steps of its record, `gpu-h200.json`
 
@@ -39,6 +40,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gantext.gan import convolutional, features, images, methods, training
 from gantext.gan.objectives import HINGE
+from gantext.norm import condition_all_norms, conditioned
+from gantext.seq2seq.transformer import Config, Transformer
 
 CARDS = {"T4": (8.1e12, 300e9), "A100": (156e12, 1555e9)}  # data sheets: float32, TF32, each a second; bytes a second
 FEW = (2, 3)  # samples of the batches that are run: of a batch of 1, views and copies differ
@@ -192,6 +195,44 @@ def trainings(chapter: str, scale: str) -> list[Training]:
     return found
 
 
+def transformer_step(config: Config, vocabulary: int, told: bool, batch: int, tokens: int) -> list[Operation]:
+    """Of AdamW on the loss of all next words, with a condition in the norms if `told`."""
+    torch.manual_seed(0)
+    model = Transformer(config)
+    if told:
+        condition_all_norms(model, 32)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, foreach=True)
+    text, wish = torch.randint(vocabulary, (batch, tokens + 1)), torch.randn(batch, 32)
+
+    def step() -> None:
+        with conditioned(model, wish) if told else contextlib.nullcontext():
+            logits = model.logits(model.hidden(text[:, :-1], 1))
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    step()
+    with Books() as books:
+        step()
+    return books.found
+
+
+def texts() -> Iterator[tuple[str, str, Training]]:
+    """What the chapters of Transformers train at each larger size, all runs of a size as one."""
+    prefix = Config(900, width=128, layers=2, heads=2, positions=20)
+    post = functools.partial(Config, 2000, heads=4, positions=17, segments=0, norm="post", transform=True, causal=True)
+    bert = Config(28_996, width=768, layers=12, heads=12, positions=352)
+    for chapter, size, config, told, batch, tokens, steps in (
+        ("prefix-lm", "gpu", prefix, False, 32, 19, 5 * 10 * 1500),
+        ("conditional-layer-norm", "gpu", post(width=256, layers=4), True, 64, 16, 3 * 5000),
+        ("conditional-layer-norm", "base", post(width=768, layers=12), True, 64, 16, 3 * 100_000),
+        ("reading-comprehension", "gpu", bert, False, 32, 352, 296),
+    ):
+        few = [transformer_step(config, 900, told, n, tokens) for n in FEW]
+        yield chapter, size, Training(size, steps, at(batch, *few))
+
+
 def time_of(seconds: float) -> str:
     """Whole minutes, or hours to two digits."""
     return f"{max(1, round(seconds / 60))} min" if seconds < 5400 else f"{float(f'{seconds / 3600:.2g}'):g} h"
@@ -268,6 +309,11 @@ def recorded(record: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
 def main() -> None:
     if sys.argv[1:] == ["--here"]:
         here()
+        return
+    if sys.argv[1:] == ["--text"]:
+        for chapter, size, run in texts():
+            cost = f"{run.steps} steps of {run.flop:.3g} FLOP, {len(run.step)} operations"
+            print(f"{chapter}, {size}: {cost}; {table([run])['time']}")
         return
     if sys.argv[1:] == ["--card"]:
         record = json.loads((ROOT / "benchmarks" / "results" / "gpu-h200.json").read_text(encoding="utf-8"))

@@ -48,6 +48,21 @@ def test_a_table_says_what_its_cells_cost(chapter: str, size: str) -> None:
         assert minutes(said["time"].split(", ")[0]) <= 15  # what a chapter may take on a T4
 
 
+def test_the_tables_of_transformers_say_what_their_steps_cost() -> None:
+    told = 0
+    for chapter, size, run in scales.texts():
+        section = _gpu_chapters.SECTION.search(text(chapter))
+        assert section
+        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*\|$", section[0], re.M)]
+        (said,) = (row[rows[0].index(f'`"{size}"`')] for row in rows if row[0].startswith("time"))
+        for ours, theirs in zip(said.split(", "), scales.table([run])["time"].split(", "), strict=True):
+            assert minutes(ours) == pytest.approx(minutes(theirs), rel=0.2, abs=1), (chapter, size)
+        if size == "gpu":
+            assert minutes(said.split(", ")[0]) <= 15
+        told += 1
+    assert told == 4
+
+
 @pytest.mark.parametrize("pretended", [False, pytest.param(True, marks=inside)], ids=["here", "pretended"])
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_larger_cells_run_and_follow_the_device(chapter: str, pretended: bool) -> None:

@@ -55,7 +55,7 @@ def test_a_review_counts_once_and_is_tested_on_only_where_it_was_not_learned(scr
 def tiny(script: Any, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """Reviews of which one character in four tells the label, and sizes for seconds."""
     sizes = {"VOCABULARY": 30, "WIDTH": 16, "LAYERS": 1, "CONDITION": 4, "LENGTH": 8, "CLASSIFIED": 100, "WARM": 5}
-    sizes |= {"BASE_STEPS": 60, "STEPS": 80, "SEARCH_STEPS": 4, "LATE_STEPS": 80, "DRAWN": 40, "BETWEEN": 20}
+    sizes |= {"BASE_STEPS": 60, "STEPS": 80, "LATE_STEPS": 80, "DRAWN": 40, "BETWEEN": 20}
     sizes |= {"RATES": (5e-5, 1e-4, 5e-4, 1e-3, 2e-3), "OWN_RATES": (1e-4, 3e-4, 1e-3, 6e-3, 3e-2)}
     for name, value in sizes.items():
         monkeypatch.setattr(script, name, value)
