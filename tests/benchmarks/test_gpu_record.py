@@ -112,3 +112,34 @@ def test_the_arithmetic_of_sizes_is_held_against_recorded_steps(monkeypatch: pyt
 def test_the_record_names_no_place_of_a_machine() -> None:
     assert not re.search(r"/(?:opt|work|root|home|tmp|usr)/", json.dumps(RECORD))
     assert RECORD["gpu"] and "H200" in RECORD["device"]
+
+
+def facts(name: str) -> float:
+    (value,) = (float(value) for _, told, value in RECORD["tables"][1]["rows"] if told == name)
+    return value
+
+
+MEASURED: dict[str, Callable[[], list[float]]] = {
+    "a launch from Python": lambda: [facts("launch from Python, us")],
+    "a launch in a graph": lambda: [facts("launch in a graph, us")],
+    "conditional layer norm, forward": lambda: ratios("layer-norm-peers", f"conditional layer norm, forward{CAPTURED}"),
+    "the same, backward": lambda: ratios("layer-norm-peers", f"conditional layer norm, backward alone{CAPTURED}"),
+    "attention in two calls": lambda: both("attention-peers", ATTENTION, "dense mask"),
+    "the same against compiled": lambda: both("attention-peers", ATTENTION, "FlexAttention"),
+    "critic's step": lambda: ratios("graph-peers", "critic step with penalty, its graph"),
+    "constrained beams": lambda: ratios("beam-peers", "constrained, 4 beams"),
+    "JoSE": lambda: [
+        facts("tuples a second, update of three tables, captured, 200000 words, p = 100, 65536 tuples") / 1e6
+    ],
+}
+
+
+def test_what_was_expected_stands_beside_what_was_measured() -> None:
+    page = (ROOT / "book" / "results.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == len(MEASURED)
+    for (what, _, measured, _), (name, found) in zip(rows, MEASURED.items(), strict=True):
+        said = measured.replace(",", "").split(" to ")
+        digits = [len(words.partition(".")[2]) for words in said]
+        assert what.startswith(name), what
+        assert said == [f"{value:.{k}f}" for value, k in zip(found(), digits, strict=True)], what
