@@ -12,6 +12,7 @@ import operator
 import os
 import random
 import reprlib
+import traceback
 import warnings
 import zlib
 from collections import Counter
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from gantext._checks import check_count, check_number, check_type
-from gantext._training import Checkpoint, average_gradients, layout, resolve
+from gantext._training import Checkpoint, average_gradients, exhausted, fitting, layout, resolve
 from gantext.qa.questions import Passage, Record
 from gantext.qa.sources import batch, sample, source
 from gantext.seq2seq.decoding import beam_search, squares
@@ -103,6 +104,7 @@ def fit(
     Raises:
         TypeError, ValueError: no records, counts out of range; as `sample` and `Transformer.loss`.
         FloatingPointError: a loss is not finite.
+        torch.OutOfMemoryError: a batch does not fit; says which does.
     Warns:
         UserWarning: at the end, if answers were not asked for, with their number and the reasons, as `sample` counts.
 
@@ -138,6 +140,15 @@ def fit(
         first = itertools.islice(records, _COMPARED)
         read = (sample(record, 0, tokenizer, distant=distant, dropped=None, **lengths) for record in first)
         recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(read)}
+
+    def differentiated(samples: list[tuple[list[int], int]]) -> Tensor:
+        tokens, prefix, ends = batch(samples)
+        with accelerator.autocast():
+            loss = model.loss(tokens.to(accelerator.device), prefix, ends)
+        model.zero_grad()
+        accelerator.backward(loss)
+        return loss.detach()
+
     scaler = accelerator.scaler
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
     with file:
@@ -152,11 +163,16 @@ def fit(
                 sample(record, number, tokenizer, distant=distant, dropped=dropped, **lengths)
                 for record, number in chosen
             ]
-            tokens, prefix, ends = batch(found)
-            with accelerator.autocast():
-                loss = model.loss(tokens.to(accelerator.device), prefix, ends)
-            model.zero_grad()
-            accelerator.backward(loss)
+            try:
+                loss = differentiated(found)
+            except RuntimeError as error:
+                if not exhausted(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold what no longer fits
+                fits = fitting(lambda n, found=found: differentiated(found[:n]), batch_size)
+                remedy = f"{fits} fit: pass batch_size={fits}" if fits else "not even one fits: take a smaller model"
+                where = f"do not fit into the memory of {accelerator.device}"
+                raise torch.OutOfMemoryError(f"fit: batches of {batch_size} {where}; {remedy}.") from error
             for optimizer in used:
                 average_gradients(accelerator, optimizer)
                 if scaler is not None:

@@ -679,6 +679,27 @@ def test_gradients_are_clipped_to_norm_one() -> None:
 NAMES, TYPES = "abcdefgh", ["int", "float", "str", "bool", "list of int"]
 
 
+@pytest.mark.parametrize(("most", "advice"), [(5, "4 fit: pass batch_size=4"), (1, "1 fit"), (0, "not even one")])
+def test_out_of_memory_says_which_batch_of_questions_fits(most: int, advice: str, monkeypatch: Any) -> None:
+    records = toy(20, 0)
+    words = Words(passage.text for record in records for passage in record.passages)
+    model = Transformer(Config(len(words), width=16, layers=1, heads=2, positions=40))
+    loss = model.loss
+
+    def small(tokens: torch.Tensor, *given: Any) -> torch.Tensor:
+        if len(tokens) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss(tokens, *given)
+
+    monkeypatch.setattr(model, "loss", small)
+    message = rf"^fit: batches of 8 do not fit into the memory of cpu; {advice}"
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        fit(model, records, words, steps=1, batch_size=8, progress=False)
+    monkeypatch.setattr(model, "loss", lambda *given: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):  # is no matter of memory
+        fit(model, records, words, steps=1, batch_size=8, progress=False)
+
+
 def toy(n: int, seed: int) -> list[Record]:
     """Two parameters a passage; the question is one of them, or in every third passage none."""
     rng, made = torch.Generator().manual_seed(seed), []
