@@ -52,6 +52,7 @@ NONE, ALL, HEAD, PREFIX, ADDED, LOUD, MAPS, SHUFFLED, LONG_NONE, LONG_ALL, LATE_
     "told nothing, 2000 steps",
     "all norms, 2000 steps",
 )
+TITLE = "Nats a word, seed by seed: below 0 the first is better"
 UNTOLD = (NONE, LONG_NONE, LATE_NONE)
 
 
@@ -224,7 +225,16 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "label guessed (chance 0.05)",
     ]
     title = f"Held-out docstrings, {STEPS} steps, {len(SEEDS)} seeds: mean ± 95 % interval"
-    return [{"title": title, "head": head, "rows": body}]
+    return [{"title": title, "head": head, "rows": body}, _common.paired_table(TITLE, compared(runs))]
+
+
+def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Nats a word, seed by seed: every way of 16 words against "told nothing", the others against all norms."""
+    of = lambda method: [run["nats"] for run in runs if run["method"] == method]
+    ways = [way for way in METHODS[1:] if way not in (SHUFFLED, LONG_NONE, LONG_ALL, LATE_NONE, LATE_ALL)]
+    pairs = [(way, NONE) for way in [*ways, SHUFFLED]] + [(way, ALL) for way in ways if way != ALL]
+    pairs += [(LONG_ALL, LONG_NONE), (LATE_ALL, LATE_NONE)]
+    return _common.paired({(a, b): [x - y for x, y in zip(of(a), of(b), strict=True)] for a, b in pairs})
 
 
 def report() -> None:
@@ -247,6 +257,7 @@ def report() -> None:
             **_common.environment("scipy", "scikit-learn", "sympy"),
             "rows": [],
             "tables": tables(runs),
+            "comparisons": compared(runs),
             "bounds": bounds,
             "runs": [{k: v for k, v in run.items() if k != "seconds"} for run in runs],
             "processor seconds": sum(run["seconds"] for run in runs),

@@ -155,13 +155,25 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "head": ["decoding", *head, "tokens of an answer"],
             "rows": [[way, *cells(of(first, way), ["em", "f1", "final", "tokens"])] for way in DECODING],
         },
+        _common.paired_table("Exact matches, seed by seed", compared(runs), 3),
     ]
+
+
+def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Exact matches, seed by seed: the other ways to train against the first, and to decode against greedy search."""
+    of = lambda method, way: [run["decoding"][way]["em"] for run in runs if run["method"] == method]
+    gaps = lambda one, other: [a - b for a, b in zip(of(*one), of(*other), strict=True)]
+    first, usual = next(iter(METHODS)), next(iter(DECODING))
+    ways = {(m, first): gaps((m, usual), (first, usual)) for m in METHODS if m != first}
+    ways |= {(way, usual): gaps((first, way), (first, usual)) for way in DECODING if way != usual}
+    return _common.paired(ways)
 
 
 def report() -> None:
     """Score every run and write the result."""
     torch.set_num_threads(1)
-    runs = [judged(*run) for run in tqdm(list(itertools.product(METHODS, SEEDS)), desc="scores")]
+    judgements = [judged(*run) for run in tqdm(list(itertools.product(METHODS, SEEDS)), desc="scores")]
+    runs = _common.rounded(judgements)  # before the tables: whoever computes them from the record gets the same digits
     train, test, words = everything()
     _common.write_json(
         "reading",
@@ -173,6 +185,7 @@ def report() -> None:
             **_common.environment("numpy", "scipy", "scikit-learn"),
             "rows": [],
             "tables": tables(runs),
+            "comparisons": compared(runs),
             "data": {"train": len(train), "test": len(parameters()[1]), "asked": len(test), "vocabulary": len(words)},
             "baselines": baselines(),
             "runs": runs,

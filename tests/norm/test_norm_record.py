@@ -63,13 +63,15 @@ def test_the_live_run_is_the_recorded_one() -> None:
         assert abs(live[name] - nats) <= 0.0051, name  # a rounding to two digits
 
 
-def test_the_table_of_the_page_is_the_records() -> None:
-    rows = re.findall(r"<tr>(.*?)</tr>", output_of('(table,) = record["tables"]'))
+def test_the_tables_of_the_page_are_the_records(script: Any) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", output_of('table, differences = record["tables"]'))
     shown = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
     shown = [[cell.replace("\xa0", " ").replace("&nbsp;", " ") for cell in row] for row in shown]
-    (table,) = RECORD["tables"]
+    table, differences = RECORD["tables"]
     two = lambda cell: " ± ".join(f"{float(part):.2f}" for part in cell.split(" ± ")) if "±" in cell else cell
-    assert shown == [table["head"], *([row[0], row[1], *map(two, row[2:])] for row in table["rows"])]
+    first = [table["head"], *([row[0], row[1], *map(two, row[2:])] for row in table["rows"])]
+    assert shown == [*first, differences["head"], *differences["rows"]]
+    assert RECORD["comparisons"] == script.compared(RECORD["runs"])
 
 
 def test_every_way_to_tell_starts_as_the_model_told_nothing_but_the_one_that_says_so(
