@@ -197,8 +197,8 @@ def detectable(n: int, power: float = 0.8) -> float:
     return float(root)
 
 
-def paired(asked: Mapping[tuple[str, str], Sequence[float]]) -> list[dict[str, Any]]:
-    """One family of differences between two arms, given seed by seed: what a table of them says.
+def paired(family: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+    """What a table says of differences that were taken seed by seed, all of one family.
 
     Of each its mean, half of the 95 % interval, Student's p, that after Holm's correction for the family, and the true
     difference that would have been found four times in five.
@@ -206,10 +206,10 @@ def paired(asked: Mapping[tuple[str, str], Sequence[float]]) -> list[dict[str, A
     from scipy.stats import ttest_1samp
 
     made: list[dict[str, Any]] = []
-    for (of, minus), gaps in asked.items():
+    for gaps in family:
         test: Any = ttest_1samp(gaps, 0) if any(gaps) else None  # all alike: SciPy divides by zero
         made.append({
-            "of": of, "minus": minus, "n": len(gaps), "mean": statistics.fmean(gaps), "half": half_width(gaps),
+            "n": len(gaps), "mean": statistics.fmean(gaps), "half": half_width(gaps),
             "p": float(test.pvalue) if test else 1.0, "detectable": detectable(len(gaps)) * statistics.stdev(gaps),
         })  # fmt: skip
     largest = 0.0

@@ -234,7 +234,8 @@ def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ways = [way for way in METHODS[1:] if way not in (SHUFFLED, LONG_NONE, LONG_ALL, LATE_NONE, LATE_ALL)]
     pairs = [(way, NONE) for way in [*ways, SHUFFLED]] + [(way, ALL) for way in ways if way != ALL]
     pairs += [(LONG_ALL, LONG_NONE), (LATE_ALL, LATE_NONE)]
-    return _common.paired({(a, b): [x - y for x, y in zip(of(a), of(b), strict=True)] for a, b in pairs})
+    found = _common.paired([[x - y for x, y in zip(of(a), of(b), strict=True)] for a, b in pairs])
+    return [{"of": a, "minus": b} | one for (a, b), one in zip(pairs, found, strict=True)]
 
 
 def report() -> None:

@@ -166,7 +166,7 @@ def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     first, usual = next(iter(METHODS)), next(iter(DECODING))
     ways = {(m, first): gaps((m, usual), (first, usual)) for m in METHODS if m != first}
     ways |= {(way, usual): gaps((first, way), (first, usual)) for way in DECODING if way != usual}
-    return _common.paired(ways)
+    return [{"of": a, "minus": b} | one for (a, b), one in zip(ways, _common.paired([*ways.values()]), strict=True)]
 
 
 def report() -> None:

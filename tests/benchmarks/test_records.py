@@ -42,11 +42,10 @@ def test_the_tables_of_ten_ways_are_those_of_their_runs() -> None:
 
 
 def test_a_family_is_corrected_as_a_whole() -> None:
-    asked = {("a", "z"): [1.0, 1.1, 0.9], ("b", "z"): [0.1, -0.1, 0.3], ("c", "z"): [0.0, 0.0, 0.0]}
-    first, second, third = _common.paired(asked)
+    first, second, third = _common.paired([[1.0, 1.1, 0.9], [0.1, -0.1, 0.3], [0.0, 0.0, 0.0]])
     assert [one["holm"] for one in (first, second, third)] == pytest.approx(
         [3 * first["p"], 2 * second["p"], 1], rel=1e-3
     )
     assert first["mean"] == 1 and first["half"] == pytest.approx(0.2484, rel=1e-3) and third["p"] == 1
-    table: dict[str, Any] = _common.paired_table("t", [first])
+    table: dict[str, Any] = _common.paired_table("t", [{"of": "a", "minus": "z"} | first])
     assert table["rows"] == [["a − z", "+1.00 ± 0.25", f"{first['holm']:.2g}", f"{first['detectable']:.2f}"]]
