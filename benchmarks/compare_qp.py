@@ -79,9 +79,9 @@ ARMS: dict[str, Arm] = {
     "hinge, spectral norm": Arm(lambda D: methods.game(HINGE), True),
     "non-saturating, spectral norm": Arm(lambda D: methods.game(NON_SATURATING), True),
     **{
-        f"{name}, λ {word}": Arm(partial(qp, name[-2:], times), False, name)
+        f"{name}, {word} λ": Arm(partial(qp, name[-2:], times), False, name)
         for name in QP
-        for word, times in (("/ 10", 0.1), ("· 10", 10.0))
+        for word, times in (("0.1", 0.1), ("10", 10.0))
     },
 }
 

@@ -30,11 +30,18 @@ def test_lambda_times_distance_is_the_same_for_one_picture_at_every_resolution()
         real, fake = (torch.full((3, 1, pixels, pixels), level) for level in (0.5, -0.1))
         batch = Batch(real, fake, None, torch.Generator())
         for norm in ("L1", "L2"):
-            for suffix, times in (("", 1.0), (", λ / 10", 0.1), (", λ · 10", 10.0)):
+            for suffix, times in (("", 1.0), (", 0.1 λ", 0.1), (", 10 λ", 10.0)):
                 game = script.ARMS[f"GAN-QP, {norm}{suffix}"].game(pixels**2)
                 score = lambda x: x.mean((1, 2, 3))  # real above fake by 0.6, at a distance lambda d of 6 times
                 loss = game.critic_loss(score, batch).item()
                 assert loss == pytest.approx(-0.6 + 0.6**2 / (2 * 6 * times), rel=1e-4)
+
+
+def test_no_run_takes_the_place_of_another() -> None:
+    tasks = [
+        (p, arm, rate, seed) for p in script.SIZES for arm in script.ARMS for rate in (None, 1e-3) for seed in (0, 1)
+    ]
+    assert len({script.path(*task) for task in tasks}) == len(tasks)
 
 
 def test_all_sizes_are_looked_at_in_28_pixels() -> None:
@@ -63,7 +70,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     for name, value in {"SAMPLES": 90, "BATCH": 8, "RULER_STEPS": 3, "SEEDS": range(3)}.items():
         monkeypatch.setattr(script, name, value)
     monkeypatch.setattr(script, "SIZES", {8: script.Size(8, 3, 0), 28: script.Size(28, 2, 2)})
-    names = ["GAN-QP, L1", "GAN-QP, L2", *script.RIVALS, "GAN-QP, L1, λ · 10"]
+    names = ["GAN-QP, L1", "GAN-QP, L2", *script.RIVALS, "GAN-QP, L1, 10 λ"]
     monkeypatch.setattr(script, "ARMS", {name: script.ARMS[name] for name in names})
     script.ruler.cache_clear()
     yield tmp_path / "qp.json"
