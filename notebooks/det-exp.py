@@ -2242,7 +2242,7 @@ ledger.implementation(
 #
 # How good is the function on the matrices that others test with? There are four by Ward, one by Moler and Van Loan {cite:p}`moler2003nineteen`, the overscaling pair of {cite:t}`almohy2009new`, a control system and a companion matrix whose entries run from $10^{-12}$ to $10^{19}$, and the named families of test collections (Frank, Grcar, Kahan, Clement, …), 28 in all. `benchmarks/compare_expm.py` gives each to four programs as a user would call them and compares with 80 digits. The bar was written down before the first run: an error is *large* beyond $10\, n\, u \max(1, \|A\|_1)$, since the rounding of $A$ alone already costs about $u \|A\|$. JAX's column is read from the record; the other three are measured again here.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot on a logarithmic axis. For each of 28 named test matrices, four dots give the errors of gantext, PyTorch, SciPy and JAX in float64 in units of the rounding, beside a short grey bar, the line beyond which an error is called large. The dots of gantext lie between 0.4 and 150 and never reach their bar. SciPy's dots pass it at four matrices, JAX's at six, three of them at the right edge, where PyTorch's dots for the control and the companion matrix stand too."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Dot plot on a logarithmic axis. For each of 28 named test matrices, four dots give the errors of gantext, PyTorch, SciPy and JAX in float64 in units of the rounding, beside a short grey bar, the line beyond which an error is called large. The dots of gantext stay below a fifth of their bar. SciPy's dots pass it at four matrices, JAX's at six, three of them at the right edge, where PyTorch's dots for the control and the companion matrix stand too."}}
 import importlib
 import sys
 
@@ -2262,16 +2262,21 @@ live = comparison.measure(zoo, np.float64)
 counts = {name: len(comparison.large(stored[name], zoo)) for name in stored}
 assert len(zoo) == 28 and counts["ours"] == counts["torch"] == 0
 assert (counts["scipy"], counts["jax"]) == (4, 6)  # as recorded
+assert min(stored[name]["Clement"] for name in ("scipy", "jax")) > 1e3
 single = record["errors"]["float32"]
 in_single = [len(comparison.large(single[name], zoo)) for name in counts]
 assert in_single == [0, 1, 0, 7]
 middle = {name: sorted(live["ours"].values())[14] for name in ("ours",)}
 assert comparison.large(live["ours"], zoo) == [] and middle["ours"] < 10
-assert max(live["ours"].values()) < 300
+# by far; how far depends on the processor
+assert all(
+    error < comparison.bar(zoo[name]) / 5
+    for name, error in live["ours"].items()
+)
 assert max(live["ours"][f"overscaling 1e{k}"] for k in (4, 8)) < 4
 assert stored["torch"]["overscaling 1e8"] > 1e8
 
-fig, axis = plt.subplots(figsize=(5.4, 8.2), layout="constrained")
+fig, axis = plt.subplots(figsize=(5.4, 6.4), layout="constrained")
 rows, right_edge = np.arange(len(zoo)), 1e10
 axis.barh(rows, 0.0, alpha=0)  # so that all rows are there
 for row, A in zip(rows, zoo.values(), strict=True):
@@ -2297,7 +2302,7 @@ plt.show()
 # %% [markdown]
 # *Errors of four programs in float64, in units of the rounding $u$. Each row is one matrix; a grey tick is the line beyond which an error counts as large. What is not finite, or beyond $10^{10}$, sits at the right edge.*
 #
-# Large errors in the record, in float64 and in float32 (torch 2.13.0, SciPy 1.17.1, JAX 0.10.2, one thread of an Intel Xeon): ours 0 and 0, PyTorch's 0 and 1, SciPy's 4 and 0, JAX's 6 and 7. Among JAX's are results that are not finite: by default it refuses more than 16 squarings. Why SciPy and JAX lose three digits and more on matrices as tame as Ward's first (order 3, entries up to 4, in float64) we have not traced; their method solves with a denominator, ours only multiplies. PyTorch stays under the bar in float64 because the bar rises with the norm: at the overscaling pair its error is about $10^4$ and $10^8$ roundings, ours two.
+# Large errors in the record, in float64 and in float32 (torch 2.13.0, SciPy 1.17.1, JAX 0.10.2, one thread of an Intel Xeon): ours 0 and 0, PyTorch's 0 and 1, SciPy's 4 and 0, JAX's 6 and 7. Among JAX's are results that are not finite: by default it refuses more than 16 squarings. Why SciPy and JAX lose more than three digits in float64 on a matrix as tame as Clement's (order 8, entries up to 7) we have not traced; their method solves with a denominator, ours only multiplies. PyTorch stays under the bar in float64 because the bar rises with the norm: at the overscaling pair its error is about $10^4$ and $10^8$ roundings, ours two.
 #
 # ## Where it fails
 #
@@ -2559,15 +2564,17 @@ rows = [
         "holds",
     ),
     (
-        "the literature's 28 test matrices: errors beyond 10 n u max(1, ‖A‖)",
-        "none of ours",
-        ", ".join(
+        "ours: on the literature's 28 test matrices no error is beyond "
+        "10 n u max(1, ‖A‖)",
+        "0 (this page)",
+        "beyond it: "
+        + ", ".join(
             f"{program} {counts[program]}"
             for program in ("ours", "torch", "scipy", "jax")
         )
         + " (recorded, float64)",
         "CPU, 80 digits",
-        "ours: none",
+        "holds",
     ),
     (
         "PyTorch: matrix_exp supports bfloat16",

@@ -1106,7 +1106,7 @@ ledger.numeric(
 # \lim_{n \to 0} \frac{n - \arctan(n)}{n^3} = \frac{1}{3}
 # $$ (jose:third-order)
 #
-# No step of a retraction, however long, exceeds a right angle; and small steps agree up to $n^3 / 3$. With the largest rate of the paper's program, $0.04$, and gradients of length at most $2$, that is $1.7 \cdot 10^{-4}$ radian. So {eq}`jose:free-step` is Riemannian descent with this retraction.
+# No step of a retraction, however long, exceeds a right angle; and small steps agree up to $n^3 / 3$. With the largest rate of the paper's program, $0.04$, and gradients of length at most $2$, that is at most $1.7 \cdot 10^{-4}$ radian for a plain step. So {eq}`jose:free-step` is Riemannian descent with this retraction.
 #
 # For the angle itself $\arccos \langle x, y \rangle$ loses half of the digits near $0$ and $\pi$. The chord $\|x - y\|$ and its counterpart $\|x + y\|$ are the legs of a right-angled triangle (Thales), whose angle is half of $\vartheta$:
 #
@@ -1279,14 +1279,14 @@ print(f"at the program's largest step: {off:.1e} apart")
 plt.show()
 
 # %% [markdown]
-# *Above, one step and its three ends: off the sphere, $x + z$; by the retraction, $R(z)$; by the exponential map. Below, the angle by which the two maps turn, against the length of the step; the dot is the program's largest step.*
+# *Above, one step and its three ends: off the sphere, $x + z$; by the retraction, $R(z)$; by the exponential map. Below, the angle by which the two maps turn, against the length of the step; the dot is the longest plain step at the program's rate.*
 #
 # ## The angle-aware step
 #
 # ```{folded} 5 minutes: the factor drawn, and what convergence can be shown
 # ```
 #
-# Two losses can have the same Riemannian gradient at $x$, although one pulls almost along $x$ and the other almost against it (the paper's Figure 1, the article's drawings). Should the first not move less, being nearly where it wants to be? The paper therefore multiplies the step, as in {eq}`jose:step`, by a factor between 0 and 2, the "cosine distance" between $x$ and the direction of descent:
+# Two losses can have the same Riemannian gradient at $x$, although one pulls almost along $x$ and the other almost against it (the paper's Figure 1, the article's drawings). Should the first (right in the figure) not move less, being nearly where it wants to be? The paper therefore multiplies the step, as in {eq}`jose:step`, by a factor between 0 and 2, the "cosine distance" between $x$ and the direction of descent:
 #
 # $$
 # s = 1 + \frac{\langle x, g \rangle}{\|g\|}

@@ -1775,7 +1775,7 @@ plt.show()
 # %% [markdown]
 # *One critic at three heights over the data. Slopes are charged on the shaded islands only, so each step up adds 1 to the value $L$ and costs nothing.*
 #
-# **The supremum is infinite**, also if slopes are charged on the fakes only, on the data only, or on segments between two data or two fakes when the convex hulls of the islands are disjoint. Two Gaussians are nearly as bad. Of width $0.1$, at distance 1, with $r = \frac12(p + q)$, they have a finite value, since their tails meet, and what a value:
+# **The supremum is infinite**, also if slopes are charged on the fakes only, on the data only, or on segments between two data or two fakes when the convex hulls of the islands are disjoint. Two Gaussians are nearly as bad. Of width $0.1$, with $r = \frac12(p + q)$, they have a finite value, since their tails meet; but from distance 2 on, what a value:
 
 # %% tags=["ledger"]
 def thin_places(draw):
@@ -2738,7 +2738,7 @@ book.table(("asked", "measured, ± 95 % interval", "verdict"), rows) + (
 # %% [markdown]
 # **These networks are hardly trained**: a few hundred steps is what a CPU allowed, so what is compared is the beginning of training, and the places other than the usual one have a rate that was not searched for them. The verdicts in the table are computed from the record by the rule of its protocol: a claim holds if the whole interval lies above zero. In these short runs the nine settings differ, and the usual pair, $k = 2$ and $\alpha = 6$, comes last: the strongest charge on small slopes, $k = 10$ and $\alpha = 2$, comes first. What longer training does comes next.
 #
-# **Ten times the steps** were asked of the six places alone, with four seeds so far (`--scale long --groups places`, with a smaller learning rate among those searched). All twelve come nearer to the digits:
+# **Ten times the steps** were asked of the six places alone, with four seeds so far (options `scale` long and `groups` places, with a smaller learning rate among those searched). All twelve come nearer to the digits:
 
 # %% tags=["hide-input"]
 longer = book.record("images-long", EDITION)

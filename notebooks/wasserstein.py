@@ -135,7 +135,7 @@ def step(T, G, draw, descend):
 #
 # On a line the best slope under the penalty is $1 + |F_p - F_q| / (2 \lambda r)$, {eq}`wasserstein:penalty-slope`, with the distribution functions $F_p$ and $F_q$: *never below 1*, even when the fakes have arrived. In the smallest model, the Dirac-GAN {cite:p}`mescheder2018which`, all data are on $0$, all fakes on $\theta$, and the critic is a ramp $\psi x$. At the solution, $\theta = 0$ and $\psi \to 0$, the critic's velocity is $\pm 2\lambda$, {eq}`wasserstein:dirac-penalty`: it is thrown off. The game rests only at $\psi = 0$, $\theta = \pm 2\lambda$, far *behind* the data.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the true Wasserstein distance of generator and data after each of 100 generator steps, for three seeds. One falls from about 3 to nearly zero after some forty steps and climbs again above 2, two rise from the start. Right, the generator of the Dirac-GAN against time up to 600. Without a penalty it oscillates around zero, with the penalty it goes to minus 20 (both drawn to time 200), with noise it swings between minus 20 and plus 20."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the true Wasserstein distance of generator and data after each of 100 generator steps, for three seeds. One falls from above 2 to nearly zero after some forty steps and climbs again above 2, two rise from the start. Right, the generator of the Dirac-GAN against time up to 600. Without a penalty it oscillates around zero, with the penalty it goes to minus 20 (both drawn to time 200), with noise it swings between minus 20 and plus 20."}}
 from gantext.gan.distances import wasserstein_1d
 from gantext.gan.objectives import WASSERSTEIN, gradient_penalty
 
@@ -1899,7 +1899,7 @@ print(
 #
 # Wherever $\Delta < 2 \lambda r$ its best slope $g = -1 + \frac{\Delta}{2 \lambda r}$ is negative: a second maximum, on the wrong side. To turn round, the critic must pass slope zero against the penalty. One that begins with the wrong slope can be trapped, and the larger $\lambda$, the more so.
 #
-# For our logistic pair and the mixture $r = \frac12 (p + q)$ everything can be integrated. With $r = \frac12 F_p' (1 + 2 F_p)$ and the substitution $s = F_p(x)$ the second integral becomes $\int_0^1 \frac{2}{1 + 2s} ds = \log 3$, hence
+# For our logistic pair and the mixture $r = \frac12 (p + q)$ everything can be integrated. With $r = \frac12 F_p' (1 + 2 F_p)$ and the substitution $s = F_p(x)$ the integral in {eq}`wasserstein:penalty-value` becomes $\int_0^1 \frac{2}{1 + 2s} ds = \log 3$, hence
 #
 # $$
 # \max_T L(T) = 1 + \frac{\log 3}{4 \lambda}
@@ -2452,7 +2452,7 @@ ledger.numeric(
 #
 # **Four penalties.** The article charges $\lambda \max(\|\nabla D\|, 1)$ or, as the paper, $\lambda (\|\nabla D\| - 1)^2$, at random points between real and fake ones, and finds that they do about equally well. It remarks that the finite difference $\frac{|D(y_1) - D(y_2)|}{\|y_1 - y_2\|}$ of two such points could take the place of the gradient in either, which makes four. They are not the same:
 #
-# - *One-sided.* By the argument of {eq}`wasserstein:square` a point contributes $g\Delta - \lambda r \max(g, 1)$ on a line. If $\Delta < \lambda r$ the best slope is *exactly* 1, with $\Delta = |F_p - F_q|$; if $\Delta > \lambda r$ there is no best one. A critic with slope 0 pays no more than one with slope 1: nothing throws it off the solution. In the Dirac-GAN it circles, as without any penalty.
+# - *One-sided.* By the argument of {eq}`wasserstein:square` a point contributes $g\Delta - \lambda r \max(g, 1)$ on a line. If $\Delta < \lambda r$ the best slope is *exactly* 1, with $\Delta = |F_p - F_q|$; if $\Delta > \lambda r$ there is no best one. A critic with slope 0 pays no more than one with slope 1: nothing throws it off the solution. In the Dirac-GAN it circles near the solution, as without any penalty.
 # - *Finite differences* see the slope along the line of the two points only; a critic may be steeper across than it is charged for. {doc}`gan-qp` makes this quotient its whole objective.
 
 # %%
@@ -2922,7 +2922,7 @@ print("settles at the solution for k = 0.1, 0.5 and 3")
 # :class: dropdown
 # ```
 #
-# The value of a hole is minus the cost. When every heap has a hole, each sits on one whose profit is within $\varepsilon$ of its best, so cost and income differ by at most $n\varepsilon < 1$ (complementary slackness, {eq}`wasserstein:slackness`, up to $\varepsilon$); both costs are integers, hence equal. The hole prices are $g_j = -\text{price}_j$, the heap prices what is left, $f_i = \min_j (c_{ij} - g_j)$.
+# The value of a hole is minus the cost. When every heap has a hole, each sits on one whose profit is within $\varepsilon$ of its best, so cost and income differ by at most $n\varepsilon < 1$ (complementary slackness, {eq}`wasserstein:slackness`, up to $\varepsilon$). The least cost lies between them, and costs are integers: the auction's is the least. The hole prices are $g_j = -\text{price}_j$, the heap prices what is left, $f_i = \min_j (c_{ij} - g_j)$.
 
 # %%
 def auction(c, epsilon):
