@@ -348,7 +348,7 @@ def work_dtype(*tensors: Tensor) -> torch.dtype:
 def _check(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, name: str = "conditional_layer_norm"
 ) -> tuple[Tensor, Tensor]:
-    """gamma and beta with as many dimensions as x, to which they broadcast. Lean, for it costs a small call a third."""
+    """gamma and beta with as many dimensions as x, to which they broadcast. Lean: a small call waits for it."""
     check_number(name, "eps", eps, 0)
     for argument, t in (("x", x), ("gamma", gamma), ("beta", beta)):
         if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
