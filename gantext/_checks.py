@@ -19,6 +19,8 @@ def check_number(name: str, argument: str, value: float, low: float, *, included
 
     What counts as a number registers itself with `numbers.Real`: NumPy's scalars do, bool is refused all the same.
     """
+    if type(value) is float and low < value < math.inf:
+        return value  # at once: what calls a small kernel waits for its checks
     rule = f"must be a finite number {'>=' if included else '>'} {low}. See the usual values in its docstring."
     if isinstance(value, bool) or not isinstance(value, (int, float, numbers.Real)):
         raise TypeError(f"{name}: {argument} is {value!r} ({type(value).__name__}), {rule}")

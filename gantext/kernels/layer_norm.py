@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from typing import Any, cast
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gantext._checks import check_number, transformed
-from gantext.kernels import OVERRIDE, dispatch, unobserved
+from gantext.kernels import dispatch, forced, unobserved
 
 __all__ = [
     "conditional_layer_norm",
@@ -66,37 +65,42 @@ def conditional_layer_norm(
     """
     given = gamma, beta
     gamma, beta = _check(x, gamma, beta, eps)
-    eps = float(eps)
-    tracing = torch.compiler.is_compiling()
-    if backend is None and (tracing or (x.device.type == "cpu" and not os.environ.get(OVERRIDE))):
-        return _plain(x, gamma, beta, eps)  # at once: a short sequence takes no longer than choosing
+    eps, tracing = float(eps), torch.compiler.is_compiling()
+    if backend is None and (tracing or _called(x, gamma, beta) or transformed()):
+        return _plain(x, gamma, beta, eps)
     plain, triton = (lambda: _plain(x, gamma, beta, eps)), (lambda: _kernel(x, given, (gamma, beta), eps))
     if tracing:
         return triton() if backend == "triton" else plain()
-    work = work_dtype(x, gamma, beta)
-    if backend is None and (x.shape[-1] * work.itemsize > WIDEST or transformed()):
-        return plain()
-    called = x.numel() < CALLED and x.dtype == gamma.dtype == beta.dtype == work and not os.environ.get(OVERRIDE)
-    if backend is None and called and not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if backend is None and x.shape[-1] * work_dtype(x, gamma, beta).itemsize > WIDEST:
         return plain()
     kinds: dict[str, Any] = {"dtypes": DTYPES, "strided": True}
     return dispatch("conditional_layer_norm", backend, (x, gamma, beta), reference=plain, triton=triton, **kinds)
 
 
+def _called(x: Tensor, gamma: Tensor, beta: Tensor) -> bool:
+    """Whether PyTorch takes no longer than a kernel, for want of one or because the host is what takes the time."""
+    if not x.is_cpu:
+        few = x.numel() < CALLED and x.dtype == gamma.dtype == beta.dtype and x.dtype.itemsize >= 4
+        if not few or (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return False
+    return not forced()
+
+
 def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-    D, work = x.shape[-1], work_dtype(x, gamma, beta)
-    if not x.dtype == gamma.dtype == beta.dtype == work:
-        return _plain(x.to(work), gamma.to(work), beta.to(work), eps).to(x.dtype)
+    D, kind = x.shape[-1], x.dtype
+    if not kind == gamma.dtype == beta.dtype or kind.itemsize < 4:
+        work = work_dtype(x, gamma, beta)
+        return _plain(x.to(work), gamma.to(work), beta.to(work), eps).to(kind)
     if gamma.numel() == beta.numel() == D:
-        return F.layer_norm(x, (D,), gamma.reshape(D), beta.reshape(D), eps)
-    if not torch.compiler.is_compiling() and not transformed():
+        return torch.layer_norm(x, (D,), gamma.reshape(D), beta.reshape(D), eps)
+    if not torch.compiler.is_compiling() and x.numel() >= FEW and not transformed():
         if not (torch.is_grad_enabled() and (x.requires_grad or gamma.requires_grad or beta.requires_grad)):
             return _affine(x, gamma, beta, eps)[0]
-        many = x.numel() >= FEW and type(x) is Tensor and x.device.type == "cpu" and _compiles()
+        many = type(x) is Tensor and x.is_cpu and _compiles()
         if many and gamma.numel() == len(gamma) * D and beta.numel() == len(beta) * D:  # by the tokens of a sequence
             each = (t.reshape(-1, D).expand(len(x), D) for t in (gamma, beta))
             return _Sequences.apply(x.reshape(len(x), x.shape[1:-1].numel(), D), *each, eps).reshape(x.shape)
-    return torch.addcmul(beta, gamma, F.layer_norm(x, (D,), eps=eps))
+    return torch.addcmul(beta, gamma, torch.layer_norm(x, (D,), None, None, eps))
 
 
 def _affine(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -344,17 +348,17 @@ def work_dtype(*tensors: Tensor) -> torch.dtype:
 def _check(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, name: str = "conditional_layer_norm"
 ) -> tuple[Tensor, Tensor]:
-    """gamma and beta with as many dimensions as x, to which they broadcast. Lean, for it costs a small call a third."""
+    """gamma and beta with as many dimensions as x, to which they broadcast. Lean: a small call waits for it."""
     check_number(name, "eps", eps, 0)
     for argument, t in (("x", x), ("gamma", gamma), ("beta", beta)):
         if not isinstance(t, Tensor) or t.dtype not in DTYPES or t.layout != torch.strided:
             got = f"{t.dtype} {t.layout}" if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(f"{name}: {argument} is {got}, must be a dense floating tensor. Use .float().")
-        width = t.shape[-1:]
-        if width != x.shape[-1:] or not width or width[0] == 0 or t.device != x.device:
+        shape, whole = t.shape, x.shape
+        if not shape or not shape[-1] == whole[-1] > 0 or t.device != x.device:
             raise ValueError(
-                f"{name}: {argument} has shape {tuple(t.shape)} on {t.device}, must end with the width "
-                f"D >= 1 of x, whose shape is {tuple(x.shape)}, on {x.device}. Put the features last."
+                f"{name}: {argument} has shape {tuple(shape)} on {t.device}, must end with the width "
+                f"D >= 1 of x, whose shape is {tuple(whole)}, on {x.device}. Put the features last."
             )
     return _placed(name, "gamma", gamma, x), _placed(name, "beta", beta, x)
 

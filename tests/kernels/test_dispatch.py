@@ -14,7 +14,7 @@ import torch
 from _kernels import INTERPRETED, compiler, cross_compile, guarded, kernel, poisoned
 
 import gantext.kernels
-from gantext.kernels import choose, dispatch, obstacle
+from gantext.kernels import choose, dispatch, forced, obstacle
 from gantext.kernels.layer_norm import conditional_layer_norm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +73,19 @@ def test_the_environment_stands_in_for_none_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GANTEXT_BACKEND", "gpu")
     with pytest.raises(ValueError, match="f: backend is 'gpu', must be None, 'reference' or 'triton'"):
         choose("f", None, [CPU])
+
+
+def test_the_environment_is_read_at_each_call_with_and_without_its_private_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value, want in (("reference", "reference"), ("", None), (None, None)):
+        monkeypatch.delenv("GANTEXT_BACKEND", raising=False)
+        if value is not None:
+            monkeypatch.setenv("GANTEXT_BACKEND", value)
+        assert forced() == want
+        with monkeypatch.context() as patched:
+            patched.setattr(gantext.kernels.os, "environ", dict(gantext.kernels.os.environ))
+            assert forced() == want
 
 
 def test_a_kernel_that_does_not_start_is_replaced_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
