@@ -67,8 +67,10 @@ def collect(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
 
 def drop_index(app: Sphinx) -> None:
     """``builder-inited``: Sphinx need not stem the words of every page for its own index, which no page asks for."""
-    if hasattr(app.builder, "index_page"):
-        app.builder.index_page = lambda pagename, doctree, title: None  # pyright: ignore[reportAttributeAccessIssue]
+    nothing = lambda *_: None
+    for name in ("index_page", "dump_search_index"):
+        if hasattr(app.builder, name):
+            setattr(app.builder, name, nothing)
 
 
 def _own(section: nodes.Element, kind: type[nodes.Element]) -> Iterator[nodes.Element]:
