@@ -68,7 +68,7 @@ def collect(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
 def drop_index(app: Sphinx) -> None:
     """``builder-inited``: Sphinx need not stem the words of every page for its own index, which no page asks for."""
     nothing = lambda *_: None
-    for name in ("index_page", "dump_search_index"):
+    for name in ("load_indexer", "index_page", "dump_search_index"):
         if hasattr(app.builder, name):
             setattr(app.builder, name, nothing)
 
