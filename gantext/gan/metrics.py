@@ -149,7 +149,7 @@ def kernel_distance(x: Tensor, y: Tensor, degree: int = 3) -> KernelDistance:
         x, y: (n, d) and (m, d), floating, n and m >= 3.
         degree: >= 1; 3 compares the moments up to the third.
     Returns:
-        `KernelDistance(value, error)`, the error by the jackknife: each sample left out once. On average its square is
+        `KernelDistance(value, error)`, the error by the jackknife, each sample left out once. On average its square is
         at least the variance: exact to first order for different laws, too large for equal ones.
 
     Source: Bińkowski et al., arXiv 1801.01401, section 4; Efron, Stein, Ann. Statist. 9 (1981), for the error.

@@ -44,7 +44,10 @@ class Split(NamedTuple):
 
     @property
     def normalized(self) -> Tensor:
-        """`n^(1/2) direction`: mean 0 and population standard deviation 1, what O-GAN's generator decodes."""
+        """What O-GAN's generator decodes, the direction times `n^(1/2)`.
+
+        Its mean is 0, its population standard deviation 1.
+        """
         return self.direction * self._n**0.5
 
     @property

@@ -86,6 +86,7 @@ def scores_and_penalty(
     """Scores and their gradient penalty at the same samples, for the arithmetic of the penalty alone (steps 1 to 6).
 
     Args and Raises: as in `tangent_penalty`.
+
     Returns:
         `critic(x)` in its shape and dtype, differentiable once, also with respect to x; and the scalar penalty.
 

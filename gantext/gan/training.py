@@ -163,7 +163,7 @@ def fit(
         accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`, and has the mixed
             precision of one made earlier in the program.
     Returns:
-        `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms: their statistics are averaged too.
+        `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms, whose statistics are averaged too.
     Raises:
         FloatingPointError: a loss is not finite (looked at every 100 steps): the run has diverged.
         torch.OutOfMemoryError: a batch does not fit; says which does.
@@ -407,7 +407,7 @@ def fit_critic(
         seed: of samples and penalties; seed the initial weights before the critic is built.
         progress: show a bar.
     Returns:
-        The critic's loss in every step, of one batch each: to compare with an exact value, average a large fresh
+        The critic's loss in every step, of one batch each. To compare with an exact value, average a large fresh
         sample.
 
     >>> from gantext.gan.methods import wgan_div

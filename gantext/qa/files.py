@@ -38,10 +38,11 @@ def load(
             passed over; None: raise.
         encoding: of the text, as "gb18030"; None: UTF-8, or UTF-16 or UTF-32 if its first bytes say so.
     Yields:
-        `gantext.qa.questions.Record`s, all texts in the normal form NFC. If a question has answers, one at least stands
-        in the passage; the first that does is the passage's (with the passage's blanks, where they differ), and those
-        that do not are accepted all the same, as by the data's own scores. In WebQA and SogouQA enumeration commas,
-        semicolons and commas are all commas, in the passages blanks too; in `answers` blanks still separate the parts.
+        Records (`gantext.qa.questions.Record`), all texts in the normal form NFC. If a question has answers, one at
+        least stands in the passage; the first that does is the passage's (with the passage's blanks, where they
+        differ), and those that do not are accepted all the same, as by the data's own scores. In WebQA and SogouQA
+        enumeration commas, semicolons and commas are all commas, in the passages blanks too; in `answers` blanks still
+        separate the parts.
     Raises:
         FileNotFoundError, IsADirectoryError: no such file, a folder. ModuleNotFoundError: ijson is not installed.
         TypeError: skipped is not a list, path no path.

@@ -77,7 +77,8 @@ def parameters(
         longest: tokens of an answer, >= 1 and at most length - 5; longer types are left out.
         seed: of the windows, and of the order of the passages.
     Returns:
-        Records for training and for testing, about 5 : 1, split by function: no *Parameters* section is in both.
+        Records for training and for testing, about 5 to 1, split by function, so that no *Parameters*
+        section is in both.
 
     The commonest surprise: `fft` and `ifft` say nearly the same, and answering by the name alone is right for 44 % of
     the test questions; a reader must be compared with that.

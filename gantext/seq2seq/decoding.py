@@ -126,8 +126,9 @@ def beam_search(
             go on, as at the end of its span, is given up.
 
     Returns:
-        `Answers`. Where every candidate is masked, or no source is alive: length 0, score -inf, not ended. Scores and
-        probabilities are float32 or better; a vote below their least normal number, 1e-38, counts as that.
+        `Answers`. Where every candidate is masked, or no source is alive, it has length 0, score -inf, and has not
+        ended. Scores and probabilities are float32 or better; a vote below their least normal number, 1e-38, counts as
+        that.
 
     Raises:
         TypeError, ValueError: tensors that do not fit, tokens outside the vocabulary, a valid source of length 0,

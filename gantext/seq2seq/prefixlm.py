@@ -39,7 +39,7 @@ def mask(prefix: Lengths, length: int, *, lengths: Lengths | None = None) -> Ten
         lengths: n, an int or B ints, 0 <= n <= S; padding is on the right. None: S.
 
     Returns:
-        bool, True where seen: (S, S) if prefix and lengths are single, else (B, S, S); on the device of a tensor given.
+        (S, S) if prefix and lengths are single, else (B, S, S); bool, True where seen, on the device of a tensor given.
 
     Raises:
         TypeError, ValueError: not ints, out of range, or of different number.
@@ -75,7 +75,7 @@ def segment_mask(segments: Tensor, lengths: Lengths | None = None) -> Tensor:
         lengths: as `mask`; None: S.
 
     Returns:
-        bool, True where seen: (S, S) if segments and lengths are single, else (B, S, S).
+        (S, S) if segments and lengths are single, else (B, S, S); bool, True where seen.
 
     Raises:
         TypeError, ValueError: segments not of an integer type, empty, or with other values; lengths as `mask`.

@@ -188,6 +188,25 @@ def test_a_dot_stands_where_its_ratio_is() -> None:
     assert place(4) - place(2) == pytest.approx(place(2) - place(1), abs=0.2)  # logarithmic
 
 
+def test_a_dot_beyond_the_scale_is_marked_and_named(site: Path) -> None:
+    page = page_of(site, "book/results")
+    shown = [mark.get_text() for mark in page.select(".track .beyond")]
+    ratios = [
+        result["median_ms"] / row["results"]["ours"]["median_ms"]
+        for name, record in RECORDS.items()
+        for row in record["rows"]
+        for rival, result in row["results"].items()
+        if rival != "ours" and result
+    ]
+    assert len(shown) == sum(place(ratio) in (0, 100) for ratio in ratios) > 10
+    assert "336 ▸" in shown and "◂ 0.027" in shown
+
+
+def test_words_of_keys_are_written_as_words(site: Path) -> None:
+    text = one(page_of(site, "book/results"), "article").get_text()
+    assert "Fréchet" in text and "frechet" not in text
+
+
 def test_a_floor_is_no_rival_unless_there_is_no_other() -> None:
     row = lambda **errors: {
         "what": "f",

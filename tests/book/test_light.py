@@ -1,8 +1,10 @@
 """What makes the pages light: shorter HTML, styles that are used, pictures of few colours."""
 
 import re
+from colorsys import rgb_to_hsv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from docutils import nodes
@@ -10,10 +12,13 @@ from docutils.frontend import get_default_settings
 from docutils.utils import new_document
 from gantext_book import compact, light
 from gantext_book.math import inline, keep_together, keep_units, render
+from gantext_book.source import ROOT
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
+
+from gantext.book import BLUE, GREEN, ORANGE, RED
 
 SOURCE = '''def f(x):
     """A string
@@ -72,6 +77,27 @@ def test_styles_keep_what_may_match_and_what_is_read() -> None:
     assert light.purge(css, used) == "p.a:not(.gone){x:1}#b>p{x:2}p[data-theme=dark]{x:3}p{x:4}"
     sheets = [':root{--a:url("x;y");--b:var(--c,"}");--c:1;--d:2}', "p{color:var(--b)}"]
     assert light.without_unread(sheets, "--d") == [':root{--b:var(--c,"}");--c:1;--d:2}', sheets[1]]
+
+
+def test_by_night_the_colours_of_pictures_keep_their_hues() -> None:
+    (matrix,) = re.findall(
+        r'values="([^"]+)"', (ROOT / "book" / "_templates" / "night.html").read_text(encoding="utf-8")
+    )
+    weights = np.array(matrix.split(), float).reshape(4, 5)
+    rgb = lambda colour: np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    night = lambda colour: np.clip(weights @ [*rgb(colour), 1, 1], 0, 1)[:3]
+    hue = lambda rgb: 360 * rgb_to_hsv(*rgb)[0]
+
+    def light_of(rgb: np.ndarray) -> float:  # as WCAG has it
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    paper = night("#ffffff")
+    assert paper == pytest.approx(rgb("#15171a"), abs=0.004) and night("#000000").min() > 0.9
+    for colour in (BLUE, ORANGE, GREEN, RED):
+        assert abs(hue(night(colour)) - hue(rgb(colour))) < 8
+        assert (light_of(night(colour)) + 0.05) / (light_of(paper) + 0.05) > 7
+    assert night(ORANGE).max() > 0.85  # dark orange is brown
 
 
 def test_pictures_of_few_colours_look_the_same(tmp_path: Path) -> None:

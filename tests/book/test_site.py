@@ -242,6 +242,40 @@ def test_set_up_is_folded_and_says_what_runs(site: Path, name: str) -> None:
     assert first.name == "figure" or first.select(":scope > div.cell_output"), "a page opens with its picture"
 
 
+def test_the_stamp_of_a_chapter_counts_what_its_ledger_lists(site: Path) -> None:
+    for name in CHAPTERS:
+        stamp = html(site / f"{name}.html").select_one("details.stamp")
+        ledger = html(site / "book" / "ledger" / f"{Path(name).name}.html")
+        listed = ledger.select_one("article p")
+        assert stamp and listed
+        checked = re.search(r"(\d+) equations checked", stamp.get_text())
+        numbered = re.search(r"(\d+) equations:", stamp.get_text())
+        assert checked and numbered
+        counted = re.match(r"(?:(\d+) equations: )?(\d+)(?: equations)? checked", listed.get_text())
+        assert counted and counted[2] == checked[1] and (counted[1] or counted[2]) == numbered[1], name
+        rows = [row for row in ledger.select("table.ledger tbody tr") if row.select_one("td > a[href*='#equation-']")]
+        assert len(rows) == int(numbered[1]), name
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("book/api/")])
+def test_docstrings_are_read_as_they_were_meant(site: Path, name: str) -> None:
+    """No sentence where a type belongs, no field that was not seen as one, no code box in a list of fields."""
+    article = html(site / f"{name}.html").select_one("article")
+    assert article is not None
+    wrong = re.findall(r".*:(?:returns?|rtype|yields?|raises|param|type|class|func)\b[^:\n]*:.*", article.get_text())
+    for head in article.select("dl.field-list > dt"):
+        said = head.find_next_sibling("dd")
+        if said is None:
+            continue
+        words = " ".join(said.get_text().split())
+        if head.get_text().strip(" :") in ("Return type", "Yields type", "Type") and re.search(
+            r"\w\w+ \w|\w\. ", words
+        ):
+            wrong.append(f"no type: {words}")
+        wrong += [f"code in a field: {code.get_text()[:60]}" for code in said.select(".highlight")]
+    none(wrong)
+
+
 @every_page
 def test_images_say_what_they_show(site: Path, name: str) -> None:
     for image in html(site / f"{name}.html").select("img"):
@@ -757,6 +791,13 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
         assert "Back to top" not in text
 
 
+# What may be left alone at the foot of a sheet: a heading, the line above a table, a table's title and head.
+ALONE = """[...document.querySelectorAll(`.bd-article :is(
+    h2, h3, caption, thead, details:not(.check, .hide, .ledger *) > summary,
+    p:has(+ :is(table, .pst-scrollable-table-container, .table-scroll)))`)].filter((e) => e.checkVisibility()
+    && getComputedStyle(e).breakAfter !== 'avoid').map((e) => `${e.tagName}: ${e.textContent.trim().slice(0, 60)}`)"""
+
+
 @pytest.mark.parametrize("name", sorted({*PAGES} - {*CHAPTERS}))
 def test_paper_shows_the_other_pages_whole(site: Path, browser: Any, name: str) -> None:
     page = browser.new_page(viewport={"width": PAPER, "height": 960})
@@ -764,6 +805,7 @@ def test_paper_shows_the_other_pages_whole(site: Path, browser: Any, name: str) 
     page.goto((site / f"{name}.html").as_uri())
     page.evaluate("document.fonts.ready.then(() => 0)")
     assert page.evaluate(TABLES) == 0, "nobody can scroll a table on paper"
+    none(page.evaluate(ALONE))
     dots = page.locator(".dots .dot")
     assert not dots.count() or dots.first.evaluate("dot => getComputedStyle(dot).printColorAdjust") == "exact"
     page.close()
@@ -1039,6 +1081,35 @@ def test_a_chapter_opens_with_its_picture(look: Look, name: str) -> None:
 @every_page
 def test_tables_fit_on_a_phone(look: Look, name: str) -> None:
     assert look(name, PHONE).wide_tables == 0
+
+
+@every_page
+def test_tables_fit_on_a_laptop(look: Look, name: str) -> None:
+    assert look(name, LAPTOP).wide_tables == 0
+
+
+# Of each cell of the ledger that is seen and has a name before it: the name and the cell's words.
+NAMED = """() => [...document.querySelectorAll("table.ledger tbody td")].map(cell => {
+  if (!cell.checkVisibility()) return [""];
+  const name = getComputedStyle(cell, "::before").content === "none" ? "" : cell.dataset.label;
+  const said = [...cell.childNodes].filter(e => e.nodeType === 3 || e.checkVisibility()).map(e => e.textContent);
+  return [name, said.join("").trim()];
+}).filter(([name]) => name)"""
+
+
+@pytest.mark.parametrize("width", [LAPTOP, PHONE, PAPER])
+def test_a_cell_of_the_ledger_is_named_once_and_only_if_it_says_something(site: Path, browser: Any, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    if width == PAPER:
+        page.emulate_media(media="print")
+    found = []
+    for name in ("jose", "prefix-lm"):
+        page.goto((site / "book" / "ledger" / f"{name}.html").as_uri())
+        page.wait_for_timeout(50)  # what becomes cards has heard of it
+        found += page.evaluate(NAMED)
+    page.close()
+    assert len(found) > 50 and {"uses", "used by", "computed by", "see also"} <= {name for name, _ in found}
+    none([f"{name} {said}" for name, said in found if not said or said.startswith(("used by", "see also"))])
 
 
 def test_a_result_is_read_from_the_verdict_to_the_place(site: Path, browser: Any) -> None:

@@ -10,6 +10,7 @@ themselves need not say is left out by `compact`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -221,26 +222,51 @@ def purge(css: str, used: _Used) -> str:
     >>> purge(".a{x:1} .b, .a em {y:2} @media print{.b{z:3}}", _Used(tags={"em"}, classes={"a"}))
     '.a{x:1}.a em{y:2}'
     """
-    return _rules(tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True), used)
+    return _kept(_parsed(css), used)
 
 
-def _rules(rules: list[Any], used: _Used) -> str:
-    out = []
+@dataclass(frozen=True)
+class _Rule:
+    """A rule of a style sheet: its selectors or, of one that begins with @, its head; its text or the rules in it."""
+
+    selectors: tuple[str, ...] = ()
+    head: str = ""
+    text: str = ""
+    rules: tuple[_Rule, ...] | None = None
+
+
+@cache
+def _parsed(css: str) -> tuple[_Rule, ...]:
+    """The rules of a sheet, which is cut twice: for the chapters and for the other pages."""
+    return tuple(_rules(tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)))
+
+
+def _rules(rules: list[Any]) -> Iterator[_Rule]:
     for rule in rules:
         if rule.type == "qualified-rule":
-            selectors = [s for s in _selectors(rule.prelude) if used.matches(s)]
-            if selectors and (text := _tight(tinycss2.serialize(rule.content))):
-                out.append(f"{','.join(selectors)}{{{text}}}")
+            yield _Rule(tuple(_selectors(rule.prelude)), text=_tight(tinycss2.serialize(rule.content)))
         elif rule.type == "at-rule":
-            name, prelude = rule.lower_at_keyword, tinycss2.serialize(rule.prelude).strip()
+            name, head = rule.lower_at_keyword, f"@{rule.lower_at_keyword} {tinycss2.serialize(rule.prelude).strip()}"
             if rule.content is None:
-                out.append(f"@{name} {prelude};")
+                yield _Rule(head=head, text=";")
             elif name in {"media", "supports", "layer", "container"}:
                 inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
-                if text := _rules(inner, used):
-                    out.append(f"@{name} {prelude}{{{text}}}")
+                yield _Rule(head=head, rules=tuple(_rules(inner)))
             elif not (name == "font-face" and re.search("Font ?Awesome", tinycss2.serialize(rule.content))):
-                out.append(f"@{name} {prelude}{{{_tight(tinycss2.serialize(rule.content))}}}")
+                yield _Rule(head=head, text=f"{{{_tight(tinycss2.serialize(rule.content))}}}")
+
+
+def _kept(rules: Iterable[_Rule], used: _Used) -> str:
+    out = []
+    for rule in rules:
+        if rule.selectors:
+            selectors = [s for s in rule.selectors if used.matches(s)]
+            if selectors and rule.text:
+                out.append(f"{','.join(selectors)}{{{rule.text}}}")
+        elif rule.rules is None:
+            out.append(rule.head + rule.text)
+        elif text := _kept(rule.rules, used):
+            out.append(f"{rule.head}{{{text}}}")
     return "".join(out)
 
 

@@ -9,11 +9,12 @@ what a browser knows by itself is not said a thousand times. `page.js` asks brow
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -31,6 +32,7 @@ TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
 WHOLE = {True: 19.0, False: 15.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
+CLAIMS = re.compile(r'<table[^>]*class="[^"]*\bclaims\b.*?</table>', re.DOTALL)
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
 
@@ -41,7 +43,7 @@ def render(tex: str, display: bool) -> str:
     Raises:
         ExtensionError: Temml cannot read it.
     """
-    server = _server()
+    server = _server(os.getpid())
     if server.stdin is None or server.stdout is None:
         raise ExtensionError("the Temml process has no pipes")
     server.stdin.write(json.dumps({"tex": tex, "display": display}) + "\n")
@@ -331,9 +333,9 @@ def _is_open(item: ElementTree.Element) -> bool:
     return item.tag == "mo" and (item.text or "") in RELATIONS | TERMS | OPEN | set(",⁡")
 
 
-@lru_cache(maxsize=1)
-def _server() -> subprocess.Popen[str]:
-    """One Node process for the whole build; it ends with us, when its input closes."""
+@cache
+def _server(process: int) -> subprocess.Popen[str]:
+    """One Node process for each of ours that writes pages; it ends with it, when its input closes."""
     here = Path(__file__).parent
     command = [_node(), str(here / "temml.js"), str(here / "temml" / "temml.min.js")]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
@@ -342,7 +344,7 @@ def _server() -> subprocess.Popen[str]:
 def close(app: Sphinx, exception: Exception | None) -> None:
     """``build-finished``: end the Node process, which stops when its input closes."""
     if _server.cache_info().currsize:
-        server = _server()
+        server = _server(os.getpid())
         _server.cache_clear()
         server.communicate(timeout=10)
 
@@ -407,6 +409,10 @@ def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         code = nodes.literal | nodes.literal_block | nodes.raw | nodes.math
         if held != text.astext() and not isinstance(text.parent, code):
             _reword(text, held)
+    for table in list(doctree.findall(nodes.raw)):  # Python writes 87%, which is not the book's style
+        if CLAIMS.search(table.astext()):
+            words = CLAIMS.sub(lambda found: re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", found[0]), table.astext())
+            table.replace_self(nodes.raw(table.rawsource, words, **table.attributes))
 
 
 def _reword(text: nodes.Node, words: str) -> None:

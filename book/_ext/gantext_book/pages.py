@@ -211,9 +211,14 @@ class BookView(View):
         files = [file for path in paths for file in parts(path.stem, json.loads(path.read_text(encoding="utf-8")))]
         for file in files:
             file.setdefault("claims", [])
-            file.setdefault("tables", [])  # of numbers that are not times against rivals: a title, a head, rows
+            file["tables"] = [  # of numbers that are not times against rivals
+                {"title": table["title"], "head": [*map(worded, table["head"])],
+                 "rows": [[*map(worded, row)] for row in table["rows"]]}
+                for table in file.get("tables", [])
+            ]  # fmt: skip
             file["rivals"] = sorted({name for row in file["rows"] for name in row["results"]} - {"ours"})
             file.setdefault("gpu", "nvidia" in file["device"].lower())  # a T4 calls itself Tesla
+            file["beyond"] = False  # whether a dot is
             for row in file["rows"]:
                 row["results"] = {name: row["results"].get(name) for name in ["ours", *file["rivals"]]}
                 row["ratios"] = {
@@ -222,6 +227,8 @@ class BookView(View):
                     if row["results"][name]
                 }
                 row["places"] = {name: place(ratio) for name, ratio in row["ratios"].items()}
+                row["beyond"] = {name: beyond(ratio) for name, ratio in row["ratios"].items()}
+                file["beyond"] |= any(row["beyond"].values())
         files.sort(key=lambda file: not file["gpu"])
         on_gpu = {file["chapter"] for file in files if file["gpu"]}
         speeds = [file for file in files if file["rows"]]
@@ -243,6 +250,21 @@ def place(ratio: float) -> float:
     """Where a ratio of times stands on its track, in percent; what is beyond an end stands at it."""
     low, high = TRACK
     return round(100 * math.log(min(max(ratio, low), high) / low) / math.log(high / low), 1)
+
+
+def beyond(ratio: float) -> str:
+    """What stands beside a dot that its track has no room for: an arrow to where it would be, and how far that is.
+
+    >>> beyond(0.0271), beyond(1.5), beyond(335.9)
+    ('◂ 0.027', '', '336 ▸')
+    """
+    low, high = TRACK
+    return f"◂ {ratio:.2g}" if ratio < low else f"{ratio:.0f} ▸" if ratio > high else ""
+
+
+def worded(cell: Any) -> Any:
+    """A word of a record's keys as readers write it; a number as it is."""
+    return re.sub(r"\bfrechet\b", "Fréchet", cell) if isinstance(cell, str) else cell
 
 
 def parts(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -65,6 +65,14 @@ def collect(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
     path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
 
 
+def drop_index(app: Sphinx) -> None:
+    """``builder-inited``: Sphinx need not stem the words of every page for its own index, which no page asks for."""
+    nothing = lambda *_: None
+    for name in ("load_indexer", "index_page", "dump_search_index"):
+        if hasattr(app.builder, name):
+            setattr(app.builder, name, nothing)
+
+
 def _own(section: nodes.Element, kind: type[nodes.Element]) -> Iterator[nodes.Element]:
     """The nodes of this kind in the section itself, not in a section of it."""
     for child in section.children:
@@ -129,5 +137,6 @@ def _reading_order(app: Sphinx) -> list[str]:
 
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
+    app.connect("builder-inited", drop_index)
     app.connect("html-page-context", collect, priority=990)
     app.connect("build-finished", write)

@@ -43,7 +43,7 @@ class Draw:
 
     @property
     def used(self) -> bool:
-        """True once a value was drawn: what never was is fixed."""
+        """True once a value was drawn; what never was is fixed."""
         return self._turned or self.rng.bit_generator.state != self._start
 
     def integer(self, low: int, high: int) -> int:
