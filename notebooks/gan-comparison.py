@@ -14,7 +14,7 @@
 # (gan-comparison)=
 # # Ten ways to train one GAN: a fair comparison
 #
-# Which GAN should one train? With one loop, one pair of networks and one budget for ten games, each of three data sets has another winner by modes found or Fréchet distance, and 57 of 135 pairwise differences drown in the spread of eight seeds.
+# Which GAN should one train? With one loop and the same networks and generator steps for ten games, each of three data sets has another winner by modes found or Fréchet distance, and 57 of 135 pairwise differences drown in the spread of eight seeds.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
