@@ -215,7 +215,7 @@ plt.show()
 #
 # ## The verdict
 #
-# - **Holds.** The maximum is a divergence without any constraint, never zero while the laws differ {checked}`gan-qp:lower`, never above the mean distance {checked}`gan-qp:upper`; $\lambda$ is only a unit {checked}`gan-qp:unit`.
+# - **Holds.** The maximum is a divergence without any constraint, never zero while the laws differ {checked}`gan-qp:lower`, at most half the mean distance {checked}`gan-qp:upper`; $\lambda$ is only a unit {checked}`gan-qp:unit`.
 # - **Fails.** "Lipschitz by itself" holds for a critic of pairs, which nobody trains; the one in use may be arbitrarily steep on a pair {checked}`gan-qp:violation`, but not in the mean square {checked}`gan-qp:mean-square`; nor does theory fix the slope that the generator feels {checked}`gan-qp:free-slope`: networks supply it.
 # - **Not known**: whether images are better for it; not measured here.
 #
@@ -606,7 +606,7 @@ ledger.exact(
 # V_2 = \frac{\lambda}{2} \sum_{i=1}^{n} \sum_{j=1}^{n} d_{ij}\, p_i q_j \qquad \text{if } \sum_{i=1}^{n} p_i q_i = 0
 # $$ (gan-qp:disjoint)
 #
-# Exactly where the original GAN is stuck at $\log 2$, GAN-QP is half the mean distance.
+# Exactly where the original GAN is stuck at $\log 2$, GAN-QP has $\frac{\lambda}{2}$ times the mean distance.
 
 # %% tags=["ledger"]
 def bounded(draw):
@@ -888,7 +888,7 @@ for number in range(8):
 # %% [markdown]
 # Drawn are the network of the figure at the top of the page and, for two bells, the value of a critic of one argument as a share of that with two:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the network of the points 0, 1 and 4, three resistors with the currents three, three and five sixteenths, and the voltages 3, 3.75 and 0 above them; the resistor between 1 and 4 is red. Right, against the distance of the means of two Gaussians, the value with a critic of one argument as a share of that with two, rising from 0.82 to 1, and below it the best linear critic, rising from 0.79 to 1."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the network of the points 0, 1 and 4, three resistors with the currents three, three and five sixteenths, and the voltages 3, 3.75 and 0 above them; the resistor between 1 and 4 is orange. Right, against the distance of the means of two Gaussians, the value with a critic of one argument as a share of that with two, rising from 0.82 to 1, and below it the best linear critic, rising from 0.79 to 1."}}
 x = torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64)
 p, q = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]], dtype=torch.float64)
 apart = lambda x: (x[:, None] - x).abs()
@@ -1106,7 +1106,7 @@ assert squared > 0.15 > 0.5**2 / 2
 
 
 # %% [markdown]
-# Already at distance $1$ the three critics agree to a tenth. So scoring one sample at a time loses little in *value*; what is lost will be seen in the slopes.
+# Already at distance $1$ the three values agree within a tenth. So scoring one sample at a time loses little in *value*; what is lost will be seen in the slopes.
 #
 # ### Trained critics reach the exact values
 #
