@@ -1865,7 +1865,7 @@ print(f"from the geometric median to the nearest digit: {blur_gap:.1f}")
 # ```{folded} 1 minute: what two public programs compute
 # ```
 #
-# Two public re-implementations in PyTorch, `rahulbhalley/gan-qp.pytorch` and the `qp_loss` of HyperGAN, take *one* mean over the whole batch in place of $d_k$. (Su's program, and HyperGAN's TensorFlow version, take it per sample.) Then the network no longer knows where the points are. With the mean distance $\bar{d}$ every pair on disjoint supports gets the difference
+# Two public re-implementations in PyTorch, `rahulbhalley/gan-qp.pytorch` and the `qp_loss` of HyperGAN, take *one* mean over the whole batch in place of $d_k$. (HyperGAN's TensorFlow version takes it per sample, and so do Su's programs, but [not every version of them](#pitfalls-in-programs).) Then the network no longer knows where the points are. With the mean distance $\bar{d}$ every pair on disjoint supports gets the difference
 #
 # $$
 # T_i - T_j = \lambda \bar{d}
@@ -1923,7 +1923,7 @@ for name, d in (
 # ```{folded} 2 minutes: shapes, detach, distance zero, and what a step costs
 # ```
 #
-# **Shapes.** Networks return scores of shape $(B, 1)$, distances have shape $(B,)$. Divided, they broadcast silently to $B \times B$, every score with every distance. Our function complains. (Su's program cuts the scores to $(B,)$ first; with one distance per batch the bug cannot be seen.)
+# **Shapes.** Networks return scores of shape $(B, 1)$, distances have shape $(B,)$. Divided, they broadcast silently to $B \times B$, every score with every distance. The charge is then the mean of $\Delta^2$ times that of $\frac{1}{2 \lambda d}$: in effect one distance for the batch. Our function complains. Su's `gan_gp_l1.py`, as linked [below](#three-sizes), cuts the scores to $(B,)$ first; `gan_qp_l2.py`, as linked there, does not. (With one distance per batch the bug cannot be seen.)
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -2061,7 +2061,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 #
 # The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
-# Where *paper* differs from the programs: weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
+# Where *paper* differs from the programs: each pair has its own distance under both norms, weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
 
 # %%
 def larger(scale):
