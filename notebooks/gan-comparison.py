@@ -14,7 +14,7 @@
 # (gan-comparison)=
 # # Ten ways to train one GAN: a fair comparison
 #
-# Which GAN should one train? With one loop, one pair of networks and one budget for ten games, each of three data sets has another winner by modes found or Fréchet distance, and 57 of 135 pairwise differences drown in the spread of eight seeds.
+# Which GAN should one train? With one loop and the same networks and generator steps for ten games, each of three data sets has another winner by modes found or Fréchet distance, and 57 of 135 pairwise differences drown in the spread of eight seeds.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -201,7 +201,7 @@ def step(game, G, T, real, codes, player_G, player_T, turns=2):
 #
 # ## The verdict
 #
-# - **Holds**, asserted [on the record](#who-beats-whom). No game wins everywhere; settings can matter more than games (WGAN-GP with two critic steps and momentum fails on both mixtures; with five and none, its authors' way, it works on the ring); GAN-QP loses most classes of digits with two seeds of eight.
+# - **Holds**, asserted [on the record](#who-beats-whom). No game wins everywhere; settings can matter more than games (WGAN-GP with two critic steps and momentum fails on both mixtures; with five and none, its authors' way, it works on the ring); GAN-QP misses most digits with two seeds of eight.
 # - **Not told apart**: 57 of 135 pairs of methods, among them WGAN-GP and WGAN-div on digits.
 # - **Not known**: any of this at 128 × 128 pixels or in long training. The networks are dense and tiny, no rate was searched, and the Fréchet distance is to the training digits, so that it also rewards memory. [Short runs of convolutional networks, a rate for each](#convolutional-networks-and-a-rate-for-each), tell few pairs apart.
 #
@@ -1194,7 +1194,7 @@ book.table(
 #
 # Each pair of methods is compared by an exact permutation test: of the $\binom{16}{8} = 12870$ ways to deal the sixteen scores out to two methods, how many give a difference of the means as large as the true one? With 45 pairs some would look different by chance; Holm's correction, which compares the smallest $p$ with 0.05/45, the next with 0.05/44 and so on, keeps the probability of even one false verdict below 5 %. On the mixtures the score is the share of good samples, on digits the Fréchet distance.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three square tables of ten numbered methods, one for each law, in which the cell in a row and a column is blue if the method of the row is better than that of the column with a significant difference, red if it is worse, and white if eight seeds do not tell the two apart."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three square tables of ten numbered methods, one for each law, in which the cell in a row and a column is blue if the method of the row is better than that of the column with a significant difference, orange if it is worse, and empty if eight seeds do not tell the two apart."}}
 deals = np.array(
     [
         [i in chosen for i in range(16)]
@@ -1259,9 +1259,9 @@ plt.show()
 #
 # 1. **On the ring**, both forms of WGAN-div and both of GAN-QP cover all eight modes with all eight seeds. The non-saturating game and the hinge lose modes with most seeds, while their samples are as sharp as any: mode collapse. (By the share of good samples alone the non-saturating game leads on ring and grid.)
 # 2. **WGAN-GP is not robust to the budget.** With two critic steps and momentum it fails on both mixtures; as its authors ask, it works on the ring. The chapter on {doc}`the Wasserstein distance <wasserstein>` says why: its critic never rests, so it has to be kept far ahead of the generator. WGAN-div's rests.
-# 3. **On the grid nobody is good.** In the best games fewer than half of the samples are good, and none finds more than 16 of the 25 modes. The two old games and the hinge (which stops charging the critic for a score beyond $\pm 1$) are ahead. A likely reason: their discriminators may be as steep as the narrow gaps between 25 modes ask for, while a penalised critic pays for every slope.
+# 3. **On the grid nobody is good.** In the best games fewer than half of the samples are good, and none finds more than 16 of the 25 modes. The two old games and the hinge (which stops charging the critic for a score beyond $\pm 1$) are ahead. A likely reason: their discriminators can be as steep as the narrow gaps between 25 modes ask for, while a penalised critic pays for every slope.
 # 4. **On the digits the gradient penalties (梯度惩罚) win**, all of them, as soon as the weights are averaged: their Fréchet distances fall by a factor of two or more. The generators circle close to the solution, and the average takes the circling out. Where the last weights are far from good, averaging does not save them.
-# 5. **GAN-QP is unreliable on the digits.** With seeds 1 and 3 the generator loses most of the classes, under both norms: a recall below one half, which averaging does not mend. No other method has a recall below 0.8 with any seed. On faces at 128 × 128 its author found it level with the best, one run each. Its theory promises a force that does not vanish, not rest, {eq}`gan-qp:point-slope`.
+# 5. **GAN-QP is unreliable on the digits.** With seeds 1 and 3 its samples come near fewer than half of the digits (recall), under both norms, and averaging does not mend that. No other method has a recall below 0.8 with any seed. On faces at 128 × 128 its author found it level with the best, one run each. Its theory promises a force that does not vanish, not rest, {eq}`gan-qp:point-slope`.
 
 # %%
 for task, outcome in matrices.items():
@@ -1601,7 +1601,7 @@ book.claims([(*row[:3], "CPU, 8 seeds, ± 95 %", row[3]) for row in rows])
 #
 # ### Should a penalty pull the slope to 1 or to 0?
 #
-# A reader from computational biology found 1 better on his data, against theory and against Su, who answered that the centre is then one more thing to tune. The record has both: centre 0 (WGAN-div) beats centre 1 (WGAN-GP) on both mixtures at the same number of critic steps; with its authors' five critic steps WGAN-GP is behind on the ring only; on digits the two are not told apart. So the number of critic steps is part of the question. One reason for 0 is that a critic of slope 1 pushes on where real and fake already agree, {eq}`wasserstein:dirac-penalty`.
+# A reader from computational biology found 1 better on his data, against theory. With centre 0 the penalty is part of another divergence, Su answered, and that one may not suit the data; so the centre is one more thing to tune, they agreed. The record has both: centre 0 (WGAN-div) beats centre 1 (WGAN-GP) on both mixtures at the same number of critic steps; with its authors' five critic steps WGAN-GP is behind on the ring only; on digits the two are not told apart. So the number of critic steps is part of the question. One reason for 0 is that a critic of slope 1 pushes on where real and fake already agree, {eq}`wasserstein:dirac-penalty`.
 
 # %%
 centre_1, its_way, centre_0 = 4, 5, slice(6, 8)  # rows of the tables

@@ -215,7 +215,7 @@ plt.show()
 #
 # ## The verdict
 #
-# - **Holds.** The maximum is a divergence without any constraint, never zero while the laws differ {checked}`gan-qp:lower`, never above the mean distance {checked}`gan-qp:upper`; $\lambda$ is only a unit {checked}`gan-qp:unit`.
+# - **Holds.** The maximum is a divergence without any constraint, never zero while the laws differ {checked}`gan-qp:lower`, at most half the mean distance {checked}`gan-qp:upper`; $\lambda$ is only a unit {checked}`gan-qp:unit`.
 # - **Fails.** "Lipschitz by itself" holds for a critic of pairs, which nobody trains; the one in use may be arbitrarily steep on a pair {checked}`gan-qp:violation`, but not in the mean square {checked}`gan-qp:mean-square`; nor does theory fix the slope that the generator feels {checked}`gan-qp:free-slope`: networks supply it.
 # - **Not known**: whether images are better for it; not measured here.
 #
@@ -606,7 +606,7 @@ ledger.exact(
 # V_2 = \frac{\lambda}{2} \sum_{i=1}^{n} \sum_{j=1}^{n} d_{ij}\, p_i q_j \qquad \text{if } \sum_{i=1}^{n} p_i q_i = 0
 # $$ (gan-qp:disjoint)
 #
-# Exactly where the original GAN is stuck at $\log 2$, GAN-QP is half the mean distance.
+# Exactly where the original GAN is stuck at $\log 2$, GAN-QP has $\frac{\lambda}{2}$ times the mean distance.
 
 # %% tags=["ledger"]
 def bounded(draw):
@@ -888,7 +888,7 @@ for number in range(8):
 # %% [markdown]
 # Drawn are the network of the figure at the top of the page and, for two bells, the value of a critic of one argument as a share of that with two:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the network of the points 0, 1 and 4, three resistors with the currents three, three and five sixteenths, and the voltages 3, 3.75 and 0 above them; the resistor between 1 and 4 is red. Right, against the distance of the means of two Gaussians, the value with a critic of one argument as a share of that with two, rising from 0.82 to 1, and below it the best linear critic, rising from 0.79 to 1."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the network of the points 0, 1 and 4, three resistors with the currents three, three and five sixteenths, and the voltages 3, 3.75 and 0 above them; the resistor between 1 and 4 is orange. Right, against the distance of the means of two Gaussians, the value with a critic of one argument as a share of that with two, rising from 0.82 to 1, and below it the best linear critic, rising from 0.79 to 1."}}
 x = torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64)
 p, q = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]], dtype=torch.float64)
 apart = lambda x: (x[:, None] - x).abs()
@@ -1106,7 +1106,7 @@ assert squared > 0.15 > 0.5**2 / 2
 
 
 # %% [markdown]
-# Already at distance $1$ the three critics agree to a tenth. So scoring one sample at a time loses little in *value*; what is lost will be seen in the slopes.
+# Already at distance $1$ the three values agree within a tenth. So scoring one sample at a time loses little in *value*; what is lost will be seen in the slopes.
 #
 # ### Trained critics reach the exact values
 #
@@ -1865,7 +1865,7 @@ print(f"from the geometric median to the nearest digit: {blur_gap:.1f}")
 # ```{folded} 1 minute: what two public programs compute
 # ```
 #
-# Two public re-implementations in PyTorch, `rahulbhalley/gan-qp.pytorch` and the `qp_loss` of HyperGAN, take *one* mean over the whole batch in place of $d_k$. (Su's program, and HyperGAN's TensorFlow version, take it per sample.) Then the network no longer knows where the points are. With the mean distance $\bar{d}$ every pair on disjoint supports gets the difference
+# Two public re-implementations in PyTorch, `rahulbhalley/gan-qp.pytorch` and the `qp_loss` of HyperGAN, take *one* mean over the whole batch in place of $d_k$. (HyperGAN's TensorFlow version takes it per sample, and so do Su's programs, but [not every version of them](#pitfalls-in-programs).) Then the network no longer knows where the points are. With the mean distance $\bar{d}$ every pair on disjoint supports gets the difference
 #
 # $$
 # T_i - T_j = \lambda \bar{d}
@@ -1923,7 +1923,7 @@ for name, d in (
 # ```{folded} 2 minutes: shapes, detach, distance zero, and what a step costs
 # ```
 #
-# **Shapes.** Networks return scores of shape $(B, 1)$, distances have shape $(B,)$. Divided, they broadcast silently to $B \times B$, every score with every distance. Our function complains. (Su's program cuts the scores to $(B,)$ first; with one distance per batch the bug cannot be seen.)
+# **Shapes.** Networks return scores of shape $(B, 1)$, distances have shape $(B,)$. Divided, they broadcast silently to $B \times B$, every score with every distance. The charge is then the mean of $\Delta^2$ times that of $\frac{1}{2 \lambda d}$: in effect one distance for the batch. Our function complains. Su's `gan_gp_l1.py`, as linked [below](#three-sizes), cuts the scores to $(B,)$ first; `gan_qp_l2.py`, as linked there, does not. (With one distance per batch the bug cannot be seen.)
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -2061,7 +2061,7 @@ print(f"with the generator's step: {gp_round / qp_round:.1f}")
 #
 # The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
-# Where *paper* differs from the programs: weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
+# Where *paper* differs from the programs: each pair has its own distance under both norms, weights start from a normal law of standard deviation 0.02 (there: Keras' Glorot law), images are scaled by a filter that averages, the generator's samples are judged after averaging its weights, and by the usual Inception, not Keras'. No penalty needs single samples here, so batch norm in the critic is allowed.
 
 # %%
 def larger(scale):

@@ -283,7 +283,7 @@ def step(E, G, x, z, player_E, player_G, weight=0.5):
 # ## The verdict
 #
 # - **Holds**, on 8 × 8 digits, for [each of eight seeds](#held-out-digits): with the term at weight $\frac12$ nine held-out digits in ten survive encoding and decoding; at $\frac12$ and 1 no price is seen in the samples, at 10 there is one.
-# - **Fails.** A squared error of the code fails only as the article writes it, as a sum: [a matter of the weight](#why-the-squared-error-fails-and-when). And the term does not prevent mode collapse: a generator with $\rho = 1$ that draws one picture [exists](#a-code-without-diversity).
+# - **Fails.** A squared error of the code fails as the article writes it, as a sum; [at a smaller weight](#why-the-squared-error-fails-and-when) it trains. And the term does not prevent mode collapse: a generator with $\rho = 1$ that draws one picture [exists](#a-code-without-diversity).
 # - **Not known**: photographs. The article shows some, of 128 × 128 pixels, and no number; we have run none.
 #
 # ## A vector is a mean, a scale and a direction
