@@ -25,7 +25,7 @@
 #
 # - **The idea.** A norm erases level and size of a word's features; a wish moves the scale and shift that set them anew, {eq}`conditional-layer-norm:definition`.
 # - **The formula.** A label lowers the loss of a whole text by its entropy at most, {eq}`conditional-layer-norm:ceiling`: with 22 labels $\log 22 \approx 3.1$ nats.
-# - **Measured** ([record](#all-rivals)): 0.24 nats a word where the label can tell 0.18, over nine tenths of it by the last norm alone; reviews obey six to seven times in ten.
+# - **Measured** ([record](#all-rivals)): 0.24 nats a word where the label can tell 0.18, over nine tenths of it by the last norm alone; reviews obey about six times in ten.
 #
 # **Before you start**: {doc}`masks <prefix-lm>`; entropy. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (24 minutes) and experiments (17).
 
@@ -45,7 +45,12 @@ if "google.colab" in sys.modules:
     site = "https://gantext.github.io/gantext/wheels"
     tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
     names = ["gantext-0.1.0", "texledger-0.1.0"]
-    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    # beside the notebook, or in the folder of the site's copy where it lies
+    beside = [
+        sorted(map(str, Path(folder).glob("*-py3-none-any.whl")))
+        for folder in (".", "wheels", "../wheels", "../../wheels")
+    ]
+    found = next(filter(None, beside), [])
     place = "beside the notebook"
     if not found:
         found = [f"{site}/{name}-py3-none-any.whl" for name in names]
@@ -203,8 +208,8 @@ plt.show()
 #
 # ## The verdict
 #
-# - **The wish acts.** In reviews like those above a classifier finds the wish in 73 of 100 (by chance 50; in real ones 87).
-# - **The last norm alone does nearly as well**: more than nine tenths of the gain on docstrings, 63 against 65 % of the reviews. There a shift multiplies the odds of favourite words, {eq}`conditional-layer-norm:tilt`.
+# - **The wish acts.** In reviews like those above a classifier finds the wish in 74 of 100 (by chance 50; in real ones 87).
+# - **The last norm alone does nearly as well**: more than nine tenths of the gain on docstrings, 63.8 against 64.5 % of the reviews. There a shift multiplies the odds of favourite words, {eq}`conditional-layer-norm:tilt`.
 # - **A gain is not knowledge.** Above the dashed line is slow learning of the model told nothing, which cannot yet read the subject off the text; with four times the steps the gain comes down to the line. A vector added to every word, from zero too, gains four fifths as much.
 # - **Not known**: the same with BERT's weights, which the article has, and after longer training.
 #
@@ -218,13 +223,13 @@ plt.show()
 # %% tags=["hide-input"]
 # what the first figure shows, one bad and one good from the same numbers
 WRITTEN = [
-    "这个酒店大堂的设施比较陈旧，服务很好，房间冷气大，房间小得很大。早餐很丰富。但是房间里也不太小，床不干净，但是房间的设施也很不好",
-    "这个酒店大堂的服务员态度很好，服务员工工作，服务员态度极度，以后再次入住这家酒店。",
-    "感觉不错，不错，这本书的是，没有什么问题，我不知道什么太多，我觉得不是不过，我也不知道我所有的，没有什么评论，但是什么我觉得不知",
-    "感觉很好，很好，这本书的是，我是一本书里面的内容没有看，有什么感觉。",
-    "我的是一个电脑上网本的，发短信就是没有问题。",
-    "我是是一本，实际上没有很多东西，外观很好，很好。一、上次去住这家酒店，但是酒店的服务也不错，不过去住，前台的时候还不错，服务员也",
-    "蒙牛的奶不好喝了",
+    "这个酒店的服务员态度很差,但是很满意,房间的服务员态度极差,我们的服务员竟然没有一个人员态度,我们的态度的态度和我们的人员工作人",
+    "这个价位，价格便宜，价格便宜，买了好几天，送货速度很快，送货速度太快，速度快，本来是快，送货速度快，送的，也不错",
+    "感觉不错，配置较齐全，散热不错，性价比较低，不知道什么太好，价格不是很贵，不过也不会用。",
+    "感觉很好，很好，这本书的质量也挺好，还是不错的。",
+    "我的是一个电脑，这个写的是很多人的，对于是我们也不能上网的！！！！！！！！！！！！！！！！！！！！！！！！！！！！！！！！！！！",
+    "我的是一本，实在是很喜欢的东西，每天都是在我们也一起，我们是自己的，很好，而且还是有点不错的。",
+    "蒙牛的奶不错",
     "蒙牛的奶不错",
 ]
 late = reviews["late"]
@@ -234,29 +239,42 @@ drawn = [
     for wish in ("bad", "good")
 ]
 assert [text for text, _ in drawn] == WRITTEN
-read_as = "bad bad bad good bad good bad good"
+read_as = "bad good good good bad good good good"
 assert [seen for _, seen in drawn] == read_as.split()
 
 # %% [markdown]
-# **The last norm alone does about as well as all of them, and code and vector come close.** After 250 steps each, five seeds, the wish is obeyed in 65 % of the texts told by all norms, in 63 % by the last norm alone, in 61 % by a vector added to every character, in 58 % by a code as first token. After Holm's correction none of these differences is safe (the smallest $p$ is .07; five to ten points would have been found four times in five). The labels that the likelihoods tell, {eq}`conditional-layer-norm:posterior`, are a finer measure: there all norms are three and four points ahead of vector and code ($p < .003$), and level with the last norm.
+# **What is written hardly tells the ways apart.** After 250 steps each, five seeds, the wish is obeyed in 64.5 % of the texts told by all norms, in 63.8 % by the last norm alone, in 60.2 % by a code as first token, in 59.3 % by a vector added to every character, in 59.2 % by a character written in front, 好 (good) or 差 (bad). After Holm's correction none of the differences from all norms is safe (the smallest $p$ is .07; five to six points would have been found four times in five). The labels that the likelihoods tell, {eq}`conditional-layer-norm:posterior`, are a finer measure: there all norms are ahead of every other way, of the last norm by two points, of the others by four to seven ($p < .005$).
 #
-# **Perplexity is nearly blind**, as it must be: the label is worth at most 0.014 nats a character here. Told it, each way gains 0.002 to 0.003; told the wrong one, it loses three to six times as much.
+# **Perplexity is nearly blind**, as it must be: the label is worth at most 0.014 nats a character here. Told it, each way gains 0.002 to 0.004, all norms most ($p < .001$); told the wrong one, it loses about four times as much. Only the written character gains less, 0.0005: its wish must pass through letters that mean much else.
 #
 # **Data.** 21,105 reviews, published as 16,883 to train on, 2,111 to validate and 2,111 to test. They repeat themselves: 718 of the 2,111 test reviews stand in the other two parts, word for word. Here a review counts once, the nine with both labels not at all, and the test is on the 1,370 that stand nowhere else. 9,963 training reviews are for the language models, 4,000 others for the classifier, 400 validation reviews choose the rates.
 #
-# **Models.** A pre-norm Transformer of width 128 with two layers knows 2,500 characters and reads pieces of 64, behind a slot for the code and a start token. It is trained for 2,000 steps of 20 pieces without labels. From this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches; so is "told nothing". The rate of each is the best of three after 40 steps, by validation text. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
+# **Models.** A pre-norm Transformer of width 128 with two layers knows 2,500 characters and reads pieces of 64, behind a slot for the code and a start token. It is trained for 2,000 steps of 20 pieces without labels. From this one model every way to tell it starts, exactly as it is (maps and added vector zero, the code a copy of the empty slot's embedding), and is trained on, all weights, for 250 steps on the same batches; so is "told nothing". The written character stands in the slot, so its model starts elsewhere. Rates were searched with all 250 steps, by validation text, until a worse one stood on either side of the best: one for the model's weights, told nothing, which all use, and one for what a way adds. Seeds change the batches, the labels' vectors and the texts drawn, not the first training.
 #
 # **Judges.** Perplexity is $e$ to the nats a character; the one without label mixes the two likelihoods, $\log 2 - \log (e^{-n_0} + e^{-n_1})$ in the notation of {eq}`conditional-layer-norm:posterior`, and is exact. Whether a wish was obeyed is decided by logistic regression on one to three characters, which knows only its own 4,000 reviews; of the real test reviews, cut at 64 characters too, it gets 87 % right, about what perfect obedience would score. Texts are drawn at temperature 0.8, those of the first figure at 0.5; their model, trained for eight times as long, is a single run.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, bars for four ways to tell the wish, from fifty-eight to sixty-five per cent obeyed, with a dot for each seed; a dashed line at 87 per cent marks real reviews, a thin one at fifty chance. Below, four lines that rise together, from about half of the texts seen as good at the wish bad to about seven tenths at the wish good."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, bars for five ways to tell the wish, from fifty-nine to sixty-five per cent obeyed, with a dot for each seed; a dashed line at 87 per cent marks real reviews, a thin one at fifty chance. Below, five lines that rise together, from somewhat less than half of the texts seen as good at the wish bad to about two thirds at the wish good."}}
 TOLD_BY = [
     "all norms",
     "last norm only",
     "code as first token",
     "vector added to every character",
+    "a character written in front",
 ]
-SHORT = ["all norms", "last norm\nonly", "code as\nfirst token", "vector\nadded"]
-STYLES = [(BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^-."), (RED, "D:")]
+SHORT = [
+    "all norms",
+    "last norm\nonly",
+    "code as\nfirst token",
+    "vector\nadded",
+    "character\nin front",
+]
+STYLES = [
+    (BLUE, "o-"),
+    (ORANGE, "s--"),
+    (GREEN, "^-."),
+    (RED, "D:"),
+    (GREY, "v-"),
+]
 seeds = reviews["settings"]["seeds"]
 truth = reviews["classifier"]["accuracy"]
 
@@ -290,13 +308,12 @@ left.axhline(
 )
 left.axhline(50, color="black", linewidth=0.8, label="by chance")
 left.set(
-    xticks=range(4),
+    xticks=range(5),
     xticklabels=SHORT,
     ylim=(40, 100),
     ylabel="wish obeyed, %",
     title="what the classifier sees",
 )
-left.tick_params(axis="x", labelsize=9)
 left.legend(loc="upper right", bbox_to_anchor=(1, 0.77))
 for method, (colour, style), name in zip(
     TOLD_BY, STYLES, SHORT, strict=True
@@ -323,41 +340,45 @@ plt.show()
 # %% [markdown]
 # *Above, how often the wish is obeyed: bars are means, dots the seeds. Below, the share of texts that are seen as good, along the straight line from the condition "bad" to "good".*
 #
-# The share rises with the condition, whichever way it enters. (Told nothing, the model writes texts of which 60 % are seen as good; so *bad* is obeyed less often.)
+# The share rises from *bad* to *good*, whichever way the wish enters. (Told nothing, the model writes texts of which 57 % are seen as good; so *bad* is obeyed less often.)
 
 # %% tags=["hide-input"]
 first, second = reviews["tables"]
-assert round(100 * late["obeyed"]) == 73 and round(100 * truth) == 87
-shares = [round(100 * review(m, "obeyed").mean()) for m in TOLD_BY]
-assert shares == [65, 63, 58, 61]
+assert round(100 * late["obeyed"]) == 74 and round(100 * truth) == 87
+shares = {row[0]: row[-1].partition(" ± ")[0] for row in first["rows"]}
+assert [shares[method] for method in TOLD_BY] == (
+    "64.5 63.8 60.2 59.3 59.2".split()
+)
 for method in TOLD_BY:
     rising = list(seen_good(method).values())
-    assert rising == sorted(rising)
-assert round(100 * seen_good("told nothing")[0.0]) == 60
+    assert rising[0] < 0.5 < 0.6 < rising[-1]
+    assert method == TOLD_BY[-1] or rising == sorted(rising)
+assert round(100 * seen_good("told nothing")[0.0]) == 57
 assert round(reviews["ceiling"], 3) == 0.014
 told_nothing, pairs = "told nothing", {}
 for one in reviews["comparisons"]:
     pairs[one["score"], one["of"], one["minus"]] = one
-for method in TOLD_BY:
+for method in TOLD_BY[:-1]:
     gap = pairs["right", method, told_nothing]["mean"]
-    assert -0.0035 < gap < -0.0015
+    assert -0.0045 < gap < -0.0015
     lost = review(method, "wrong") - review(method, "right")
-    assert 3 < -lost.mean() / gap < 6
+    assert 3.5 < -lost.mean() / gap < 4.5
+least = pairs["right", TOLD_BY[-1], told_nothing]["mean"]
+assert round(least, 4) == -0.0005
 for method in TOLD_BY[1:]:
     found = pairs["obeyed", "all norms", method]
-    assert found["holm"] > 0.07 and 0.05 < found["detectable"] < 0.1
+    assert found["holm"] > 0.06 and 0.045 < found["detectable"] < 0.065
+    assert pairs["right", "all norms", method]["holm"] < 0.001
     ahead = pairs["guessed", "all norms", method]
-    if method == "last norm only":
-        assert ahead["holm"] > 0.05
-    else:
-        assert round(100 * ahead["mean"]) in (3, 4) and ahead["holm"] < 0.003
+    points = [2] if method == "last norm only" else range(4, 8)
+    assert round(100 * ahead["mean"]) in points and ahead["holm"] < 0.005
 sizes, trained = reviews["sizes"], reviews["settings"]
 assert sizes["test, also in train or valid"] == 718
 assert sizes["with both labels"] == 9 and sizes["test"] == 1370
 assert (sizes["language models"], sizes["classifier"]) == (9963, 4000)
 assert sizes["validation"] == 400 and trained["temperature"] == 0.8
 assert (trained["steps before"], trained["steps"]) == (2000, 250)
-assert trained["steps of a search"] == 40 and trained["width"] == 128
+assert trained["width"] == 128
 plain = [r for r in reviews["runs"] if r["method"] == "told nothing"]
 assert {run["parameters"] for run in plain} == {727_748}
 assert reviews["late"]["steps"] == 2000 and len(seeds) == 5
@@ -382,7 +403,7 @@ book.table(**first) + book.table(head, compared, second["title"])
 #
 # ## The layer, number by number
 #
-# ```{folded} 2 minutes: the statistics, the start at zero, the core's code and the package's
+# ```{folded} 2 minutes: the statistics, the start at zero, the code above and the package's
 # ```
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four small bar charts of the six features of one word. As they come, all are positive, between one and four. Normalized, they lie around zero with the same pattern. Under the wish bad and under the wish good the same six bars are stretched and moved differently, some of them to the other side of zero."}}
@@ -556,7 +577,7 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# The core's code beside the package's layer:
+# The code of [the first section](#the-idea-the-formula-the-code) beside the package's layer:
 
 # %%
 torch.manual_seed(0)
@@ -1315,7 +1336,7 @@ ledger.numeric(
 # P = 2 K C D
 # $$ (conditional-layer-norm:parameters)
 #
-# numbers. BERT-base has $K = 26$ (one after the embedding, two in each of 12 layers, one before the output); with $C = 128$ that is 5.1 million on top of 110. The image features of the article ($C = 1280$) would take 51 million; with a hidden layer of 128 in each norm, as the article has it, it is 9.4 million.
+# numbers. BERT-base has $K = 26$ (one after the embedding, two in each of 12 layers, one before the output); with $C = 128$ that is 5.1 million on top of 110. The image features of the article, $C = 1280$, would take 51 million; with a hidden layer of 128 in each norm, an option that the article has, it is 9.4 million.
 
 # %% tags=["ledger"]
 MODELS = (
@@ -1548,6 +1569,7 @@ for shape, each in (
     )
     assert gap < 1e-11
     print(f"{shape!s:14} one scale a {each:9} equal")
+print("\nthe reference of the backward pass:")
 body(conditional_layer_norm_backward_ref)
 
 # %% [markdown]
@@ -1556,7 +1578,11 @@ body(conditional_layer_norm_backward_ref)
 # ```{folded} 7 minutes: text, model and training; the table of twelve arms; sampled texts; a slider between two subjects
 # ```
 #
-# **Text.** The docstrings of 22 submodules of NumPy, SciPy, scikit-learn, SymPy and PyTorch, at most 150 of each, as lower-case words, in windows of 16; a fifth of the documents is held out. The label is the submodule. **Model.** BERT in small: post-norm, width 64, 2 layers, 4 heads, BERT's dense layer and norm before the output, which shares its weights with the embedding; the mask is causal. Six norms. The bias of the output starts at the logarithms of the words' frequencies. **Training.** 500 steps of 64 windows with AdamW, rate 0.005, twenty steps of warm-up, then linear decay. All this was fixed, with a seed that is not used again, before the runs that are reported.
+# **Text.** The docstrings of 22 submodules of NumPy, SciPy, scikit-learn, SymPy and PyTorch, at most 150 of each, as lower-case words, in windows of 16; a fifth of the documents is held out. The label is the submodule.
+#
+# **Model.** BERT in small: post-norm, width 64, 2 layers, 4 heads, BERT's dense layer and norm before the output, which shares its weights with the embedding; the mask is causal. Six norms. The bias of the output starts at the logarithms of the words' frequencies.
+#
+# **Training.** 500 steps of 64 windows with AdamW, rate 0.005, twenty steps of warm-up, then linear decay. All this was fixed, with a seed that is not used again, before the runs that are reported.
 
 # %%
 WIDTH, LAYERS = {"reduced": (64, 2), "gpu": (256, 4), "base": (768, 12)}[
@@ -1825,7 +1851,17 @@ plt.show()
 # The gain passes that line. `benchmarks/compare_condnorm.py` trains every rival with three seeds and one rate, and two of them (told nothing, all norms) also with windows of 64 words and with four times the steps. All start as the model that was told nothing: the maps of the norms and the added vector at zero. The vector is tried once more with the usual start of an embedding, normal numbers; its norm is then 1, beside words of norm 0.48.
 
 # %% tags=["hide-input"]
-(table,) = record["tables"]
+table, differences = record["tables"]
+open_pairs = {
+    (one["of"], one["minus"])
+    for one in record["comparisons"]
+    if one["holm"] > 0.05
+}
+assert open_pairs == {
+    ("vector added, started at norm 1", "told nothing"),
+    ("all norms, labels shuffled in training", "told nothing"),
+    ("last norm only", "all norms"),
+}
 assert (of("all norms", "nats") < of("told nothing", "nats") - 0.1).all()
 assert (
     of("all norms, labels shuffled in training", "nats")
@@ -1841,10 +1877,12 @@ book.table(
         for row in table["rows"]
     ],
     table["title"],
-)
+) + book.table(**differences)
 
 # %% [markdown]
-# Mean and 95 % interval over three seeds. How much of the gain is the last norm alone, that is, by {eq}`conditional-layer-norm:tilt` and its scaled form, favourite words and a reweighting of features just before the output?
+# Mean and 95 % interval over three seeds; differences are paired by seed, $p$ is Student's, corrected by Holm over the fourteen, and the last column is the true difference that would have been found four times in five. Every way but the loud vector, and labels that were shuffled, gains surely ($p < .05$); code and vectors gain less than all norms, and whether the last norm does is open.
+#
+# How much of the gain is the last norm alone, that is, by {eq}`conditional-layer-norm:tilt` and its scaled form, favourite words and a reweighting of features just before the output?
 
 # %%
 nothing_told = of("told nothing", "nats")
@@ -1886,7 +1924,7 @@ print(
 #
 # **The gain is above the ceiling**, the 0.18 nats a word that the label can tell; {eq}`conditional-layer-norm:excess` makes the rest a measured weakness of the model told nothing, at least 16 times the difference in nats a window. With 64 words the ceiling is a quarter of that, and the gain more than three times the ceiling. With four times the steps the gain comes down to the ceiling.
 #
-# **The start is part of the method.** The vector added to every word gains four fifths of what all norms gain, more than the code as first token, and goes through the ceiling too; every seed of all norms is better than every seed of it. From the usual random start the same vector gains half as much. It is heard best of all then, by the guesses and by what a wrong label costs: hearing is not gaining.
+# **The start is part of the method.** The vector added to every word gains four fifths of what all norms gain, more than the code as first token, and goes through the ceiling too; every seed of all norms is better than every seed of it. From the usual random start the same vector gains half as much, although the model then heeds it most of all, by the guesses and by what a wrong label costs: to be heeded is not to gain.
 #
 # **Maps alone learn little** in a model that was frozen after so short a training.
 
@@ -2770,7 +2808,7 @@ for digit, ax in enumerate(axes.flat):
     caption = " ".join(words_of(said[k]))
     assert sum(word in DIGITS for word in caption.split()) == 1
     ax.set(xticks=[], yticks=[])
-    ax.set_xlabel(caption.replace(" leaning", "\nleaning"), fontsize=9)
+    ax.set_xlabel(caption.replace(" leaning", "\nleaning"))
 plt.show()
 
 # %% [markdown]
@@ -2825,6 +2863,22 @@ with torch.no_grad():
 print("each question answered rightly for nine of ten unseen digits")
 
 # %% [markdown]
+# ## Three sizes
+#
+# ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
+# ```
+#
+# Everything that this page trains is `SCALE = "reduced"`. *Base* is not the article's run: it takes BERT-base's width and depth to the docstrings of this page.
+#
+# | Size | `"reduced"` | `"gpu"` | `"base"` |
+# | --- | --- | --- | --- |
+# | docstrings: width, layers | 64, 2 | 256, 4 | 768, 12 |
+# | steps, rate of AdamW | 500, 0.005 | 5,000, 0.001 | 100,000, 0.0001 |
+# | {func}`gantext.norm.condition_all_norms` in GPT-2 | tiny, random weights, 100 steps | the real weights, the Stanford Sentiment Treebank, 3,000 steps | the same |
+# | time of the three runs on docstrings, on a T4, on an A100 | a minute, two CPU cores | 5 min, 4 min | 18 h, 4 h |
+#
+# The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`), without GPT-2, which needs a network and has not run. The docstrings' loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
+#
 # ## Claims and measurements
 
 # %% tags=["hide-input"]
@@ -2937,7 +2991,7 @@ book.claims(rows)
 #
 # ### Is there a version for PyTorch?
 #
-# The core's seven lines are one. {func}`gantext.norm.condition_all_norms` puts the layer into any model, your own or one of Hugging Face, in the place of the norms that are there: parameters keep their names, and what the model computes does not change, {eq}`conditional-layer-norm:identity`.
+# The seven lines of [the first section](#the-idea-the-formula-the-code) are one. {func}`gantext.norm.condition_all_norms` puts the layer into any model, your own or one of Hugging Face, in the place of the norms that are there: parameters keep their names, and what the model computes does not change, {eq}`conditional-layer-norm:identity`.
 #
 # ### What is the list of additional inputs for, if only the condition is used?
 #
@@ -2993,7 +3047,7 @@ print(f"docstrings: {gained:.0%} of the gain of all norms")
 # %% [markdown]
 # ## Where articles and programs disagree
 #
-# ```{folded} 1 minute: what is added to what, epsilon, the samples shown, the measure
+# ```{folded} 1 minute: what is added to what, epsilon, the samples shown
 # ```
 #
 # **What is added to what.** The article and its Keras program add to a trained $\gamma$, other programs to 1 (adaLN), others use the map's output itself. A zero start is right for the first two and fatal for the third, {eq}`conditional-layer-norm:identity`. The package's form is the first; where there is no $\gamma$, the second.

@@ -45,7 +45,12 @@ if "google.colab" in sys.modules:
     site = "https://gantext.github.io/gantext/wheels"
     tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
     names = ["gantext-0.1.0", "texledger-0.1.0"]
-    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    # beside the notebook, or in the folder of the site's copy where it lies
+    beside = [
+        sorted(map(str, Path(folder).glob("*-py3-none-any.whl")))
+        for folder in (".", "wheels", "../wheels", "../../wheels")
+    ]
+    found = next(filter(None, beside), [])
     place = "beside the notebook"
     if not found:
         found = [f"{site}/{name}-py3-none-any.whl" for name in names]
@@ -2506,6 +2511,23 @@ for dtype in (torch.float16, torch.bfloat16):
 print("\n".join([f"torch {torch.__version__.split('+')[0]}, CPU", *lines]))
 
 # %% [markdown]
+# ## Three sizes
+#
+# ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
+# ```
+#
+# Everything on this page is `SCALE = "reduced"`. The article has no experiment whose size one could take; the other sizes take the same questions further.
+#
+# | Size | `"reduced"` | `"gpu"` | `"large"` |
+# | --- | --- | --- | --- |
+# | largest order of the matrices timed | 256 | 1,024 | 2,048 |
+# | probes of an estimated trace | 200,000 | 1,000,000 | 4,000,000 |
+# | repetitions of a timing | 5 | 20 | 20 |
+# | device | CPU | GPU, if there is one | GPU, if there is one |
+# | time | a minute, two CPU cores | minutes | not measured |
+#
+# At `"gpu"` every cell has run on an NVIDIA H200 with its loops cut short ([record](../book/results.md)); no number of this page is from there.
+#
 # ## Claims and measurements
 #
 # The article has no experiment; each claim was computed or asserted on this page.

@@ -45,7 +45,12 @@ if "google.colab" in sys.modules:
     site = "https://gantext.github.io/gantext/wheels"
     tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
     names = ["gantext-0.1.0", "texledger-0.1.0"]
-    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    # beside the notebook, or in the folder of the site's copy where it lies
+    beside = [
+        sorted(map(str, Path(folder).glob("*-py3-none-any.whl")))
+        for folder in (".", "wheels", "../wheels", "../../wheels")
+    ]
+    found = next(filter(None, beside), [])
     place = "beside the notebook"
     if not found:
         found = [f"{site}/{name}-py3-none-any.whl" for name in names]
@@ -1810,6 +1815,23 @@ with torch.no_grad():
         )
 
 # %% [markdown]
+# ## Two sizes
+#
+# ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
+# ```
+#
+# Everything on this page is `SCALE = "reduced"`. The articles train no small network of this kind, so there is no size called *paper*.
+#
+# | Size | `"reduced"` | `"gpu"` |
+# | --- | --- | --- |
+# | data | docstrings of 22 submodules | the same |
+# | network | two layers of width 48 | two layers of width 128 |
+# | steps | 150 | 1,500 |
+# | seeds of each setting | 3 | 10 |
+# | time on a T4, on an A100 | a minute, two CPU cores | 7 min, 7 min |
+#
+# The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`): 75,000 steps of 338 operations, each of which takes 50 µs of Python and PyTorch at least. The loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
+#
 # ## Claims and measurements
 #
 # UniLM's own figures, for networks of 340 million weights, are quoted, not repeated. Nor is the article's experiment repeated, titles for news: from BERT's weights readable after 1,000 steps, where Su's LSTM had needed tens of times as many.

@@ -195,7 +195,7 @@ def test_the_record_is_whole_and_its_tables_are_those_of_its_runs(script: Any) -
         if run["method"] == script.PROMPT:  # adds nothing to be searched for
             assert run["rate"] == next(r["rate"] for r in record["runs"] if r["method"] == script.NONE)
             continue
-        tried = {one["rate"]: one["nats"] for one in record["search"] if one["method"] == run["method"]}
+        tried = {one["rate"]: one["above the best"] for one in record["search"] if one["method"] == run["method"]}
         assert tried[run["rate"]] == min(tried.values())
         ladder = script.ladder(run["method"])
         assert script._common.next_rate(tried, ladder, ladder[2:5]) is None
