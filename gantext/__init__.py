@@ -60,7 +60,7 @@ def environment() -> str:
 
     cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if cuda else "CPU"
-    fits = '"gpu" (the chapter says for how long)' if cuda else '"reduced" (a chapter takes one to three minutes)'
+    fits = '"gpu" (the chapter says for how long)' if cuda else '"reduced" (a chapter takes a few minutes)'
     return " · ".join(
         [
             f"gantext {__version__}",

@@ -994,6 +994,28 @@ def test_muon_takes_the_hidden_matrices_only() -> None:
         muon(cast(Any, model.parameters()))
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_muon_takes_no_emulated_products(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 as in bfloat16 the update has singular values near 1; a CPU without bfloat16 never multiplies it."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: able, raising=False)
+    torch.manual_seed(0)
+    model = Transformer(Config(9, width=32, layers=1, heads=2))
+    hidden, _ = muon(model, rate=0.1)
+    before = [p.detach().clone() for p in hidden.param_groups[0]["params"]]
+    grads = [torch.randn_like(p) for p in before]
+    for p, g in zip(hidden.param_groups[0]["params"], grads, strict=True):
+        p.grad = g.clone()
+    seen: list[torch.dtype] = []
+    product = torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *a, **k: (seen.append(a[0].dtype), product(*a, **k))[1])
+    hidden.step()
+    assert {*seen} == {torch.bfloat16 if able else torch.float32}
+    for p, old, g in zip(hidden.param_groups[0]["params"], before, grads, strict=True):
+        values = torch.linalg.svdvals((old - p.detach()) / 1.0)
+        assert values.min() > 0.5 * values.max() > 0
+        assert torch.equal(p.grad, g)  # is not worked upon
+
+
 def test_a_bert_reads(tmp_path: Path) -> None:
     import transformers
 
