@@ -45,7 +45,12 @@ if "google.colab" in sys.modules:
     site = "https://gantext.github.io/gantext/wheels"
     tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
     names = ["gantext-0.1.0", "texledger-0.1.0"]
-    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    # beside the notebook, or in the folder of the site's copy where it lies
+    beside = [
+        sorted(map(str, Path(folder).glob("*-py3-none-any.whl")))
+        for folder in (".", "wheels", "../wheels", "../../wheels")
+    ]
+    found = next(filter(None, beside), [])
     place = "beside the notebook"
     if not found:
         found = [f"{site}/{name}-py3-none-any.whl" for name in names]

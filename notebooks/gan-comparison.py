@@ -32,7 +32,12 @@ if "google.colab" in sys.modules:
     site = "https://gantext.github.io/gantext/wheels"
     tag = "https://github.com/gantext/gantext/archive/refs/tags/v0.1.0.zip"
     names = ["gantext-0.1.0", "texledger-0.1.0"]
-    found = sorted(map(str, Path().glob("*-py3-none-any.whl")))
+    # beside the notebook, or in the folder of the site's copy where it lies
+    beside = [
+        sorted(map(str, Path(folder).glob("*-py3-none-any.whl")))
+        for folder in (".", "wheels", "../wheels", "../../wheels")
+    ]
+    found = next(filter(None, beside), [])
     place = "beside the notebook"
     if not found:
         found = [f"{site}/{name}-py3-none-any.whl" for name in names]
@@ -667,11 +672,12 @@ for seed in range(20):
         )
     )
 print(
-    f"twenty random splits of the same sizes: {np.mean(splits):.1f} ± "
-    f"{np.std(splits, ddof=1):.1f}"
+    f"twenty random splits of the same sizes: {np.mean(splits):.1f}, with "
+    f"standard deviation {np.std(splits, ddof=1):.1f}"
 )
 print(
-    f"5000 draws of training images: {floor.mean:.2f} ± {floor.std:.2f}, "
+    f"5000 draws of training images: {floor.mean:.2f}, with standard "
+    f"deviation {floor.std:.2f}, "
     f"Gaussian floor {gaussian(5000):.2f}"
 )
 
