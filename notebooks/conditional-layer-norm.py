@@ -334,7 +334,7 @@ right.set(
     title="a slider between two wishes",
     ylim=(0, 100),
 )
-right.legend()
+right.legend(loc="lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
