@@ -2102,6 +2102,9 @@ for ax, size in zip(axes, pixels, strict=True):
         yticklabels=SHORT.values(),
         title=f"{size} × {size} pixels",
     )
+    ax.set_xticks([k * (10 if size == 8 else 100) for k in (2, 3, 5, 10)])
+    ax.minorticks_off()
+    ax.xaxis.set_major_formatter("{x:.0f}")
     ax.invert_yaxis()
 axes[-1].set_xlabel("Fréchet distance to held-out digits")
 plt.show()
