@@ -136,7 +136,7 @@ const root = document.documentElement.dataset;
 let shown, unfolded = [];
 addEventListener("beforeprint", () => {
   [shown, root.theme] = [root.theme, "light"];
-  unfolded = [...document.querySelectorAll("article details:not([open], .check, .hide, .check details, .ledger details)")];
+  unfolded = [...document.querySelectorAll("details.folded:not([open]), article details:not([open], .check, .hide, .check details, .ledger details)")];
   for (const fold of unfolded) fold.open = true;
   for (const image of document.querySelectorAll("article img")) image.loading = "eager";
 });
