@@ -245,6 +245,8 @@ def test_error_at_most_ten_times_scipys_with_fewer_squarings(dtype: torch.dtype)
             limit = 10 * max(rival, 2 * eps(dtype))
             if name.startswith(("nonnormal", "triangular")):
                 limit = math.inf  # left to the next tests: of one draw, both errors are luck
+            if name == "graded":  # below what its condition allows both are luck, and each processor's own
+                limit = max(limit, float(scipy.linalg.expm_cond(A.to(double).numpy())) * eps(dtype))
             found = {"chosen": expm(A), "given": expm(A, squarings=12), "batched": expm(torch.stack([0 * A, A]))[1]}
             for route, X in found.items():
                 assert mp_error(X, true) <= limit, (
@@ -576,8 +578,10 @@ def test_parts_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     (grad,) = torch.autograd.grad(whole, A, G)
     monkeypatch.setattr(expm_eager, "PART", 16 * 5 // torch.get_num_threads())
     parts = expm(A)
-    assert torch.equal(parts, whole) and torch.equal(expm(A.detach()), whole)
-    assert torch.equal(torch.autograd.grad(parts, A, G)[0], grad)
+    # to the bit on most processors; on some a product of another number of matrices rounds otherwise
+    assert_close(parts, whole, 1e-14)
+    assert_close(expm(A.detach()), whole, 1e-14)
+    assert_close(torch.autograd.grad(parts, A, G)[0], grad, 1e-14)
 
 
 @pytest.mark.parametrize("squarings", [None, 2])
