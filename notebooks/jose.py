@@ -3271,7 +3271,7 @@ assert max(rules_gap) < -0.03
 # | epochs | 5 | 10 | 20 (`iter`) |
 # | vectors | 100 numbers, window 10, 2 negatives, rate 0.04, margin 0.15 | the same | the same |
 # | JoSE is trained on | one CPU thread | the GPU | one CPU thread (there: ten) |
-# | time | a minute, two CPU cores | a quarter of an hour | an hour and a half, two CPU cores |
+# | time | minutes, two CPU cores | a quarter of an hour | an hour and a half, two CPU cores |
 #
 # The times follow from some 6.4 million words and the words a second in the records (half a million for JoSE on a CPU thread, five million on an NVIDIA H200, a quarter of a million for Doc2Vec, which stays on the CPU). Neither of the larger sizes has run whole.
 #

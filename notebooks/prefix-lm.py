@@ -1828,7 +1828,7 @@ with torch.no_grad():
 # | network | two layers of width 48 | two layers of width 128 |
 # | steps | 150 | 1,500 |
 # | seeds of each setting | 3 | 10 |
-# | time on a T4, on an A100 | a minute, two CPU cores | 7 min, 7 min |
+# | time on a T4, on an A100 | minutes, two CPU cores | 7 min, 7 min |
 #
 # The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`): 75,000 steps of 338 operations, each of which takes 50 µs of Python and PyTorch at least. The loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
 #

@@ -1742,7 +1742,7 @@ HTML("".join(book.table(**table) for table in pretrained["tables"]))
 # | questions | parameters in docstrings, four passages of 48 words | the same, eight of 160 | SogouQA and WebQA, two files that you bring |
 # | model | two layers of width 128, random weights | BERT-base, cased | BERT-base for Chinese |
 # | training | 700 steps of 32, Muon | 1 epoch, Adam, rate $3 \cdot 10^{-5}$ | 8 epochs (`epochs`), Adam, rate $10^{-5}$ |
-# | time of the training on a T4, on an A100 | a minute, two CPU cores | 12 min, 1 min | 13 min, 1 min for each 10,000 questions of an epoch |
+# | time of the training on a T4, on an A100 | minutes, two CPU cores | 12 min, 1 min | 13 min, 1 min for each 10,000 questions of an epoch |
 #
 # The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`: 296 steps of 7.3 TFLOP), in float32 on a T4 and TF32 on an A100, without the questions that are asked afterwards. Both larger sizes need a network or files; neither has run whole.
 #

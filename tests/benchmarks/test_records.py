@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import _common  # noqa: E402  # found by the path above
-import compare_gans  # noqa: E402
-import compare_reading  # noqa: E402
+import compare_gans  # noqa: E402  # found by the path above
+import compare_reading  # noqa: E402  # found by the path above
 
 RECORDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("benchmarks/results/*.json")}
 
