@@ -33,7 +33,7 @@ OF_IMAGES = {"steps": 2, "batch_size": 8, "generator_batch": 8}  # of convolutio
 EVALUATED = 64  # items of what is only evaluated
 LENGTHS = re.compile(r"(\w*_)?STEPS|(\w*_)?EPOCHS|SEEDS|LONGER")
 FENCE = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
-SECTION = re.compile(r"^## (?:Two|Three) sizes\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^## (?:Two|Three) sizes\n.*?(?=^###? )", re.MULTILINE | re.DOTALL)
 Record = dict[str, Any]
 
 

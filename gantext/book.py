@@ -7,14 +7,29 @@ readers tell apart; `GREY` is for what needs no colour. The lines of a figure ta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from base64 import b64decode
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from gantext import __version__
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Html", "claims", "fetched", "record", "set_up", "table"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
+    "Html",
+    "claims",
+    "fetched",
+    "record",
+    "set_up",
+    "table",
+    "trained",
+]
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 CLAIM = ("claim", "source's number", "measured here", "device", "verdict")
@@ -144,6 +159,33 @@ def claims(rows: Iterable[Iterable[object]]) -> Html:
     True
     """
     return _table("claims", CLAIM, rows, "")
+
+
+def trained(runs: Sequence[Mapping[str, Any]]) -> Html:
+    """What a chapter's experiment at SCALE = "gpu" made: its pictures, drawn with Matplotlib, and its scores, a table.
+
+    Args:
+        runs: those of a chapter in the record `sizes`, `record("sizes", address)["chapters"]["o-gan"]`.
+
+    The last row has the digits that were trained on in the place of fakes: no generator need be nearer to the others.
+    """
+    import matplotlib.pyplot as plt
+
+    pictures = [item for run in runs for item in run["pictures"].items()]
+    columns = min(2, len(pictures))
+    fig, axes = plt.subplots(-(-len(pictures) // columns), columns, squeeze=False, layout="constrained")
+    fig.set_size_inches(7, 1.9 * len(axes) * 2 / columns)
+    for ax, (title, picture) in zip(axes.flat, pictures, strict=False):
+        ax.imshow(plt.imread(BytesIO(b64decode(picture))), cmap="gray")
+        ax.set_title(title)
+    for ax in axes.flat:
+        ax.axis("off")
+    plt.show()
+    scores = ("frechet, seen", "frechet, held out", "precision", "recall")
+    head = ["game", "steps", "Fréchet distance to training digits", "to held-out digits", "precision", "recall"]
+    rows = [[run["game"], f"{run['steps']:,}", *(f"{run['scores'][name]:.3g}" for name in scores)] for run in runs]
+    best = runs[0]["digits"]
+    return table(head, [*rows, ["training digits", "–", "0", *(f"{best[name]:.3g}" for name in scores[1:])]])
 
 
 def _table(name: str, head: Iterable[str], rows: Iterable[Iterable[object]], title: str) -> Html:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -195,6 +198,19 @@ def test_wide_tables_are_cards() -> None:
     assert kind(book.table("abcd".split() * 4, [range(4)])) == ["table"]
     assert kind(book.table([*"abcde"], [range(5)])) == ["table", "cards"]
     assert kind(book.claims([range(5)])) == ["table", "claims"]
+
+
+def test_trainings_are_drawn_and_told(settings: None) -> None:
+    grey = io.BytesIO()
+    plt.imsave(grey, np.zeros((28, 28)), cmap="gray", format="png")
+    scores = {"frechet, seen": 30.04, "frechet, held out": 50.06, "precision": 0.75, "recall": 0.5}
+    run = {"game": "hinge", "steps": 3000, "scores": scores, "digits": {**scores, "frechet, held out": 24.0}}
+    picture = base64.b64encode(grey.getvalue()).decode()
+    html = book.trained([run | {"pictures": {name: picture}} for name in "ab"])
+    assert [ax.get_title() for ax in plt.gcf().axes] == ["a", "b"]
+    plt.close("all")
+    mine = ["hinge", "3,000", "30", "50.1", "0.75", "0.5"]
+    assert cells(html, "td") == [mine, mine, ["training digits", "–", "0", "24", "0.75", "0.5"]]
 
 
 def test_claims_have_one_head_and_say_which_column_is_longer() -> None:

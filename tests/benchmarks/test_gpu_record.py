@@ -104,9 +104,8 @@ def test_the_arithmetic_of_sizes_is_held_against_recorded_steps(monkeypatch: pyt
     found = [measured / predicted for _, predicted, measured in scales.recorded(RECORD)]
     assert len(found) == 15 and min(found) > 0.5 and max(found) < 2
     pattern = r"fifteen steps of other networks on an NVIDIA H200 took (\S+) to (\S+) times what the arithmetic says"
-    for chapter in scales.SIZES:
-        text = (ROOT / "notebooks" / f"{chapter}.md").read_text(encoding="utf-8")
-        assert re.findall(pattern, text) == [(f"{min(found):.1f}", f"{max(found):.1f}")], chapter
+    text = (ROOT / "notebooks" / "w-divergence.md").read_text(encoding="utf-8")  # the other chapters refer to it
+    assert re.findall(pattern, text) == [(f"{min(found):.1f}", f"{max(found):.1f}")]
 
 
 def test_the_record_names_no_place_of_a_machine() -> None:
