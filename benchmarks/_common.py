@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NoReturn
@@ -212,10 +212,15 @@ def paired(family: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
             "n": len(gaps), "mean": statistics.fmean(gaps), "half": half_width(gaps),
             "p": float(test.pvalue) if test else 1.0, "detectable": detectable(len(gaps)) * statistics.stdev(gaps),
         })  # fmt: skip
-    largest = 0.0
-    for rank, one in enumerate(sorted(made, key=lambda one: one["p"])):
-        largest = one["holm"] = max(largest, min(1.0, (len(made) - rank) * one["p"]))
+    holm(made)
     return rounded(made)
+
+
+def holm(family: Collection[dict[str, Any]]) -> None:
+    """Give every test of a family beside its `p` the one after Holm's correction for all of them, `holm`."""
+    largest = 0.0
+    for rank, one in enumerate(sorted(family, key=lambda one: one["p"])):
+        largest = one["holm"] = max(largest, min(1.0, (len(family) - rank) * one["p"]))
 
 
 def paired_table(title: str, compared: Sequence[Mapping[str, Any]], digits: int = 2) -> dict[str, Any]:

@@ -278,9 +278,7 @@ def report() -> None:
         raise SystemExit("a run diverged: decide how it counts before any table is made")
     first = [difference(runs, *pair, end) for end in ("last", "average") for pair in FIRST]
     second = [difference(runs, *pair, end) for end in ("last", "average") for pair in SECOND]
-    largest = 0.0
-    for rank, one in enumerate(sorted(second, key=lambda d: d["p"])):
-        largest = one["holm"] = max(largest, min(1.0, (len(second) - rank) * one["p"]))
+    _common.holm(second)
     real = features.Features()(laws.digits().images)
     _common.write_json("cascades", {
         "schema": 1, "title": "Cascaded and plain heads on digits", "chapter": "cascading-rejection",

@@ -633,9 +633,7 @@ def tests(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "detectable": detectable(len(gaps)) * deviation,
             }
         )
-    largest = 0.0
-    for rank, test in enumerate(sorted(made, key=lambda t: t["p"])):
-        largest = test["holm"] = max(largest, min(1.0, (len(made) - rank) * test["p"]))
+    _common.holm(made)
     return made
 
 

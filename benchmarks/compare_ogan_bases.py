@@ -132,9 +132,7 @@ def tests(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 one |= {"mean": statistics.fmean(d), "half": half_width(d), "p": float(test.pvalue)}
                 one["detectable"] = _common.detectable(len(d)) * statistics.stdev(d)
             made.append(one)
-    tested, largest = sorted((one for one in made if "p" in one), key=lambda one: one["p"]), 0.0
-    for rank, one in enumerate(tested):
-        largest = one["holm"] = max(largest, min(1.0, (len(tested) - rank) * one["p"]))
+    _common.holm([one for one in made if "p" in one])
     return made
 
 

@@ -320,10 +320,7 @@ def tests(runs: Sequence[dict[str, Any]], sections: Sequence[str]) -> list[dict[
     for a, b in pairs:
         gap = matrix(runs, *a, seeds) - matrix(runs, *b, seeds)
         found.append({"a": list(a), "b": list(b), "n": len(seeds), **interval(gap, sections)})
-    order, worst = sorted(range(len(found)), key=lambda k: found[k]["p"]), 0.0
-    for rank, k in enumerate(order):
-        worst = max(worst, min(1.0, (len(found) - rank) * found[k]["p"]))
-        found[k]["holm"] = worst
+    _common.holm(found)
     return found
 
 

@@ -427,10 +427,7 @@ def comparisons(runs: list[dict[str, Any]], texts: dict[tuple[str, int], Tensor]
             one["half width, texts"] = 1.96 * (each.std() * len(each) ** 0.5 / total).item()
         found.append(one)
     for score in ("right", "guessed", "obeyed"):
-        family = sorted((one for one in found if one["score"] == score and "p" in one), key=lambda one: one["p"])
-        largest = 0.0
-        for rank, one in enumerate(family):
-            largest = one["holm"] = max(largest, min(1.0, (len(family) - rank) * one["p"]))
+        _common.holm([one for one in found if one["score"] == score and "p" in one])
     return found
 
 

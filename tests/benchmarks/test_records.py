@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -13,7 +14,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import _common  # noqa: E402  # found by the path above
+import compare_cascades  # noqa: E402  # found by the path above
 import compare_gans  # noqa: E402  # found by the path above
+import compare_images  # noqa: E402  # found by the path above
+import compare_ogan  # noqa: E402  # found by the path above
+import compare_ogan_bases  # noqa: E402  # found by the path above
 import compare_reading  # noqa: E402  # found by the path above
 
 RECORDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("benchmarks/results/*.json")}
@@ -39,6 +44,61 @@ def test_the_tables_of_readers_are_those_of_their_runs() -> None:
 def test_the_tables_of_ten_ways_are_those_of_their_runs() -> None:
     record = RECORDS["gans"]
     assert record["tables"] == compare_gans.tables(record["runs"], record["times"])
+
+
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
+
+
+def alike(told: Any, found: Any) -> bool:
+    """The same words, and numbers that differ by one unit of the last digit told at most: runs are stored rounded."""
+    if isinstance(told, dict) and isinstance(found, dict):
+        return told.keys() == found.keys() and all(alike(told[key], found[key]) for key in told)
+    if isinstance(told, list) and isinstance(found, list):
+        return len(told) == len(found) and all(map(alike, told, found))
+    if NUMBER.sub("#", str(told)) != NUMBER.sub("#", str(found)):
+        return False
+    for one, other in zip(NUMBER.findall(str(told)), NUMBER.findall(str(found)), strict=True):
+        a, b = (float(number.replace(",", "")) for number in (one, other))
+        mantissa, _, exponent = one.partition("e")
+        unit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+        if abs(a - b) > max(1.01 * unit, 0.003 * abs(a)):
+            return False
+    return True
+
+
+def test_numbers_are_alike_to_their_last_digit() -> None:
+    assert alike(["1.23 ± 0.04", {"p": 0.00123}], ["1.24 ± 0.05", {"p": 0.001231}])
+    assert not any(alike(a, b) for a, b in (("1.23", "1.25"), ("1.23 s", "1.23 ms"), (["1"], []), ("1e-05", "1e-04")))
+
+
+@pytest.mark.parametrize("name", ["images", "images-long"])
+def test_the_tables_and_claims_of_images_are_those_of_their_runs(name: str) -> None:
+    record = RECORDS[name]
+    assert alike(record["tables"], compare_images.tables(record["runs"], record["budget"]["steps"]))
+    assert alike(record["claims"], compare_images.claims(record["runs"]))
+
+
+def test_the_tables_and_tests_of_o_gan_are_those_of_their_runs() -> None:
+    assert alike(RECORDS["ogan"]["tables"], compare_ogan.tables(RECORDS["ogan"]["runs"]))
+    bases = RECORDS["ogan-bases"]
+    tests = _common.rounded(compare_ogan_bases.tests(bases["runs"]))
+    assert alike([bases["tables"], bases["tests"]], [[compare_ogan_bases.table(bases["runs"])], tests])
+    assert alike(bases["claims"], compare_ogan_bases.claims(tests))
+
+
+def test_the_tables_and_tests_of_heads_are_those_of_their_runs() -> None:
+    record = RECORDS["cascades"]
+    ends = ("last", "average")
+    first, second = (
+        [compare_cascades.difference(record["runs"], *pair, end) for end in ends for pair in pairs]
+        for pairs in (compare_cascades.FIRST, compare_cascades.SECOND)
+    )
+    _common.holm(second)
+    assert alike(record["tables"], compare_cascades.tables(record["runs"], first + second))
+    assert alike([record["first"], record["second"]], _common.rounded([first, second]))
+    again = RECORDS["cascades-conditional"]
+    question = compare_cascades.asked_again(again["runs"], *compare_cascades.QUESTION)
+    assert alike(again["question"], _common.rounded(question))
 
 
 def test_a_family_is_corrected_as_a_whole() -> None:
