@@ -3,7 +3,8 @@
 Training is compared (mask, input convolution, optimiser), and, with the weights of the first method, decoding
 (vote, exclusion, span constraint, beams). The protocol is fixed here, before any result, and is that of the
 chapter's own run. Each run is kept in `_build/reading` the moment it ends, so that an interrupted sweep goes on where
-it stopped; `benchmarks/results/reading.json` is written when all are there.
+it stopped; `benchmarks/results/reading.json` is written when all are there. Some half an hour of one core, estimated
+from the chapter's run, which is one of them.
 """
 
 from __future__ import annotations
