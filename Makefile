@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(firstword $(foreach p,chromium chromium-browser google-chrome,$(shell command -v $(p))))
 export PYTHONPATH := book/_ext
-.PHONY: book check test measure notebooks bench compare gpu lint lock browser clean
+.PHONY: book check test colab measure notebooks bench compare gpu lint lock browser clean
 .DEFAULT_GOAL := book
 
 # The HTML, warnings as errors, into _build/html. Nothing is executed: outputs come from the stored notebooks.
@@ -19,6 +19,10 @@ check: $(READY)
 # file of tests stays together.
 test: $(READY) browser
 	$(BIN)/python -m pytest --nbval --numprocesses auto --dist loadscope
+
+# Every cell of every notebook under Colab's versions, in an environment of its own (Python 3.13, 6 GB): half an hour.
+colab: $(READY)
+	$(BIN)/python tests/on_colab.py $(ARGS)
 
 # What each built page weighs, and what does not fit on a phone.
 measure: book

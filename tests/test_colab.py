@@ -202,3 +202,25 @@ def test_elsewhere_it_only_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "google.colab" not in sys.modules
     exec(compile(setup_cell(NOTEBOOKS[0]), "set-up cell", "exec"), {"__name__": "__main__"})
     assert re.fullmatch(LINE, capsys.readouterr().out.strip())
+
+
+def test_the_versions_that_are_tried_are_of_colabs_list_and_enough() -> None:
+    lines = (Path(__file__).with_name("data") / "colab-versions.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if not line.startswith("#")}
+    assert all(re.fullmatch(r"[\w.-]+==[\d.]+", line) for line in lines if not line.startswith("#"))
+    assert pinned <= {canonicalize_name(name) for name in COLAB}
+    tops = {
+        str(getattr(node, "module", None) or node.names[0].name).partition(".")[0]
+        for notebook in NOTEBOOKS for node in imports(notebook)
+    }  # fmt: skip
+    owners = packages_distributions()
+    asked = {canonicalize_name(owners[top][0]) for top in tops if top in owners}
+    assert asked - OWN - ADDED <= pinned
+
+
+def test_every_cell_ran_under_colabs_versions() -> None:
+    record = json.loads((ROOT / "benchmarks" / "results" / "colab.json").read_text(encoding="utf-8"))
+    assert record["versions"]["python"].startswith("3.13.") and record["versions"]["torch"].startswith("2.11.0")
+    assert sorted(record["notebooks"]) == sorted(path.stem for path in NOTEBOOKS)
+    for name, one in record["notebooks"].items():
+        assert one["failed"] is None and one["run"] == one["cells"] > 40, name
