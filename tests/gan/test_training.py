@@ -17,7 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import _two
 import numpy as np
 import pytest
 import torch
@@ -773,7 +772,12 @@ def test_a_checkpoint_keeps_the_gradient_scaler(tmp_path: Path) -> None:
     def scaled(by: float) -> tuple[torch.amp.GradScaler, Checkpoint]:
         scaler = torch.amp.GradScaler("cpu", init_scale=by)
         accelerator: Any = SimpleNamespace(
-            scaler=scaler, num_processes=1, mixed_precision="fp16", is_main_process=True, wait_for_everyone=lambda: None
+            scaler=scaler,
+            num_processes=1,
+            gradient_accumulation_steps=1,
+            mixed_precision="fp16",
+            is_main_process=True,
+            wait_for_everyone=lambda: None,
         )
         return scaler, Checkpoint(tmp_path / "run.pt", [], {}, accelerator)
 
@@ -977,48 +981,6 @@ def test_two_processes_train_as_one_on_both_batches(tmp_path: Path) -> None:
     for net, state in zip((one.generator, one.critic, one.ema), first["state"], strict=True):
         for ours, two in zip(net.state_dict().values(), state.values(), strict=True):
             torch.testing.assert_close(ours, two, rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """What each of two processes ends with: the states of generator, critic and average, by name."""
-    folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-W", "ignore", str(Path(_two.__file__)), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    files = {**{name: str(k) for k, name in enumerate(_two.CASES)}, "resumed": "resumed"}
-    return {name: [torch.load(folder / f"{file} {rank}") for rank in (0, 1)] for name, file in files.items()}
-
-
-@pytest.mark.parametrize("name", [*_two.CASES, "resumed"])
-def test_convolutional_players_are_the_same_in_both_processes(name: str, pair: dict[str, list[Any]]) -> None:
-    """Weights, vectors of spectral norm, statistics of batch norm, and their averages, to the last bit."""
-    for ours, other in zip(*pair[name], strict=True):
-        assert [key for key in ours if not torch.equal(ours[key], other[key])] == []
-
-
-@pytest.mark.parametrize("name", [name for name, case in _two.CASES.items() if case.frozen])
-def test_convolutional_players_train_in_two_processes_as_in_one(name: str, pair: dict[str, list[Any]]) -> None:
-    case = _two.CASES[name]
-    for ours, two, begin in zip(_two.train(case, 0, 1), pair[name][0], _two.train(case, 0, 1, 1), strict=True):
-        torch.testing.assert_close(ours, two, rtol=1e-8, atol=1e-11)
-        assert any(not torch.allclose(ours[key], begin[key], rtol=1e-5) for key in ours)  # it has moved
-
-
-def test_batch_norm_takes_its_own_process_and_its_statistics_all(pair: dict[str, list[Any]]) -> None:
-    """As under DistributedDataParallel; a resumed run too."""
-    name = [*_two.CASES][-1]
-    for whole, resumed in zip(pair[name][0], pair["resumed"][0], strict=True):
-        assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
-    one, two = _two.train(_two.CASES[name], 0, 1, 1)[0], pair[name][0][0]
-    assert not torch.allclose(one["0.weight"], two["0.weight"], rtol=1e-6)
-
-
-def test_an_accelerator_that_accumulates_is_refused() -> None:
-    from accelerate import Accelerator
-
-    with pytest.raises(ValueError, match="accumulates gradients, must not"):
-        train(accelerator=Accelerator(gradient_accumulation_steps=2))
 
 
 # --- bad input
