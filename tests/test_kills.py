@@ -37,15 +37,16 @@ def alike(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize(("kind", "kills"), [("gan", 20), ("reader", 5), ("jose", 5)])
-def test_a_run_killed_anywhere_ends_as_the_unbroken_one(kind: str, kills: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_anywhere_ends_as_the_unbroken_one(kind: str, tmp_path: Path) -> None:
+    kills = 20
     command = [sys.executable, "-W", "ignore", str(PROGRAM), kind, str(tmp_path), str(kills), "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found["kills"] == kills and found["with a file"] > kills // 3, found
-    assert found["in writing"] > 0 or kills < 20, found  # some of twenty strike while a file is being written
+    assert found["in writing"] >= 3, found  # some of twenty strike while a file is being written
     assert found["left"] == ["run.checkpoint"], found  # what the killed had begun to write is cleared away
     whole, resumed = (torch.load(tmp_path / name, weights_only=False) for name in ("whole", "resumed"))
     assert alike(whole["states"], resumed["states"]) and alike(whole["history"], resumed["history"])

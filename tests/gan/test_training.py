@@ -31,6 +31,7 @@ from gantext.gan.laws import normal, ring
 from gantext.gan.methods import Batch, Game, game, qp, wgan_div, wgan_gp
 from gantext.gan.networks import mlp
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate
+from gantext.gan.ogan import o_gan
 from gantext.gan.training import Fit, Recipe, fit, fit_critic
 
 I64, F32 = cast(Any, np.int64), cast(Any, np.float32)
@@ -981,6 +982,87 @@ def test_two_processes_train_as_one_on_both_batches(tmp_path: Path) -> None:
     for net, state in zip((one.generator, one.critic, one.ema), first["state"], strict=True):
         for ours, two in zip(net.state_dict().values(), state.values(), strict=True):
             torch.testing.assert_close(ours, two, rtol=1e-4, atol=1e-5)
+
+
+def accumulating(batches: int) -> Any:
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=True, gradient_accumulation_steps=batches)
+
+
+def split(it: Game, batches: int, nets: Any = None, **options: Any) -> Fit:
+    """A run on 64 samples a step of the critic and 32 of the generator, in so many batches; in float64."""
+    nets = [net.double() for net in nets or players()]
+    sizes = {"batch_size": 64 // batches, "generator_batch": 32 // batches, "accelerator": accumulating(batches)}
+    sgd = lambda parameters: torch.optim.SGD(parameters, lr=0.02)  # Adam would not tell a sum from a mean
+    return train(it, nets=nets, **{"optimizer": sgd} | sizes | options)
+
+
+def relativistic(critic: Any, b: Batch) -> Tensor:
+    """On average: what it compares a score with is a mean over the batch, so the loss is none over samples."""
+    real, fake = critic(b.real), critic(b.fake)
+    return torch.nn.functional.softplus(fake.mean() - real).mean()
+
+
+MEANS = [
+    *(wgan_gp(), wgan_div(), wgan_div(at="samples"), game(HINGE, clip=0.2), game(NON_SATURATING, penalty=1, power=1.5)),
+    *(qp(), o_gan(), o_gan(objective=wgan_gp(), match="squared")),
+]
+
+
+@pytest.mark.parametrize("it", MEANS, ids=lambda it: f"{it.name} {it.settings}")
+def test_accumulated_batches_are_one_as_large(it: Game) -> None:
+    """The same samples, codes and places of the penalty; and Adam, since what is averaged comes before it."""
+    nets = (lambda: (mlp([3, 8, 2]), mlp([2, 8, 3]))) if it.name == "O-GAN" else players
+    for options in ({}, {"optimizer": None}):
+        torch.manual_seed(2)
+        state = torch.get_rng_state()
+        one = split(it, 1, nets(), **options)
+        torch.set_rng_state(state)
+        four = split(it, 4, nets(), **options)
+        for ours, other in zip(weights(one), weights(four), strict=True):
+            torch.testing.assert_close(ours, other, rtol=1e-7, atol=1e-9)
+        for player in ("critic", "generator"):
+            assert four.history[player] == pytest.approx(one.history[player], rel=1e-7, abs=1e-9)
+            assert len(set(one.history[player])) == 6  # it has moved
+
+
+def test_what_is_no_mean_over_samples_is_not_one_batch() -> None:
+    """As the module says: a relativistic average, batch norm, and spectral norm's iteration, which runs ahead."""
+    averaging = Game("relativistic", relativistic, lambda critic, b: -critic(b.fake).mean())
+    normed = lambda: (players(norm=nn.BatchNorm1d)[0], players()[1])
+    spectral = lambda: (players()[0], mlp([2, 8, 1], nn.Tanh, spectral=True))
+    for it, nets in ((averaging, players), (wgan_gp(), normed), (wgan_gp(), spectral)):
+        one, four = weights(split(it, 1, nets())), weights(split(it, 4, nets()))
+        assert not all(torch.allclose(a, b, rtol=1e-4) for a, b in zip(one, four, strict=True))
+
+
+def test_an_accumulating_run_resumes_to_the_bit_and_is_another_recipe(tmp_path: Path) -> None:
+    file, options = tmp_path / "run.pt", {"batch_size": 4, "decay": False}
+    train(wgan_gp(), 3, checkpoint=file, accelerator=accumulating(4), **options)
+    with pytest.raises(ValueError, match="has another accumulated batches, must be of the same recipe"):
+        train(wgan_gp(), checkpoint=file, **options)
+    other = lambda run: accumulating(1) and None  # which all accelerators share
+    resumed = train(wgan_gp(), checkpoint=file, accelerator=accumulating(4), callbacks=[other], **options)
+    whole = train(wgan_gp(), accelerator=accumulating(4), **options)
+    assert same(weights(resumed), weights(whole)) and resumed.history == whole.history
+    assert not same(weights(whole), weights(train(wgan_gp(), **options)))
+
+
+def test_the_advice_for_memory_keeps_the_samples_of_a_step() -> None:
+    critic = players()[1]
+    critic.register_forward_pre_hook(lambda module, given: small(*given))
+
+    def small(x: Tensor) -> None:
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    message = r"of 64 do not fit .*; 16 fit: pass batch_size=16, and for as many in a step accelerator=(\S+)\.$"
+    with pytest.raises(torch.OutOfMemoryError, match=message) as advised:
+        train(game(WASSERSTEIN), nets=(players()[0], critic), batch_size=64, accelerator=accumulating(2))
+    assert str(advised.value).endswith("Accelerator(gradient_accumulation_steps=8).")
+    run = train(game(WASSERSTEIN), nets=(players()[0], critic), batch_size=16, accelerator=accumulating(8))
+    assert run.step == 6
 
 
 # --- bad input
