@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,15 @@ def resolve(accelerator: Accelerator | None) -> Accelerator:
         warnings.simplefilter("ignore", TqdmWarning)
         from accelerate import Accelerator
     return accelerator or Accelerator()
+
+
+def known(given: Iterable[str], names: Sequence[str], others: Iterable[str], place: str) -> None:
+    """TypeError for a keyword of `fit` that is none of these names of a place, with the nearest, others among them."""
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, [*names, *others], 3) or names
+            rule = f"must be one of fit or {place}. Do you mean {' or '.join(near)}?"
+            raise TypeError(f"fit: {name} is no argument, {rule}")
 
 
 def agree(*networks: nn.Module) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-STEPS = {"gan": 30, "reader": 20, "jose": 40}  # of jose epochs
+STEPS = {"gan": 30, "reader": 12, "jose": 40}  # of jose epochs
 Result = dict[str, Any]
 
 

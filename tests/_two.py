@@ -118,7 +118,7 @@ def read(rank: int, size: int) -> list[Any]:
     known = Words(map(" ".join, texts))
     model = Transformer(Config(len(known), width=8, layers=1, heads=1, positions=32)).double()
     options: dict[str, Any] = {"optimizers": lambda net: [torch.optim.SGD(net.parameters(), 2.0)], "warmup": 1}
-    sizes = {"batch_size": 2, "accelerator": accelerator(2)} if size == 2 else {"batch_size": 8}
+    sizes: dict[str, Any] = {"batch_size": 2, "accelerator": accelerator(2)} if size == 2 else {"batch_size": 8}
     losses = reader.fit(model, records, known, steps=10, progress=False, **options, **sizes)
     return [model.state_dict(), {"losses": torch.tensor(losses, dtype=torch.float64)}]
 

@@ -20,7 +20,6 @@ range ValueError, before any step.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +42,7 @@ from gantext._training import (
     agree,
     average_gradients,
     average_statistics,
+    known,
     layout,
     resolve,
 )  # fmt: skip
@@ -105,7 +105,9 @@ class Recipe:
     seed: int = 0
 
     def __new__(cls, **settings: object) -> Recipe:
-        _known(settings)  # the dataclass's own error names no neighbour
+        known(
+            settings, [each.name for each in fields(cls)], _OTHERS, "Recipe"
+        )  # the dataclass's error names no near one
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -204,17 +206,6 @@ def fit(
             finally:
                 loop.freeze(False)
     return loop.run
-
-
-def _known(settings: Iterable[str]) -> None:
-    """TypeError for a name that is no field of `Recipe`, with the nearest ones, those of `fit` among them."""
-    known = [each.name for each in fields(Recipe)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, [*known, *_OTHERS], 3) or known
-            raise TypeError(
-                f"fit: {name} is no argument, must be one of fit or Recipe. Do you mean {' or '.join(near)}?"
-            )
 
 
 class _Loop:

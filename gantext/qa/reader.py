@@ -7,6 +7,7 @@ The chapter is `reading-comprehension`. What is read and aimed at is made by `ga
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import operator
 import os
@@ -25,7 +26,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.overrides import TorchFunctionMode
 
 from gantext._checks import check_count, check_number, check_type
-from gantext._training import Checkpoint, affordable, agree, average_gradients, layout, resolve
+from gantext._training import Checkpoint, affordable, agree, average_gradients, known, layout, resolve
 from gantext.qa.questions import Passage, Record
 from gantext.qa.sources import batch, sample, source
 from gantext.seq2seq.decoding import beam_search, squares
@@ -144,6 +145,7 @@ def fit(
         raise ValueError("fit: records is empty, must have at least one. See gantext.qa.questions.")
     check_type("fit", "optimizers", optimizers, Callable, "Write a function from the model to a list of them.")
     seed = check_count("fit", "seed", seed, 0)
+    known(lengths, ("length", "question_length", "longest"), inspect.signature(fit).parameters, "sample")
     lengths = {name: operator.index(value) for name, value in lengths.items()}
     dropped: Counter[str] = Counter()
     accelerator = resolve(accelerator)

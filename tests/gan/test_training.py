@@ -993,9 +993,9 @@ def accumulating(batches: int) -> Any:
 def split(it: Game, batches: int, nets: Any = None, **options: Any) -> Fit:
     """A run on 64 samples a step of the critic and 32 of the generator, in so many batches; in float64."""
     nets = [net.double() for net in nets or players()]
-    sizes = {"batch_size": 64 // batches, "generator_batch": 32 // batches, "accelerator": accumulating(batches)}
     sgd = lambda parameters: torch.optim.SGD(parameters, lr=0.02)  # Adam would not tell a sum from a mean
-    return train(it, nets=nets, **{"optimizer": sgd} | sizes | options)
+    more: dict[str, Any] = {"optimizer": sgd, "batch_size": 64 // batches, "generator_batch": 32 // batches}
+    return train(it, nets=nets, accelerator=accumulating(batches), **more | options)
 
 
 def relativistic(critic: Any, b: Batch) -> Tensor:

@@ -621,6 +621,9 @@ def test_other_bad_input_of_the_reader() -> None:
         fit(cast(Any, nn.Linear(2, 2)), [RECORD], tokenizer, steps=1)
     with pytest.raises(TypeError, match=r"fit: optimizers is \[\] \(list\), must be a Callable"):
         fit(model, [RECORD], tokenizer, steps=1, optimizers=cast(Any, []))
+    for wrong, right in (("batchsize", "batch_size"), ("lenght", "length"), ("checkpoints", "checkpoint")):
+        with pytest.raises(TypeError, match=rf"^fit: {wrong} is no argument, must be .*Do you mean {right}"):
+            fit(model, [RECORD], tokenizer, steps=1, **cast(Any, {wrong: 2}))
     for texts in ([b"a"], ["a", 3]):
         with pytest.raises(TypeError, match=r"Words: one of texts is .*, must be a str"):
             Words(cast(Any, texts))
