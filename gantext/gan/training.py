@@ -105,9 +105,8 @@ class Recipe:
     seed: int = 0
 
     def __new__(cls, **settings: object) -> Recipe:
-        known(
-            settings, [each.name for each in fields(cls)], _OTHERS, "Recipe"
-        )  # the dataclass's error names no near one
+        # The dataclass's own error names no neighbour.
+        known(settings, [each.name for each in fields(cls)], _OTHERS, "Recipe")
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
