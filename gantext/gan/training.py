@@ -402,6 +402,8 @@ def fit_critic(
 ) -> list[float]:
     """Train the critic alone against two fixed laws, with Adam and a cosine decay to 0: what is the best critic worth?
 
+    For runs of a minute: no accelerator, and no file to resume from, as `fit` has.
+
     Args:
         critic: trained in place, on its own device.
         real, fake: samplers of the laws.

@@ -167,11 +167,11 @@ def fit(
         read = (sample(record, 0, tokenizer, distant=distant, dropped=None, **lengths) for record in first)
         recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(read)}
 
-    def differentiated(samples: list[tuple[list[int], int]], share: float) -> Tensor:
-        """Of the loss times a share, by which batches with more targets weigh more, as in one batch of all."""
+    def differentiated(samples: list[tuple[list[int], int]], weight: float) -> Tensor:
+        """Of the loss times a weight, larger for a batch with more targets, as they count in one batch of all."""
         tokens, prefix, ends = batch(samples)
         with accelerator.autocast():
-            loss = model.loss(tokens.to(accelerator.device), prefix, ends) * share
+            loss = model.loss(tokens.to(accelerator.device), prefix, ends) * weight
         accelerator.backward(loss)
         return loss.detach()
 
@@ -194,10 +194,10 @@ def fit(
             parts = [found[k : k + batch_size] for k in range(0, mine, batch_size)]
             targets = [sum(len(tokens) - start for tokens, start in part) for part in parts]
             every: Any = accelerator.reduce(torch.tensor(sum(targets), device=accelerator.device), "sum")
-            shares = [count * batches * processes / every.item() for count in targets]  # 1 on average
+            weights = [count * batches * processes / every.item() for count in targets]  # 1 on average
             model.zero_grad()
             with affordable(lambda n, found=found: differentiated(found[:n], 1.0), batch_size, accelerator):
-                values = [differentiated(part, share) for part, share in zip(parts, shares, strict=True)]
+                values = [differentiated(part, weight) for part, weight in zip(parts, weights, strict=True)]
             for optimizer in used:
                 average_gradients(accelerator, optimizer)
                 if scaler is not None:
