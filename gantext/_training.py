@@ -1,14 +1,16 @@
-"""What training runs share: Accelerate without its warning, averaged gradients, resumption."""
+"""What training runs share: Accelerate without its warning, equal processes, memory that ends, resumption."""
 
 from __future__ import annotations
 
+import difflib
+import math
 import numbers
 import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,16 +27,31 @@ RUNNING = ("running_mean", "running_var")  # the buffers that are means themselv
 
 
 def resolve(accelerator: Accelerator | None) -> Accelerator:
-    """The one given, or a new one, which obeys `accelerate launch`; ValueError for one that accumulates gradients."""
+    """The one given, or a new one, which obeys `accelerate launch`."""
     from tqdm import TqdmWarning
 
     with warnings.catch_warnings():  # Accelerate imports tqdm's bar for notebooks, which asks for ipywidgets
         warnings.simplefilter("ignore", TqdmWarning)
         from accelerate import Accelerator
-    found = accelerator or Accelerator()
-    if found.gradient_accumulation_steps != 1:
-        raise ValueError("fit: accelerator accumulates gradients, must not: each batch is a step. Raise batch_size.")
-    return found
+    return accelerator or Accelerator()
+
+
+def known(given: Iterable[str], names: Sequence[str], others: Iterable[str], place: str) -> None:
+    """TypeError for a keyword of `fit` that is none of these names of a place, with the nearest, others among them."""
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, [*names, *others], 3) or names
+            rule = f"must be one of fit or {place}. Do you mean {' or '.join(near)}?"
+            raise TypeError(f"fit: {name} is no argument, {rule}")
+
+
+def agree(*networks: nn.Module) -> None:
+    """All processes start from the main process's weights."""
+    from accelerate.utils import broadcast
+
+    state: Any = [t for network in networks for t in network.state_dict().values()]
+    for t, first in zip(state, broadcast(state), strict=True):
+        t.copy_(first)
 
 
 def average_gradients(accelerator: Accelerator, optimizer: Optimizer) -> None:
@@ -55,13 +72,31 @@ def _average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
             t.copy_(part.view_as(t))
 
 
-def exhausted(error: BaseException) -> bool:
+@contextmanager
+def affordable(attempt: Callable[[int], object], n: int, accelerator: Accelerator) -> Iterator[None]:
+    """Where a batch of n does not fit into memory, says which of n / 2, n / 4, ... 1 does, whose `attempt` succeeds."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _exhausted(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold what does not fit
+        remedy = "not even one fits: take a smaller network"
+        if found := _fitting(attempt, n):
+            batches = math.ceil(n / found) * accelerator.gradient_accumulation_steps
+            remedy = f"{found} fit: pass batch_size={found}, and for as many in a step "
+            remedy += f"accelerator=Accelerator(gradient_accumulation_steps={batches})"
+        where = f"do not fit into the memory of {accelerator.device}"
+        raise torch.OutOfMemoryError(f"fit: batches of {n} {where}; {remedy}.") from error
+
+
+def _exhausted(error: BaseException) -> bool:
     """Whether a device, or the machine, has run out of memory."""
     words = ("can't allocate memory", "not enough memory")  # of the CPU's allocator, by system
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def fitting(attempt: Callable[[int], object], n: int) -> int:
+def _fitting(attempt: Callable[[int], object], n: int) -> int:
     """The first of n / 2, n / 4, ... 1 whose attempt does not run out of memory; 0 if none is."""
     while n > 1:
         n //= 2
@@ -69,9 +104,9 @@ def fitting(attempt: Callable[[int], object], n: int) -> int:
             attempt(n)
             return n
         except RuntimeError as error:
-            if not exhausted(error):
+            if not _exhausted(error):
                 raise
-            traceback.clear_frames(error.__traceback__)  # they hold what does not fit
+            traceback.clear_frames(error.__traceback__)
     return 0
 
 
@@ -120,10 +155,12 @@ class Checkpoint:
         self.path = None if path is None else placed("fit", "checkpoint", path)
         self.accelerator, self.lock, scaler = accelerator, ExitStack(), accelerator.scaler
         self.parts = [*parts, *([] if scaler is None else [scaler])]
+        batches = accelerator.gradient_accumulation_steps
         self.recipe = {
             **recipe,
             "optimizers": [settings(part) for part in parts if isinstance(part, Optimizer)],
             "processes": accelerator.num_processes,
+            "accumulated batches": None if batches == 1 else batches,  # None is also what a file without it has
             "mixed precision": accelerator.mixed_precision,
         }
 

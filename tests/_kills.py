@@ -2,8 +2,9 @@
 
 Each attempt is a forked process, so that PyTorch is imported once; it ends itself by SIGKILL at a random one of its
 function calls, which are the finest points at which Python can be stopped, in the middle of writing too. Every fourth
-attempt counts from its start, which reads the checkpoint; the others from the first step. The last attempt is not
-killed. The result of a run that was never stopped lies beside, and what happened is printed as JSON.
+attempt counts from its start, which reads the checkpoint; the others from the first step; and every eighth counts the
+moments alone at which a new file is complete and not yet in its place. The last attempt is not killed. The result of a
+run that was never stopped lies beside, and what happened is printed as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-STEPS = {"gan": 30, "reader": 12, "jose": 12}  # of jose epochs
+STEPS = {"gan": 30, "reader": 12, "jose": 40}  # of jose epochs
 Result = dict[str, Any]
 
 
@@ -85,8 +86,8 @@ KINDS = {"gan": gan, "reader": reader, "jose": jose}
 class Calls:
     """Counts this process's calls of functions, and kills it at the one that is due."""
 
-    def __init__(self, due: int | None, early: bool) -> None:
-        self.count, self.due, self.on = 0, due, False
+    def __init__(self, due: int | None, early: bool, writing: bool) -> None:
+        self.count, self.due, self.on, self.writing = 0, due, False, writing
         if early:
             self.begin()
 
@@ -96,18 +97,20 @@ class Calls:
             sys.setprofile(self.seen)
 
     def seen(self, frame: object, event: str, argument: object) -> None:
-        if event in ("call", "c_call"):
+        if event in ("call", "c_call") and (argument is os.replace or not self.writing):
             self.count += 1
             if self.count == self.due:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def attempt(kind: str, file: Path | None, out: Path, due: int | None = None, early: bool = False) -> bool:
+def attempt(
+    kind: str, file: Path | None, out: Path, due: int | None = None, early: bool = False, writing: bool = False
+) -> bool:
     """Whether it came to its end; then its result lies at `out`, with the number of its calls."""
     child = os.fork()
     if not child:
         try:
-            calls = Calls(due, early)
+            calls = Calls(due, early, writing)
             result = KINDS[kind](file, calls.begin)
             sys.setprofile(None)
             torch.save(result | {"calls": calls.count}, out)
@@ -133,9 +136,9 @@ def main(kind: str, folder: Path, kills: int, seed: int) -> None:
     step, start = late // STEPS[kind], max(early - late, 1)
     done, drafts, before = 0, 0, 0
     for k in range(100 * kills):
-        first = k % 4 == 3
-        due = rng.randrange(1, (start if first else 2 * step) + 1)
-        if attempt(kind, file, folder / "early", due, first):
+        first, writing = k % 4 == 3, k % 8 == 1
+        due = rng.randrange(1, (2 if writing else start if first else 2 * step) + 1)
+        if attempt(kind, file, folder / "early", due, first, writing):
             break  # it came to its end before its time
         done += 1
         drafts += len([*folder.glob("run.checkpoint.*.tmp")]) > 0

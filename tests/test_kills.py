@@ -5,6 +5,7 @@ And the converse: a run that has forgotten any one part of its checkpoint ends e
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import os
@@ -19,8 +20,9 @@ import numpy as np
 import pytest
 import torch
 from _kills import KINDS, STEPS
+from gantext_book.source import ROOT
 
-from gantext._training import Checkpoint
+from gantext._training import Checkpoint, resolve
 from gantext.sphere import files, training
 
 PROGRAM = Path(__file__).with_name("_kills.py")
@@ -37,15 +39,16 @@ def alike(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize(("kind", "kills"), [("gan", 20), ("reader", 5), ("jose", 5)])
-def test_a_run_killed_anywhere_ends_as_the_unbroken_one(kind: str, kills: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_anywhere_ends_as_the_unbroken_one(kind: str, tmp_path: Path) -> None:
+    kills = 20
     command = [sys.executable, "-W", "ignore", str(PROGRAM), kind, str(tmp_path), str(kills), "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found["kills"] == kills and found["with a file"] > kills // 3, found
-    assert found["in writing"] > 0 or kills < 20, found  # some of twenty strike while a file is being written
+    assert found["in writing"] >= 3, found  # some of twenty strike while a file is being written
     assert found["left"] == ["run.checkpoint"], found  # what the killed had begun to write is cleared away
     whole, resumed = (torch.load(tmp_path / name, weights_only=False) for name in ("whole", "resumed"))
     assert alike(whole["states"], resumed["states"]) and alike(whole["history"], resumed["history"])
@@ -211,3 +214,38 @@ def test_each_part_of_joses_file_is_needed(part: str | None, tmp_path: Path, mon
             run(file, lambda: None)
     monkeypatch.setattr(files, "load", forgetting)
     assert ends_alike(whole, run(file, lambda: None)) == (part is None)
+
+
+# --- a chapter's own loop
+
+
+def test_the_loop_of_conditional_layer_norm_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its larger sizes: the functions of the page itself, stopped between two files, end as if they were not."""
+    from torch.optim.lr_scheduler import LambdaLR
+    from tqdm import tqdm
+
+    tree = ast.parse((ROOT / "notebooks" / "conditional-layer-norm.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ("drawn", "descend")]
+    scope: dict[str, Any] = {"torch": torch, "tqdm": tqdm, "Checkpoint": Checkpoint, "resolve": resolve}
+    scope |= {"SCALE": "gpu", "device": torch.device("cpu")}
+    exec(compile(tree, "conditional-layer-norm", "exec"), scope)
+    monkeypatch.chdir(tmp_path)
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(2))
+
+    def train(name: str, calls: int = 10**6) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net, begin = torch.nn.Linear(3, 1), after(calls)
+        optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
+        rate = LambdaLR(optimizer, lambda k: 1 - k / 2000)
+        loss = lambda i: (begin(), (net(x[i]) - x[i, :1]).square())[1]
+        scope["descend"](name, scope["drawn"](50, 2000, 4), loss, optimizer, rate, net)
+        return [t.clone() for t in net.state_dict().values()]
+
+    whole = train("whole")
+    with pytest.raises(Stopped):
+        train("run", 1500)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["norm-run-gpu.pt", "norm-whole-gpu.pt"]
+    assert alike(train("run", 1000), whole)  # of 2,000 steps 1,000 are left
+    assert torch.load(tmp_path / "norm-run-gpu.pt")["step"] == 2000

@@ -9,17 +9,19 @@ laws, to hold it against exact values. A sampler is any function `(n, rng) -> (n
     accelerate launch --num_processes 2 train.py      # on two GPUs, twice the batch; with --cpu, two processes
 
 Each process runs the whole script and ends with the same weights: write samples from one of them
-(`accelerate.PartialState().is_main_process`). A batch norm normalises the batch of its own process, and its running
-statistics are averaged; all else is as in one process with all samples in its batch. An argument of the wrong kind
-raises TypeError, one outside its range ValueError, before any step.
+(`accelerate.PartialState().is_main_process`). With `Accelerator(gradient_accumulation_steps=k)` each step of a player
+takes k batches, in the memory of one, and averages their gradients. P processes with k batches of n samples are then as
+one process with one batch of P k n, penalties included, but for rounding and what is no mean over samples: batch norm
+normalises each batch by itself (its running statistics take every batch, and are averaged over processes); spectral
+norm takes a step of its power iteration for each of the k; a game of your own may have losses that are no means, as a
+relativistic one has, where all of this package are. An argument of the wrong kind raises TypeError, one outside its
+range ValueError, before any step.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -36,10 +38,11 @@ from gantext._checks import check_count, check_number
 from gantext._training import (
     RUNNING,
     Checkpoint,
+    affordable,
+    agree,
     average_gradients,
     average_statistics,
-    exhausted,
-    fitting,
+    known,
     layout,
     resolve,
 )  # fmt: skip
@@ -58,7 +61,8 @@ _OTHERS = ("callbacks", "checkpoint", "save_every", "progress", "accelerator")  
 class Fit:
     """The state of a training run: networks, the generator's running average `ema`, and the number of steps done.
 
-    `history` has one loss of each player for every step, the critic's from the last of its `n_critic`.
+    `history` has one loss of each player for every step, the mean over its batches and processes, the critic's from the
+    last of its `n_critic`.
     """
 
     generator: nn.Module
@@ -75,7 +79,7 @@ class Recipe:
     Args:
         steps: generator steps in all, those of a resumed run included.
         latent: width of a standard normal code, or a sampler of codes, whose `rng` lies on the device.
-        batch_size: samples of each law in a step and process; under several processes gradients are averaged.
+        batch_size: samples of each law in a batch; each process takes one a turn, or as many as it accumulates.
         generator_batch: the same in the generator's turn; None takes batch_size.
         n_critic: critic steps to one generator step, each on a fresh batch.
         learning_rate, betas: of Adam, for both players. `optimizer(parameters)` replaces it.
@@ -101,7 +105,8 @@ class Recipe:
     seed: int = 0
 
     def __new__(cls, **settings: object) -> Recipe:
-        _known(settings)  # the dataclass's own error names no neighbour
+        # The dataclass's own error names no neighbour.
+        known(settings, [each.name for each in fields(cls)], _OTHERS, "Recipe")
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -160,7 +165,8 @@ def fit(
             other networks, optimizers, settings or another game is refused; that `real`, and a sampler of codes, are
             the same is the caller's to see to.
         progress: show a bar, on the main process.
-        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`, and has the mixed
+        accelerator: an `accelerate.Accelerator`, whose `gradient_accumulation_steps` is the number of batches of a
+            player's step; None makes one, which obeys `accelerate launch`, accumulates nothing, and has the mixed
             precision of one made earlier in the program.
     Returns:
         `Fit`. Sample from `ema`, after `ema.eval()` if it has batch norms, whose statistics are averaged too.
@@ -201,17 +207,6 @@ def fit(
     return loop.run
 
 
-def _known(settings: Iterable[str]) -> None:
-    """TypeError for a name that is no field of `Recipe`, with the nearest ones, those of `fit` among them."""
-    known = [each.name for each in fields(Recipe)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, [*known, *_OTHERS], 3) or known
-            raise TypeError(
-                f"fit: {name} is no argument, must be one of fit or Recipe. Do you mean {' or '.join(near)}?"
-            )
-
-
 class _Loop:
     """The players of one run and how they take turns."""
 
@@ -219,7 +214,8 @@ class _Loop:
         self, generator: nn.Module, critic: nn.Module, real: Sampler, game: Game, recipe: Recipe, accelerator: Any
     ) -> None:
         self.real, self.game, self.recipe, self.accelerator = real, game, recipe, accelerator
-        _agree(generator.to(accelerator.device), critic.to(accelerator.device))
+        self.batches: int = accelerator.gradient_accumulation_steps
+        agree(generator.to(accelerator.device), critic.to(accelerator.device))
         networks = {"critic": critic, "generator": generator}
         self.trained = {player: [p for p in net.parameters() if p.requires_grad] for player, net in networks.items()}
         adam = lambda parameters: Adam(parameters, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
@@ -264,13 +260,8 @@ class _Loop:
         quiet = not (progress and self.accelerator.is_main_process)
         with tqdm(total=steps, initial=run.step, desc=self.game.name, disable=quiet) as bar:
             while run.step < steps:
-                try:
+                with affordable(self.attempt, self.recipe.batch_size, self.accelerator):
                     self.step()
-                except RuntimeError as error:
-                    if not exhausted(error):
-                        raise
-                    traceback.clear_frames(error.__traceback__)  # they hold what no longer fits
-                    raise torch.OutOfMemoryError(self.advice()) from error
                 saving = run.step % save_every == 0 or run.step == steps
                 if saving or run.step % 100 == 0:
                     self.record()
@@ -288,39 +279,53 @@ class _Loop:
             for player, optimizer in self.optimizers.items():
                 for group, rate in zip(optimizer.param_groups, self.rates[player], strict=True):
                     group["lr"] = rate * (1 - self.run.step / self.recipe.steps)
+        # All accelerators share it: a callback may have made another one.
+        self.accelerator.gradient_accumulation_steps = self.batches
         values = [self._turn("critic", self.game.critic_loss) for _ in range(self.recipe.n_critic)]
-        self.losses["critic"].append(values[-1])
-        self.losses["generator"].append(self._turn("generator", self.game.generator_loss))
+        self.losses["critic"] += values[-1]
+        self.losses["generator"] += self._turn("generator", self.game.generator_loss)
         self.run.step += 1
         average_statistics(self.accelerator, self.run.generator, self.run.critic)
         self._average()
 
-    def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
+    def _turn(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> list[Tensor]:
+        """A step of one player: the losses of its batches."""
         self.freeze(player == "generator")
-        value = self._loss(player, loss)
+        values = self._losses(player, loss)
         average_gradients(self.accelerator, self.optimizers[player])
         self.stepping[player].step()
         if player == "critic":
             _clip(self.trained["critic"], self.game.clip)
-        return value.detach()
+        return values
 
-    def _loss(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> Tensor:
-        with self.accelerator.autocast():
-            value = _scalar("fit", player, loss(self.run.critic, self._batch(player == "generator")))
+    def _losses(self, player: str, loss: Callable[[Critic, Batch], Tensor]) -> list[Tensor]:
+        """And their mean gradient: Accelerate divides each loss by their number."""
+        graph, values = player == "generator", []
         self.stepping[player].zero_grad()
-        self.accelerator.backward(value)
-        return value
+        with self.accelerator.autocast():
+            samples = self._samples(graph)
+        for z, x in samples:
+            with self.accelerator.autocast():
+                value = _scalar("fit", player, loss(self.run.critic, self._batch(z, x, graph)))
+            self.accelerator.backward(value)
+            values.append(value.detach())
+        return values
 
-    def _batch(self, graph: bool) -> Batch:
+    def _samples(self, graph: bool) -> list[tuple[Tensor, Tensor]]:
+        """Codes and data of a turn, drawn together, so that those of k batches are those of one k times as large."""
         n, latent, like = self.recipe.batch_size, self.recipe.latent, self.trained["generator"][0]
         n = (self.recipe.generator_batch or n) if graph else n
+        many = n * self.batches
         if callable(latent):
-            z = _drawn("fit", "latent", latent, n, self.noise)
+            z = _drawn("fit", "latent", latent, many, self.noise)
         else:
-            z = torch.randn(n, latent, generator=self.noise, device=like.device, dtype=like.dtype)
+            z = torch.randn(many, latent, generator=self.noise, device=like.device, dtype=like.dtype)
+        x = _draw("fit", "real", self.real, many, self.host, self.trained["critic"][0])
+        return [*zip(z.split(n), x.split(n), strict=True)]
+
+    def _batch(self, z: Tensor, x: Tensor, graph: bool) -> Batch:
         with torch.set_grad_enabled(graph):
             fake = self.run.generator(z)
-        x = _draw("fit", "real", self.real, n, self.host, self.trained["critic"][0])
         if not isinstance(fake, Tensor) or fake.shape != x.shape:
             made = f"shape {tuple(fake.shape)}" if isinstance(fake, Tensor) else f"a {type(fake).__name__}"
             rule = f"must be {tuple(x.shape)} as real draws. Change its last layer."
@@ -352,26 +357,24 @@ class _Loop:
             weight = max(1 - self.recipe.ema, 9 / (9 + n))
             mean.lerp_(value, weight) if mean.is_floating_point() else mean.copy_(value)
 
-    def advice(self) -> str:
-        """After a step that did not fit: the half, the quarter, ... of its batch that does, tried without a step."""
-        recipe, where = self.recipe, self.accelerator.device
-
-        def attempt(n: int) -> None:
-            other = recipe.generator_batch and max(1, recipe.generator_batch * n // recipe.batch_size)
-            self.recipe = replace(recipe, batch_size=n, generator_batch=other)
+    def attempt(self, n: int) -> None:
+        """The losses of a smaller batch, without a step."""
+        recipe = self.recipe
+        other = recipe.generator_batch and max(1, recipe.generator_batch * n // recipe.batch_size)
+        self.recipe = replace(recipe, batch_size=n, generator_batch=other)
+        try:
             for player, loss in (("critic", self.game.critic_loss), ("generator", self.game.generator_loss)):
                 self.freeze(player == "generator")
-                self._loss(player, loss)
+                self._losses(player, loss)
                 self.stepping[player].zero_grad()
-
-        found = fitting(attempt, recipe.batch_size)
-        self.recipe = recipe
-        remedy = f"{found} fit: pass batch_size={found}" if found else "not even one fits: take smaller networks"
-        return f"fit: batches of {recipe.batch_size} do not fit into the memory of {where}; {remedy}."
+        finally:
+            self.recipe = recipe
 
     def record(self) -> None:
-        """Bring the losses over from the device, and see that they are finite."""
-        new = {player: torch.stack(values).tolist() for player, values in self.losses.items()}
+        """Bring the losses over from the device, the means over batches and processes, and see that they are finite."""
+        each = torch.stack([*map(torch.stack, self.losses.values())]).unflatten(1, (-1, self.batches)).mean(2)
+        means: Any = self.accelerator.reduce(each, "mean")
+        new = dict(zip(self.losses, means.tolist(), strict=True))
         for player, values in new.items():
             self.run.history[player] += values
             self.losses[player].clear()
@@ -398,6 +401,8 @@ def fit_critic(
     progress: bool = False,
 ) -> list[float]:
     """Train the critic alone against two fixed laws, with Adam and a cosine decay to 0: what is the best critic worth?
+
+    For runs of a minute: no accelerator, and no file to resume from, as `fit` has.
 
     Args:
         critic: trained in place, on its own device.
@@ -479,15 +484,6 @@ def _drawn(name: str, argument: str, sampler: Sampler, n: int, rng: torch.Genera
 
 def _reseed(rng: torch.Generator, *key: int) -> None:
     rng.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-
-
-def _agree(*networks: nn.Module) -> None:
-    """All processes start from the main process's weights."""
-    from accelerate.utils import broadcast
-
-    state: Any = [t for network in networks for t in network.state_dict().values()]
-    for t, first in zip(state, broadcast(state), strict=True):
-        t.copy_(first)
 
 
 def _check(name: str, game: Game, networks: dict[str, Any], functions: dict[str, Any]) -> None:

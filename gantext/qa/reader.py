@@ -7,12 +7,12 @@ The chapter is `reading-comprehension`. What is read and aimed at is made by `ga
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import operator
 import os
 import random
 import reprlib
-import traceback
 import warnings
 import zlib
 from collections import Counter
@@ -26,7 +26,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.overrides import TorchFunctionMode
 
 from gantext._checks import check_count, check_number, check_type
-from gantext._training import Checkpoint, average_gradients, exhausted, fitting, layout, resolve
+from gantext._training import Checkpoint, affordable, agree, average_gradients, known, layout, resolve
 from gantext.qa.questions import Passage, Record
 from gantext.qa.sources import batch, sample, source
 from gantext.seq2seq.decoding import beam_search, squares
@@ -107,9 +107,12 @@ def fit(
     """Train on the answers: each record in turn, one of its passages drawn at random, `Transformer.loss`.
 
     Args:
-        model: trained in place, on the accelerator's device; seed before it is built.
+        model: trained in place, on the accelerator's device; seed before it is built. Several processes take the main
+            one's weights.
         records, tokenizer: what is read; see `sample`.
-        steps: of `batch_size` records in each process. Gradients are clipped to norm 1.
+        steps: of `batch_size` records in each process, and in each batch that the accelerator accumulates: P processes
+            with k batches of n take the records of one with P k n, and are as it but for rounding and dropout.
+            Gradients are clipped to norm 1.
         warmup: steps in which the rates rise linearly from 0; they fall linearly to 0 in the others. 0: none.
         optimizers: from the model to what trains it; the original's is
             `lambda model: [torch.optim.Adam(model.parameters(), 1e-5)]`, with warmup 0.
@@ -119,9 +122,10 @@ def fit(
             run repeats an unbroken one exactly, dropout excepted. A file of another recipe is refused, and so is one of
             other records or another tokenizer.
         progress: show a bar, on the main process.
-        accelerator: an `accelerate.Accelerator`; None makes one, which obeys `accelerate launch`.
+        accelerator: an `accelerate.Accelerator`, whose `gradient_accumulation_steps` is the number of batches of a
+            step; None makes one, which obeys `accelerate launch` and accumulates nothing.
     Returns:
-        The loss of every step, of this process; those before a resumption, of the main process.
+        The loss of every step, the mean over all of its target tokens.
     Raises:
         TypeError, ValueError: no records, counts out of range; as `sample` and `Transformer.loss`.
         FloatingPointError: a loss is not finite.
@@ -141,10 +145,11 @@ def fit(
         raise ValueError("fit: records is empty, must have at least one. See gantext.qa.questions.")
     check_type("fit", "optimizers", optimizers, Callable, "Write a function from the model to a list of them.")
     seed = check_count("fit", "seed", seed, 0)
+    known(lengths, ("length", "question_length", "longest"), inspect.signature(fit).parameters, "sample")
     lengths = {name: operator.index(value) for name, value in lengths.items()}
     dropped: Counter[str] = Counter()
     accelerator = resolve(accelerator)
-    model.to(accelerator.device).train()
+    agree(model.to(accelerator.device).train())
     used = list(optimizers(model))
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in used]
     recipe = {
@@ -162,38 +167,37 @@ def fit(
         read = (sample(record, 0, tokenizer, distant=distant, dropped=None, **lengths) for record in first)
         recipe |= {"records": [len(records), _checksum(records)], "tokenizer": _checksum(read)}
 
-    def differentiated(samples: list[tuple[list[int], int]]) -> Tensor:
+    def differentiated(samples: list[tuple[list[int], int]], weight: float) -> Tensor:
+        """Of the loss times a weight, larger for a batch with more targets, as they count in one batch of all."""
         tokens, prefix, ends = batch(samples)
         with accelerator.autocast():
-            loss = model.loss(tokens.to(accelerator.device), prefix, ends)
-        model.zero_grad()
+            loss = model.loss(tokens.to(accelerator.device), prefix, ends) * weight
         accelerator.backward(loss)
         return loss.detach()
 
-    scaler = accelerator.scaler
+    scaler, batches = accelerator.scaler, accelerator.gradient_accumulation_steps
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    mine = batches * batch_size
     file = Checkpoint(checkpoint, [model, *used], recipe, accelerator)
     with file:
         done, before = file.load(steps)
         losses: list[float] = before or []
-        draws = _draws(records, batch_size, random.Random(1000 * seed + accelerator.process_index))
-        batches = itertools.islice(draws, done, steps)
+        draws = _draws(records, processes * mine, random.Random(1000 * seed))
+        steps_left = itertools.islice(draws, done, steps)
         quiet = not (progress and accelerator.is_main_process)
         for step in tqdm(range(done, steps), initial=done, total=steps, desc="reading", disable=quiet):
-            chosen = next(batches)
+            chosen = next(steps_left)[rank * mine : (rank + 1) * mine]
             found = [
                 sample(record, number, tokenizer, distant=distant, dropped=dropped, **lengths)
                 for record, number in chosen
             ]
-            try:
-                loss = differentiated(found)
-            except RuntimeError as error:
-                if not exhausted(error):
-                    raise
-                traceback.clear_frames(error.__traceback__)  # they hold what no longer fits
-                fits = fitting(lambda n, found=found: differentiated(found[:n]), batch_size)
-                remedy = f"{fits} fit: pass batch_size={fits}" if fits else "not even one fits: take a smaller model"
-                where = f"do not fit into the memory of {accelerator.device}"
-                raise torch.OutOfMemoryError(f"fit: batches of {batch_size} {where}; {remedy}.") from error
+            parts = [found[k : k + batch_size] for k in range(0, mine, batch_size)]
+            targets = [sum(len(tokens) - start for tokens, start in part) for part in parts]
+            every: Any = accelerator.reduce(torch.tensor(sum(targets), device=accelerator.device), "sum")
+            weights = [count * batches * processes / every.item() for count in targets]  # 1 on average
+            model.zero_grad()
+            with affordable(lambda n, found=found: differentiated(found[:n], 1.0), batch_size, accelerator):
+                values = [differentiated(part, weight) for part, weight in zip(parts, weights, strict=True)]
             for optimizer in used:
                 average_gradients(accelerator, optimizer)
                 if scaler is not None:
@@ -206,6 +210,7 @@ def fit(
                 scaler.step(optimizer) if scaler is not None else optimizer.step()
             if scaler is not None:  # once for all of them: Accelerate's own optimizers would do so at each
                 scaler.update()
+            loss: Any = accelerator.reduce(torch.stack(values).mean(), "mean")
             losses.append(loss.item())
             if not losses[-1] < float("inf"):
                 found = f"the loss is {losses[-1]} in step {step + 1}"
@@ -215,7 +220,7 @@ def fit(
     model.eval()
     if dropped:
         warnings.warn(
-            f"fit: {dropped.total()} of {(steps - done) * batch_size} samples have an answer that was not asked for: "
+            f"fit: {dropped.total()} of {(steps - done) * mine} samples have an answer that was not asked for: "
             + ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
             + ". They were trained as passages without answer. Raise length, or take another tokenizer.",
             stacklevel=2,

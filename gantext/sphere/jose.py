@@ -64,7 +64,9 @@ class JoSE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             it moves (then `n_jobs` is for `transform`); other devices take 16384 if None.
         device: where the tables are trained: "cpu", "cuda", ... backend: of `batch_update`.
         sync_every: under several processes, rounds (about 30,000 words in each) after which the word tables are
-            averaged and put back on the sphere.
+            averaged and put back on the sphere. So they are not as one process with all documents, by design: a batch
+            moves few rows, and takes less time than to exchange tables after it. Nor has `accelerate launch` a say in
+            precision or accumulation: no update is a backward pass.
 
     Attributes, after `fit`:
         `vocabulary_`: known words, the most frequent first. `counts_`: (V,) their counts.

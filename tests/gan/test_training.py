@@ -17,7 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import _two
 import numpy as np
 import pytest
 import torch
@@ -32,6 +31,7 @@ from gantext.gan.laws import normal, ring
 from gantext.gan.methods import Batch, Game, game, qp, wgan_div, wgan_gp
 from gantext.gan.networks import mlp
 from gantext.gan.objectives import HINGE, NON_SATURATING, SATURATING, WASSERSTEIN, Objective, interpolate
+from gantext.gan.ogan import o_gan
 from gantext.gan.training import Fit, Recipe, fit, fit_critic
 
 I64, F32 = cast(Any, np.int64), cast(Any, np.float32)
@@ -773,7 +773,12 @@ def test_a_checkpoint_keeps_the_gradient_scaler(tmp_path: Path) -> None:
     def scaled(by: float) -> tuple[torch.amp.GradScaler, Checkpoint]:
         scaler = torch.amp.GradScaler("cpu", init_scale=by)
         accelerator: Any = SimpleNamespace(
-            scaler=scaler, num_processes=1, mixed_precision="fp16", is_main_process=True, wait_for_everyone=lambda: None
+            scaler=scaler,
+            num_processes=1,
+            gradient_accumulation_steps=1,
+            mixed_precision="fp16",
+            is_main_process=True,
+            wait_for_everyone=lambda: None,
         )
         return scaler, Checkpoint(tmp_path / "run.pt", [], {}, accelerator)
 
@@ -979,46 +984,85 @@ def test_two_processes_train_as_one_on_both_batches(tmp_path: Path) -> None:
             torch.testing.assert_close(ours, two, rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """What each of two processes ends with: the states of generator, critic and average, by name."""
-    folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-W", "ignore", str(Path(_two.__file__)), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    files = {**{name: str(k) for k, name in enumerate(_two.CASES)}, "resumed": "resumed"}
-    return {name: [torch.load(folder / f"{file} {rank}") for rank in (0, 1)] for name, file in files.items()}
-
-
-@pytest.mark.parametrize("name", [*_two.CASES, "resumed"])
-def test_convolutional_players_are_the_same_in_both_processes(name: str, pair: dict[str, list[Any]]) -> None:
-    """Weights, vectors of spectral norm, statistics of batch norm, and their averages, to the last bit."""
-    for ours, other in zip(*pair[name], strict=True):
-        assert [key for key in ours if not torch.equal(ours[key], other[key])] == []
-
-
-@pytest.mark.parametrize("name", [name for name, case in _two.CASES.items() if case.frozen])
-def test_convolutional_players_train_in_two_processes_as_in_one(name: str, pair: dict[str, list[Any]]) -> None:
-    case = _two.CASES[name]
-    for ours, two, begin in zip(_two.train(case, 0, 1), pair[name][0], _two.train(case, 0, 1, 1), strict=True):
-        torch.testing.assert_close(ours, two, rtol=1e-8, atol=1e-11)
-        assert any(not torch.allclose(ours[key], begin[key], rtol=1e-5) for key in ours)  # it has moved
-
-
-def test_batch_norm_takes_its_own_process_and_its_statistics_all(pair: dict[str, list[Any]]) -> None:
-    """As under DistributedDataParallel; a resumed run too."""
-    name = [*_two.CASES][-1]
-    for whole, resumed in zip(pair[name][0], pair["resumed"][0], strict=True):
-        assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
-    one, two = _two.train(_two.CASES[name], 0, 1, 1)[0], pair[name][0][0]
-    assert not torch.allclose(one["0.weight"], two["0.weight"], rtol=1e-6)
-
-
-def test_an_accelerator_that_accumulates_is_refused() -> None:
+def accumulating(batches: int) -> Any:
     from accelerate import Accelerator
 
-    with pytest.raises(ValueError, match="accumulates gradients, must not"):
-        train(accelerator=Accelerator(gradient_accumulation_steps=2))
+    return Accelerator(cpu=True, gradient_accumulation_steps=batches)
+
+
+def split(it: Game, batches: int, nets: Any = None, **options: Any) -> Fit:
+    """A run on 64 samples a step of the critic and 32 of the generator, in so many batches; in float64."""
+    nets = [net.double() for net in nets or players()]
+    sgd = lambda parameters: torch.optim.SGD(parameters, lr=0.02)  # Adam would not tell a sum from a mean
+    more: dict[str, Any] = {"optimizer": sgd, "batch_size": 64 // batches, "generator_batch": 32 // batches}
+    return train(it, nets=nets, accelerator=accumulating(batches), **more | options)
+
+
+def relativistic(critic: Any, b: Batch) -> Tensor:
+    """On average: what it compares a score with is a mean over the batch, so the loss is none over samples."""
+    real, fake = critic(b.real), critic(b.fake)
+    return torch.nn.functional.softplus(fake.mean() - real).mean()
+
+
+MEANS = [
+    *(wgan_gp(), wgan_div(), wgan_div(at="samples"), game(HINGE, clip=0.2), game(NON_SATURATING, penalty=1, power=1.5)),
+    *(qp(), o_gan(), o_gan(objective=wgan_gp(), match="squared")),
+]
+
+
+@pytest.mark.parametrize("it", MEANS, ids=lambda it: f"{it.name} {it.settings}")
+def test_accumulated_batches_are_one_as_large(it: Game) -> None:
+    """The same samples, codes and places of the penalty; and Adam, since what is averaged comes before it."""
+    nets = (lambda: (mlp([3, 8, 2]), mlp([2, 8, 3]))) if it.name == "O-GAN" else players
+    for options in ({}, {"optimizer": None}):
+        torch.manual_seed(2)
+        state = torch.get_rng_state()
+        one = split(it, 1, nets(), **options)
+        torch.set_rng_state(state)
+        four = split(it, 4, nets(), **options)
+        for ours, other in zip(weights(one), weights(four), strict=True):
+            torch.testing.assert_close(ours, other, rtol=1e-7, atol=1e-9)
+        for player in ("critic", "generator"):
+            assert four.history[player] == pytest.approx(one.history[player], rel=1e-7, abs=1e-9)
+            assert len(set(one.history[player])) == 6  # it has moved
+
+
+def test_what_is_no_mean_over_samples_is_not_one_batch() -> None:
+    """As the module says: a relativistic average, batch norm, and spectral norm's iteration, which runs ahead."""
+    averaging = Game("relativistic", relativistic, lambda critic, b: -critic(b.fake).mean())
+    normed = lambda: (players(norm=nn.BatchNorm1d)[0], players()[1])
+    spectral = lambda: (players()[0], mlp([2, 8, 1], nn.Tanh, spectral=True))
+    for it, nets in ((averaging, players), (wgan_gp(), normed), (wgan_gp(), spectral)):
+        one, four = weights(split(it, 1, nets())), weights(split(it, 4, nets()))
+        assert not all(torch.allclose(a, b, rtol=1e-4) for a, b in zip(one, four, strict=True))
+
+
+def test_an_accumulating_run_resumes_to_the_bit_and_is_another_recipe(tmp_path: Path) -> None:
+    file, options = tmp_path / "run.pt", {"batch_size": 4, "decay": False}
+    train(wgan_gp(), 3, checkpoint=file, accelerator=accumulating(4), **options)
+    with pytest.raises(ValueError, match="has another accumulated batches, must be of the same recipe"):
+        train(wgan_gp(), checkpoint=file, **options)
+    other = lambda run: accumulating(1) and None  # which all accelerators share
+    resumed = train(wgan_gp(), checkpoint=file, accelerator=accumulating(4), callbacks=[other], **options)
+    whole = train(wgan_gp(), accelerator=accumulating(4), **options)
+    assert same(weights(resumed), weights(whole)) and resumed.history == whole.history
+    assert not same(weights(whole), weights(train(wgan_gp(), **options)))
+
+
+def test_the_advice_for_memory_keeps_the_samples_of_a_step() -> None:
+    critic = players()[1]
+    critic.register_forward_pre_hook(lambda module, given: small(*given))
+
+    def small(x: Tensor) -> None:
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    message = r"of 64 do not fit .*; 16 fit: pass batch_size=16, and for as many in a step accelerator=(\S+)\.$"
+    with pytest.raises(torch.OutOfMemoryError, match=message) as advised:
+        train(game(WASSERSTEIN), nets=(players()[0], critic), batch_size=64, accelerator=accumulating(2))
+    assert str(advised.value).endswith("Accelerator(gradient_accumulation_steps=8).")
+    run = train(game(WASSERSTEIN), nets=(players()[0], critic), batch_size=16, accelerator=accumulating(8))
+    assert run.step == 6
 
 
 # --- bad input

@@ -621,6 +621,9 @@ def test_other_bad_input_of_the_reader() -> None:
         fit(cast(Any, nn.Linear(2, 2)), [RECORD], tokenizer, steps=1)
     with pytest.raises(TypeError, match=r"fit: optimizers is \[\] \(list\), must be a Callable"):
         fit(model, [RECORD], tokenizer, steps=1, optimizers=cast(Any, []))
+    for wrong, right in (("batchsize", "batch_size"), ("lenght", "length"), ("checkpoints", "checkpoint")):
+        with pytest.raises(TypeError, match=rf"^fit: {wrong} is no argument, must be .*Do you mean {right}"):
+            fit(model, [RECORD], tokenizer, steps=1, **cast(Any, {wrong: 2}))
     for texts in ([b"a"], ["a", 3]):
         with pytest.raises(TypeError, match=r"Words: one of texts is .*, must be a str"):
             Words(cast(Any, texts))
@@ -886,6 +889,47 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     finished, again = train(checkpoint=str(file), start=2)  # nothing is left to do
     assert finished == losses and len(seen) == 3
     assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("batches", [2, 3])
+def test_accumulated_batches_of_questions_are_one_as_large(batches: int, tmp_path: Path) -> None:
+    """To rounding, though their numbers of targets differ; a resumed run repeats an unbroken one to the bit."""
+    from accelerate import Accelerator
+
+    records = toy(20, 2)
+    words = Words(p.text for r in records for p in r.passages)
+
+    def train(batches: int, steps: int = 9, **options: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        model = Transformer(Config(len(words), width=8, layers=1, heads=1, positions=32)).double()
+        sgd = lambda net: [torch.optim.SGD(net.parameters(), lr=2.0)]
+        more: Any = {"optimizers": sgd, "progress": False, "warmup": 2} | options
+        more |= {"batch_size": 6 // batches, "accelerator": Accelerator(gradient_accumulation_steps=batches)}
+        return fit(model, records, words, steps=steps, **more), model.state_dict()
+
+    (whole, weights), (losses, others) = train(1), train(batches)
+    assert losses == pytest.approx(whole, rel=1e-9) and whole[-1] < whole[0] - 0.1
+    torch.testing.assert_close(weights, others, rtol=1e-8, atol=1e-11)
+    file = tmp_path / "run.pt"
+    with pytest.raises(Crash):
+        train(batches, checkpoint=file, save_every=4, optimizers=lambda net: [Stopping(net.parameters(), lr=2.0)])
+    assert torch.load(file)["step"] == 4
+    resumed, again = train(batches, checkpoint=file, optimizers=lambda net: [Stopping(net.parameters(), lr=2.0)])
+    assert resumed == losses and all(torch.equal(again[name], others[name]) for name in others)
+    with pytest.raises(ValueError, match="has another batch_size, optimizers, accumulated batches"):
+        train(6, checkpoint=file)
+
+
+class Stopping(torch.optim.SGD):
+    """Stops at its sixth step."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        if self.steps == 6:
+            raise Crash
+        return super().step(closure)
 
 
 def test_scaled_losses_train_alike() -> None:
