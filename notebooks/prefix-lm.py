@@ -87,7 +87,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gantext import at_scale, book
 from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
-from gantext.seq2seq import prefixlm
 from gantext.docstrings import topics
 from texledger import Derived, Indexed, Ledger
 from gantext.seq2seq.prefixlm import (
@@ -305,7 +304,7 @@ plt.show()
 
 # %% [markdown]
 # (prefix-lm-answers)=
-# *Right answers on unseen documents, a dot a seed; at the right, the loss.*
+# *Right answers on unseen documents, a dot a seed; at the right, the loss of the answer. In the first row the words of the source are trained on too.*
 #
 # ## The verdict
 #
@@ -1378,13 +1377,8 @@ ledger.numeric(
 )
 
 # %% [markdown]
-# PyTorch has, for a GPU, a fused kernel (all of attention in one program) that is aligned at the bottom right, so there the second call is a single one. On an NVIDIA H200 its results were right. Replayed from a CUDA graph (calls recorded once and repeated without Python) the two calls together were 0.9 to 1.5 times as fast as one call with the mask; called from Python in half precision they were slower in three cases of four ([results](../book/results.md)). On a CPU there is no such kernel, and the package works through the target in blocks of rows, each over the keys up to its end:
-
-# %%
-for name in ("_two_call", "_targets_flash", "_targets_blocks"):
-    print(inspect.getsource(getattr(prefixlm, name)))
-
-# %% [markdown]
+# PyTorch has, for a GPU, a fused kernel (all of attention in one program) that is aligned at the bottom right, so there the second call is a single one. On an NVIDIA H200 its results were right. Replayed from a CUDA graph (calls recorded once and repeated without Python) the two calls together were 0.9 to 1.5 times as fast as one call with the mask; called from Python in half precision they were slower in three cases of four ([results](../book/results.md)). On a CPU there is no such kernel, and the package works through the target in blocks of rows, each over the keys up to its end ({func}`gantext.seq2seq.prefixlm.attention`).
+#
 # Forward and backward against the reference in float64, for prefixes of 0, 1, some, all but one and all of the tokens, one for the batch and one for each sequence:
 
 # %%
@@ -1638,8 +1632,9 @@ for (name, (s, t)), colour, sign in zip(
     saved = (1 - share) * n / (6 * D + n)
     axis.plot(s / n, share, sign, color=colour, label=name)
     print(
-        f"{name}: {share:.0%} of the pairs; skipping the rest saves "
-        f"{1 - share:.0%} of attention, {saved:.1%} of a layer of width 768"
+        f"{name}: {100 * share:.0f} % of the pairs; skipping the rest saves "
+        f"{100 * (1 - share):.0f} % of attention, "
+        f"{100 * saved:.1f} % of a layer of width 768"
     )
 axis.set(
     xlabel="share of the source, s / n",
@@ -1824,7 +1819,7 @@ with torch.no_grad():
 #
 # | Size | `"reduced"` | `"gpu"` |
 # | --- | --- | --- |
-# | data | docstrings of 22 submodules | the same |
+# | data | docstrings of six submodules | the same |
 # | network | two layers of width 48 | two layers of width 128 |
 # | steps | 150 | 1,500 |
 # | seeds of each setting | 3 | 10 |
@@ -2012,7 +2007,7 @@ print("every name of the right column is there")
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise} How many chains (★★)
+# ```{exercise} How many chains · ★★
 # :label: prefix-lm-ex-chains
 #
 # For the language model's triangle $M$, how many chains of $L$ steps lead from token $i$ back to token $j$? And in how many layers does a sliding window, where a row sees itself and the $w - 1$ tokens before it, reach from $i$ to $j$?
@@ -2061,7 +2056,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Three passages and a question (★★)
+# ```{exercise} Three passages and a question · ★★
 # :label: prefix-lm-ex-times
 #
 # Three passages shall each be read without knowledge of the others, then a question that sees all three, then an answer from left to right. No token may learn anything of later parts. Is there an assignment of times $a_i$ for it? If not, is there a mask that does not leak, and what may be cached?
@@ -2093,7 +2088,7 @@ print("transitive; each passage can be cached by itself")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} One off (★)
+# ```{exercise} One off · ★
 # :label: prefix-lm-ex-off
 #
 # A program for a flexible attention kernel counts from 0 and writes `kv <= prefix` where `kv < prefix` is meant. Which rows see what they should not, and what happens in training?
@@ -2117,7 +2112,7 @@ print("admitted too much (row, key), counted from 0:", extra)
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The gradient that vanishes (★★★)
+# ```{exercise} The gradient that vanishes · ★★★
 # :label: prefix-lm-ex-saturated
 #
 # By {eq}`prefix-lm:softmax-backward`, how large can the gradient of a score be if one weight is $1 - \varepsilon$? What does the factor $\frac{1}{\sqrt{d}}$ have to do with it?
@@ -2157,7 +2152,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Ten times the steps (★★)
+# ```{exercise} Ten times the steps · ★★
 # :label: prefix-lm-ex-scale
 #
 # Set `SCALE = "gpu"`: ten times the steps, a wider network, ten seeds. Which two of the five settings should come closer to each other, and which should stay apart however long one trains? What does the paired difference of the seeds, with its interval, say of prefix-LM and triangle?

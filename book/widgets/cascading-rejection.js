@@ -39,8 +39,8 @@ live("cascading-rejection", { at, cascade }, ({ v: angle, w1, w2, w3, steps, gs 
     ...Object.fromEntries(degrees),
     drops,
     arrows: arrows + arrow(place(v), steps ? 2 : 3.5),
-    lines: w.map((e, i) => `<path d="${path([place(e, -118), place(e, 118)])}"${i < steps ? "" : ' stroke-opacity=".15"'}></path>`).join(""),
-    labels: [...w.map((e, i) => [place(e, 122), `w${"₁₂₃"[i]}`]), [place(v, 112), "v"]].map(([[x, y], text]) =>
+    lines: w.map((e, i) => `<path d="${path([place(e, -104), place(e, 104)])}"${i < steps ? "" : ' stroke-opacity=".15"'}></path>`).join(""),
+    labels: [...w.map((e, i) => [place(e, 118), `w${"₁₂₃"[i]}`]), [place(v, 112), "v"]].map(([[x, y], text]) =>
       `<text x="${x.toFixed(1)}" y="${(y + 5).toFixed(1)}" text-anchor="middle">${text}</text>`).join(""),
     rows: rows || `<tr>${row("–", "–", "1.000", shown(dot(v, w[0])))}</tr>`,
     says: steps === 0 ? "Nothing is scored yet." : `After ${steps} ${steps === 1 ? "score" : "scores"} a part of length `

@@ -212,3 +212,13 @@ def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:
     assert paragraph.astext() == "QP, d, next"  # as it was; the first comma is equal to the second
     (kept,) = [part for part in paragraph.findall(nodes.inline) if "kept" in part["classes"]]
     assert kept.astext() == "d,"
+
+
+def test_a_bracket_before_a_formula_stays_on_its_line() -> None:
+    paragraph = nodes.paragraph("", "", nodes.Text("a map ("), nodes.math("", "f"), nodes.Text(") and ("))
+    doctree = new_document("page.md", get_default_settings())
+    doctree += paragraph
+    paragraph += [nodes.math("", "g"), nodes.emphasis("", "here"), nodes.Text(")")]
+    keep_together(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
+    assert paragraph.astext() == "a map (f) and (ghere)"
+    assert [part.astext() for part in paragraph.findall(nodes.inline) if "kept" in part["classes"]] == ["(f)", "(g"]

@@ -157,7 +157,7 @@ class TestRightEquationsPass:
         entry = ledger.definition("demo:name", r"\kappa := \|A\|\,\|A^{-1}\|", code="gantext.environment")
         assert repr(ledger) == (
             "demo: 0 equations checked (0 computed on both sides from their own TeX, 0 on one side, 0 quoted), "
-            "1 definitions; 0 of 0 mutants rejected"
+            "1 definition; 0 of 0 mutants rejected"
         )
         assert entry.how == "introduces a name, nothing is checked"
         assert entry.see_also == ("gantext.environment",)

@@ -133,7 +133,7 @@ two = lambda draw: {"a": draw.real(), "b": draw.real()}
     assert main(["check", "-q", str(path)]) == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "1 equations checked (1 both sides, 0 one side, 0 quoted), 0 definitions; 2 statements in text, 1 with an entry"
+        "1 equation checked (1 both sides, 0 one side, 0 quoted), 0 definitions; 2 statements in text, 1 with an entry"
     )
     path.write_text(path.read_text().replace("(a - b) = a^2 - b^2 <own>", "(a - b) = a^2 + b^2 <own>"))
     (fault,) = check([path], ["own"]).faults
@@ -201,7 +201,7 @@ def test_marks_on_a_page(site: Site) -> None:
     assert place is not None
     assert [a["href"] for a in place.select("a")] == ["#statement-own", "#statement-own-2"]
     assert len(page.select("[id=statement-own]")) == 1
-    assert "1 equations checked: 1 both sides ·" in " ".join(page.text.split())
+    assert "1 equation checked: 1 both sides ·" in " ".join(page.text.split())
     assert "5 statements in text" in page.text
     row = listed.find(id="ledger-own")
     assert row is not None

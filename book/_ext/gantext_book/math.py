@@ -388,18 +388,27 @@ def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """``doctree-resolved``: hold a comma or a bracket on its formula's line; browsers may break after any ``<math>``.
+    """``doctree-resolved``: hold commas and brackets on their formula's line; browsers may break beside any ``<math>``.
 
     A word joiner (U+2060) between them does not: Chromium takes no notice of it.
     """
     for formula in list(doctree.findall(nodes.math)):
-        after = formula.next_node(descend=False, siblings=True)
-        closing = re.match(r"[,.;:)\]’”']+", after.astext()) if isinstance(after, nodes.Text) else None
-        if closing and after is not None:
-            _reword(after, after.astext()[closing.end() :])
+        before, after = _beside(formula, -1), _beside(formula, 1)
+        opening, closing = re.search(r"[(\[“‘]*$", before.astext()), re.match(r"[,.;:)\]’”']*", after.astext())
+        if opening and closing and opening[0] + closing[0]:
             kept = nodes.inline("", "", classes=["kept"])
             formula.replace_self(kept)
-            kept += [formula, nodes.Text(closing[0])]
+            kept += [nodes.Text(opening[0]), formula, nodes.Text(closing[0])]
+            for text, left in (before, before.astext()[: opening.start()]), (after, after.astext()[closing.end() :]):
+                if text.parent is not None and left != text.astext():
+                    _reword(text, left)
+
+
+def _beside(node: nodes.Element, step: int) -> nodes.Text:
+    """The text before or behind a node; an empty one if it has another neighbour, or none."""
+    place = node.parent.index(node) + step
+    found = node.parent[place] if 0 <= place < len(node.parent) else None
+    return found if isinstance(found, nodes.Text) else nodes.Text("")
 
 
 def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from texledger._entry import Entry, LedgerError
+from texledger._entry import Entry, LedgerError, counted
 from texledger._gate import Fault, Made, Statement, faults, one_line
 from texledger._needs import analyse, chosen
 from texledger._pages import read_page
@@ -49,12 +49,12 @@ class Verdict:
         strengths = [sum(e.strength == s for e in checked) for s in ("both sides", "one side", "quoted")]
         killed, total = sum(m.entry.killed for m in self.entries), sum(len(m.entry.mutants) for m in self.entries)
         text = (
-            f"{len(checked)} equations checked ({strengths[0]} both sides, {strengths[1]} one side, "
-            f"{strengths[2]} quoted), {len(shown) - len(checked)} definitions"
+            f"{counted(len(checked), 'equation')} checked ({strengths[0]} both sides, {strengths[1]} one side, "
+            f"{strengths[2]} quoted), {counted(len(shown) - len(checked), 'definition')}"
         )
         if self.statements:
             own = len(self.entries) - len(shown)
-            text += f"; {len(self.statements)} statements in text, {own} with an entry of their own"
+            text += f"; {counted(len(self.statements), 'statement')} in text, {own} with an entry of their own"
         return f"{text}; {killed} of {total} damaged formulas rejected"
 
 

@@ -181,6 +181,15 @@ class Entry:
         return {"text/plain": repr(self), "text/html": self._repr_html_(), MIME: self.as_json()}
 
 
+def counted(number: int, thing: str) -> str:
+    """``number`` of them, in words that a reader expects.
+
+    >>> counted(1, "definition"), counted(0, "definition")
+    ('1 definition', '0 definitions')
+    """
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def normal(tex: str) -> str:
     """``tex`` without what does not change its meaning: comments, white space around tokens and closing punctuation.
 

@@ -34,7 +34,7 @@ from texledger._claim import (
 )
 from texledger._declared import plain_values
 from texledger._draw import Draw, drawn
-from texledger._entry import CheckFailed, Entry, LedgerError, normal
+from texledger._entry import CheckFailed, Entry, LedgerError, counted, normal
 from texledger._exact import Exact
 from texledger._hold import Outcome, Trial
 from texledger._home import Home
@@ -133,10 +133,10 @@ class Ledger:
         checked = [e for e in self.entries.values() if e.kind != "definition"]
         both, one = (sum(e.strength == s for e in checked) for s in ("both sides", "one side"))
         killed, total = sum(e.killed for e in self.entries.values()), sum(len(e.mutants) for e in self.entries.values())
-        name = self.chapter or "ledger"
+        name, introduced = self.chapter or "ledger", counted(len(self.entries) - len(checked), "definition")
         return (
-            f"{name}: {len(checked)} equations checked ({both} computed on both sides from their own TeX, "
-            f"{one} on one side, {len(checked) - both - one} quoted), {len(self.entries) - len(checked)} definitions; "
+            f"{name}: {counted(len(checked), 'equation')} checked ({both} computed on both sides from their own TeX, "
+            f"{one} on one side, {len(checked) - both - one} quoted), {introduced}; "
             f"{killed} of {total} mutants rejected"
         )
 
