@@ -85,6 +85,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-check-consistency", _collect.verify)
     app.connect("doctree-resolved", _view.fill_pages)
     app.connect("build-finished", _view.write_graph)
+    app.connect("build-finished", _view.note_written)
     if "autodoc-process-docstring" in app.events.events:
         app.connect("autodoc-process-docstring", _view.link_equations)
     else:
