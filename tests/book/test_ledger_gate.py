@@ -361,7 +361,7 @@ def test_only_pages_that_changed_are_written(book: SmallBook) -> None:
     assert written() <= {"index"}  # the first page brings style sheets and scripts along
     book.chapter.touch()
     assert written() <= {"index", "notebooks/small"}
-    book.stored[0]["functions"] = []
+    book.stored[0]["see_also"] = []
     book.store()
     assert "book/api" in written()  # it named the equation that the function computes
 
