@@ -113,22 +113,24 @@ deal();
 document.addEventListener("toggle", deal, true);
 phone.addEventListener("change", deal);
 
-// On a phone a line of code that is too long goes on below its beginning, a little to the right.
-if (phone.matches) {
-  for (const pre of document.querySelectorAll("article div.highlight > pre")) {
-    const open = []; // the tags in which a line begins
-    const lines = pre.innerHTML.split("\n").map((line) => {
-      const before = open.join("");
-      for (const [tag] of line.matchAll(/<[^>]+>/g)) tag[1] === "/" ? open.pop() : open.push(tag);
-      return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
-    });
-    pre.innerHTML = lines.map((line, i) => {
-      const words = line.replace(/<[^>]+>/g, ""), indent = words.search(/\S|$/);
-      const long = words.search(/\S(?=\s|$)/) > 40 ? "; word-break: break-all" : ""; // or it would leave its first line empty
-      const style = line ? ` style="--indent: ${indent + 4}ch${long}"` : "";
-      return i < lines.length - 1 ? `<span class="code-line"${style}>${line}\n</span>` : line;
-    }).join("");
-  }
+// A line of code that is too long goes on below its beginning, a little to the right: on a phone any may be.
+for (const pre of document.querySelectorAll("article div.highlight > pre")) {
+  const wide = phone.matches ? 0 : 79;
+  if (!pre.textContent.split("\n").some((line) => line.length >= wide)) continue;
+  const open = []; // the tags in which a line begins
+  const lines = pre.innerHTML.split("\n").map((line) => {
+    const before = open.join("");
+    for (const [tag] of line.matchAll(/<[^>]+>/g)) tag[1] === "/" ? open.pop() : open.push(tag);
+    return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
+  });
+  pre.innerHTML = lines.map((line, i) => {
+    const words = line.replace(/<[^>]+>/g, "").replace(/&\w+;/g, "&"), indent = words.search(/\S|$/);
+    const end = i < lines.length - 1 ? "\n" : "";
+    if (!end || words.length < wide) return line + end;
+    const long = words.search(/\S(?=\s|$)/) > 40 ? "; word-break: break-all" : ""; // or it would leave its first line empty
+    const style = line ? ` style="--indent: ${indent + 4}ch${long}"` : "";
+    return `<span class="code-line"${style}>${line}\n</span>`;
+  }).join("");
 }
 
 // Paper is white: code, figures and all are printed as by day. Nobody can open a section on it.
@@ -136,7 +138,7 @@ const root = document.documentElement.dataset;
 let shown, unfolded = [];
 addEventListener("beforeprint", () => {
   [shown, root.theme] = [root.theme, "light"];
-  unfolded = [...document.querySelectorAll("details.folded:not([open]), article details:not([open], .check, .hide, .check details, .ledger details)")];
+  unfolded = [...document.querySelectorAll("details.folded:not([open]), article details:not([open], .check, .hide, .numbers, .check details, .ledger details)")];
   for (const fold of unfolded) fold.open = true;
   for (const image of document.querySelectorAll("article img")) image.loading = "eager";
 });

@@ -9,6 +9,7 @@ themselves need not say is left out by `compact`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,7 @@ EMPTY = re.compile(
     re.DOTALL,
 )
 DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
+NUMBERS = (16, 24, 32, 48, 64, 96, 128, 192, 256)  # of colours that are tried
 STEPS = 4  # by which a palette comes nearer to a picture; more change nothing that is seen
 
 
@@ -359,8 +361,8 @@ def few_colours(image: Image.Image) -> Image.Image:
     """The picture in the fewest of 16 to 256 colours that leave it within `DIFFERENCE` of itself.
 
     Drawings have a dozen colours and hundreds of their blends, at the edges of lines and letters, which take most of
-    the bytes. What has more, or is partly transparent, stays as it is. A palette by median cut is moved to the means of
-    what it stands for (Lloyd's steps), after which a third fewer colours do.
+    the bytes. What has more, or is partly transparent, stays as it is. A palette of the boxes' means is moved to the
+    means of what it stands for (Lloyd's steps), after which a third fewer colours do.
     """
     if "A" in image.getbands() and image.getextrema()[-1] != (255, 255):
         return image  # soft edges over a page of either colour
@@ -368,9 +370,10 @@ def few_colours(image: Image.Image) -> Image.Image:
     pixels = np.asarray(drawn, np.uint32)
     codes, places, counts = np.unique(pixels @ (65536, 256, 1), return_inverse=True, return_counts=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1).astype(float)
-    for number in (16, 24, 32, 48, 64, 96, 128, 192, 256):
-        cut = drawn.quantize(number, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette() or []
-        palette = np.array(cut[: 3 * number], float).reshape(-1, 3)
+    for boxes in itertools.takewhile(lambda boxes: len(boxes) <= max(NUMBERS), _boxes(colours, counts)):
+        if len(boxes) not in NUMBERS:
+            continue
+        palette = np.stack([np.average(colours[box], 0, counts[box]) for box in boxes]).round()
         for _ in range(STEPS):
             nearest = _nearest(colours, palette)
             weight = np.bincount(nearest, counts, len(palette))
@@ -381,6 +384,31 @@ def few_colours(image: Image.Image) -> Image.Image:
         if (counts @ (fewer - colours) ** 2 / counts.sum()).max() <= DIFFERENCE**2:
             return Image.fromarray(fewer.astype(np.uint8)[places.reshape(pixels.shape[:2])])
     return drawn
+
+
+def _boxes(colours: np.ndarray, counts: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """The colours in ever more boxes: the one that spreads most along a channel is cut at its mean there.
+
+    Colours are counted once, and each cut goes on from the last: for every number of colours anew, as
+    ``Image.quantize`` has it, takes four times as long.
+    """
+
+    def spread(box: np.ndarray) -> np.ndarray:
+        return counts[box] @ (colours[box] - np.average(colours[box], 0, counts[box])) ** 2
+
+    boxes = [np.arange(len(colours))]
+    spreads = [spread(boxes[0])]
+    while True:
+        yield boxes
+        widest = max(range(len(boxes)), key=lambda i: spreads[i].max())
+        box, channel = boxes[widest], int(spreads[widest].argmax())
+        if not spreads[widest][channel]:
+            return  # each box is of one colour
+        below = colours[box, channel] <= np.average(colours[box, channel], weights=counts[box])
+        boxes[widest], other = box[below], box[~below]
+        spreads[widest] = spread(boxes[widest])
+        boxes.append(other)
+        spreads.append(spread(other))
 
 
 def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from texledger.sphinx import View, book, made, raw
 
@@ -124,6 +125,29 @@ def drop_aliases(app: Sphinx, what: str, name: str, obj: Any, options: Any, line
     """``autodoc-process-docstring``: what Python says of a named tuple's fields says nothing."""
     if lines and re.match(r"Alias for field number \d+$", lines[0]):
         lines.clear()
+
+
+def source_of(app: Sphinx, module: str) -> tuple[str, dict[str, Any]] | None:
+    """``viewcode-find-source``: read a module's file; viewcode would import it, and all of PyTorch with it."""
+    for folder in (Path(app.srcdir), Path(app.srcdir, "texledger", "src")):
+        place = folder.joinpath(*module.split("."))
+        for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if file.is_file():
+                analyzer = ModuleAnalyzer.for_file(file, module)
+                analyzer.find_tags()
+                return analyzer.code, analyzer.tags
+    return None
+
+
+def drop_unused_sources(app: Sphinx, env: BuildEnvironment) -> None:
+    """``env-updated``: no page for a module of which nothing is shown.
+
+    Such are Python's own, where the package keeps one of their objects; viewcode drops them when it reads another page,
+    which it does not where pages are read side by side.
+    """
+    modules = getattr(env, "_viewcode_modules", {})
+    for name in [name for name, entry in modules.items() if entry and not entry[2]]:
+        del modules[name]
 
 
 def fold_set_ups(app: Sphinx, doctree: nodes.document) -> None:
@@ -369,6 +393,9 @@ def setup(app: Sphinx) -> None:
         app.add_directive(name, Made)
     app.add_directive("chapter-card", ChapterCard)
     app.connect("autodoc-process-docstring", drop_aliases)
+    if "viewcode-find-source" in app.events.events:
+        app.connect("viewcode-find-source", source_of)
+    app.connect("env-updated", drop_unused_sources)
     app.connect("doctree-read", fold_set_ups)
     app.connect("doctree-resolved", fill_pages)
     app.connect("build-finished", copy_notebooks)

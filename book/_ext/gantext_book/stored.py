@@ -1,15 +1,16 @@
-"""Builds the pages from the stored outputs: before each build, jupyter-cache is emptied and filled from the twins.
+"""Builds the pages from the stored outputs: MyST-NB reads each chapter together with its twin, and executes nothing.
 
-Nothing is executed behind the reader's back, no GPU is needed, and a page shows exactly what nbval compared. The
-cache is never reused between builds, because its key ignores changes in the package that the cells import.
+No GPU is needed, and a page shows exactly what nbval compared. A cache of outputs, as MyST-NB has one, would be filled
+from the same twins, page by page before each build, and asked for them again.
 """
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nbformat
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from myst_nb.core.read import create_nb_reader
+from myst_nb.core.read import read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -43,44 +44,44 @@ def attach(path: Path, notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def fill_cache(app: Sphinx) -> None:
-    """Empty the jupyter-cache of this build and fill it from the notebooks' stored outputs.
+def read(text: str, path: str, config: MdParserConfig) -> NotebookNode:
+    """A chapter as MyST-NB reads it, with the stored outputs.
 
-    Raises ExtensionError, naming chapter and code cell, where a twin does not belong to its source.
+    Raises ExtensionError, naming chapter and code cell, where the twin does not belong to its source.
     """
-    if app.config.nb_execution_mode != "cache":
+    return attach(Path(path), read_myst_markdown_notebook(text, config=config, add_source_map=True, path=path))
+
+
+def use_twins(app: Sphinx) -> None:
+    """``builder-inited``: let MyST-NB read the chapters by `read`, and know once what every page is filled with."""
+    if app.config.nb_execution_mode != "off":
         raise ExtensionError(
             f"nb_execution_mode is {app.config.nb_execution_mode!r}: the pages would not show the stored outputs; "
-            "set `execute: execute_notebooks: cache` in _config.yml"
+            'set `execute: execute_notebooks: "off"` in _config.yml'
         )
     root = Path(app.srcdir)
-    facts = site(root)
-    cache = get_cache(app.env.mystnb_config.execution_cache_path)  # pyright: ignore[reportAttributeAccessIssue]  # MyST-NB adds it
-    cache.clear_cache()
-    for path in chapters(root):
-        text = fill(path.read_text(encoding="utf-8"), facts)
-        md_config, nb_config = app.env.myst_config, app.env.mystnb_config  # pyright: ignore[reportAttributeAccessIssue]  # MyST-NB adds it
-        reader = create_nb_reader(str(path), md_config, nb_config, text)
-        if reader is None:
-            raise ExtensionError(f"{path.name}: not a MyST notebook; give it the jupytext header of the other chapters")
-        cache.cache_notebook_bundle(CacheBundleIn(attach(path, reader.read(text)), str(path)), overwrite=True)
+    env: Any = app.env  # MyST-NB adds its settings to it
+    own = {str(path) for path in chapters(root)}
+    readers = {path: ("gantext_book.stored.read", {"path": path, "config": env.myst_config}) for path in own}
+    env.mystnb_config = env.mystnb_config.copy(custom_formats=readers)
+    app.connect("source-read", partial(fill_source, site(root), own), priority=100)  # before whatever looks at the text
 
 
-def fill_source(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Fill the site's tokens in a page, and let a page depend on what it takes from other files."""
+def fill_source(facts: Site, own: set[str], app: Sphinx, docname: str, source: list[str]) -> None:
+    """``source-read``: fill the site's tokens, and let a page depend on what it takes from other files."""
     root = Path(app.srcdir)
-    facts: Site = site(root)
     filled = fill(source[0], facts)
     if filled != source[0]:
         source[0] = filled
         app.env.note_dependency(str(root / "_config.yml"))
         app.env.note_dependency(str(root / "gantext" / "__init__.py"))
     path = Path(app.env.doc2path(docname))
-    if path in chapters(root):
+    if str(path) in own:
         app.env.note_dependency(str(path.with_suffix(".ipynb")))
+        for file in widgets.FOLDER.iterdir() if widgets.TOKEN.search(filled) else ():
+            app.env.note_dependency(str(file))
 
 
 def connect(app: Sphinx) -> None:
     """Hook both into a build; called once from the extension's `setup`."""
-    app.connect("builder-inited", fill_cache, priority=900)  # after myst-nb has settled where its cache is
-    app.connect("source-read", fill_source, priority=100)  # before whatever looks at the text
+    app.connect("builder-inited", use_twins, priority=900)  # after MyST-NB has made its settings

@@ -82,9 +82,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-purge-doc", _collect.purge)
     app.connect("env-merge-info", _collect.merge)
     app.connect("env-updated", _view.made_pages)
+    app.connect("env-get-updated", _view.changed_pages, priority=900)
     app.connect("env-check-consistency", _collect.verify)
     app.connect("doctree-resolved", _view.fill_pages)
     app.connect("build-finished", _view.write_graph)
+    app.connect("build-finished", _view.note_written)
     if "autodoc-process-docstring" in app.events.events:
         app.connect("autodoc-process-docstring", _view.link_equations)
     else:

@@ -55,7 +55,10 @@ class EntryOutput:
 
 @dataclass
 class Book:
-    """All equations, entries and references; kept in the build environment."""
+    """All equations, entries and references; kept in the build environment.
+
+    Lists of them are in the order of the pages' names, however many processes read these, and whichever was read last.
+    """
 
     equations: dict[str, list[Equation]] = field(default_factory=dict)  # per page
     entries: dict[str, list[Made]] = field(default_factory=dict)
@@ -81,13 +84,13 @@ class Book:
         self.made |= other.made & docnames
 
     def all_equations(self) -> list[Equation]:
-        return [e for page in self.equations.values() for e in page if e.label]
+        return [e for _, page in sorted(self.equations.items()) for e in page if e.label]
 
     def all_entries(self) -> list[Made]:
-        return [m for page in self.entries.values() for m in page]
+        return [m for _, page in sorted(self.entries.items()) for m in page]
 
     def all_statements(self) -> list[Statement]:
-        return [s for page in self.statements.values() for s in page]
+        return [s for _, page in sorted(self.statements.items()) for s in page]
 
     def entry(self, label: str) -> Made | None:
         return next((m for m in self.all_entries() if m.entry.label == label), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -62,10 +63,48 @@ def raw(html: str) -> nodes.raw:
 
 
 def made_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """``env-updated``: pages that show other pages' records are written at every build."""
+    """``env-updated``: pages that show records or numbers of others are written, if the last build was not finished."""
+    return [] if _written(app).is_file() else _showing(env)
+
+
+def changed_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """``env-get-updated``: they are written, if one of these changed; before this event equations have no numbers."""
+    written = _written(app)
+    if not written.is_file() or written.read_text(encoding="ascii") == _shown(env):
+        return []
+    written.unlink()  # a build that fails leaves old pages
+    return _showing(env)
+
+
+def _showing(env: BuildEnvironment) -> list[str]:
     mine = book(env)
     marked = {doc for records in (mine.entries, mine.statements) for doc, found in records.items() if found}
     return sorted(mine.made | marked)
+
+
+def note_written(app: Sphinx, exception: Exception | None) -> None:
+    """``build-finished``: what the pages now show."""
+    if exception is None:
+        _written(app).write_text(_shown(app.env), encoding="ascii")
+
+
+def _written(app: Sphinx) -> Path:
+    return Path(app.doctreedir) / f"ledger-{app.builder.name}.written"
+
+
+def _shown(env: BuildEnvironment) -> str:
+    """A number of all that a page may take from others: their records without their places, their names and numbers."""
+    mine = book(env)
+    python = env.get_domain("py").objects  # type: ignore[attr-defined]  # the Python domain's own
+    shown = (
+        [(e.label, e.tex, e.page) for e in mine.all_equations()],
+        [(m.entry.as_json(), m.page) for m in mine.all_entries()],
+        [(s.label, s.tex, s.page, s.number) for s in mine.all_statements()],
+        [sorted(records.items()) for records in (mine.uses, mine.tables, env.toc_secnumbers, env.toc_fignumbers)],
+        [(doc, title.astext()) for doc, title in sorted(env.titles.items())],
+        sorted((name, found.docname) for name, found in python.items()),
+    )
+    return f"{zlib.crc32(repr(shown).encode())}"
 
 
 def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
