@@ -154,8 +154,9 @@ def networks_of(game: str, head: str, seed: int) -> tuple[nn.Module, nn.Module]:
     """Generator and critic as they start."""
     conditional = game == "conditional"
     torch.manual_seed(seed)
-    made = Generator(conditional), Critic(*HEADS[head], conditional)
-    return made[0].to(memory_format=torch.channels_last), made[1].to(memory_format=torch.channels_last)
+    made: Any = Generator(conditional), Critic(*HEADS[head], conditional)
+    generator, critic = (net.to(memory_format=torch.channels_last) for net in made)  # faster, and the same
+    return generator, critic
 
 
 @cache
