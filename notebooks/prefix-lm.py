@@ -27,7 +27,7 @@
 # - **The formula.** Behind a source of $s$ tokens row $i$ sees the first $\max(s, i)$, {eq}`prefix-lm:reach`: hence the two calls, {eq}`prefix-lm:two-call`.
 # - **Measured.** Three masks answer a small task equally well; the fourth has less than half the loss and can hardly answer ([experiment](#does-the-mask-matter)).
 #
-# **Before you start**: matrix products and the softmax. **Ten minutes** to [the verdict](#the-verdict), 45 more for the closed sections.
+# **Before you start**: matrix products and the softmax. **Ten minutes** to [the verdict](#the-verdict), 46 more for the closed sections.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
