@@ -227,7 +227,7 @@ def test_the_loop_of_conditional_layer_norm_goes_on_where_it_was(
     from tqdm import tqdm
 
     tree = ast.parse((ROOT / "notebooks" / "conditional-layer-norm.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ("drawn", "descend")]
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ("orders", "descend")]
     scope: dict[str, Any] = {"torch": torch, "tqdm": tqdm, "Checkpoint": Checkpoint, "resolve": resolve}
     scope |= {"SCALE": "gpu", "device": torch.device("cpu")}
     exec(compile(tree, "conditional-layer-norm", "exec"), scope)
@@ -240,7 +240,7 @@ def test_the_loop_of_conditional_layer_norm_goes_on_where_it_was(
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
         rate = LambdaLR(optimizer, lambda k: 1 - k / 2000)
         loss = lambda i: (begin(), (net(x[i]) - x[i, :1]).square())[1]
-        scope["descend"](name, scope["drawn"](50, 2000, 4), loss, optimizer, rate, net)
+        scope["descend"](name, scope["orders"](50, 2000, 4), loss, optimizer, rate, net)
         return [t.clone() for t in net.state_dict().values()]
 
     whole = train("whole")
