@@ -27,7 +27,7 @@
 # - **The formula.** A label lowers the loss of a whole text by its entropy at most, {eq}`conditional-layer-norm:ceiling`: with 22 labels $\log 22 \approx 3.1$ nats.
 # - **Measured** ([record](#all-rivals)): 0.24 nats a word where the label can tell 0.18, over nine tenths of it by the last norm alone; reviews obey about six times in ten.
 #
-# **Before you start**: {doc}`masks <prefix-lm>`; entropy. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (24 minutes) and experiments (17).
+# **Before you start**: {doc}`masks <prefix-lm>`; entropy. **Ten minutes** to the end of [the verdict](#the-verdict); closed below are derivations (23 minutes) and experiments (21).
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -91,8 +91,10 @@ import torch
 import torch.nn.functional as F
 from IPython.display import HTML
 from torch import nn
+from tqdm import tqdm
 
 from gantext import at_scale, book, docstrings
+from gantext._training import Checkpoint, resolve
 from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
 from gantext.gan import laws
 from gantext.seq2seq import decoding
@@ -1690,27 +1692,50 @@ class Told(nn.Module):
         ).view(len(tokens), -1)
 
 
-def fit(told, data, steps, seed=0, parameters=None):
+def orders(n, steps, size):
+    """Numbers of the examples in each step."""
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(n, (steps, size), generator=rng)
+
+
+def descend(name, batches, loss, optimizer, *parts):
+    """Steps on the loss of each batch. A larger size keeps its state in a
+    file, and goes on from there if it was stopped.
+    """
+    file = None if SCALE == "reduced" else f"norm-{name}-{SCALE}.pt"
+    recipe = {"batches": [*batches.shape, batches.sum().item()]}
+    accelerator, steps = resolve(None), len(batches)
+    with Checkpoint(file, [optimizer, *parts], recipe, accelerator) as kept:
+        done, _ = kept.load(steps)
+        for k in tqdm(range(done, steps), name, disable=file is None):
+            value = loss(batches[k].to(device)).mean()
+            optimizer.zero_grad()
+            accelerator.backward(value)
+            optimizer.step()
+            for part in parts:
+                if isinstance(part, torch.optim.lr_scheduler.LRScheduler):
+                    part.step()
+            if (k + 1) % 1000 == 0:
+                kept.save(k + 1, None)
+
+
+def fit(name, told, data, steps):
     tokens, labels = data
-    parameters = (
-        [p for p in told.parameters() if p.requires_grad]
-        if parameters is None
-        else parameters
-    )
-    optimizer, rng = (
-        torch.optim.AdamW(parameters, RATE),
-        torch.Generator().manual_seed(seed),
+    optimizer = torch.optim.AdamW(
+        [p for p in told.parameters() if p.requires_grad], RATE
     )
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min(1, (k + 1) / 20) * (1 - k / steps)
     )
-    for _ in range(steps):
-        batch = torch.randint(len(tokens), (BATCH,), generator=rng).to(device)
-        loss = told(tokens[batch], labels[batch]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
+    loss = lambda i: told(tokens[i], labels[i])
+    descend(
+        name,
+        orders(len(tokens), steps, BATCH),
+        loss,
+        optimizer,
+        rate,
+        told,
+    )
     return told.eval()
 
 
@@ -1731,7 +1756,7 @@ def cross_entropy(told, labels=None):
 
 # %%
 torch.manual_seed(0)
-nothing = fit(Told(language_model(), told=False), train, STEPS)
+nothing = fit("nothing", Told(language_model(), told=False), train, STEPS)
 torch.manual_seed(0)
 listening = Told(language_model())
 first = {name: p for name, p in listening.named_parameters()}
@@ -1744,12 +1769,14 @@ assert all(
     if ".W_" in name
 )
 listening.zero_grad()
-fit(listening, train, STEPS)
+fit("label", listening, train, STEPS)
 torch.manual_seed(0)
 order = torch.randperm(
     len(train[1]), generator=torch.Generator().manual_seed(2000)
 ).to(device)
-shuffled = fit(Told(language_model()), (train[0], train[1][order]), STEPS)
+shuffled = fit(
+    "shuffled", Told(language_model()), (train[0], train[1][order]), STEPS
+)
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -1810,7 +1837,7 @@ if SCALE == "reduced":
     )
 for name, value in live.items():
     print(f"{name:14}{value:6.2f} nats a word")
-print(f"label guessed from 16 words: {accuracy:.0%} of 22")
+print(f"label, one of 22, guessed from 16 words: {100 * accuracy:.0f} %")
 
 # %% [markdown]
 # ### All rivals
@@ -1904,7 +1931,7 @@ added, loud = (
         "vector added, started at norm 1",
     )
 )
-print(f"share of the last norm: {share.mean():.0%}")
+print(f"share of the last norm: {100 * share.mean():.0f} %")
 print(
     f"windows of 16: gain {total.mean():.2f} nats a word, ceiling "
     f"{ceiling:.2f}"
@@ -2308,7 +2335,7 @@ adapted.model.requires_grad_(False)
 adapted.told = True
 condition_all_norms(adapted.model, CONDITION)
 assert cross_entropy(adapted) == before  # to the last bit
-fit(adapted, train, STEPS // 4)
+fit("maps", adapted, train, STEPS // 4)
 assert cross_entropy(adapted) < before - 0.02
 trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 frozen = sum(p.numel() for p in adapted.parameters()) - trained
@@ -2497,16 +2524,14 @@ def adapt(model, tokens, mask, labels, steps, rate, size=32):
         ).view(len(tokens), -1)
         return (each * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
 
-    optimizer, rng = (
+    descend(
+        "gpt2",
+        orders(len(tokens), steps, 32),
+        lambda i: nats(tokens[i], mask[i], labels[i]),
         torch.optim.AdamW([*maps, *classes.parameters()], rate),
-        torch.Generator().manual_seed(0),
+        nn.ParameterList(maps),
+        classes,
     )
-    for _ in range(steps):
-        i = torch.randint(len(tokens), (32,), generator=rng).to(tokens.device)
-        loss = nats(tokens[i], mask[i], labels[i]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
     return nats
 
 
@@ -2794,7 +2819,7 @@ assert max(by_chance.values()) < 0.5
 print("right in the captions of 597 unseen digits,")
 print("and with the captions of other pictures")
 for name, value in scores.items():
-    print(f"{name:7}{value:9.0%}{by_chance[name]:9.0%}")
+    print(f"{name:7}{100 * value:7.0f} %{100 * by_chance[name]:7.0f} %")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten handwritten digits that were not used in training, each with the caption that the model writes under it, such as a bold seven leaning right."}}
 # NBVAL_IGNORE_OUTPUT
@@ -2877,12 +2902,12 @@ print("each question answered rightly for nine of ten unseen digits")
 # | {func}`gantext.norm.condition_all_norms` in GPT-2 | tiny, random weights, 100 steps | the real weights, the Stanford Sentiment Treebank, 3,000 steps | the same |
 # | time of the three runs on docstrings, on a T4, on an A100 | minutes, two CPU cores | 5 min, 4 min | 18 h, 4 h |
 #
-# The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`), without GPT-2, which needs a network and has not run. The docstrings' loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
+# The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`), without GPT-2, which needs a network and has not run. A run that was stopped goes on where it was, from the file it keeps beside the notebook. The docstrings' loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
 #
 # ## Claims and measurements
 
 # %% tags=["hide-input"]
-shares = [f"{review(name, 'obeyed').mean():.0%}" for name in TOLD_BY]
+shares = [f"{100 * review(name, 'obeyed').mean():.0f} %" for name in TOLD_BY]
 shares = ", ".join(shares)
 card = book.record("gpu-h200", EDITION)
 (norms,) = (p for p in card["parts"] if p["item"] == "layer-norm-peers")
@@ -2906,7 +2931,7 @@ rows = [
     (
         "the wish acts: texts of the wished kind",
         "ten samples",
-        f"label guessed from 16 words: {of('all norms', 'accuracy').mean():.0%} of 22",
+        f"label, one of 22, guessed from 16 words: {100 * of('all norms', 'accuracy').mean():.0f} %",
         "CPU",
         "holds",
     ),
@@ -2934,14 +2959,14 @@ rows = [
     (
         "a frozen language model of today told a topic",
         "not tried",
-        f"topic seen in {by_way['all norms']['obeyed']:.0%} of its texts; written out in front, {by_way[list(NAMES)[0]]['obeyed']:.0%}",
+        f"topic seen in {100 * by_way['all norms']['obeyed']:.0f} % of its texts; written out in front, {100 * by_way[list(NAMES)[0]]['obeyed']:.0f} %",
         "CPU, one seed",
         "acts; a sentence does better",
     ),
     (
         "reviews by wished sentiment",
         "ten samples",
-        f"wish found in {reviews['late']['obeyed']:.0%} of the texts, in real reviews the label in {reviews['classifier']['accuracy']:.0%}",
+        f"wish found in {100 * reviews['late']['obeyed']:.0f} % of the texts, in real reviews the label in {100 * reviews['classifier']['accuracy']:.0f} %",
         "CPU, one run of 2000 steps",
         "acts, in small",
     ),
@@ -2962,7 +2987,7 @@ rows = [
     (
         "all norms are made conditional",
         "26 in BERT-base",
-        f"the last alone has {share.mean():.0%} of the gain",
+        f"the last alone has {100 * share.mean():.0f} % of the gain",
         "CPU, 3 seeds",
         "the others add little here",
     ),
@@ -3042,7 +3067,7 @@ assert 0.75 < gained < 0.85
     if one["score"] == "guessed" and one["minus"].startswith("vector")
 )
 assert finer["mean"] > 0.02 and finer["holm"] < 0.05
-print(f"docstrings: {gained:.0%} of the gain of all norms")
+print(f"docstrings: {100 * gained:.0f} % of the gain of all norms")
 
 # %% [markdown]
 # ## Where articles and programs disagree
@@ -3067,7 +3092,7 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise} No cost at all (★★)
+# ```{exercise} No cost at all · ★★
 # :label: cln-ex-fold
 #
 # The wish is fixed while a text is written. Turn the trained conditional model, for one label, into an ordinary Transformer with `nn.LayerNorm` throughout, and compare.
@@ -3111,7 +3136,7 @@ print("an ordinary model says the same")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} One number of each (★)
+# ```{exercise} One number of each · ★
 # :label: cln-ex-two
 #
 # Let $D = 2$, $\varepsilon \to 0$, $x_1 > x_2$. What is $\hat{x}$? What can a conditional norm say at all?
@@ -3138,7 +3163,7 @@ print("always (12, 17)")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} How long a text? (★)
+# ```{exercise} How long a text? · ★
 # :label: cln-ex-length
 #
 # Labels of $K$ equally frequent kinds. From which length on is the gain a word certainly below 0.01 nats, for $K = 2$ (the article's sentiment) and $K = 22$? Two labels were used in the article, and texts of up to 126 characters.
@@ -3164,7 +3189,7 @@ print(f"126 characters, 2 labels: {math.log(2) / 126:.4f} nats each")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The wish that is a table (★★★)
+# ```{exercise} The wish that is a table · ★★★
 # :label: cln-ex-table
 #
 # Take $h$ one-hot over $K$ labels. Show that conditional layer norm then keeps a free $g$ and $b$ for each label, and count. When is an embedding of $C$ numbers in front a restriction?
@@ -3195,7 +3220,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} What more training does to the gain (★★)
+# ```{exercise} What more training does to the gain · ★★
 # :label: cln-ex-scale
 #
 # Before you set `SCALE = "gpu"` (a model four times as wide, ten times the steps) and run the experiment again: does the gain in nats a word rise or fall, and how far? Which of the measures rises?

@@ -27,7 +27,7 @@
 # - **The formula.** Each text weighs as much as it is sure, {eq}`reading-comprehension:vote`, and even a certain token has its price, {eq}`reading-comprehension:penalty`.
 # - **Measured**, three seeds: 0.85 exact with greedy search, 0.73 with three beams, 0.21 if useless texts vote too ([record](#what-each-ingredient-is-worth)).
 #
-# **Before you start**: {doc}`masks <prefix-lm>`. **Ten minutes** to [the verdict](#the-verdict), 26 more for the closed sections.
+# **Before you start**: {doc}`masks <prefix-lm>`. **Ten minutes** to [the verdict](#the-verdict), 27 more for the closed sections.
 
 # %% tags=["setup"]
 # NBVAL_IGNORE_OUTPUT
@@ -1835,7 +1835,7 @@ book.claims(rows)
 #
 # ### What does it mean to average distributions?
 #
-# $N$ inputs give $N$ distributions for the next token, and one answer needs one: the vote. The article names another way: every passage writes an answer of its own, and the vote is on whole answers, each with its probability. Here that answers a few points fewer:
+# $N$ inputs give $N$ distributions for the next token, and one answer needs one: the vote. The article names another way: every passage writes an answer of its own, and the vote is on whole answers, each with its probability. Here that answers no more questions:
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -1903,7 +1903,7 @@ assert share > 0.95
 #
 # ## Exercises
 #
-# ```{exercise} How sure must a single passage be? (★★)
+# ```{exercise} How sure must a single passage be? · ★★
 # :label: reading-comprehension-ex-sure
 #
 # $N$ passages give the answer's first token the probability $p$ each, and one passage alone gives another token $q$. For which $q$ does the single one win? What happens for $p \to 0$, and for large $N$?
@@ -1927,7 +1927,7 @@ for N, p in ((4, 0.2), (9, 0.01), (10**6, 0.5)):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Do votes for a shorter answer grow? (★★)
+# ```{exercise} Do votes for a shorter answer grow? · ★★
 # :label: reading-comprehension-ex-length
 #
 # Two passages are certain of an answer with $T$ tokens, but both give the probability $\varepsilon$ to stopping after the first. From which $\varepsilon$ on does the exact search {eq}`reading-comprehension:beam` return the first token alone, for $T = 2, 4, 8$? And with {eq}`reading-comprehension:fair`?
@@ -1966,7 +1966,7 @@ for T in (2, 4, 8):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Never glued together (★)
+# ```{exercise} Never glued together · ★
 # :label: reading-comprehension-ex-glue
 #
 # Why does the span constraint exclude answers that are glued together from two passages, although every token may come from *some* passage? Try the passages `5 6 7` and `6 8` on a model with random weights.
