@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import _common  # noqa: E402  # found by the path above
-import compare_gans  # noqa: E402  # found by the path above
 import compare_reading  # noqa: E402  # found by the path above
 
 RECORDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("benchmarks/results/*.json")}
@@ -34,11 +33,6 @@ def test_the_tables_of_readers_are_those_of_their_runs() -> None:
     record = RECORDS["reading"]
     assert record["tables"] == compare_reading.tables(record["runs"])
     assert record["comparisons"] == compare_reading.compared(record["runs"])
-
-
-def test_the_tables_of_ten_ways_are_those_of_their_runs() -> None:
-    record = RECORDS["gans"]
-    assert record["tables"] == compare_gans.tables(record["runs"], record["times"])
 
 
 def test_a_family_is_corrected_as_a_whole() -> None:
