@@ -56,6 +56,17 @@ def test_what_is_known_by_heart_is_near_what_was_trained_on_only() -> None:
     assert found["frechet, seen"] < 0.3 and found["frechet, held out"] > 2 and found["precision, seen"] == 1
     held_out = script.scores("digits", laws.digits("test").sample(script.SAMPLES, torch.Generator().manual_seed(0)))
     assert held_out["frechet, held out"] < 0.6 and held_out["frechet, seen"] > 2
+    assert found["nearest is seen"] == 1 and held_out["nearest is seen"] == 0
+
+
+def test_a_share_by_lot_has_the_mean_and_the_spread_of_random_splits() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, real = torch.randn(60, 2, generator=rng), torch.randn(90, 2, generator=rng)
+    found = [script.nearest(x, *real[torch.randperm(90, generator=rng)].split([60, 30])) for _ in range(2000)]
+    shares = [one["nearest is seen"] for one in found]
+    assert statistics.fmean(shares) == pytest.approx(60 / 90, abs=0.01)
+    assert {round(one["by lot"], 9) for one in found} == {round(found[0]["by lot"], 9)}
+    assert statistics.stdev(shares) == pytest.approx(found[0]["by lot"], rel=0.06)
 
 
 @pytest.fixture
