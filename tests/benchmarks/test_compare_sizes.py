@@ -47,7 +47,10 @@ def test_a_chapter_is_run_by_its_own_cells_and_goes_on(tmp_path: Path, monkeypat
     monkeypatch.setattr(images, "images", some)
     first = compare_sizes.chapter("gan-qp")
     assert [run["game"] for run in first] == ["GAN-QP-L1", "GAN-QP-L2"] and begun == [1, 2, 1, 2]
-    assert sorted(file.name for file in runs.glob("*.pt")) == ["GAN-QP-L1-batch-norm-gpu.pt", "GAN-QP-L2-batch-norm-gpu.pt"]
+    assert sorted(file.name for file in runs.glob("*.pt")) == [
+        "GAN-QP-L1-batch-norm-gpu.pt",
+        "GAN-QP-L2-batch-norm-gpu.pt",
+    ]
     assert training.fit is fit  # what was watched is as it was
     again = compare_sizes.chapter("gan-qp")
     assert len(begun) == 4, "a finished training was trained again"

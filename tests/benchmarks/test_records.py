@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import _common  # noqa: E402  # found by the path above
 import compare_cascades  # noqa: E402  # found by the path above
-import compare_gans  # noqa: E402  # found by the path above
 import compare_images  # noqa: E402  # found by the path above
 import compare_ogan  # noqa: E402  # found by the path above
 import compare_ogan_bases  # noqa: E402  # found by the path above
@@ -39,11 +38,6 @@ def test_the_tables_of_readers_are_those_of_their_runs() -> None:
     record = RECORDS["reading"]
     assert record["tables"] == compare_reading.tables(record["runs"])
     assert record["comparisons"] == compare_reading.compared(record["runs"])
-
-
-def test_the_tables_of_ten_ways_are_those_of_their_runs() -> None:
-    record = RECORDS["gans"]
-    assert record["tables"] == compare_gans.tables(record["runs"], record["times"])
 
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
