@@ -129,7 +129,7 @@ def table(chapters: dict[str, list[Run]]) -> dict[str, Any]:
         for run in runs:
             cells = [f"{run['scores'][column]:.3g}" for column in COLUMNS]
             timed = run.get("processor ms a step")
-            rows.append([name, run["game"], f"{run['steps']:,}", *cells, f"{timed:.0f}" if timed else "as above"])
+            rows.append([name, run["game"], f"{run['steps']:,}", *cells, f"{timed:.0f}" if timed else "–"])
     return {"title": 'The experiments of SCALE = "gpu", one seed each', "head": head, "rows": rows}
 
 

