@@ -507,7 +507,7 @@ plt.show()
 #
 # ## The verdict
 #
-# - **Holds.** The messages' topics are found twice as well as by counted words (TF-IDF); shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
+# - **Holds.** Topics of messages are found twice as well as by counted words; shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
 # - **The order makes the lead.** The program's rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. No gain from the factor: plain steps score 0.01 and 0.03 *more* than the paper's rule ([tests](#numbers-on-20-newsgroups)).
 # - **Not known**: whether long runs say the same, and how the authors' Doc2Vec was trained.
 #
@@ -3256,7 +3256,7 @@ rules_gap = [gap["mean"] for m, gap in behind.items() if m != RIVAL]
 assert max(rules_gap) < -0.03
 
 # %% [markdown]
-# **What else they say.** The vote of neighbours sees the order otherwise: the F1 (micro) of the program's rule falls from 0.495 to 0.424, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.715, as on the docstrings. Doc2Vec is not above such things: at half its best rate ten readers give it 0.05, too (one seed). And short runs hang on the rate: at twice its own, 0.08, the program's rule gains 0.06 without any order (one seed), while the other rules stay within 0.01, and Doc2Vec at 0.2 falls apart. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
+# **What else they say.** The vote of neighbours sees the order otherwise: the F1 (micro) of the program's rule falls from 0.495 to 0.424, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.715, as on the docstrings. And short runs hang on the rate: at twice its own, 0.08, the program's rule gains 0.06 without any order (one seed), while the other rules stay within 0.01, and Doc2Vec at 0.2 falls apart. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
 #
 # ## Three sizes
 #
@@ -3422,12 +3422,6 @@ for gap in (-1.0, 0.0, 0.1, 0.5):
 # **What is minimised.** The paper's loss is joint, {eq}`jose:loss`; the program has two, {eq}`jose:two-hinges`, with another rule for the negative word, {eq}`jose:negative-square`, and another factor for the shared one. Its word vectors descend $\frac12 (1 - \cos)^2$ for what was seen and $\cos^2$ for what was not.
 #
 # **Whether manifolds are needed.** They are not: {eq}`jose:chain` is the Riemannian gradient and {eq}`jose:free-step` the retraction. The exponential map would have given nearly the same, {eq}`jose:third-order`.
-#
-# **What the rate is.** Not constant, if one really follows the article's $\theta$, {eq}`jose:brake`.
-#
-# **Where the factor comes from.** From the formula chosen for $f$ off the sphere, {eq}`jose:any-factor`; in cosines there would be none.
-#
-# **What converges.** One deterministic objective, {eq}`jose:no-stall`; not the average over sampled ones, {eq}`jose:balance`.
 #
 # ## Exercises
 #

@@ -2136,7 +2136,8 @@ with torch.no_grad():
         )
         found[radius], doubts[radius] = error, doubt
         print(
-            f"factor {radius}: error {error:.3f}, doubtful {100 * doubt:.0f} %"
+            f"factor {radius}: error {error:.3f}, "
+            f"doubtful {100 * doubt:.0f} %"
         )
 errors = list(found.values())
 assert errors == sorted(errors) and doubts[0.7] > doubts[1.0]
@@ -2377,7 +2378,7 @@ trained = book.record("sizes", EDITION)["chapters"]["o-gan"]
 book.trained(trained)
 
 # %% [markdown]
-# *Fakes of the averaged generator.*
+# *Left: fakes of the averaged generator. Right: held-out digits, in the first and third row, above their reconstructions.*
 #
 # ## Claims and measurements
 

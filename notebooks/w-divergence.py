@@ -2778,7 +2778,10 @@ late_seeds = set.intersection(
     )
 )
 late_rows = []
-for end, words in (("scores", "last generator"), ("average", "running average")):
+for end, words in (
+    ("scores", "last generator"),
+    ("average", "running average"),
+):
     for game in GAMES:
         found = late(game, end)
         middle = 10 ** found.mean(0)
