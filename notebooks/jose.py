@@ -2294,7 +2294,7 @@ plt.show()
 # \frac{2}{W} \sum_{k=1}^{W} k = W + 1
 # $$ (jose:window)
 #
-# pairs at a position for a window of $W$, not $2 W$; the rate falls linearly to $10^{-4}$ of its start and is shared by all threads without a lock; the two printed objectives are those of the last pair and the last position, not means; an empty line trains its document on a word left over from the one before, and `-read-vocab` leaves the table of documents without rows; the evaluation clusters once (`n_init=1`), and its classification is a nearest-neighbour vote among vectors that were trained on training and test documents together.
+# pairs at a position for a window of $W$, not $2 W$; the rate falls linearly to $10^{-4}$ of its start and is shared by all threads without a lock; the evaluation clusters once (`n_init=1`), and its classification is a nearest-neighbour vote among vectors that were trained on training and test documents together.
 
 # %% tags=["ledger"]
 ledger.exact(
@@ -3256,7 +3256,7 @@ rules_gap = [gap["mean"] for m, gap in behind.items() if m != RIVAL]
 assert max(rules_gap) < -0.03
 
 # %% [markdown]
-# **What else they say.** The vote of neighbours sees the order otherwise: the F1 (micro) of the program's rule falls from 0.495 to 0.424, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.715, as on the docstrings. And short runs hang on the rate: at twice its own, 0.08, the program's rule gains 0.06 without any order (one seed), while the other rules stay within 0.01, and Doc2Vec at 0.2 falls apart. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
+# **What else they say.** The vote of neighbours sees the order otherwise: the F1 (micro) of the program's rule falls from 0.495 to 0.424, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.715, as on the docstrings. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
 #
 # ## Three sizes
 #
@@ -3383,10 +3383,6 @@ single = JoSE(**small).fit([list(line) for line in lines])
 assert set(single.vocabulary_) == set("我爱北京上海")
 
 # %% [markdown]
-# ### Are words and sentences trained in the same way?
-#
-# Yes, in the same step. By {eq}`jose:grad-context` a document vector has the very gradient of a context vector, $u' - u$, wherever the hinge is open. The difference is how often: a context vector moves when its word is read, a document vector at every pair of its document, and no other document moves it.
-#
 # ### Where does the matrix $I - x x^\top$ come from?
 #
 # From the derivative of the division. Without it one would have the gradient of $f$, not that of $f(\theta / \|\theta\|)$. {eq}`jose:chain` is the proof, and automatic differentiation agrees:
@@ -3416,12 +3412,10 @@ for gap in (-1.0, 0.0, 0.1, 0.5):
 # %% [markdown]
 # ## Where paper, article and program disagree
 #
-# ```{folded} 1 minute: loss, manifolds, rate, factor, convergence
+# ```{folded} 1 minute: which loss is minimised
 # ```
 #
 # **What is minimised.** The paper's loss is joint, {eq}`jose:loss`; the program has two, {eq}`jose:two-hinges`, with another rule for the negative word, {eq}`jose:negative-square`, and another factor for the shared one. Its word vectors descend $\frac12 (1 - \cos)^2$ for what was seen and $\cos^2$ for what was not.
-#
-# **Whether manifolds are needed.** They are not: {eq}`jose:chain` is the Riemannian gradient and {eq}`jose:free-step` the retraction. The exponential map would have given nearly the same, {eq}`jose:third-order`.
 #
 # ## Exercises
 #

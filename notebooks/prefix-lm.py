@@ -304,7 +304,7 @@ plt.show()
 
 # %% [markdown]
 # (prefix-lm-answers)=
-# *Right answers on unseen documents, a dot a seed; at the right, the loss. The first row trains on the source's words, too.*
+# *Right answers on unseen documents, a dot a seed; at the right, the loss.*
 #
 # ## The verdict
 #
