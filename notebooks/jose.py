@@ -2294,7 +2294,7 @@ plt.show()
 # \frac{2}{W} \sum_{k=1}^{W} k = W + 1
 # $$ (jose:window)
 #
-# pairs at a position for a window of $W$, not $2 W$; the rate falls linearly to $10^{-4}$ of its start and is shared by all threads without a lock; the evaluation clusters once (`n_init=1`), and its classification is a nearest-neighbour vote among vectors that were trained on training and test documents together.
+# pairs at a position for a window of $W$, not $2 W$; the rate falls linearly to $10^{-4}$ of its start; the evaluation clusters once (`n_init=1`).
 
 # %% tags=["ledger"]
 ledger.exact(
@@ -3176,7 +3176,7 @@ for kind, pairs in {
 #
 # **And the order makes the lead.** At twice its own rate, the better one in runs so short, the program's rule is 0.04 behind Doc2Vec when both read shuffled documents. Let ten readers go through the sorted file, and it is 0.02 *above* that Doc2Vec (five seeds), and 0.01 above one that reads in the same order, which five seeds do not tell from nothing. (One reader alone puts the rule 0.06 above Doc2Vec in the same order, at its own rate.) No other rule is above Doc2Vec, shuffled or read by ten, at any rate tried; shuffled and at its best rate each is surely below. That plain steps score more than the paper's rule, by 0.01 shuffled and 0.03 read by ten, is not certain after Holm, for so many questions are asked of these runs at once.
 #
-# **An encoder of today**, MiniLM, learns nothing from these messages. On the words that the others read it has 0.57, as plain steps have at their best rate (the difference is 0.002 ± 0.006), and is 0.017 ± 0.006 behind Doc2Vec; in the vote of neighbours it has 0.75, more than all of them when they read shuffled documents. What it is given matters more: on the file's text it has 0.53, less than each rule at its best rate, for of the 128 tokens that it takes about half are headers there; on subject and body alone it has 0.60, is 0.015 ± 0.006 *ahead* of Doc2Vec (after Holm barely certain) and 0.03 or more ahead of every rule, with 0.78 in the vote. Then, though, it reads other words than they do. For long runs, of all words and 20 epochs (nine hours of one core): `benchmarks/compare_jose.py` with its options `epochs` 20 and `longest` 0.
+# **An encoder of today**, MiniLM, learns nothing from these messages. On the words that the others read it has 0.57, as plain steps have at their best rate (the difference is 0.002 ± 0.006), and is 0.017 ± 0.006 behind Doc2Vec; in the vote of neighbours it has 0.75, more than all of them when they read shuffled documents. What it is given matters more: on the file's text it has 0.53, less than each rule at its best rate, for of the 128 tokens that it takes about half are headers there; on subject and body alone it has 0.60, is 0.015 ± 0.006 *ahead* of Doc2Vec (after Holm barely certain) and 0.03 or more ahead of every rule, with 0.78 in the vote. For long runs, of all words and 20 epochs (nine hours of one core): `benchmarks/compare_jose.py` with its options `epochs` 20 and `longest` 0.
 
 # %% tags=["hide-input"]
 level = {
@@ -3256,7 +3256,7 @@ rules_gap = [gap["mean"] for m, gap in behind.items() if m != RIVAL]
 assert max(rules_gap) < -0.03
 
 # %% [markdown]
-# **What else they say.** The vote of neighbours sees the order otherwise: the F1 (micro) of the program's rule falls from 0.495 to 0.424, because the test messages were read at another time than those for training. (Of that test set alone the sampling error is 0.01.) Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.715, as on the docstrings. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
+# **What else they say.** The vote of neighbours sees the order otherwise: the F1 (micro) of the program's rule falls from 0.495 to 0.424, because the test messages were read at another time than those for training. Shuffled, sums of word vectors win the vote of all that learn from these messages alone with 0.715, as on the docstrings. On word similarity (WordSim-353, as far as its pairs occur in so small a corpus; the table has MEN and SimLex-999, too) the ranks are those of the shuffled clusterings but for Doc2Vec: Spearman's correlation with people is 0.36 for plain steps, 0.32 for the paper's rule, 0.32 for Doc2Vec and 0.16 for the program's rule.
 #
 # ## Three sizes
 #
@@ -3369,7 +3369,7 @@ assert whole.vocabulary_ == cut.vocabulary_
 # %% [markdown]
 # ### Must Chinese text be segmented first?
 #
-# Yes: the trainer takes lists of words and refuses a string, and the released program wants segmented text, joined by blanks, too. Single characters are a segmentation as well.
+# Yes: the trainer takes lists of words and refuses a string, and the released program wants segmented text, joined by blanks, too.
 
 # %%
 lines = ["我爱北京", "我爱上海"] * 20
