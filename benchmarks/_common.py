@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -24,6 +24,10 @@ from tqdm import tqdm
 import gantext
 from gantext._files import held, whole
 from gantext.statistics import half_width
+
+if TYPE_CHECKING:  # the benchmarks of kernels need none of it
+    from gantext.gan.features import Ruler
+    from gantext.gan.images import Images
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -179,6 +183,25 @@ def store(file: Path, kept: dict[str, Any]) -> None:
     """Keep a run; an interrupted call leaves no file."""
     with whole(file) as draft:
         torch.save(kept, draft)
+
+
+def kept_ruler(file: Path, digits: Images, steps: int) -> Ruler:
+    """The features of a classifier of labelled digits, trained once: rounding would make another of it elsewhere."""
+    from gantext.gan import features
+
+    assert digits.labels is not None
+    if not file.exists():
+        made: Any = features.classifier_ruler(digits.take(), digits.labels, steps=steps).features
+        store(file, made.state_dict())
+    net: Any = features.classifier_ruler(digits.take(slice(64)), digits.labels[:64], steps=1).features  # its layers
+    net.load_state_dict(torch.load(file, weights_only=True))
+    return features.Ruler(f"classifier of {len(digits)} digits, {steps} steps, seed 0", net)
+
+
+def searched(files: Mapping[float, Path], end: str) -> dict[float, float]:
+    """Distances to the digits that were trained on, by rate, of the runs that are there; diverged is infinity."""
+    kept = {rate: torch.load(file, weights_only=True) for rate, file in files.items() if file.exists()}
+    return {rate: (run[end] or {}).get("frechet, seen", torch.inf) for rate, run in kept.items()}
 
 
 def not_run(missing: str, remedy: str) -> NoReturn:

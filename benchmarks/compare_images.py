@@ -200,15 +200,8 @@ class Bench:
 
     @cached_property
     def ruler(self) -> features.Ruler:
-        """Trained once, and kept: rounding would make another of it elsewhere."""
-        file, (train, _) = self.runs / "ruler.pt", digits()
-        assert train.labels is not None
-        if not file.exists():
-            net = features.classifier_ruler(train.take(), train.labels, steps=RULER_STEPS).features
-            _common.store(file, cast(nn.Module, net).state_dict())
-        ruler = features.classifier_ruler(train.take(slice(64)), train.labels[:64], steps=1)  # its layers
-        cast(nn.Module, ruler.features).load_state_dict(torch.load(file, weights_only=True))
-        return features.Ruler(f"classifier of {len(train)} digits, {RULER_STEPS} steps, seed 0", ruler.features)
+        """Trained once, and kept for all arms."""
+        return _common.kept_ruler(self.runs / "ruler.pt", digits()[0], RULER_STEPS)
 
     @cached_property
     def measured(self) -> dict[str, Any]:

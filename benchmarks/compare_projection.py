@@ -189,25 +189,10 @@ def samplers(game: str) -> tuple[training.Sampler, training.Sampler]:
     return real, codes
 
 
-def kept(name: str, net: nn.Module) -> bool:
-    """Give a network the state that is kept under this name, if there is one."""
-    if (file := RUNS / f"{name}.pt").exists():
-        net.load_state_dict(torch.load(file, weights_only=True))
-        return True
-    return False
-
-
 @cache
 def ruler() -> features.Ruler:
-    """Trained once, and kept: rounding would make another of it elsewhere."""
-    train = digits()[0]
-    blank = features.classifier_ruler(train.take(slice(64)), labels(train)[:64], steps=1)  # its layers
-    net = cast(nn.Module, blank.features)
-    if not kept("ruler", net):
-        trained = features.classifier_ruler(train.take(), labels(train), steps=RULER_STEPS).features
-        _common.store(RUNS / "ruler.pt", cast(nn.Module, trained).state_dict())
-        kept("ruler", net)
-    return features.Ruler(f"classifier of {len(train)} digits, {RULER_STEPS} steps, seed 0", net)
+    """Trained once, and kept for all arms."""
+    return _common.kept_ruler(RUNS / "ruler.pt", digits()[0], RULER_STEPS)
 
 
 @cache
@@ -216,7 +201,9 @@ def judge() -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         net = convolutional.dcgan_critic(SHAPE, 32, outputs=CLASSES)
-        if not kept("judge", net):
+        if (file := RUNS / "judge.pt").exists():
+            net.load_state_dict(torch.load(file, weights_only=True))
+        else:
             train, rng = digits()[0], torch.Generator().manual_seed(1)
             optimizer = torch.optim.Adam(net.parameters(), 1e-3)
             for _ in range(RULER_STEPS):
@@ -226,7 +213,7 @@ def judge() -> nn.Module:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            _common.store(RUNS / "judge.pt", net.state_dict())
+            _common.store(file, net.state_dict())
     return net.eval().requires_grad_(False)
 
 
@@ -293,10 +280,8 @@ def path(game: str, head: str, rate: float | None, seed: int) -> Path:
 
 
 def searched(game: str, head: str) -> dict[float, float]:
-    """Distances to the digits that were trained on, by rate, of the rates that were tried; diverged is infinity."""
-    tried = {rate: path(game, head, rate, SEARCH_SEED) for rate in LADDER}
-    runs = {rate: torch.load(file, weights_only=True) for rate, file in tried.items() if file.exists()}
-    return {rate: (run["last"] or {}).get("frechet, seen", math.inf) for rate, run in runs.items()}
+    """As `_common.searched`, of an arm's search."""
+    return _common.searched({rate: path(game, head, rate, SEARCH_SEED) for rate in LADDER}, "last")
 
 
 def rate_of(game: str, head: str) -> float:

@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import _common
 import torch
@@ -92,15 +92,8 @@ def resized(x: Tensor, pixels: int) -> Tensor:
 
 @cache
 def ruler() -> features.Ruler:
-    """Trained once, and kept: rounding would make another of it elsewhere."""
-    file, (train, _) = RUNS / "ruler.pt", digits()
-    assert train.labels is not None
-    if not file.exists():
-        made = features.classifier_ruler(train.take(), train.labels, steps=RULER_STEPS)
-        _common.store(file, cast(nn.Module, made.features).state_dict())
-    made = features.classifier_ruler(train.take(slice(64)), train.labels[:64], steps=1)  # its layers
-    cast(nn.Module, made.features).load_state_dict(torch.load(file, weights_only=True))
-    return features.Ruler(f"classifier of {len(train)} digits, {RULER_STEPS} steps, seed 0", made.features)
+    """Trained once, and kept for all sizes."""
+    return _common.kept_ruler(RUNS / "ruler.pt", digits()[0], RULER_STEPS)
 
 
 def networks_of(size: Size, spectral: bool) -> tuple[nn.Module, nn.Module]:
@@ -121,10 +114,8 @@ def path(pixels: int, arm: str, rate: float | None, seed: int) -> Path:
 
 
 def searched(pixels: int, arm: str) -> dict[float, float]:
-    """Distances to the digits that were trained on, by rate, of the rates that were tried; diverged is infinity."""
-    tried = {rate: path(pixels, arm, rate, SEARCH_SEED) for rate in LADDER}
-    kept = {rate: torch.load(file, weights_only=True) for rate, file in tried.items() if file.exists()}
-    return {rate: (run["scores"] or {}).get("frechet, seen", torch.inf) for rate, run in kept.items()}
+    """As `_common.searched`, of an arm's search."""
+    return _common.searched({rate: path(pixels, arm, rate, SEARCH_SEED) for rate in LADDER}, "scores")
 
 
 def rate_of(pixels: int, arm: str) -> float:

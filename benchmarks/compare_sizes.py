@@ -6,8 +6,9 @@ the experiments work and what a reader may expect of them, not which method is b
 
 All cells run in one folder, `_build/sizes`, where they keep their checkpoints: stopped, the next call goes on from the
 last thousand steps, and a game that two chapters train alike (networks, settings and seed) is trained once. A chapter
-is in the record, `benchmarks/results/sizes.json`, when all of it has run. One thread of a CPU takes some three hours
-for the six chapters, a T4 by arithmetic (`scales.py`) some fifteen minutes.
+is in the record, `benchmarks/results/sizes.json`, when all of it has run. One thread of a CPU takes an hour or two for
+the six chapters (their steps take 77 to 138 ms each, those of cascading rejection half a second and more), a T4 by
+arithmetic (`scales.py`) ten minutes.
 
     python benchmarks/compare_sizes.py                   # the chapters that the record lacks
     python benchmarks/compare_sizes.py wasserstein       # this one, from its checkpoints if they are there
