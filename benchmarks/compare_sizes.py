@@ -67,7 +67,8 @@ class Watch:
         begun: list[tuple[float, int]] = []
 
         def note(run: training.Fit) -> None:
-            begun or begun.append((time.process_time(), run.step))
+            if not begun:
+                begun.append((time.process_time(), run.step))
 
         run = FIT(generator, critic, real, game, callbacks=[note], **settings)
         made: Run = {"game": game.name, "steps": run.step, "device": _common.device_name()}

@@ -133,7 +133,7 @@ def source_of(app: Sphinx, module: str) -> tuple[str, dict[str, Any]] | None:
         place = folder.joinpath(*module.split("."))
         for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
             if file.is_file():
-                analyzer = ModuleAnalyzer.for_file(file, module)
+                analyzer = ModuleAnalyzer.for_file(str(file), module)
                 analyzer.find_tags()
                 return analyzer.code, analyzer.tags
     return None
