@@ -12,11 +12,12 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from gantext_book import source
+from gantext_book import PageTasks, source
 from gantext_book.plain import contexts, render
 from gantext_book.twins import code_cells
+from sphinx import builders
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
+from sphinx.errors import ExtensionError, SphinxParallelError
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from texledger import MIME, Entry, Ledger
@@ -273,6 +274,26 @@ def test_build_fails_for_tex_that_katex_cannot_read(book: SmallBook) -> None:
     (book.root / "index.md").write_text(INDEX + "\nInline $\\undefinedmacro x$.\n")
     with pytest.raises(Exception, match="Temml cannot read"):
         book.build()
+
+
+def test_build_fails_for_a_page_whose_error_arrives_while_another_page_is_handed_out() -> None:
+    """A task's error has come before the next task is added: by itself, Sphinx drops it there."""
+
+    def unreadable() -> None:
+        raise ExtensionError("cannot read this page")
+
+    tasks = PageTasks(2)
+    tasks.add_task(unreadable)
+    tasks._precvs[0].poll(60)
+    tasks.add_task(lambda: None)
+    with pytest.raises(SphinxParallelError, match="cannot read this page"):
+        tasks.join()
+
+
+def test_pages_are_read_and_written_by_tasks_that_report_every_error(book: SmallBook) -> None:
+    book.store()
+    book.build()
+    assert builders.ParallelTasks is PageTasks  # pyright: ignore[reportPrivateImportUsage]  # what is asked
 
 
 def test_all_problems_are_listed_at_once(book: SmallBook) -> None:

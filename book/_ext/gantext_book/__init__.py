@@ -13,9 +13,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from sphinx import builders
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.util.parallel import ParallelTasks
 
 
 def _fingerprint() -> int:
@@ -25,6 +27,27 @@ def _fingerprint() -> int:
 
 
 SILENT = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")  # they keep nothing of a page, but do not say so
+
+
+class PageTasks(ParallelTasks):
+    """Sphinx's tasks, but an error always arrives.
+
+    Sphinx drops a task's error that it meets while it hands out another task, and the build succeeds without the page.
+    """
+
+    failure: Exception | None = None
+
+    def _join_one(self) -> bool:
+        try:
+            return super()._join_one()
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def join(self) -> None:
+        super().join()
+        if self.failure is not None:
+            raise self.failure
 
 
 def use_every_core(app: Sphinx, config: Config) -> None:
@@ -42,6 +65,7 @@ def use_every_core(app: Sphinx, config: Config) -> None:
                 pass
 
         app.add_domain(Proofs, override=True)
+    builders.ParallelTasks = PageTasks  # pyright: ignore[reportPrivateImportUsage]  # no setting for it
     app.parallel = max(app.parallel, os.cpu_count() or 1)
 
 
