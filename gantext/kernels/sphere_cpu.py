@@ -21,7 +21,7 @@ __all__ = ["MODE", "Rows", "merge", "train"]
 
 MODE = {"paper": 0, "plain": 1, "reference": 2}
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # not "nnan", "ninf": a NaN must remain one
-ONE, TWO, TINY = np.float32(1), np.float32(2), np.float32(1e-12)
+HALF, ONE, TWO, TINY = np.float32(0.5), np.float32(1), np.float32(2), np.float32(1e-12)
 
 
 @njit(inline="always")
@@ -84,12 +84,28 @@ def _dot(x, y):
 
 
 @njit(inline="always", fastmath=FAST)
+def _three(x, y, z, w):
+    """<x, w>, <y, w>, <z, w>."""
+    a = b = c = np.float32(0)
+    for i in range(len(w)):
+        wi = w[i]
+        a += x[i] * wi
+        b += y[i] * wi
+        c += z[i] * wi
+    return a, b, c
+
+
+@njit(inline="always", fastmath=FAST)
 def _joint(u, v, d, n, w, a, b, rate, angle, frozen):
-    """The step of a hinge of v and d together that has a loss; w is v + d, before and after, a = <u, w>, b = <n, w>."""
-    r = fv = fd = ee = uu = nn = np.float32(0)
+    """The step of a hinge of v and d together that has a loss; w is v + d, before and after, a = <u, w>, b = <n, w>.
+
+    Returns <u, w> after it, which follows from products that are there.
+    """
+    r = fv = fd = ee = uu = nn = uv = np.float32(0)
     for i in range(len(u)):
         e = u[i] - n[i]
         r += v[i] * d[i]
+        uv += u[i] * v[i]
         fv += e * v[i]
         fd += e * d[i]
         ee += e * e
@@ -103,11 +119,12 @@ def _joint(u, v, d, n, w, a, b, rate, angle, frozen):
     cd = ONE - sd * fd
     td = ONE / math.sqrt(cd * cd + TWO * cd * sd * fd + sd * sd * ee)
     cd, sd = cd * td, sd * td
+    ud, ue = a - uv, HALF * (uu + ee - nn)
     if frozen:
         for i in range(len(u)):
             d[i] = cd * d[i] + sd * (u[i] - n[i])
             w[i] = v[i] + d[i]
-        return
+        return uv + cd * ud + sd * ue
     cu, cn, cv = ONE - su * a, ONE + sn * b, ONE - sv * fv
     tu = ONE / math.sqrt(cu * cu * uu + TWO * cu * su * a + su * su * ww)
     tn = ONE / math.sqrt(cn * cn * nn - TWO * cn * sn * b + sn * sn * ww)
@@ -122,12 +139,14 @@ def _joint(u, v, d, n, w, a, b, rate, angle, frozen):
         d[i] = cd * di + sd * e
     for i in range(len(u)):  # apart: with five rows to be told apart the loop above would not be vectorised
         w[i] = v[i] + d[i]
+    s = sv + sd
+    return cu * (cv * uv + cd * ud + s * ue) + su * ((cv + cd) * (ONE + r) + s * (fv + fd))
 
 
 @njit(inline="always", fastmath=FAST)
 def _single(u, x, n, f, h, rate, frozen):
     """The same for one partner x, a context word or a document, with the released program's factors; f = <u, x>,
-    h = <n, x>."""
+    h = <n, x>. Returns <u, x> after it, which follows from products that are there."""
     ee = uu = nn = np.float32(0)
     for i in range(len(u)):
         e = u[i] - n[i]
@@ -138,10 +157,11 @@ def _single(u, x, n, f, h, rate, frozen):
     cu, cn, cx = ONE - su * f, ONE + sn * h, ONE - sx * (f - h)
     tx = ONE / math.sqrt(cx * cx + TWO * cx * sx * (f - h) + sx * sx * ee)
     cx, sx = cx * tx, sx * tx
+    ue = HALF * (uu + ee - nn)  # <u, u - n>
     if frozen:
         for i in range(len(u)):
             x[i] = cx * x[i] + sx * (u[i] - n[i])
-        return
+        return cx * f + sx * ue
     tu = ONE / math.sqrt(cu * cu * uu + TWO * cu * su * f + su * su)
     tn = ONE / math.sqrt(cn * cn * nn - TWO * cn * sn * h + sn * sn)
     cu, su, cn, sn = cu * tu, su * tu, cn * tn, sn * tn
@@ -150,6 +170,7 @@ def _single(u, x, n, f, h, rate, frozen):
         u[i] = cu * ui + su * xi
         n[i] = cn * ni - sn * xi
         x[i] = cx * xi + sx * (ui - ni)
+    return cu * (cx * f + sx * ue) + su * (cx + sx * (f - h))
 
 
 @intrinsic
@@ -214,7 +235,7 @@ def _train(text, order, rows, chances, window, negatives, mode, margin, rate, ra
         longest = max(longest, length)
         size += length
     kept, w = np.empty(longest, np.int32), np.empty(U.shape[1], np.float32)
-    drawn = np.empty(min(2 * window, longest) * negatives, np.int32)
+    drawn = np.empty((min(2 * window, longest) + 1) * negatives, np.int32)
     seen, active, total = 0, 0, 0.0
     for piece in order:
         now = rate + (rate_end - rate) * np.float32(done / size)
@@ -234,9 +255,14 @@ def _train(text, order, rows, chances, window, negatives, mode, margin, rate, ra
             first, last = max(0, i - reach), min(length, i + reach + 1)
             if mode == 2 and frozen:
                 first = last  # documents learn from no pair
-            for m in range((last - first - 1) * negatives):  # before they are looked at, so that their rows are there
+            draws = max(0, last - first - 1) + (mode == 2)  # of the pairs, then of the document
+            for m in range(draws * negatives):  # before they are looked at, so that their rows are there
                 drawn[m] = _negative(state, limit, alias)
                 _prefetch(_row(own_u, U, drawn[m]))
+            if i + 1 < length:
+                _prefetch(_row(own_v, V, kept[i + 1]))
+            if i + 1 + window < length:
+                _prefetch(_row(own_u, U, kept[i + 1 + window]))
             if mode != 2:
                 for q in range(len(w)):
                     w[q] = v[q] + d[q]
@@ -247,41 +273,47 @@ def _train(text, order, rows, chances, window, negatives, mode, margin, rate, ra
                     continue
                 centre = kept[j]
                 u = _row(own_u, U, centre)
-                near = _dot(u, partner)
-                for k in drawn[m : m + negatives]:
+                ahead = negatives == 2
+                near = one = other = np.float32(0)
+                if ahead:
+                    near, one, other = _three(u, _row(own_u, U, drawn[m]), _row(own_u, U, drawn[m + 1]), partner)
+                else:
+                    near = _dot(u, partner)
+                for q in range(negatives):
+                    k = drawn[m + q]
                     if k in (centre, word):
                         continue
                     n = _row(own_u, U, k)
-                    far = _dot(n, partner)
+                    far = (other if q else one) if ahead else _dot(n, partner)
                     loss = margin - near + far
                     seen += 1
                     if loss > 0:  # no NaN
                         active += 1
                         total += loss
                         if mode == 2:
-                            _single(u, v, n, near, far, now, False)
+                            near = _single(u, v, n, near, far, now, False)
                         else:
-                            _joint(u, v, d, n, w, near, far, now, mode == 0, frozen)
+                            near = _joint(u, v, d, n, w, near, far, now, mode == 0, frozen)
                             moved = True
-                        near = _dot(u, partner)
+                        ahead = False
                         _count(moves, 1, word)
                         _count(moves, 0, centre)
                         _count(moves, 0, k)
                 m += negatives
             if mode == 2:
                 u = _row(own_u, U, word)
-                for _ in range(negatives):
-                    k = _negative(state, limit, alias)
+                near = _dot(u, d)
+                for k in drawn[m : m + negatives]:
                     if k == word:
                         continue
                     n = _row(own_u, U, k)
-                    near, far = _dot(u, d), _dot(n, d)
+                    far = _dot(n, d)
                     loss = margin - near + far
                     seen += 1
                     if loss > 0:
                         active += 1
                         total += loss
-                        _single(u, d, n, near, far, now, frozen)
+                        near = _single(u, d, n, near, far, now, frozen)
                         moved = True
                         _count(moves, 0, word)
                         _count(moves, 0, k)
