@@ -216,3 +216,18 @@ def test_the_versions_that_are_tried_are_of_colabs_list_and_enough() -> None:
     owners = packages_distributions()
     asked = {canonicalize_name(owners[top][0]) for top in tops if top in owners}
     assert asked - OWN - ADDED <= pinned
+
+
+def test_every_cell_ran_under_colabs_versions() -> None:
+    """The record of `on_colab.py`, which no test can run: of each notebook as many cells as it has today."""
+    record = json.loads((ROOT / "benchmarks" / "results" / "colab.json").read_text(encoding="utf-8"))
+    text = (Path(__file__).with_name("data") / "colab-versions.txt").read_text(encoding="utf-8")
+    listed = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
+    assert record["versions"]["python"].startswith("3.13.")
+    assert record["versions"]["torch"].split("+")[0] == listed["torch"]
+    assert [record["versions"][name] for name in ("numpy", "ipython")] == [listed["numpy"], listed["ipython"]]
+    assert list(record["notebooks"]) == [notebook.stem for notebook in NOTEBOOKS]
+    for notebook in NOTEBOOKS:
+        ran = record["notebooks"][notebook.stem]
+        assert ran["failed"] is None
+        assert ran["run"] == ran["cells"] == len(code_cells(nbformat.read(notebook, as_version=4)))
