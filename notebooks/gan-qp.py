@@ -25,7 +25,7 @@
 #
 # - **The idea.** QP is *quadratic potential* (平方势): reward the critic for telling real from fake, and charge it the square of what it says, per distance.
 # - **The formula.** $\max_T \mathbb{E} \bigl[ \Delta - \frac{\Delta^2}{2 \lambda d} \bigr]$, {eq}`gan-qp:definition`, with $\Delta$ the difference of the scores of a real and a fake sample at distance $d$; each pair would like $\Delta / d = \lambda$.
-# - **Measured.** In 99 % of 3000 random problems [the best critic of one argument](#does-the-optimum-obey-a-lipschitz-condition-by-itself) has $|\Delta| > \lambda d$ on some pair.
+# - **Measured.** In 99 % of 3,000 random problems [the best critic of one argument](#does-the-optimum-obey-a-lipschitz-condition-by-itself) has $|\Delta| > \lambda d$ on some pair.
 #
 # **Before you start**: {doc}`the Wasserstein distance <wasserstein>`, its core; a large value of the critic means "real". **Six minutes** to [the verdict](#the-verdict), half an hour for the rest. After an article {cite:p}`su2018ganqp` and a paper {cite:p}`su2018qp` of Su Jianlin (苏剑林).
 
@@ -1367,7 +1367,7 @@ plt.show()
 #
 # ### Measured: two narrow bells
 #
-# Data $N(0, 0.1^2)$, fakes $N(a, 0.1^2)$, the same network for each objective, Adam with $\beta = (0.5, 0.9)$ and rate $10^{-3}$; 1500 steps with 256 pairs, two seeds. What arrives at a fake on average, the mean of $\|\partial \ell_G / \partial x\|$ per fake?
+# Data $N(0, 0.1^2)$, fakes $N(a, 0.1^2)$, the same network for each objective, Adam with $\beta = (0.5, 0.9)$ and rate $10^{-3}$; 1,500 steps with 256 pairs, two seeds. What arrives at a fake on average, the mean of $\|\partial \ell_G / \partial x\|$ per fake?
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean gradient at the fakes against the distance 0.5 to 8, both axes logarithmic. GAN-QP stays on the line one at all distances. The non-saturating loss lies between 3 and 30. The saturating loss falls from 0.3 at distance one half to below ten to the minus seven from distance 1 on."}}
 # NBVAL_IGNORE_OUTPUT
