@@ -204,6 +204,13 @@ def test_a_percent_sign_stays_with_its_number_but_code_keeps_its_spaces() -> Non
     assert doctree.astext() == "95\xa0% of 7\xa0% and a %7 % 2"
 
 
+def test_a_table_of_numbers_has_minus_signs_and_its_words_keep_their_hyphens() -> None:
+    doctree = new_document("page", get_default_settings())
+    doctree += nodes.raw("", "<td>-0.10 ± 0.15</td><td class='x'>-3</td><td>GAN-2</td><td>-x</td>", format="html")
+    keep_units(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
+    assert doctree.astext() == "<td>−0.10 ± 0.15</td><td class='x'>−3</td><td>GAN-2</td><td>-x</td>"
+
+
 def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:
     paragraph = nodes.paragraph("", "", nodes.strong("", "QP"), nodes.Text(", "), nodes.math("", "d"), nodes.Text(", "))
     doctree = new_document("page.md", get_default_settings())
