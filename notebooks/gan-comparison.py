@@ -148,7 +148,7 @@ plt.show()
 
 
 # %% [markdown]
-# *Ten methods on three laws. A dot is one trained generator, a bar the mean of eight seeds with its 95 % interval. Good are many modes and small distances: blue to held-out digits, orange to those trained on; dotted, what training digits reach.*
+# *Ten methods on three laws. A dot is a generator at its last step, a bar the mean of eight seeds with its 95 % interval. Good are many modes and small distances: blue to held-out digits, orange to those trained on; dotted, what training digits reach.*
 #
 # No method is best on two of the three. (`make compare` repeats the sweep.)
 #
