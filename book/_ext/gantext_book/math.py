@@ -412,6 +412,15 @@ def _beside(node: nodes.Element, step: int) -> nodes.Text:
     return found if isinstance(found, nodes.Text) else nodes.Text("")
 
 
+def with_minus(html: str) -> str:
+    """HTML in whose tables a number below zero begins with a minus sign.
+
+    >>> with_minus("<td>-0.10 ± 0.15</td><td>GAN-2</td>")
+    '<td>−0.10 ± 0.15</td><td>GAN-2</td>'
+    """
+    return HYPHEN.sub("\\1\N{MINUS SIGN}", html)
+
+
 def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """``doctree-resolved``: hold a percent sign on its number's line, by the space between them (U+00A0).
 
@@ -423,7 +432,7 @@ def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if held != text.astext() and not isinstance(text.parent, code):
             _reword(text, held)
     for table in list(doctree.findall(nodes.raw)):
-        words = HYPHEN.sub("\\1\N{MINUS SIGN}", table.astext())
+        words = with_minus(table.astext())
         words = CLAIMS.sub(lambda found: re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", found[0]), words)  # written 87%
         if words != table.astext():
             table.replace_self(nodes.raw(table.rawsource, words, **table.attributes))
