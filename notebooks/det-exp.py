@@ -165,7 +165,7 @@ print(f"det exp A = {left:.8f}\nexp Tr A  = {right:.8f}")
 #
 # ## What rounding does to the two sides
 #
-# If the eigenvalues of $A$ spread over 44, $\exp A$ mixes numbers as far apart as $1$ and $e^{44}$; rounding buries the small ones, which the determinant needs just as much. Its logarithm is off by about $u\, e^{\text{spread}}$, $u$ the unit roundoff; the trace is not.
+# If the eigenvalues of $A$ span a range of 44, $\exp A$ mixes numbers as far apart as $1$ and $e^{44}$; rounding buries the small ones, which the determinant needs just as much. Its logarithm is off by about $u\, e^{\text{spread}}$, $u$ the unit roundoff; the trace is not.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the log-determinant against the spread of the eigenvalues. For float32 and float64 the error computed from exp A climbs exponentially, parallel to the dashed lines u times e to the spread and somewhat below them, and reaches one at a spread of about 20 and 40. The error of the trace stays at the bottom of the plot."}}
 # the core's two sides, and the package's functions
@@ -776,7 +776,7 @@ ledger.exact(
 # A_{\varepsilon} = U (T + \varepsilon \Delta)\, U^{*}, \qquad \|A_{\varepsilon} - A\|_2 = \varepsilon n
 # $$ (det-exp:perturbation)
 #
-# The eigenvalues of $A_\varepsilon$ are $t_{ii} + \varepsilon i$. Two of them coincide for at most one $\varepsilon$ each, so for all small $\varepsilon > 0$ they are distinct, and the
+# The eigenvalues of $A_\varepsilon$ are $t_{ii} + \varepsilon i$. Each two of them coincide for at most one $\varepsilon$, so for all small $\varepsilon > 0$ they are distinct, and the
 # theorem holds for $A_\varepsilon$. Write $\Lambda(\varepsilon)$ for the diagonal matrix of its eigenvalues and let $\varepsilon$ go to zero:
 #
 # $$
@@ -1129,7 +1129,7 @@ ledger.numeric(
 # \det \exp(\lambda I + N) = e^{m \lambda} = e^{\operatorname{Tr}(\lambda I + N)}
 # $$ (det-exp:jordan-det)
 #
-# and the blocks multiply up to the theorem. As a reader of the article remarked, $f$ of a block is triangular as well, with $f(\lambda)$ on its diagonal, for every power series $f$ that converges at the eigenvalues. So
+# and the blocks multiply up to the theorem. As a reader of the article remarked, $f$ of a block is triangular as well, with $f(\lambda)$ on its diagonal, for every power series $f$ whose disc of convergence holds the eigenvalues. So
 #
 # $$
 # \det f(A) = \prod_{i=1}^{n} f(\lambda_i)
@@ -1226,7 +1226,7 @@ print("\n".join(lines))
 
 
 # %% [markdown]
-# For order two the exponential itself has a closed form. Let $\sigma = \frac12 \operatorname{Tr} A$, $B = A - \sigma I$ (so that $\operatorname{Tr} B = 0$) and $q = \sqrt{-\det B}$, real or imaginary. By the theorem of Cayley and Hamilton (a matrix is a root of its own characteristic polynomial)
+# For order two the exponential itself has a closed form. Let $\sigma = \frac12 \operatorname{Tr} A$, $B = A - \sigma I$ (so that $\operatorname{Tr} B = 0$) and $q = \sqrt{-\det B}$ (for real $A$ real or imaginary). By the theorem of Cayley and Hamilton (a matrix is a root of its own characteristic polynomial)
 # $B^2 = q^2 I$, the even powers of $B$ sum to a hyperbolic cosine and the odd ones to a sine:
 #
 # $$
@@ -1288,7 +1288,7 @@ ledger.numeric(
 # \nabla_A \log \det \exp A = I
 # $$ (det-exp:log-gradient)
 #
-# A linear layer with weight $W = \exp A$ is always invertible, its inverse is $\exp(-A)$, and the log-determinant that a normalising flow (标准化流) needs (a chain of invertible layers that turns a simple density into a complicated one) is $\operatorname{Tr} A$: $n$ additions, where a factorisation of $W$ costs
+# A linear layer with weight $W = \exp A$ is always invertible, its inverse is $\exp(-A)$, and the log-determinant that a normalising flow (标准化流) needs (a chain of invertible layers that turns a simple density into a complicated one) is $\operatorname{Tr} A$: $n - 1$ additions, where a factorisation of $W$ costs
 # $\frac23 n^3$ operations.
 
 # %% tags=["ledger"]
@@ -2369,7 +2369,7 @@ print(
 # \|\exp S\|_2\, \|\exp(-S)\|_2 = e^{\lambda_n - \lambda_1}
 # $$ (det-exp:condition)
 #
-# So the error grows like $u\, e^{\text{spread}}$, as [the figure](#what-rounding-does-to-the-two-sides) measures, and *no digit is left* once the spread of the eigenvalues passes about $\log(1/u)$: 36.7 in float64, 16.6 in float32.
+# So the error grows like $u\, e^{\text{spread}}$, as [the figure](#what-rounding-does-to-the-two-sides) measures, and *no digit is left* once the spread of the eigenvalues passes about $\log(1/u)$: 36.7 in float64, 16.6 in float32, where the dashed lines of the figure cross the grey one. (The errors themselves stay somewhat below these lines and cross later.)
 
 # %% tags=["ledger"]
 ledger.numeric(
@@ -2654,7 +2654,7 @@ print(f"largest of 10,000 discriminants: {discriminant.max():.1f}")
 # %% [markdown]
 # ### Does the Jordan form give more, det f(A) as the product of f at the eigenvalues?
 #
-# Yes, for every function with a power series that converges at the eigenvalues: {eq}`det-exp:function` of the fifth proof, checked for $f(x) = \sin x + e^x$ on matrices with a repeated eigenvalue and no basis of eigenvectors. The trace appears only because $f$ is an exponential: the product of the $e^{\lambda_i}$ is $e$ to the sum.
+# Yes, for every power series whose disc of convergence holds the eigenvalues: {eq}`det-exp:function` of the fifth proof, checked for $f(x) = \sin x + e^x$ on matrices with a repeated eigenvalue and no basis of eigenvectors. The trace appears only because $f$ is an exponential: the product of the $e^{\lambda_i}$ is $e$ to the sum.
 #
 # ### Is there a general way to compute the logarithm of a matrix?
 #

@@ -148,7 +148,7 @@ plt.show()
 
 
 # %% [markdown]
-# *Ten methods on three laws. A dot is one trained generator, a bar the mean of eight seeds with its 95 % interval. Good are many modes and small distances: blue to held-out digits, orange to those trained on; dotted, what training digits reach.*
+# *Ten methods on three laws. A dot is a generator at its last step, a bar the mean of eight seeds with its 95 % interval. Good are many modes and small distances: blue to held-out digits, orange to those trained on; dotted, what training digits reach.*
 #
 # No method is best on two of the three. (`make compare` repeats the sweep.)
 #
@@ -247,7 +247,7 @@ print(
 # %% [markdown]
 # The same call serves a laptop, a GPU and `accelerate launch` on many: `accelerator` (Hugging Face Accelerate) places the networks, scales the losses in mixed precision and averages gradients over processes.
 #
-# The generator's weights $\theta$ swing around their goal, and a *running average* of them often draws better samples {cite:p}`yazici2019unusual`. With a fixed decay a short run averages its own beginning: at 0.999 the initial weights still count for 5 % after 3000 steps. So the decay warms up: the first step is copied, and step $n$ moves the average by
+# The generator's weights $\theta$ swing around their goal, and a *running average* of them often draws better samples {cite:p}`yazici2019unusual`. With a fixed decay a short run averages its own beginning: at 0.999 the initial weights still count for 5 % after 3,000 steps. So the decay warms up: the first step is copied, and step $n$ moves the average by
 #
 # $$
 # \bar{\theta}_n = \bar{\theta}_{n-1} + w_n (\theta_n - \bar{\theta}_{n-1}), \qquad w_n = \max\Bigl( 1 - \beta, \frac{9}{9 + n} \Bigr)
@@ -634,7 +634,7 @@ ledger.statistical(
 )
 
 # %% [markdown]
-# How good is {eq}`gan-comparison:floor` for real features, cut off at zero by a ReLU and so not Gaussian? The 1200 training images against the 597 test images, and draws of 5000 from the training images against themselves:
+# How good is {eq}`gan-comparison:floor` for real features, cut off at zero by a ReLU and so not Gaussian? The 1,200 training images against the 597 test images, and draws of 5,000 from the training images against themselves:
 
 # %%
 ruler = features.Features()
@@ -1105,7 +1105,7 @@ assert steep["WGAN-div"].median() < 0.75 * steep["WGAN-GP"].median()
 #
 # ### Protocol
 #
-# Fixed before the first run, the same for all ten: generators and critics of {mod}`gantext.gan.networks` (dense; 2-96-96-1 for points, 64-128-64-1 for digits), Adam with $\beta = (0.5, 0.9)$, batches of 128 points or 64 digits; 3000 generator steps (on the grid 4000), two critic steps to each of them. Scored is the last generator, not the best, on 5000 samples (precision and recall on as many as there are held-out digits, 597). Eight seeds, 0 to 7, each of which fixes weights, data and codes. Two methods also get what their authors ask for: the clipped WGAN five critic steps and, on digits, RMSProp in Adam's place; WGAN-GP, in an extra row, five critic steps and no momentum.
+# Fixed before the first run, the same for all ten: generators and critics of {mod}`gantext.gan.networks` (dense; 2-96-96-1 for points, 64-128-64-1 for digits), Adam with $\beta = (0.5, 0.9)$, batches of 128 points or 64 digits; 3,000 generator steps (on the grid 4,000), two critic steps to each of them. Scored is the last generator, not the best, on 5,000 samples (precision and recall on as many as there are held-out digits, 597). Eight seeds, 0 to 7, each of which fixes weights, data and codes. Two methods also get what their authors ask for: the clipped WGAN five critic steps and, on digits, RMSProp in Adam's place; WGAN-GP, in an extra row, five critic steps and no momentum.
 #
 # On the mixtures all have one learning rate, 0.001, and none was tuned. On digits each searches its own, with a seed that no table has: first a third of 0.0004, that and three times that, then on until a worse rate stands on either side, judged by the Fréchet distance of the last generator to the digits it was trained on. The runs on mixtures are older than that search. (Seven of the older runs of WGAN-div on real and fake samples were made a second time, because the loop had meanwhile changed to an equal but faster form of their gradient; the second ones count.)
 
@@ -1342,7 +1342,7 @@ print("the five points hold on the stored runs")
 #
 # A distance to the digits that were trained on rewards a generator that knows them by heart, so the table has a distance to 597 digits that no generator saw. Does the order change? To the digits trained on, the clipped WGAN with averaged weights is more than twice as far as the four games with a gradient penalty; to held-out digits the seeds do not tell it from any of them. So what the penalties gain is closeness to the training set, and no more than that is shown. Draws from the training digits themselves are at 3.4 from held-out ones (this split lies far apart), and no method is nearer in the mean.
 #
-# Are the samples copies, then? Ask for the nearest digit of each sample, in pixels, among all 1797: how often is it one of the 1200 that were trained on? For copies always; by lot, as the split was drawn, in 67 % of the cases, with a standard deviation of two points. The methods have 70 to 75 % in the mean, all but the clipped WGAN more than two standard deviations above the lot: as if between one sample in twelve and one in four were copies and the others knew neither part. So they remember something, and none merely repeats.
+# Are the samples copies, then? Ask for the nearest digit of each sample, in pixels, among all 1,797: how often is it one of the 1,200 that were trained on? For copies always; by lot, as the split was drawn, in 67 % of the cases, with a standard deviation of two points. The methods have 70 to 75 % in the mean, all but the clipped WGAN more than two standard deviations above the lot: as if between one sample in twelve and one in four were copies and the others knew neither part. So they remember something, and none merely repeats.
 
 # %%
 heart, lot = record["by heart"], 1200 / 1797
@@ -1392,7 +1392,7 @@ book.table(
 # ```{folded} 1 minute: what a larger SCALE runs, and how long that takes
 # ```
 #
-# Everything else on this page was run at `SCALE = "reduced"`. `"gpu"` takes the film of the six games to 3000 steps and adds one experiment, four of the games on images, one seed each. A size *paper*, as in other chapters, is missing: the comparison is ours.
+# Everything else on this page was run at `SCALE = "reduced"`. `"gpu"` takes the film of the six games to 3,000 steps and adds one experiment, four of the games on images, one seed each. A size *paper*, as in other chapters, is missing: the comparison is ours.
 #
 # | Size | `"reduced"` | `"gpu"` |
 # | --- | --- | --- |
@@ -1400,7 +1400,7 @@ book.table(
 # | networks | dense | DCGAN, 32 channels, no norm in the critic |
 # | batch | 128 points or 64 digits | 64 |
 # | critic steps to one of the generator | 2 or 5, see [the protocol](#protocol) | 1 |
-# | generator steps of each game | 3000, on the grid 4000; live 900 | 3,000 |
+# | generator steps of each game | 3,000, on the grid 4,000; live 900 | 3,000 |
 # | Adam | on points 0.001, on digits a searched rate, betas (0.5, 0.9) | 0.0002, betas (0.5, 0.9) |
 # | TFLOP a generator step, the dearest game | not counted | 0.0041 |
 # | time on a T4, on an A100, all four games | minutes, two CPU cores | 3 min, 3 min |
@@ -1701,7 +1701,7 @@ print("log(1 + exp(-t)) - max(0, -t): at most log 2, at t = 0")
 # :class: dropdown
 # ```
 #
-# No score notices that the first one has learnt nothing: its Fréchet distance is below 1, where clean images that it has not seen have $1.4 \pm 0.5$ ([random splits](#the-rulers)), and its precision is 1. (Its recall is not quite 1 only because 1200 draws with replacement leave out a third of the images.) Half of the classes missing shows in the Fréchet distance and in the recall, not in the precision. Noise that every eye sees lowers the precision; the Fréchet distance puts it among those unseen clean images, because our features were trained with a little noise.
+# No score notices that the first one has learnt nothing: its Fréchet distance is below 1, where clean images that it has not seen have $1.4 \pm 0.5$ ([random splits](#the-rulers)), and its precision is 1. (Its recall is not quite 1 only because 1,200 draws with replacement leave out a third of the images.) Half of the classes missing shows in the Fréchet distance and in the recall, not in the precision. Noise that every eye sees lowers the precision; the Fréchet distance puts it among those unseen clean images, because our features were trained with a little noise.
 
 # %%
 train = laws.digits()
@@ -1839,7 +1839,7 @@ print("after 300 steps more samples are near a mode than at the start")
 # ```{exercise} A longer film · ★, SCALE
 # :label: gan-comparison-ex-scale
 #
-# Set `SCALE = "gpu"` and look at [the film](#six-games-live) over 3000 steps in place of 900. Which clouds have come to rest at the end? Compare with the share of good samples in the table of the sweep.
+# Set `SCALE = "gpu"` and look at [the film](#six-games-live) over 3,000 steps in place of 900. Which clouds have come to rest at the end? Compare with the share of good samples in the table of the sweep.
 # ```
 #
 # ```{solution-start} gan-comparison-ex-scale

@@ -224,7 +224,7 @@ plt.show()
 # %% [markdown]
 # *Left: distance of the fakes at each step. Right: force on the generator, dots; lines, {eq}`w-divergence:point-slope` and {eq}`wasserstein:point-gp-slope`.*
 #
-# Beyond distance $0.3$ both agree for WGAN-div within 5 %.
+# Beyond distance $0.3$ the dots of WGAN-div are within 5 % of the line.
 #
 # ## The verdict
 #
@@ -704,7 +704,7 @@ plt.show()
 # W_{k,\alpha}(p, q) = \frac{\alpha - 1}{\alpha} (k \alpha)^{-1/(\alpha - 1)} \int_{-\infty}^{\infty} |F_p(x) - F_q(x)|^{\alpha/(\alpha - 1)}\, r(x)^{-1/(\alpha - 1)}\, dx
 # $$ (w-divergence:closed-form)
 #
-# The checks go another way. The first finds the scores of random laws on a few points by Newton's method on $L$ itself. The second builds laws for which a chosen critic *must* be optimal: with the logistic density $r$, its distribution function $F$ and $D = \pm k \alpha\, r\, (1 + F)^{\alpha - 1}$, the laws $p, q = r \pm \frac12 D'$ have the critic $T'(x) = \mp(1 + F(x))$. The left side is $L(T)$ by quadrature over the densities; the right side uses distribution functions only.
+# The checks go another way. The first finds the scores of random laws on a few points by Newton's method on $L$ itself. The second builds laws for which a chosen critic *must* be optimal: with the logistic density $r$, its distribution function $F$ and $D = k \alpha\, r\, (1 + F)^{\alpha - 1}$, the laws $p = r + \frac12 D'$ and $q = r - \frac12 D'$ have the critic $T'(x) = -(1 + F(x))$, and exchanged the opposite one. The left side is $L(T)$ by quadrature over the densities; the right side uses distribution functions only.
 
 # %% tags=["ledger"]
 def best_critic(gain, edges, k, alpha):
@@ -1235,7 +1235,7 @@ ledger.numeric(
 # W_{k,2}(p, q) = \frac{L}{2k} \int_{-L}^{L} (F_p(x) - F_q(x))^2\, dx
 # $$ (w-divergence:cramer)
 #
-# It is half the *energy distance*, made of nothing but distances between samples. For laws on points $x_1 < \dots < x_n$ with gaps $h_k$ and cumulative sums $F_k$, $G_k$:
+# The integral is half the *energy distance*, made of nothing but distances between samples. For laws on points $x_1 < \dots < x_n$ with gaps $h_k$ and cumulative sums $F_k$, $G_k$:
 #
 # $$
 # \sum_{k=1}^{n-1} (F_k - G_k)^2\, h_k = \sum_{i=1}^{n} \sum_{j=1}^{n} |x_i - x_j| \, \Bigl( p_i q_j - \frac{p_i p_j + q_i q_j}{2} \Bigr)
@@ -2430,7 +2430,7 @@ print("value at a = 1, 2, 4, two points:", end=" ")
 print(*(f"{point_value(a, 2, 6):.1f}" for a in reach[1:4]))
 
 # %% [markdown]
-# *Mean slope of trained critics at the fakes, against the distance of two bells (logarithmic). Curves: the two formulas. Dots, squares and triangles: critics with leaky rectifiers; crosses: smooth units with the penalty on samples.*
+# *Mean slope of trained critics at the fakes, against the distance of two bells (logarithmic). Curves: the two formulas. Dots (covered by the squares), squares and triangles: critics with leaky rectifiers; crosses: smooth units with the penalty on samples.*
 #
 # With the penalty on segments the law holds, as it must. On samples it holds for the piecewise linear critic, which interpolates nearly linearly between the bells as if the segment were charged, and **not** for the smooth one: its value rises towards the [enormous exact values](#where-the-penalty-is-taken), by a cliff in the gap that nobody charges. So the slope law for $r = \frac12(p + q)$ is a property of the network, not of the divergence.
 #

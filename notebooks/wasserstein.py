@@ -2963,7 +2963,7 @@ print("five auctions of order 12 found the cheapest plan")
 # ```{exercise} Turn the scale · ★
 # :label: wasserstein-ex-scale
 #
-# `SCALE` in the set-up cell sets how long the small critics train: 500, 4000 or 20,000 steps. Before you change it: will the share of the clipped weights at the walls rise or fall with longer training? And the gap of the clipped critic? Look at shorter runs first.
+# `SCALE` in the set-up cell sets how long the small critics train: 500, 4,000 or 20,000 steps. Before you change it: will the share of the clipped weights at the walls rise or fall with longer training? And the gap of the clipped critic? Look at shorter runs first.
 # ```
 #
 # ```{solution-start} wasserstein-ex-scale

@@ -167,6 +167,7 @@ def test_notebook_is_tidy(chapter: Path) -> None:
     for cell in cells:
         last = cell.source.rstrip().splitlines()[-1]
         assert not last.endswith(";"), f"nbval does not honour a semicolon: {last}"
+        assert not [out.text for out in cell.outputs if out.get("name") == "stderr"], "the page would print a warning"
         pictures = [out for out in cell.outputs if "image/png" in out.get("data", {})]
         if pictures and "plt" in cell.source:
             assert "plt.show()" in cell.source.splitlines(), "else the value of the last line is stored as text"

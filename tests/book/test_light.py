@@ -75,6 +75,7 @@ def test_styles_keep_what_may_match_and_what_is_read() -> None:
     used = light._Used(tags={"p"}, classes={"a"}, ids={"b"}, attributes="data-theme ")
     css = "p.a:not(.gone){x:1} #b>p{x:2} p[data-theme=dark]{x:3} .gone,p{x:4} p[data-gone]{x:5} #gone{x:6} gone{x:7}"
     assert light.purge(css, used) == "p.a:not(.gone){x:1}#b>p{x:2}p[data-theme=dark]{x:3}p{x:4}"
+    assert light.purge('p { content : " (a: b,  c)" , "d" ; x : 1 }', used) == 'p{content:" (a: b,  c)","d";x:1}'
     sheets = [':root{--a:url("x;y");--b:var(--c,"}");--c:1;--d:2}', "p{color:var(--b)}"]
     assert light.without_unread(sheets, "--d") == [':root{--b:var(--c,"}");--c:1;--d:2}', sheets[1]]
 
@@ -201,6 +202,13 @@ def test_a_percent_sign_stays_with_its_number_but_code_keeps_its_spaces() -> Non
     )
     keep_units(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
     assert doctree.astext() == "95\xa0% of 7\xa0% and a %7 % 2"
+
+
+def test_a_table_of_numbers_has_minus_signs_and_its_words_keep_their_hyphens() -> None:
+    doctree = new_document("page", get_default_settings())
+    doctree += nodes.raw("", "<td>-0.10 ± 0.15</td><td class='x'>-3</td><td>GAN-2</td><td>-x</td>", format="html")
+    keep_units(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
+    assert doctree.astext() == "<td>−0.10 ± 0.15</td><td class='x'>−3</td><td>GAN-2</td><td>-x</td>"
 
 
 def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:

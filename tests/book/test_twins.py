@@ -109,6 +109,19 @@ def test_new_text_keeps_the_outputs(root: Path, runs: list[str]) -> None:
     assert nb.metadata.gantext == verified
 
 
+def test_what_matplotlib_says_of_fonts_is_not_stored(root: Path, runs: list[str]) -> None:
+    path = root / "notebooks" / "first.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    missing = "findfont: Font family ['STIXGeneral'] not found. Falling back to DejaVu Sans.\n"
+    for text in (missing, missing + "a warning\n"):
+        nb.cells[1].outputs.append(nbformat.v4.new_output("stream", name="stderr", text=text))
+    path.write_text(twins.dumps(nb), encoding="utf-8")
+    assert twins.main([], root) == 0
+    assert runs == []
+    stored = nbformat.read(path, as_version=4).cells[1].outputs
+    assert [output.text for output in stored] == ["area 9\n", "a warning\n"]
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [

@@ -297,7 +297,9 @@ def _tight(text: str) -> str:
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     if "url(" in text:  # an address may hold anything
         return text.strip()
-    return re.sub(r"\s*([;:{},])\s*", r"\1", re.sub(r"\s+", " ", text)).strip(" ;")
+    parts = re.split(rf"({QUOTED})", text)  # what is quoted is text to be read
+    parts[::2] = [re.sub(r"\s*([;:{},])\s*", r"\1", re.sub(r"\s+", " ", part)) for part in parts[::2]]
+    return "".join(parts).strip(" ;")
 
 
 def _selectors(prelude: list[Any]) -> list[str]:

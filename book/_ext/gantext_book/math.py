@@ -32,6 +32,7 @@ TERMS = set("+-−±∓")
 BIG = {"∑", "∏", "∫", "min", "max", "sup", "inf"}
 SHORT = 25  # characters of an inline formula that may stay in one piece
 WHOLE = {True: 19.0, False: 15.0}  # the width of a term that stays whole, in em: on a phone a line of a display has 21
+HYPHEN = re.compile(r"(<td[^>]*>)-(?=\d)")
 CLAIMS = re.compile(r'<table[^>]*class="[^"]*\bclaims\b.*?</table>', re.DOTALL)
 OPEN, CLOSED = set("([{⟨"), set(")]}⟩")
 
@@ -411,16 +412,29 @@ def _beside(node: nodes.Element, step: int) -> nodes.Text:
     return found if isinstance(found, nodes.Text) else nodes.Text("")
 
 
+def with_minus(html: str) -> str:
+    """HTML in whose tables a number below zero begins with a minus sign.
+
+    >>> with_minus("<td>-0.10 ± 0.15</td><td>GAN-2</td>")
+    '<td>−0.10 ± 0.15</td><td>GAN-2</td>'
+    """
+    return HYPHEN.sub("\\1\N{MINUS SIGN}", html)
+
+
 def keep_units(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """``doctree-resolved``: hold a percent sign on its number's line, by the space between them (U+00A0)."""
+    """``doctree-resolved``: hold a percent sign on its number's line, by the space between them (U+00A0).
+
+    In the tables that Python writes a number below zero begins with a minus sign, as it does in the text.
+    """
     for text in list(doctree.findall(nodes.Text)):
         held = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text.astext())
         code = nodes.literal | nodes.literal_block | nodes.raw | nodes.math
         if held != text.astext() and not isinstance(text.parent, code):
             _reword(text, held)
-    for table in list(doctree.findall(nodes.raw)):  # Python writes 87%, which is not the book's style
-        if CLAIMS.search(table.astext()):
-            words = CLAIMS.sub(lambda found: re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", found[0]), table.astext())
+    for table in list(doctree.findall(nodes.raw)):
+        words = with_minus(table.astext())
+        words = CLAIMS.sub(lambda found: re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", found[0]), words)  # written 87%
+        if words != table.astext():
             table.replace_self(nodes.raw(table.rawsource, words, **table.attributes))
 
 

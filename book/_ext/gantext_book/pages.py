@@ -27,7 +27,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from texledger.sphinx import View, book, made, raw
 
-from gantext_book.math import inline
+from gantext_book.math import inline, with_minus
 
 PACKAGE_PAGES = "book/api/"
 TEMPLATES = str(Path(__file__).parent / "templates")
@@ -100,7 +100,7 @@ def fill_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     }
     for node in list(doctree.findall(made)):
         if node["what"] in writers:
-            node.replace_self(raw(writers[node["what"]](node["argument"])))
+            node.replace_self(raw(with_minus(writers[node["what"]](node["argument"]))))
     if docname.startswith(PACKAGE_PAGES):
         set_equations(doctree, view)
     title = next(iter(doctree.findall(nodes.title)), None)

@@ -162,6 +162,20 @@ def execute(nb: NotebookNode, cwd: Path, root: Path = ROOT, name: str = "") -> N
             raise KeyboardInterrupt from None
 
 
+def drop_font_searches(nb: NotebookNode) -> None:
+    """Leave out what matplotlib says of fonts it did not find: a cache of the machine, no chapter, is to blame."""
+    for cell in code_cells(nb):
+        kept = []
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                lines = [line for line in output.text.splitlines(keepends=True) if not line.startswith("findfont: ")]
+                output = NotebookNode(output, text="".join(lines))
+                if not lines:
+                    continue
+            kept.append(output)
+        cell.outputs = kept
+
+
 def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
     """Bring executed cells into the form that is stored: the same run gives the same bytes.
 
@@ -169,6 +183,7 @@ def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
     """
     machine = (str(root), sys.prefix, str(Path.home()) + os.sep, "ipykernel_")
     _number(nb)
+    drop_font_searches(nb)
     for number, cell in enumerate(code_cells(nb), start=1):
         cell.metadata.pop("execution", None)
         for output in cell.outputs:
@@ -234,6 +249,7 @@ def generate(context: Context, force: bool = False) -> list[str]:
     else:
         for cell, other in zip(code_cells(twin), code_cells(stored), strict=True):
             cell.outputs = other.outputs
+        drop_font_searches(twin)
         _number(twin)
         verified = old["verified"]
     twin.metadata = NotebookNode(nb.metadata, gantext={**hashes, "verified": verified})
