@@ -165,7 +165,7 @@ def execute(nb: NotebookNode, cwd: Path, root: Path = ROOT, name: str = "") -> N
 def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
     """Bring executed cells into the form that is stored: the same run gives the same bytes.
 
-    Raises ValueError where an output holds an error, or a path of this machine.
+    Raises ValueError where an output holds an error, a warning, or a path of this machine.
     """
     machine = (str(root), sys.prefix, str(Path.home()) + os.sep, "ipykernel_")
     _number(nb)
@@ -174,6 +174,10 @@ def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
         for output in cell.outputs:
             if output.output_type == "error":
                 raise ValueError(f"code cell {number} ends in {output.ename}: {output.evalue}")
+            if output.get("name") == "stderr":  # readers would see it, and nbval would ask for it on every machine
+                raise ValueError(
+                    f"code cell {number} warns; see to the cause (of fonts: a broken cache of matplotlib):\n{output.text}"
+                )
             data = {mime: value for mime, value in output.get("data", {}).items() if not mime.startswith("image/")}
             text = output.get("text") or json.dumps(data, ensure_ascii=False)
             if path := next((path for path in machine if path in text), None):
@@ -283,6 +287,8 @@ def check(path: Path, site: Site, context: Context | None = None) -> list[str]:
                 found.append(f"{where}: its stored output is not the figure")
         elif other.cell_type == "code" and any(output.output_type == "error" for output in other.outputs):
             found.append(f"{where}: its stored output is an error")
+        elif other.cell_type == "code" and any(output.get("name") == "stderr" for output in other.outputs):
+            found.append(f"{where}: its stored output holds a warning")
     hashes = stored.metadata.get("gantext", {})
     if hashes.get("code") != code_hash(nb):
         found.append(f"{name}: the stored outputs are not of this code")
