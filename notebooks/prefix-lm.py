@@ -309,7 +309,7 @@ plt.show()
 # ## The verdict
 #
 # - **The two calls are exact** for every prefix, [asserted](#the-mask-in-numbers); nothing leaks by detours {checked}`prefix-lm:transitive`, and the source can be read once and kept, {eq}`prefix-lm:cache`.
-# - **Here no mask makes a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: whether BERT's weights, which know the full view of the source, gain.
+# - **Here no mask makes a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: the same from BERT's weights.
 # - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ to be predicted: by far the least loss, the worst answers.
 # - **It saves little**: 0.6 % of a layer for a question on a passage ([counted](#what-it-costs)).
 #
