@@ -211,7 +211,7 @@ plt.show()
 # ## The verdict
 #
 # - **The wish acts.** In reviews like those above a classifier finds the wish in 74 of 100 (by chance 50; in real ones 87).
-# - **The last norm alone does nearly as well**: more than nine tenths of the gain on docstrings, 63.8 against 64.5 % of the reviews. There a shift multiplies the odds of favourite words, {eq}`conditional-layer-norm:tilt`.
+# - **The last norm alone does nearly as well**: more than nine tenths of the gain on docstrings; 63.8 against 64.5 % of reviews after an eighth of the steps. There a shift multiplies the odds of favourite words, {eq}`conditional-layer-norm:tilt`.
 # - **A gain is not knowledge.** Above the dashed line is slow learning of the model told nothing, which cannot yet read the subject off the text; with four times the steps the gain comes down to the line. A vector added to every word, from zero too, gains four fifths as much.
 # - **Not known**: the same with BERT's weights, which the article has, and after longer training.
 #
@@ -247,7 +247,7 @@ assert [seen for _, seen in drawn] == read_as.split()
 # %% [markdown]
 # **What is written hardly tells the ways apart.** After 250 steps each, five seeds, the wish is obeyed in 64.5 % of the texts told by all norms, in 63.8 % by the last norm alone, in 60.2 % by a code as first token, in 59.3 % by a vector added to every character, in 59.2 % by a character written in front, 好 (good) or 差 (bad). After Holm's correction none of the differences from all norms is safe (the smallest $p$ is .07; five to six points would have been found four times in five). The labels that the likelihoods tell, {eq}`conditional-layer-norm:posterior`, are a finer measure: there all norms are ahead of every other way, of the last norm by two points, of the others by four to seven ($p < .005$).
 #
-# **Perplexity is nearly blind**, as it must be: the label is worth at most 0.014 nats a character here. Told it, each way gains 0.002 to 0.004, all norms most ($p < .001$); told the wrong one, it loses about four times as much. Only the written character gains less, 0.0005: its wish must pass through letters that mean much else.
+# **Perplexity is nearly blind**, as it must be: the label is worth at most 0.014 nats a character here. Told it, each way gains 0.002 to 0.004, all norms most ($p < .001$); the wrong label in place of the right one costs about four times as much. Only the written character gains less, 0.0005: its wish must pass through letters that mean much else.
 #
 # **Data.** 21,105 reviews, published as 16,883 to train on, 2,111 to validate and 2,111 to test. They repeat themselves: 718 of the 2,111 test reviews stand in the other two parts, word for word. Here a review counts once, the nine with both labels not at all, and the test is on the 1,370 that stand nowhere else. 9,963 training reviews are for the language models, 4,000 others for the classifier, 400 validation reviews choose the rates.
 #
@@ -2208,6 +2208,7 @@ HTML(
 }
 @media print { .live { break-inside: avoid; } .live .controls { display: none; } }
 #conditional-layer-norm-way-figure {
+@media screen { select { padding-right: 1.5rem; text-overflow: ellipsis; } }
 --other: #B34700;
 :is([data-theme="dark"], [theme="dark"], [data-jp-theme-light="false"]) & { --other: #FF8A3D; }
 svg { max-width: 40rem; display: block; }

@@ -142,7 +142,7 @@ def by_two_calls(q, k, v, s):
 # %% [markdown]
 # ## Three masks answer alike, the fourth cheats
 #
-# From a docstring's first words a small network, trained five times from one start on the same batches, says where it comes from.
+# From a docstring's first words a small network, trained in five ways from one start on the same batches, says where it comes from.
 
 # %% tags=["hide-input"]
 places_of_text = (
@@ -304,12 +304,12 @@ plt.show()
 
 # %% [markdown]
 # (prefix-lm-answers)=
-# *Right answers on unseen documents, a dot a seed; at the right, the loss.*
+# *Right answers on unseen documents, a dot a seed; at the right, the loss; the first row's counts the source, too.*
 #
 # ## The verdict
 #
 # - **The two calls are exact** for every prefix, [asserted](#the-mask-in-numbers); nothing leaks by detours {checked}`prefix-lm:transitive`, and the source can be read once and kept, {eq}`prefix-lm:cache`.
-# - **Here no mask makes a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: whether it pays that BERT's weights keep the view of the source that they were trained with.
+# - **Here no mask makes a model better.** Triangle, permuted source and prefix-LM differ no more than seeds do. Not measured: the same from BERT's weights.
 # - **The bidirectional mask cheats**: its row $i - 1$ sees the token $i$ to be predicted: by far the least loss, the worst answers.
 # - **It saves little**: 0.6 % of a layer for a question on a passage ([counted](#what-it-costs)).
 #
@@ -512,7 +512,7 @@ ledger.exact(
 # a_i = \sum_{k=1}^{i} g_k, \qquad M_{ij} = \operatorname{step}(a_i - a_j)
 # $$ (prefix-lm:cumsum)
 #
-# The sum is $a_i = \max(0, i - s)$: *a time at which token $i$ becomes known; a row sees what is known by its own time*. All four masks of {numref}`prefix-lm-four-masks` are of this kind, with times $1, \dots, n$ for the language model, their permutation, and one time for all in the bidirectional case; the prefix-LM gives all of the source one time.
+# The sum is $a_i = \max(0, i - s)$: *a time at which token $i$ becomes known; a row sees what is known by its own time*. All four masks of {numref}`prefix-lm-four-masks` are of this kind, with times $1, \dots, n$ for the language model, a permutation of them for the permuted one, and one time for all in the bidirectional case; the prefix-LM gives all of the source one time.
 
 # %% tags=["ledger"]
 def segments(draw):
@@ -1436,7 +1436,7 @@ print(f"is_causal=True: {flag}; causal_lower_right: {aligned}")
 #
 # ## In floating point
 #
-# ```{folded} 3 minutes: minus infinity, minus a billion, and rows without a key
+# ```{folded} 3 minutes: minus infinity, a large negative number, and rows without a key
 # ```
 #
 # On paper the mask multiplies by zero. Programs *add* $-\infty$ to the scores, or "a very large negative number". The two are the same until a row is empty.
@@ -1825,7 +1825,7 @@ with torch.no_grad():
 # | seeds of each setting | 3 | 10 |
 # | time on a T4, on an A100 | minutes, two CPU cores | 7 min, 7 min |
 #
-# The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`): 75,000 steps of 338 operations, each of which takes 50 µs of Python and PyTorch at least. The loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
+# The times are arithmetic of operations and bytes, as in {doc}`w-divergence` (`python benchmarks/scales.py --text`): 75,000 steps of 107 operations that are no mere views, each of which takes 50 µs of Python and PyTorch at least. The loops, cut short, have run on an NVIDIA H200 ([record](../book/results.md)).
 #
 # ## Claims and measurements
 #

@@ -1456,6 +1456,7 @@ figure = r"""<figure id="reading-comprehension-vote-figure" class="live">
 }
 @media print { .live { break-inside: avoid; } .live .controls { display: none; } }
 #reading-comprehension-vote-figure {
+@media screen { select { padding-right: 1.5rem; text-overflow: ellipsis; } }
 .read-out { display: block; }
 :is(label, output) { white-space: nowrap; }
 .bar { display: inline-block; height: .7em; background: var(--main); vertical-align: baseline; margin-left: .4em; }
@@ -1726,7 +1727,7 @@ assert round(min(excluded), 2) == 0.15 and round(max(excluded), 2) == 0.18
 HTML("".join(book.table(**table) for table in pretrained["tables"]))
 
 # %% [markdown]
-# **Ahead, but not there.** MiniLM's weights answer 0.31 exactly, the same network with random ones 0.21, the small reader 0.20; who reads nothing and guesses by the parameter's name scores 0.41. The lead over random weights is 0.10 ± 0.05, that over the small reader 0.12 ± 0.06 (three seeds; $p = 0.0005$ and $0.007$ after Holm's correction for eight comparisons). As {numref}`reading-comprehension-starts` shows, all three stand on the plateau of a [reader from nothing](#a-reader-from-nothing), the loss still above 1: they know what types look like and do not copy yet. MiniLM's weights come there sooner and are ahead on it, but are not past it. The optimiser matters as much: Muon won the search for both (one seed), and random weights with Muon (1.29 nats on held-out sections) are near MiniLM's with AdamW (1.19). As above, exclusion is worth much, 0.15 to 0.18, and the choice of vote nothing that can be seen.
+# **Ahead, but not there.** MiniLM's weights answer 0.31 exactly, the same network with random ones 0.21, the small reader 0.20; on these questions who reads nothing and guesses by the parameter's name scores 0.41. The lead over random weights is 0.10 ± 0.05, that over the small reader 0.12 ± 0.06 (three seeds; $p = 0.0005$ and $0.007$ after Holm's correction for eight comparisons). As {numref}`reading-comprehension-starts` shows, all three stand on the plateau of a [reader from nothing](#a-reader-from-nothing), the loss still above 1: they know what types look like and do not copy yet. MiniLM's weights come there sooner and are ahead on it, but are not past it. The optimiser matters as much: Muon won the search for both (one seed), and random weights with Muon (1.29 nats on held-out sections) are near MiniLM's with AdamW (1.19). As above, exclusion is worth much, 0.15 to 0.18, and the choice of vote nothing that can be seen.
 #
 # So an *encoder's* weights do not spare the reader, in so short a training, what it has to learn here. Whether more steps, all six layers, or a model that has learned to write do, was not tried; the first two are `python benchmarks/compare_pretrained.py --layers 6 --steps 700 --batch 32`, by estimate four hours of one core. And the comparison leans to MiniLM, if anything: it was trained on code with its documentation, too (CodeSearchNet), in which passages of ours may stand.
 #

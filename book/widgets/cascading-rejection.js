@@ -20,7 +20,8 @@ const arrow = ([x, y], width) => {
   const head = l > 6 ? `M${x - a - d} ${y - b + c}L${x} ${y}L${x - a + d} ${y - b - c}` : "";
   return `<path d="M0 0L${x} ${y}${head}" stroke-width="${width}"></path>`;
 };
-const shown = (x) => (Math.abs(x) < 5e-4 ? "0.000" : x.toFixed(3));
+const minus = (text) => text.replace("-", "−");
+const shown = (x) => (Math.abs(x) < 5e-4 ? "0.000" : minus(x.toFixed(3)));
 live("cascading-rejection", { at, cascade }, ({ v: angle, w1, w2, w3, steps, gs }) => {
   const w = [w1, w2, w3].map(at), v = at(angle), { scores, left } = cascade(v, w.slice(0, steps), gs);
   const place = ([x, y], r = 100) => [r * x, -r * y], last = left[steps];
@@ -34,7 +35,7 @@ live("cascading-rejection", { at, cascade }, ({ v: angle, w1, w2, w3, steps, gs 
     rows += `<tr${returned(to) ? ' class="broken"' : ""}>`
       + `${row(i + 1, shown(score), shown(Math.hypot(...to)), shown(dot(to, w[0])))}</tr>`;
   });
-  const degrees = Object.entries({ v: angle, w1, w2, w3 }).map(([id, value]) => [`${id}-out`, `${value}°`]);
+  const degrees = Object.entries({ v: angle, w1, w2, w3 }).map(([id, value]) => [`${id}-out`, minus(`${value}°`)]);
   return {
     ...Object.fromEntries(degrees),
     drops,

@@ -59,6 +59,9 @@ def test_the_tables_of_transformers_say_what_their_steps_cost() -> None:
             assert minutes(ours) == pytest.approx(minutes(theirs), rel=0.2, abs=1), (chapter, size)
         if size == "gpu":
             assert minutes(said.split(", ")[0]) <= 15
+        if counted := re.search(r"([\d,]+) steps of (\d+) operations that are no mere views", text(chapter)):
+            found = run.steps, sum(o.bytes > 0 for o in run.step)
+            assert found == (int(counted[1].replace(",", "")), int(counted[2]))
         told += 1
     assert told == 4
 

@@ -204,6 +204,10 @@ def test_kernel_is_this_interpreter_whatever_is_installed(tmp_path: Path, monkey
     assert nb.cells[0].outputs[0].text == f"{sys.executable} {tmp_path}\n"
     with pytest.raises(ValueError, match="code cell 1 prints a path of this machine"):
         twins.normalise(nb, tmp_path)
+    nb.cells[0].source = "import warnings; warnings.warn('beware')"
+    twins.execute(nb, tmp_path, tmp_path, "probe")
+    with pytest.raises(ValueError, match=r"code cell 1 warns(.|\n)*beware"):
+        twins.normalise(nb, tmp_path)
     nb.cells[0].source = "1 / 0"
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         twins.execute(nb, tmp_path, tmp_path, "probe")
@@ -233,6 +237,10 @@ DIFFERENCES: dict[str, tuple[Callable[[Path], None], str]] = {
     "error": (
         lambda r: change(r, lambda nb: nb.cells[1].outputs.append(nbformat.v4.new_output("error", ename="E"))),
         "cell 2: its stored output is an error",
+    ),
+    "warning": (
+        lambda r: change(r, lambda nb: nb.cells[1].outputs.append(nbformat.v4.new_output("stream", name="stderr"))),
+        "cell 2: its stored output holds a warning",
     ),
     "equation": (lambda r: edit(r / "notebooks/first.md", "a = b", "a = c"), "the equations have changed since"),
     "package": (lambda r: edit(r / "gantext/shapes.py", "Square", "The square"), "`gantext` has changed"),

@@ -179,7 +179,7 @@ def drop_font_searches(nb: NotebookNode) -> None:
 def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
     """Bring executed cells into the form that is stored: the same run gives the same bytes.
 
-    Raises ValueError where an output holds an error, or a path of this machine.
+    Raises ValueError where an output holds an error, a warning, or a path of this machine.
     """
     machine = (str(root), sys.prefix, str(Path.home()) + os.sep, "ipykernel_")
     _number(nb)
@@ -189,10 +189,17 @@ def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
         for output in cell.outputs:
             if output.output_type == "error":
                 raise ValueError(f"code cell {number} ends in {output.ename}: {output.evalue}")
+            if output.get("name") == "stderr":  # readers would see it, and nbval would ask for it on every machine
+                raise ValueError(f"code cell {number} warns (of fonts: an old cache); see to it:\n{output.text}")
             data = {mime: value for mime, value in output.get("data", {}).items() if not mime.startswith("image/")}
             text = output.get("text") or json.dumps(data, ensure_ascii=False)
             if path := next((path for path in machine if path in text), None):
                 raise ValueError(f"code cell {number} prints a path of this machine ({path!r}); print less:\n{text}")
+
+
+def _warns(cell: NotebookNode) -> bool:
+    """Whether the outputs of a code cell hold what it wrote to stderr."""
+    return any(output.get("name") == "stderr" for output in cell.outputs)
 
 
 def _number(nb: NotebookNode) -> None:
@@ -238,6 +245,7 @@ def generate(context: Context, force: bool = False) -> list[str]:
     current = (
         stored is not None
         and all(cell.execution_count is not None for cell in code_cells(stored))
+        and not any(_warns(cell) for cell in code_cells(stored))
         and {**hashes, "code": code_hash(stored)} == hashes == {key: old.get(key) for key in hashes}
     )
     done = []
@@ -299,6 +307,8 @@ def check(path: Path, site: Site, context: Context | None = None) -> list[str]:
                 found.append(f"{where}: its stored output is not the figure")
         elif other.cell_type == "code" and any(output.output_type == "error" for output in other.outputs):
             found.append(f"{where}: its stored output is an error")
+        elif other.cell_type == "code" and _warns(other):
+            found.append(f"{where}: its stored output holds a warning")
     hashes = stored.metadata.get("gantext", {})
     if hashes.get("code") != code_hash(nb):
         found.append(f"{name}: the stored outputs are not of this code")

@@ -155,6 +155,16 @@ def _fold(view: View, doctree: nodes.document) -> None:
         cell.parent.insert(at, view.nodes(f'<details class="check"><summary>{summary}</summary>{links}'))
 
 
+def place_of(number: str) -> list[tuple[int, str]]:
+    """A key that sorts printed numbers: 2.9 before 2.10, and names after numbers."""
+    return [(int(part), "") if part.isdecimal() else (10**9, part) for part in number.split(".")]
+
+
+def in_order(item: dict[str, Any]) -> list[tuple[int, str]]:
+    """A key for rows of the ledger: by the number of the equation; those that no page shows come last."""
+    return place_of(item["equation"]["number"] if item["equation"] else "~")
+
+
 class View:
     """The book's records as one page sees them: links are relative to it."""
 
@@ -240,12 +250,16 @@ class View:
         href = f"{self.page(found.page)}#{found.anchor}"
         return {"href": href, "number": self.number(label) or label, "tex": found.tex, "label": label}
 
+    def equations(self, labels: Iterable[str]) -> list[dict[str, Any]]:
+        """Where equations are, in the order of their numbers."""
+        return sorted((e for e in map(self.equation, sorted(labels)) if e), key=lambda e: place_of(e["number"]))
+
     def item(self, item: Made) -> dict[str, Any]:
         """An entry with the places of its check and its equation."""
         label = item.entry.label
         equation = self.equation(label)
-        uses = sorted({used for user, used in self._uses if user == label})
-        used = sorted({user for user, used in self._uses if used == label})
+        uses = {used for user, used in self._uses if user == label}
+        users = {user for user, used in self._uses if used == label}
         return {
             "entry": item.entry,
             "anchor": item.anchor,
@@ -255,8 +269,8 @@ class View:
             "equation": equation,
             "tex": equation["tex"] if equation else item.entry.tex,
             "statements": [f"{self.page(s.page)}#{s.anchor}" for s in self.book.all_statements() if s.label == label],
-            "uses": [e for e in map(self.equation, uses) if e],
-            "used_by": [e for e in map(self.equation, used) if e],
+            "uses": self.equations(uses),
+            "used_by": self.equations(users),
         }
 
     @cached_property
@@ -393,7 +407,7 @@ class View:
             {
                 "title": self.app.env.titles[doc].astext(),
                 "href": self.page(doc),
-                "checks": [self.item(m) for m in self.book.entries[doc]],
+                "checks": sorted(map(self.item, self.book.entries[doc]), key=in_order),
                 **self.tally([doc]),
             }
             for doc in docs
@@ -408,7 +422,7 @@ class View:
         mentioned = {e.label for e in entries if name in e.see_also} - computed
         found: list[nodes.Node] = []
         for says, labels in (("Computes", computed), ("See also", mentioned)):
-            places = [e for e in map(self.equation, sorted(labels)) if e]
+            places = self.equations(labels)
             if places:
                 paragraph = nodes.paragraph("", f"{says} ", classes=["ledger-code"])
                 for i, place in enumerate(places):
