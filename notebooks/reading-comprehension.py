@@ -906,7 +906,8 @@ ledger.refutation(
     "best decoded sequence), github.com/bojone/bert4keras",
     counterexample="two beams; first token a or the end e with 0.6 and 0.4; "
     "after a: b, c, e with 0.5, 0.3, 0.2; then the end for certain. The "
-    "best, e, enters the beam and is lost",
+    "best, e, enters the beam and is lost; a search that keeps what has "
+    "ended returns it, ỹ = e",
     holds=r"P(\tilde{y}) = \max_y P(y)",
     sides=("0.30", "0.40"),
 )
