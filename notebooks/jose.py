@@ -237,10 +237,9 @@ for text in EXAMPLES if SCALE == "reduced" else ():
     exact, coarse = U[ids].sum(0), coarse_u[ids].sum(0)
     exact, coarse = D @ exact, coarse_d @ coarse / np.linalg.norm(coarse)
     exact /= np.linalg.norm(U[ids].sum(0))
-    best = exact.argsort()[-8:]
-    found = coarse.argsort()[-8:]
-    assert np.abs(exact - coarse).max() < 0.06, text
-    assert exact[found].min() > exact[best].min() - 0.03, text
+    # each coordinate is off by up to half a step, at random
+    off = 0.335 * (2 / 12 / box["p"]) ** 0.5  # so the cosine, as a rule
+    assert np.abs(exact - coarse).max() < 6 * off, text
 data = json.dumps(box, separators=(",", ":")).replace("</", "<\\/")
 if SCALE == "reduced":
     assert (len(chosen_words), len(few)) == (270, 220)
