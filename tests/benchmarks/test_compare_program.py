@@ -79,6 +79,8 @@ def test_speeds_and_tests_and_tables_are_those_of_the_runs() -> None:
     assert record["tables"] == script.tables(rounds, runs)
     for mine, kept in zip(script.tests(runs), record["tests"], strict=True):
         assert mine == pytest.approx(kept, rel=1e-3)
-    for row in record["speed"]:
-        ratios = [one["words a second"][row["rule"]] / one["words a second"][script.PROGRAM] for one in rounds]
+    for name, row in zip(script.news.RULES.values(), record["rows"], strict=True):
+        ratios = [one["words a second"][name] / one["words a second"][script.PROGRAM] for one in rounds]
         assert row["ratio"] == pytest.approx(statistics.median(ratios), rel=1e-3)
+        times = [row["results"][who]["median_ms"] for who in (script.AUTHORS, "ours")]
+        assert min(ratios) * 0.99 < times[0] / times[1] < max(ratios) * 1.01

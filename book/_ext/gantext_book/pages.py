@@ -335,6 +335,7 @@ USUAL: tuple[tuple[str, ...], ...] = (  # an operation, its usual rival; where: 
     ("Gradient penalty", "double backward", "penalty: double backward", "penalty-peers: double backward"),
     ("Critic’s step as a CUDA graph", "the step, called", "graph-peers: eager"),
     ("Cascade of heads", "a loop over the heads", "orthogonal: literal", "cascade-peers: literal"),
+    ("JoSE, words a second", "its authors’ program", "jose-program: the authors' program"),
     ("JoSE, words a second", "gensim’s Doc2Vec", "jose: gensim Doc2Vec"),
     ("JoSE, update of a batch", "index_add_, compiled", "sphere-peers: index_add_, compiled"),
 )
