@@ -250,7 +250,7 @@ def test_the_chapter_says_what_the_record_has() -> None:
     named = statistics.fmean(map(int, record["guesses"]["the most frequent for the name"]))
     assert numbers(
         r"MiniLM's weights answer ([\d.]+) exactly, the same network with random ones ([\d.]+), the small reader "
-        r"([\d.]+); who reads nothing and guesses by the parameter's name scores ([\d.]+)\."
+        r"([\d.]+); on these questions who reads nothing and guesses by the parameter's name scores ([\d.]+)\."
     ) == [round(x, 2) for x in (*em, named)]
     for one, other in zip(
         record["tests"], ("The lead over random weights is", "that over the small reader"), strict=False
