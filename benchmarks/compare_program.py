@@ -223,7 +223,7 @@ def tests(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             low, high = test.confidence_interval()
             made.append({
                 "a": first, "b": second, "n": [len(x), len(y)], "mean": statistics.fmean(x) - statistics.fmean(y),
-                "half": (high - low) / 2, "p": float(test.pvalue),
+                "half": float(high - low) / 2, "p": float(test.pvalue),
             })  # fmt: skip
     _common.holm(made)
     return made
@@ -286,7 +286,7 @@ def report(data: Path | None) -> None:
     """Put what is there together, and write the record."""
     there = [job for job in jobs() if path(job).exists()]
     kept = {job: torch.load(path(job), weights_only=True) for job in there}
-    rounds = [kept[job] for job in there if isinstance(job, Speed)]
+    rounds = _common.rounded([kept[job] for job in there if isinstance(job, Speed)])
     runs = _common.rounded([kept[job] for job in there if isinstance(job, Job)])
     if not rounds or not runs:
         raise SystemExit("Not enough has run: nothing is written.")
