@@ -664,13 +664,13 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
     found = tests(runs)
     if found:
-        head = ["a", "b", "seeds", "a − b", "p", "p after Holm", "found in 80 %"]
+        head = ["a", "b", "seeds", "a − b", "p after Holm", "found in 80 %"]
         body = [
             [
                 *[f"{m} ({o})" for m, o in (t["a"], t["b"])],
                 str(t["n"]),
                 f"{t['mean']:+.3f} ± {t['half']:.2g}",
-                *[f"{t[name]:.2g}" for name in ("p", "holm", "detectable")],
+                *[f"{t[name]:.2g}" for name in ("holm", "detectable")],
             ]
             for t in found
         ]

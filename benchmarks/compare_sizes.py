@@ -41,8 +41,7 @@ from gantext.gan import features, images, training
 
 RUNS = ROOT / "_build" / "sizes"
 RECORD = _common.RESULTS / "sizes.json"
-COLUMNS = {"frechet, seen": "training digits", "frechet, held out": "held-out digits", "precision": "precision",
-           "recall": "recall"}  # fmt: skip
+COLUMNS = {"frechet, seen": "training digits", "frechet, held out": "held-out digits"}
 Run = dict[str, Any]
 FIT, JUDGE = training.fit, features.Ruler.judge
 
@@ -123,16 +122,19 @@ def chapter(name: str) -> list[Run]:
 
 
 def table(chapters: dict[str, list[Run]]) -> dict[str, Any]:
-    """For the page of results: a row for each training."""
-    head = ["chapter", "game", "steps", *(f"Fréchet distance to {name}" if "digits" in name else name
-            for name in COLUMNS.values()), "processor time a step, ms"]  # fmt: skip
-    rows = []
+    """For the page of results: a row for each training, though several chapters show it."""
+    head = ["chapters", "game", "steps", *(f"Fréchet distance to {name}" for name in COLUMNS.values()),
+            "processor time a step, ms"]  # fmt: skip
+    rows: dict[tuple[str, ...], list[str]] = {}
+    timed: dict[tuple[str, ...], str] = {}
     for name, runs in chapters.items():
         for run in runs:
-            cells = [f"{run['scores'][column]:.3g}" for column in COLUMNS]
-            timed = run.get("processor ms a step")
-            rows.append([name, run["game"], f"{run['steps']:,}", *cells, f"{timed:.0f}" if timed else "–"])
-    return {"title": 'The experiments of SCALE = "gpu", one seed each', "head": head, "rows": rows}
+            training = (run["game"], f"{run['steps']:,}", *(f"{run['scores'][column]:.3g}" for column in COLUMNS))
+            rows.setdefault(training, []).append(name)
+            if "processor ms a step" in run:
+                timed[training] = f"{run['processor ms a step']:.0f}"
+    body = [[", ".join(dict.fromkeys(names)), *training, timed.get(training, "–")] for training, names in rows.items()]
+    return {"title": 'The experiments of SCALE = "gpu", one seed each', "head": head, "rows": body}
 
 
 def write(chapters: dict[str, list[Run]]) -> None:

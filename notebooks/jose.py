@@ -507,8 +507,8 @@ plt.show()
 # ## The verdict
 #
 # - **Holds.** Topics of messages are found twice as well as by counted words; shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
-# - **The order makes the lead.** The authors' own program scores 0.58 on its sorted file, 0.38 on that file shuffled; its rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. The factor gains nothing: plain steps score 0.01 and 0.03 *more* ([tests](#numbers-on-20-newsgroups)).
-# - **Not known**: whether long runs say the same, and how the authors' Doc2Vec was trained.
+# - **The order makes the lead.** The authors' own program scores 0.58 on its sorted file, shuffled 0.38; its rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. The factor gains nothing: plain steps have 0.01 and 0.03 *more* ([tests](#numbers-on-20-newsgroups)).
+# - **Not known**: long runs, and how the authors' Doc2Vec was trained.
 #
 # ## Words, contexts and documents on one sphere
 #
@@ -3175,7 +3175,7 @@ for kind, pairs in {
 #
 # **And the order makes the lead.** At twice its own rate, the better one in runs so short, the program's rule is 0.04 behind Doc2Vec when both read shuffled documents. Let ten readers go through the sorted file, and it is 0.02 *above* that Doc2Vec (five seeds), and 0.01 above one that reads in the same order, which five seeds do not tell from nothing. (One reader alone puts the rule 0.06 above Doc2Vec in the same order, at its own rate.) No other rule is above Doc2Vec, shuffled or read by ten, at any rate tried; shuffled and at its best rate each is surely below. That plain steps score more than the paper's rule, by 0.01 shuffled and 0.03 read by ten, is not certain after Holm, for so many questions are asked of these runs at once.
 #
-# **The published program itself** ([record](../book/results.md)), built from its source and given the same words, scores 0.58 ± 0.03 on the file as it is and 0.38 ± 0.01 on the file shuffled once, an order that it keeps for all epochs (ten threads, five runs each). The trainer agrees in both: 0.56 by ten threads in the file's order, 0.39 by ten readers in one shuffled order; the 0.49 above come from a *new* order in every epoch, which the program has not. The vote of neighbours sees no lead: 0.44 on the sorted file, 0.48 shuffled. On one thread the trainer reads 6.2 times as many words a second as the program with the same rule, 7.5 and 8.4 times with the other two.
+# **The published program itself** ([record](../book/results.md)), built from its source and given the same words, scores 0.58 ± 0.03 on the file as it is and 0.38 ± 0.01 on the file shuffled once, an order that it keeps for all epochs (ten threads, five runs each). The trainer agrees in both: 0.56 by ten threads in the file's order, 0.39 by ten readers in one shuffled order; the 0.49 above come from a *new* order in every epoch, which the program has not. The vote of neighbours sees no lead: 0.44 on the sorted file, 0.48 shuffled. On one thread the trainer reads 6.2 times as many words a second as the program with the same rule, 7.6 and 8.7 times with the other two.
 #
 # **An encoder of today**, MiniLM, learns nothing from these messages. On the words that the others read it has 0.57, as plain steps have at their best rate (the difference is 0.002 ± 0.006), and is 0.017 ± 0.006 behind Doc2Vec; in the vote of neighbours it has 0.75, more than all of them when they read shuffled documents. What it is given matters more: on the file's text it has 0.53, less than each rule at its best rate, for of the 128 tokens that it takes about half are headers there; on subject and body alone it has 0.60, is 0.015 ± 0.006 *ahead* of Doc2Vec (after Holm barely certain) and 0.03 or more ahead of every rule, with 0.78 in the vote.
 
@@ -3210,7 +3210,7 @@ votes = [
 ]
 assert [round(vote, 2) for vote in votes] == [0.44, 0.48]
 faster = {row["size"]: round(row["ratio"], 1) for row in beside["rows"]}
-assert faster == {"paper": 7.5, "plain": 8.4, "reference": 6.2}
+assert faster == {"paper": 7.6, "plain": 8.7, "reference": 6.2}
 assert record["settings"]["epochs"] == 4
 assert record["settings"]["words of a message"] == 100
 assert record["data"]["documents"] == 18_846

@@ -92,11 +92,10 @@ def run(python: Path, notebook: Path) -> dict[str, Any]:
 def write(found: dict[str, dict[str, Any]]) -> None:
     """The record, with Colab's versions in place of ours."""
     versions = {name: value for one in found.values() for name, value in one["versions"].items()}
-    title, head = 'Cells that ran, SCALE = "reduced"', ["notebook", "cells", "error"]
-    rows = [
-        [name, f"{one['run']} of {one['cells']}", one["failed"]["error"] if one["failed"] else "none"]
-        for name, one in found.items()
-    ]
+    ran, cells = (sum(one[key] for one in found.values()) for key in ("run", "cells"))
+    failed = ", ".join(name for name, one in found.items() if one["failed"]) or "none"
+    rows = [[str(len(found)), f"{ran} of {cells}", failed]]
+    title, head = 'SCALE = "reduced"', ["notebooks", "cells that ran", "notebooks that stopped"]
     _common.write_json("colab", {
         "schema": 1, "title": "Every notebook under Colab's versions", "chapter": "gan-comparison",
         "command": "python tests/on_colab.py", **_common.environment(), "versions": versions, "rows": [],

@@ -152,9 +152,9 @@ def test_results_say_how_fast_against_what_and_where(site: Path) -> None:
         assert ("not run on a GPU" in stamp) == ("nvidia" not in RECORDS[name]["device"].lower()), name
 
 
-def test_ten_lines_answer_how_fast(site: Path) -> None:
+def test_a_few_lines_answer_how_fast(site: Path) -> None:
     lines = page_of(site, "book/results").select("table.ten tbody tr")
-    assert len(lines) == 10
+    assert len(lines) == 11
     compared = 0
     for line in lines:
         cells = line.select("td")

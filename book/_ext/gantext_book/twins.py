@@ -190,7 +190,7 @@ def normalise(nb: NotebookNode, root: Path = ROOT) -> None:
             if output.output_type == "error":
                 raise ValueError(f"code cell {number} ends in {output.ename}: {output.evalue}")
             if output.get("name") == "stderr":  # readers would see it, and nbval would ask for it on every machine
-                raise ValueError(f"code cell {number} warns (of fonts: an old cache); see to it:\n{output.text}")
+                raise ValueError(f"code cell {number} warns; see to it:\n{output.text}")
             data = {mime: value for mime, value in output.get("data", {}).items() if not mime.startswith("image/")}
             text = output.get("text") or json.dumps(data, ensure_ascii=False)
             if path := next((path for path in machine if path in text), None):
@@ -257,7 +257,6 @@ def generate(context: Context, force: bool = False) -> list[str]:
     else:
         for cell, other in zip(code_cells(twin), code_cells(stored), strict=True):
             cell.outputs = other.outputs
-        drop_font_searches(twin)
         _number(twin)
         verified = old["verified"]
     twin.metadata = NotebookNode(nb.metadata, gantext={**hashes, "verified": verified})
