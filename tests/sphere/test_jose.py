@@ -471,7 +471,8 @@ def test_threads_lose_nothing(jobs: int, hot: int, monkeypatch: pytest.MonkeyPat
     models = [small(mode="plain", n_jobs=jobs).fit(TEXT) for _ in range(3)]  # unlike each other where threads race
     model, again, _ = models
     assert_unit(*tables(model))
-    assert np.median([quality(each.document_vectors_) for each in models]) > quality(fitted().document_vectors_) - 0.05
+    alone = [quality(fitted(seed=seed).document_vectors_) for seed in range(3)]  # 0.94 to 0.98, by seed
+    assert np.median([quality(each.document_vectors_) for each in models]) > min(alone) - 0.05
     assert model.history_["loss"][-1] < 1.1 * fitted().history_["loss"][-1]
     if hot > len(model.vocabulary_):  # then nothing is shared that is written
         assert same(model, again) and not same(model, fitted())
