@@ -507,7 +507,7 @@ plt.show()
 # ## The verdict
 #
 # - **Holds.** Topics of messages are found twice as well as by counted words; shuffled, plain steps come within 0.03 of Doc2Vec, which no rule reaches.
-# - **The order makes the lead.** The authors' own program scores 0.58 on its sorted file, shuffled 0.38; its rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. The factor gains nothing: plain steps have 0.01 and 0.03 *more* ([tests](#numbers-on-20-newsgroups)).
+# - **The order makes the lead.** The authors' own program scores 0.58 on the sorted file, shuffled 0.38; its rule at twice its rate is 0.04 below Doc2Vec shuffled, 0.02 *above* that in the file's order. The factor gains nothing: plain steps have 0.01 and 0.03 *more* ([tests](#numbers-on-20-newsgroups)).
 # - **Not known**: long runs, and how the authors' Doc2Vec was trained.
 #
 # ## Words, contexts and documents on one sphere

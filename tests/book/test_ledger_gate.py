@@ -293,7 +293,7 @@ def test_build_fails_for_a_page_whose_error_arrives_while_another_page_is_handed
 def test_pages_are_read_and_written_by_tasks_that_report_every_error(book: SmallBook) -> None:
     book.store()
     book.build()
-    assert builders.ParallelTasks is PageTasks  # pyright: ignore[reportPrivateImportUsage]  # what is asked
+    assert builders.ParallelTasks is PageTasks  # pyright: ignore[reportPrivateImportUsage]  # as Sphinx looks it up
 
 
 def test_all_problems_are_listed_at_once(book: SmallBook) -> None:

@@ -128,9 +128,8 @@ def test_a_stored_warning_asks_for_a_new_run(root: Path, runs: list[str]) -> Non
     path.write_text(twins.dumps(nb), encoding="utf-8")
     assert twins.main([], root) == 0
     assert runs == ["first"]
-    assert [output.text for output in nbformat.read(path, as_version=4).cells[1].outputs] == [
-        "again\n"
-    ]  # as `runs` does
+    stored = nbformat.read(path, as_version=4).cells[1].outputs
+    assert [output.text for output in stored] == ["again\n"]  # what `runs` writes
 
 
 @pytest.mark.parametrize(

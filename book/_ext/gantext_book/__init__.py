@@ -65,7 +65,7 @@ def use_every_core(app: Sphinx, config: Config) -> None:
                 pass
 
         app.add_domain(Proofs, override=True)
-    builders.ParallelTasks = PageTasks  # pyright: ignore[reportPrivateImportUsage]  # no setting for it
+    builders.ParallelTasks = PageTasks  # pyright: ignore[reportPrivateImportUsage]  # Sphinx has no setting
     app.parallel = max(app.parallel, os.cpu_count() or 1)
 
 
