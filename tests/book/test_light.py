@@ -2,6 +2,7 @@
 
 import re
 from colorsys import rgb_to_hsv
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
-from gantext_book import compact, light
+from gantext_book import compact, light, pictures
 from gantext_book.math import inline, keep_together, keep_units, render
 from gantext_book.source import ROOT
 from PIL import Image, ImageChops, ImageDraw, ImageStat
@@ -107,17 +108,28 @@ def test_pictures_of_few_colours_look_the_same(tmp_path: Path) -> None:
     for i in range(40):
         pen.line((0, 30 * i, 1600, 1200 - 25 * i), fill=(0, 114, 178), width=5)
     drawing = drawing.resize((400, 300), Image.Resampling.LANCZOS)  # soft edges
-    fewer = light.few_colours(drawing)
+    fewer = pictures.few_colours(drawing)
     assert len(fewer.getcolors() or []) <= 256
-    assert max(ImageStat.Stat(ImageChops.difference(drawing, fewer)).rms) <= light.DIFFERENCE
+    assert max(ImageStat.Stat(ImageChops.difference(drawing, fewer)).rms) <= pictures.DIFFERENCE
     for picture, name in ((drawing, "whole"), (fewer, "fewer")):
         picture.save(tmp_path / f"{name}.webp", lossless=True)
     assert (tmp_path / "fewer.webp").stat().st_size < 0.8 * (tmp_path / "whole.webp").stat().st_size
     clear = drawing.copy()
     clear.putalpha(128)
-    assert light.few_colours(clear) is clear
+    assert pictures.few_colours(clear) is clear
     noise = Image.merge("RGB", [Image.effect_noise((200, 200), 80) for _ in range(3)])
-    assert light.few_colours(noise).tobytes() == noise.tobytes()  # a photograph is left alone
+    assert pictures.few_colours(noise).tobytes() == noise.tobytes()  # a photograph is left alone
+
+    def png(picture: Image.Image) -> bytes:
+        buffer = BytesIO()
+        picture.save(buffer, "png")
+        return buffer.getvalue()
+
+    thin = pictures.thin(png(drawing))
+    assert len(thin) < 0.6 * len(png(drawing)) and pictures.thin(thin) == thin
+    assert Image.open(BytesIO(thin)).convert("RGB").tobytes() == fewer.tobytes()
+    for kept in (clear, noise):
+        assert pictures.thin(png(kept)) == png(kept)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import zlib
@@ -71,10 +72,9 @@ def use_every_core(app: Sphinx, config: Config) -> None:
 
 def collect_less(app: Sphinx) -> None:
     """``builder-inited``: the trees of all pages stay until the end, and looking through them for garbage takes an
-    eighth of a build; with the usual rhythm again when it is finished."""
-    usual = gc.get_threshold()
+    eighth of a build, and as long again when it ends."""
     gc.set_threshold(200_000, 20, 100)
-    app.connect("build-finished", lambda *_: gc.set_threshold(*usual))
+    atexit.register(gc.freeze)
 
 
 def write_on_every_core(app: Sphinx, env: BuildEnvironment) -> list[str]:

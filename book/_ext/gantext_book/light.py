@@ -9,25 +9,24 @@ themselves need not say is left out by `compact`.
 
 from __future__ import annotations
 
-import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import tinycss2
 from docutils import nodes
-from PIL import Image
 from pygments.lexers.javascript import JavascriptLexer
 from pygments.token import String
 from sphinx.application import Sphinx
 
 from gantext_book import compact
+from gantext_book.pictures import Pictures, to_webp
 
 # What `page.js` does in a tenth of the bytes (menus, colours, lists of pages and sections), and Sphinx's own search.
 UNUSED = re.compile(
@@ -68,9 +67,6 @@ EMPTY = re.compile(
     r'\sdata-bs-placement="\w+"|\sdata-bs-toggle="tooltip"|(?<=<li class="toc-h)(\d) nav-item(?= toc-entry)',
     re.DOTALL,
 )
-DIFFERENCE = 2.0  # of 255, root mean square over a picture (42 dB): not seen in a drawing
-NUMBERS = (16, 24, 32, 48, 64, 96, 128, 192, 256)  # of colours that are tried
-STEPS = 4  # by which a palette comes nearer to a picture; more change nothing that is seen
 
 
 def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
@@ -102,50 +98,102 @@ def _says(file: Any) -> str:
     return f"{getattr(file, 'filename', file) or ''} {getattr(file, 'attributes', {}).get('body', '')}"
 
 
+@dataclass
+class _Ahead:
+    """What the other core does while this one writes the pages of the package's sources."""
+
+    pool: ProcessPoolExecutor
+    sheets: dict[str, Future[tuple[_Rule, ...]]]
+    pictures: list[Future[None]]
+
+
+def begin(app: Sphinx) -> list[Any]:
+    """``html-collect-pages``: other processes draw the pictures and read the style sheets, which takes their time."""
+    builder: Any = app.builder
+    if builder.format == "html":
+        out, pool = Path(app.outdir).resolve(), ProcessPoolExecutor(os.cpu_count())
+        first = Path(builder.get_outfilename(app.config.root_doc)).resolve()
+        asked = _asked(first, first.read_text(encoding="utf-8"))
+        texts = {_whole(sheet, out) for sheet in asked if sheet.suffix == ".css" and sheet.is_file()}
+        drawn = [Path(file) for file in builder.images if file.endswith(".png")]
+        app.gantext_ahead = _Ahead(  # type: ignore[attr-defined]  # Sphinx hands nothing from one event to another
+            pool,
+            {text: pool.submit(_parsed, text) for text in sorted(texts, key=len, reverse=True)},
+            [pool.submit(to_webp, file, out / "_images" / file.with_suffix(".webp").name) for file in drawn],
+        )
+    return []
+
+
 def shrink(app: Sphinx, exception: Exception | None) -> None:
     """``build-finished``: pictures as WebP, compact pages, styles without rules that match nothing."""
-    if exception is not None or app.builder.format != "html":
+    ahead: _Ahead | None = getattr(app, "gantext_ahead", None)
+    if ahead is None:
         return
-    out = Path(app.outdir).resolve()
-    pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
-    pictures = _Pictures(out)
-    for path, text in pages.items():
-        pages[path] = compact.page(pictures.place(EMPTY.sub(lambda found: found[1] or "", text)))
-        if CELL.search(text):
-            pages[path] = LINKED.sub(rf"\1{CHAPTER}.css", pages[path].replace(f"{CHAPTER}.css", ".css"))
-        if pages[path] != text:
-            path.write_text(pages[path], encoding="utf-8")
+    with ahead.pool:
+        if exception is not None:
+            ahead.pool.shutdown(cancel_futures=True)
+            return
+        out = Path(app.outdir).resolve()
+        for picture in ahead.pictures:
+            picture.result()
+        files = sorted(path for path in out.rglob("*.html") if "_static" not in path.parts)
+        pages = dict(zip(files, ahead.pool.map(partial(_compact, Pictures(out)), files, chunksize=4), strict=True))
     own = out / "_static" / "page.js"
     if own.is_file():  # its comments and its indentation are for those who read the source
         own.write_text(INDENT.sub("", COMMENT.sub("", own.read_text(encoding="utf-8"))), encoding="utf-8")
+    read = {text: sheet.result() for text, sheet in ahead.sheets.items()}
     chapters = {path: text for path, text in pages.items() if CELL.search(text)}
-    _restyle(out, chapters, CHAPTER)  # the styles of a chapter know no front page, no search and no package
-    _restyle(out, {path: text for path, text in pages.items() if path not in chapters}, "")
+    _restyle(out, chapters, CHAPTER, read)  # the styles of a chapter know no front page, no search and no package
+    _restyle(out, {path: text for path, text in pages.items() if path not in chapters}, "", read)
 
 
-def _restyle(out: Path, pages: dict[Path, str], ending: str) -> None:
-    """Write the style sheets that the pages ask for with only the rules that these pages use; ``ending`` names them."""
+def _compact(pictures: Pictures, path: Path) -> str:
+    """Write a page anew that says the same in fewer signs, and return it."""
+    text = path.read_text(encoding="utf-8")
+    short = compact.page(pictures.place(EMPTY.sub(lambda found: found[1] or "", text)))
+    if CELL.search(text):
+        short = LINKED.sub(rf"\1{CHAPTER}.css", short.replace(f"{CHAPTER}.css", ".css"))
+    if short != text:
+        path.write_text(short, encoding="utf-8")
+    return short
+
+
+def _asked(page: Path, text: str) -> set[Path]:
+    """The style sheets and scripts of a page, by the names that they have before they are cut."""
+    addresses = {unquote(urlsplit(a).path).replace(f"{CHAPTER}.css", ".css") for a in set(ASKED.findall(text))}
+    return {(page.parent / address).resolve() for address in addresses}
+
+
+def _whole(sheet: Path, out: Path) -> str:
+    """A style sheet before it is cut: what Sphinx does not copy anew must be cut from the whole text again."""
+    kept, text = out.parent / "styles" / sheet.relative_to(out), sheet.read_text(encoding="utf-8")
+    if text.startswith(CUT):
+        return kept.read_text(encoding="utf-8")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(text, encoding="utf-8")
+    return text
+
+
+def _restyle(out: Path, pages: dict[Path, str], ending: str, read: dict[str, tuple[_Rule, ...]]) -> None:
+    """Write the style sheets that the pages ask for with only the rules that these pages use; ``ending`` names them.
+
+    ``read`` has the rules of sheets that have been read before.
+    """
     used = _Used()
     asked: set[Path] = set()
     for path, text in pages.items():
         used.page(text)
-        addresses = {unquote(urlsplit(a).path).replace(f"{CHAPTER}.css", ".css") for a in set(ASKED.findall(text))}
-        asked |= {(path.parent / address).resolve() for address in addresses}
+        asked |= _asked(path, text)
     written = replace(used, classes=used.classes - compact.COLOURED.keys() - compact.PLAIN)  # no such spans are left
     for script in asked:
         if script.suffix == ".js" and script.is_file() and script.name not in {"searchtext.js", "language_data.js"}:
             used.script(script.read_text(encoding="utf-8"))
-    originals = out.parent / "styles"  # what Sphinx does not copy anew must be cut from the whole text again
     sheets, waiting = {}, sorted(sheet for sheet in asked if sheet.suffix == ".css" and sheet.is_file())
     while waiting:
         sheet = waiting.pop()
-        kept, text = originals / sheet.relative_to(out), sheet.read_text(encoding="utf-8")
-        if text.startswith(CUT):
-            text = kept.read_text(encoding="utf-8")
-        else:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(text, encoding="utf-8")
-        sheets[sheet] = purge(text, written if sheet.name == "pygments.css" else used)
+        text = _whole(sheet, out)
+        rules = read.get(text) or _parsed(text)
+        sheets[sheet] = _kept(rules, written if sheet.name == "pygments.css" else used)
         imported = [(sheet.parent / name).resolve() for name in IMPORTED.findall(text)]
         waiting += [other for other in imported if other.is_file() and other not in sheets]
     for sheet, text in zip(sheets, without_unread(list(sheets.values()), used.text), strict=True):
@@ -328,99 +376,8 @@ def _names(selector: str) -> tuple[tuple[str, str], ...]:
     return (*((kind, name.replace("\\", "")) for kind, name in named), *(("[", name) for name in attributes))
 
 
-class _Pictures:
-    """The PNGs of the pages as WebP, where that is smaller; and how large each is, before it comes."""
-
-    def __init__(self, out: Path) -> None:
-        self.renamed: dict[str, str] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self._draw, (*(out / "_images").glob("*.png"), *(out / "_static" / "images").glob("*.png"))))
-
-    def _draw(self, png: Path) -> None:
-        webp = png.with_suffix(".webp")
-        with Image.open(png) as image:
-            self.sizes[png.name] = image.size
-            if not webp.exists():
-                few_colours(image).save(webp, lossless=True, method=4)
-        if webp.stat().st_size < png.stat().st_size:
-            self.renamed[png.name] = webp.name
-
-    def place(self, text: str) -> str:
-        """A page that shows the smaller files, each with its size."""
-        text = re.sub(r'(<img [^>]*src="[^"]*_images/([\w.-]+\.png)"[^>]*?)(?=\s*/?>)', self._sized, text)
-        text = text.replace('class="reference internal nav-link"', 'class="nav-link"')
-        text = re.sub(r"(_images/|_static/images/)([\w.-]+\.png)", lambda m: m[1] + self.renamed.get(m[2], m[2]), text)
-        return re.sub(r"<summary>(?=<span class=.toctree-toggle)", '<summary aria-label="Pages below">', text)
-
-    def _sized(self, tag: re.Match[str]) -> str:
-        width, height = self.sizes.get(tag[2], (0, 0))
-        given = not width or re.search(r"\s(?:width|height|style)=", tag[0])
-        return tag[0] if given else f'{tag[1]} width="{width}" height="{height}"'
-
-
-def few_colours(image: Image.Image) -> Image.Image:
-    """The picture in the fewest of 16 to 256 colours that leave it within `DIFFERENCE` of itself.
-
-    Drawings have a dozen colours and hundreds of their blends, at the edges of lines and letters, which take most of
-    the bytes. What has more, or is partly transparent, stays as it is. A palette of the boxes' means is moved to the
-    means of what it stands for (Lloyd's steps), after which a third fewer colours do.
-    """
-    if "A" in image.getbands() and image.getextrema()[-1] != (255, 255):
-        return image  # soft edges over a page of either colour
-    drawn = image.convert("RGB")
-    pixels = np.asarray(drawn, np.uint32)
-    codes, places, counts = np.unique(pixels @ (65536, 256, 1), return_inverse=True, return_counts=True)
-    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1).astype(float)
-    for boxes in itertools.takewhile(lambda boxes: len(boxes) <= max(NUMBERS), _boxes(colours, counts)):
-        if len(boxes) not in NUMBERS:
-            continue
-        palette = np.stack([np.average(colours[box], 0, counts[box]) for box in boxes]).round()
-        for _ in range(STEPS):
-            nearest = _nearest(colours, palette)
-            weight = np.bincount(nearest, counts, len(palette))
-            sums = [np.bincount(nearest, counts * colour, len(palette)) for colour in colours.T]
-            used = weight > 0
-            palette[used] = (np.stack(sums, 1)[used] / weight[used, None]).round()
-        fewer = palette[_nearest(colours, palette)]
-        if (counts @ (fewer - colours) ** 2 / counts.sum()).max() <= DIFFERENCE**2:
-            return Image.fromarray(fewer.astype(np.uint8)[places.reshape(pixels.shape[:2])])
-    return drawn
-
-
-def _boxes(colours: np.ndarray, counts: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """The colours in ever more boxes: the one that spreads most along a channel is cut at its mean there.
-
-    Colours are counted once, and each cut goes on from the last: for every number of colours anew, as
-    ``Image.quantize`` has it, takes four times as long.
-    """
-
-    def spread(box: np.ndarray) -> np.ndarray:
-        return counts[box] @ (colours[box] - np.average(colours[box], 0, counts[box])) ** 2
-
-    boxes = [np.arange(len(colours))]
-    spreads = [spread(boxes[0])]
-    while True:
-        yield boxes
-        widest = max(range(len(boxes)), key=lambda i: spreads[i].max())
-        box, channel = boxes[widest], int(spreads[widest].argmax())
-        if not spreads[widest][channel]:
-            return  # each box is of one colour
-        below = colours[box, channel] <= np.average(colours[box, channel], weights=counts[box])
-        boxes[widest], other = box[below], box[~below]
-        spreads[widest] = spread(boxes[widest])
-        boxes.append(other)
-        spreads.append(spread(other))
-
-
-def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """For each colour, which of the palette's is nearest: the least of |p|² - 2 c·p."""
-    size = (palette**2).sum(1)
-    parts = np.array_split(colours, 1 + len(colours) // 20000)
-    return np.concatenate([(size - 2 * part @ palette.T).argmin(1) for part in parts])
-
-
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
     app.connect("html-page-context", lighten, priority=950)
+    app.connect("html-collect-pages", begin, priority=100)  # before the sources, which take the longest
     app.connect("build-finished", shrink, priority=900)

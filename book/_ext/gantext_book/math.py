@@ -8,6 +8,7 @@ what a browser knows by itself is not said a thousand times. `page.js` asks brow
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -339,15 +340,23 @@ def _server(process: int) -> subprocess.Popen[str]:
     """One Node process for each of ours that writes pages; it ends with it, when its input closes."""
     here = Path(__file__).parent
     command = [_node(), str(here / "temml.js"), str(here / "temml" / "temml.min.js")]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    if server.poll() is None:
+        server.terminate()
+        server.communicate(timeout=10)
 
 
 def close(app: Sphinx, exception: Exception | None) -> None:
-    """``build-finished``: end the Node process, which stops when its input closes."""
+    """``build-finished``: end the Node process; the input, at whose end it stops, processes that began later share."""
     if _server.cache_info().currsize:
         server = _server(os.getpid())
         _server.cache_clear()
-        server.communicate(timeout=10)
+        _end(server)
 
 
 def _node() -> str:

@@ -40,7 +40,8 @@ def attach(path: Path, notebook: NotebookNode) -> NotebookNode:
     if len(own) != len(stored):
         where = f"{path.name} has {len(own)} code cells and {twin_path.name} {len(stored)}"
         raise ExtensionError(f"{where}, from code cell {min(len(own), len(stored)) + 1} on; {remedy}")
-    notebook.metadata["language_info"] = NotebookNode(LANGUAGE)  # else myst-nb knows no lexer for the code
+    # Without it MyST-NB knows no lexer for the code; chapters have no magics, whose lexer takes three times as long.
+    notebook.metadata["language_info"] = NotebookNode(LANGUAGE, pygments_lexer="python3")
     return notebook
 
 
