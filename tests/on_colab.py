@@ -1,7 +1,7 @@
 """Every code cell of every notebook under Colab's versions, nothing else installed: `make colab`, half an hour or more.
 
 `data/colab-versions.txt` has, in Colab's versions, what the notebooks import and what that needs. An environment of its
-own, in `_build/colab`, gets these and no others; notebooks lie in an empty folder beside the wheels that the site
+own, in `_build/.colab`, gets these and no others; notebooks lie in an empty folder beside the wheels that the site
 carries, and an interpreter with IPython and a module `google.colab` runs their cells one by one, the set-up cell first,
 which adds what Colab lacks. What came out is written to `benchmarks/results/colab.json`, after each notebook.
 
@@ -19,8 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT / "benchmarks")]
@@ -28,7 +27,7 @@ import _common  # noqa: E402  # found by the path above
 from gantext_book.source import chapters  # noqa: E402  # found by the path above
 from gantext_book.wheels import build_wheels  # noqa: E402  # found by the path above
 
-BUILT = ROOT / "_build" / "colab"
+BUILT = ROOT / "_build" / ".colab"  # hidden: Jupyter Book looks through all other folders when it begins
 VERSIONS = Path(__file__).with_name("data") / "colab-versions.txt"
 RUN = """
 import importlib.machinery, json, sys, time, types, nbformat
@@ -74,8 +73,7 @@ def run(python: Path, notebook: Path) -> dict[str, Any]:
     copy.write_bytes(notebook.read_bytes())
     script.write_text(RUN, encoding="utf-8")
     report.unlink(missing_ok=True)
-    wheels = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=folder, srcdir=ROOT)
-    build_wheels(cast(Any, wheels), None)
+    build_wheels(folder / "wheels", ROOT)
     remove = [python, "-m", "pip", "uninstall", "--quiet", "--yes", "gantext", "texledger"]
     subprocess.run(remove, check=True, stderr=subprocess.DEVNULL)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}

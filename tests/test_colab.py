@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import nbformat
 import pytest
@@ -86,10 +84,10 @@ def imports(notebook: Path) -> Iterator[ast.Import | ast.ImportFrom]:
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a site with the wheels of both packages, as the build puts them there."""
-    out = tmp_path_factory.mktemp("site")
-    build_wheels(cast(Any, SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=out, srcdir=ROOT)), None)
-    assert {path.name.split("-")[0] for path in (out / "wheels").glob("*.whl")} == OWN
-    return out / "wheels"
+    out = tmp_path_factory.mktemp("site") / "wheels"
+    build_wheels(out, ROOT)
+    assert {path.name.split("-")[0] for path in out.glob("*.whl")} == OWN
+    return out
 
 
 def linked(found: Distribution, folder: Path) -> None:

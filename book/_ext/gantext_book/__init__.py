@@ -117,8 +117,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     light.setup(app)
     search.setup(app)
     pages.setup(app)
+    wheels.setup(app)
     app.connect("config-inited", use_every_core)
     app.connect("builder-inited", collect_less)
     app.connect("env-updated", write_on_every_core)
-    app.connect("build-finished", wheels.build_wheels)
     return {"version": "1", "env_version": _fingerprint(), "parallel_read_safe": True, "parallel_write_safe": True}

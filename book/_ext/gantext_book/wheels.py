@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -25,16 +27,13 @@ def asked_for(root: Path) -> Iterator[str]:
         yield f"benchmarks/results/{name}.json" if kind == "record" else name
 
 
-def build_wheels(app: Sphinx, exception: Exception | None) -> None:
-    """``build-finished``: write `wheels/NAME-VERSION-py3-none-any.whl`, whose addresses the set-up cells know.
+def build_wheels(folder: Path, root: Path) -> None:
+    """Write `NAME-VERSION-py3-none-any.whl` of each package of the repository `root` into the folder.
 
     That of gantext has, in `gantext/_edition`, the records and programs that the notebooks read, where
     `gantext.book.fetched` finds them. Raises ExtensionError with the log where a wheel cannot be built.
     """
-    if exception is not None or app.builder.format != "html":
-        return
-    folder, root = Path(app.outdir, "wheels").resolve(), Path(app.srcdir)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.whl"):
         old.unlink()
     for package, place in PACKAGES.items():
@@ -52,7 +51,30 @@ def build_wheels(app: Sphinx, exception: Exception | None) -> None:
                 target = copy / package / "_edition" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, target)
-            command = [sys.executable, "-c", BUILD, str(folder)]
+            command = [sys.executable, "-c", BUILD, str(folder.resolve())]
             ran = subprocess.run(command, cwd=copy, capture_output=True, text=True)
         if ran.returncode:
             raise ExtensionError(f"the wheel of {package} cannot be built:\n{ran.stderr}")
+
+
+def begin(app: Sphinx) -> list[Any]:
+    """``html-collect-pages``: build them beside the last pages into `wheels/`, which the set-up cells know."""
+    if app.builder.format == "html":
+        pool = ThreadPoolExecutor(1)
+        wheels: Any = app  # Sphinx hands nothing from one event to another
+        wheels.gantext_wheels = pool.submit(build_wheels, Path(app.outdir, "wheels"), Path(app.srcdir))
+        pool.shutdown(wait=False)
+    return []
+
+
+def finish(app: Sphinx, exception: Exception | None) -> None:
+    """``build-finished``: wait for them, and let a failure be the build's."""
+    begun: Future[None] | None = getattr(app, "gantext_wheels", None)
+    if begun is not None and exception is None:
+        begun.result()
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the handlers."""
+    app.connect("html-collect-pages", begin, priority=200)
+    app.connect("build-finished", finish, priority=990)
