@@ -1,5 +1,6 @@
 """Promises that the repository makes as a whole: one address, a short API, twins in step, a lock that locks."""
 
+import ast
 import io
 import re
 import subprocess
@@ -166,6 +167,7 @@ def test_notebook_is_tidy(chapter: Path) -> None:
     cells = code_cells(chapter)
     assert "setup" in cells[0].metadata.get("tags", [])
     for cell in cells:
+        ast.parse(cell.source)  # no magics: the pages colour code as Python's
         last = cell.source.rstrip().splitlines()[-1]
         assert not last.endswith(";"), f"nbval does not honour a semicolon: {last}"
         assert not [out.text for out in cell.outputs if out.get("name") == "stderr"], "the page would print a warning"

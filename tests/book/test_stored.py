@@ -136,7 +136,7 @@ def test_a_twin_that_does_not_fit_is_named(tmp_path: Path) -> None:
     longer = nbformat.v4.new_notebook(cells=[*nb.cells, nbformat.v4.new_code_cell("2")])
     with pytest.raises(ExtensionError, match=r"has 2 code cells and x.ipynb 1"):
         stored.attach(path, longer)
-    assert stored.attach(path, nb).metadata.language_info.pygments_lexer == "ipython3"
+    assert stored.attach(path, nb).metadata.language_info.pygments_lexer == "python3"
 
 
 def test_another_execution_mode_is_refused(tmp_path: Path) -> None:
