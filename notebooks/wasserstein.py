@@ -1341,7 +1341,7 @@ plt.show()
 
 
 # %% [markdown]
-# *Left: forty equal heaps, a cloud, are carried to forty holes, a ring; the cost is the distance. Right: from a law with two peaks, along the left edge, to one with a single peak, along the top; the darker a place, the more mass goes from that height to that column.*
+# *Left: forty equal heaps, a cloud, are carried to forty holes, a ring; the cost is the distance. Right: from a law with two peaks, along the left edge, to one with a single peak, along the top; the more a place stands out from the page, the more mass goes from that height to that column.*
 #
 # ## Closed forms
 #

@@ -94,12 +94,14 @@ const deal = () => {
     });
     if (!heads.length || !table.getClientRects().length) continue;
     const card = table.matches(".cards, .claims");
-    if (!card && table.scrollWidth <= table.parentElement.clientWidth + 1) continue;
+    const tall = heads.length > 2 && [...table.querySelectorAll("tbody td")].some((cell) => cell.offsetHeight > 200); // a word a line
+    if (!card && !tall && table.scrollWidth <= table.parentElement.clientWidth + 1) continue;
     table.dataset.dealt = "";
     if (!card) table.classList.add("cards");
     for (const cell of table.querySelectorAll("tbody td")) {
       cell.dataset.label ??= heads[cell.cellIndex] ?? "";
       const words = cell.textContent.trim(); // a long name would be broken in half of the width
+      if (!cell.cellIndex && /^[\d.,]+$/.test(words)) cell.classList.add("bare"); // a number is no name
       if (words.length > 24 || /[^\s-]{16}/.test(words)) cell.classList.add("whole-row");
       else if (cell.textContent && !cell.firstElementChild) { // 1 ± 2 goes to the next line whole
         const value = document.createElement("span");
@@ -120,16 +122,17 @@ for (const pre of document.querySelectorAll("article div.highlight > pre")) {
   const open = []; // the tags in which a line begins
   const lines = pre.innerHTML.split("\n").map((line) => {
     const before = open.join("");
-    for (const [tag] of line.matchAll(/<[^>]+>/g)) tag[1] === "/" ? open.pop() : open.push(tag);
-    return before + line + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join("");
+    const [, begins, code, ends] = /^((?:<div[^>]*>)*)(.*?)((?:<\/div>)*)$/.exec(line); // a box around many lines is none of theirs
+    for (const [tag] of code.matchAll(/<[^>]+>/g)) tag[1] === "/" ? open.pop() : open.push(tag);
+    return [begins, before + code + open.map((tag) => `</${tag.slice(1).split(/[ >]/)[0]}>`).reverse().join(""), ends];
   });
-  pre.innerHTML = lines.map((line, i) => {
+  pre.innerHTML = lines.map(([begins, line, ends], i) => {
     const words = line.replace(/<[^>]+>/g, "").replace(/&\w+;/g, "&"), indent = words.search(/\S|$/);
     const end = i < lines.length - 1 ? "\n" : "";
-    if (!end || words.length < wide) return line + end;
+    if (!end || words.length < wide) return begins + line + ends + end;
     const long = words.search(/\S(?=\s|$)/) > 40 ? "; word-break: break-all" : ""; // or it would leave its first line empty
     const style = line ? ` style="--indent: ${indent + 4}ch${long}"` : "";
-    return `<span class="code-line"${style}>${line}\n</span>`;
+    return `${begins}<span class="code-line"${style}>${line}\n</span>${ends}`;
   }).join("");
 }
 

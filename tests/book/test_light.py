@@ -234,6 +234,15 @@ def test_a_comma_behind_a_formula_leaves_its_own_text_and_no_other() -> None:
     assert kept.astext() == "d,"
 
 
+def test_a_line_that_ends_before_a_formula_still_parts_it_from_its_word() -> None:
+    before, between = nodes.Text("of order\n"), nodes.Text(":\n")
+    paragraph = nodes.paragraph("", "", before, nodes.math("", "n"), between, nodes.math("", "m"), nodes.Text("."))
+    doctree = new_document("page.md", get_default_settings())
+    doctree += paragraph
+    keep_together(None, doctree, "page")  # pyright: ignore[reportArgumentType]  # it does not look at the application
+    assert paragraph.astext() == "of order\nn:\nm."
+
+
 def test_a_bracket_before_a_formula_stays_on_its_line() -> None:
     paragraph = nodes.paragraph("", "", nodes.Text("a map ("), nodes.math("", "f"), nodes.Text(") and ("))
     doctree = new_document("page.md", get_default_settings())

@@ -804,6 +804,42 @@ def test_long_lines_go_on_and_choices_end_before_their_arrow(site: Path, browser
     page.close()
 
 
+@both_widths
+def test_a_page_of_source_has_each_line_and_each_box_once(site: Path, browser: Any, width: int) -> None:
+    path = site / "_modules" / "gantext" / "matexp.html"
+    boxes = [attribute(box, "id") for box in html(path).select(".viewcode-block")]
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(path.as_uri())
+    assert page.locator(".code-line").count(), "some lines are long"
+    assert page.evaluate("[...document.querySelectorAll('.viewcode-block')].map((box) => box.id)") == boxes
+    sent = html(path).select("article pre")[0].get_text().replace("\t", "    ")
+    assert page.locator("article pre").text_content().strip() == sent.strip()
+    page.close()
+
+
+def test_a_card_that_begins_with_a_number_says_of_what(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 800})
+    page.goto((site / "notebooks" / "gan-qp.html").as_uri())
+    page.evaluate(UNFOLD)
+    page.wait_for_selector("td.bare")
+    said = "(cell) => [cell.dataset.label, getComputedStyle(cell, '::before').content]"
+    label, content = page.locator("td.bare").first.evaluate(said)
+    assert label == "pixels" and content != "none"
+    page.close()
+
+
+def test_no_cell_is_a_column_of_words_on_a_phone(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 800})
+    page.goto((site / "notebooks" / "w-divergence.html").as_uri())
+    page.evaluate(UNFOLD)
+    page.wait_for_selector("table.cards[data-dealt]")
+    none(
+        page.evaluate("""() => [...document.querySelectorAll("article table:not(.cards, .claims) td")]
+          .filter((e) => e.parentElement.cells.length > 2 && e.offsetHeight > 200).map((e) => e.textContent)""")
+    )
+    page.close()
+
+
 # What may be left alone at the foot of a sheet: a heading, the line above a table, a table's title and head.
 ALONE = """[...document.querySelectorAll(`.bd-article :is(
     h2, h3, caption, thead, details:not(.check, .hide, .ledger *) > summary,

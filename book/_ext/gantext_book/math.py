@@ -404,7 +404,7 @@ def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """
     for formula in list(doctree.findall(nodes.math)):
         before, after = _beside(formula, -1), _beside(formula, 1)
-        opening, closing = re.search(r"[(\[“‘]*$", before.astext()), re.match(r"[,.;:)\]’”']*", after.astext())
+        opening, closing = re.search(r"[(\[“‘]*\Z", before.astext()), re.match(r"[,.;:)\]’”']*", after.astext())
         if opening and closing and opening[0] + closing[0]:
             kept = nodes.inline("", "", classes=["kept"])
             formula.replace_self(kept)
