@@ -260,9 +260,6 @@ def spread(values: Sequence[float]) -> str:
     """Mean and 95 % interval in words, rounded at the same place.
 
     To three digits of the mean at most, and two of the interval behind its point; an interval above zero keeps one.
-
-    >>> spread([0.9, 0.908]), spread([4.0, 6.0, 5.2]), spread([30100.0, 30700.0])
-    ('0.904 ± 0.051', '5.1 ± 2.5', '30400 ± 3800')
     """
     mean, half = statistics.fmean(values), half_width(values) if len(values) > 1 else 0.0
     needed = lambda x, digits: digits - 1 - int(f"{x:.{digits - 1}e}".partition("e")[2])
