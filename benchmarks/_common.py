@@ -257,9 +257,15 @@ def paired_table(title: str, compared: Sequence[Mapping[str, Any]], digits: int 
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and 95 % interval in words."""
-    half = half_width(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.3g} ± {half:.2g}"
+    """Mean and 95 % interval in words, rounded at the same place.
+
+    To three digits of the mean at most, and two of the interval behind its point; an interval above zero keeps one.
+    """
+    mean, half = statistics.fmean(values), half_width(values) if len(values) > 1 else 0.0
+    needed = lambda x, digits: digits - 1 - int(f"{x:.{digits - 1}e}".partition("e")[2])
+    wanted = [needed(mean, 3)] * bool(mean) + [max(0, needed(half, 2))] * bool(half)
+    place = max(min(wanted, default=0), needed(half, 1)) if half else min(wanted, default=0)
+    return " ± ".join(f"{round(x, place):.{max(0, place)}f}" for x in (mean, half))
 
 
 def next_rate(found: Mapping[float, float], ladder: Sequence[float], first: Sequence[float]) -> float | None:

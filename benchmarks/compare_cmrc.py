@@ -233,7 +233,7 @@ def report(folder: Path) -> None:
         {"question": r.question, "accepted": list(r.answers), "read": {way: kept[seed]["read"][way][i] for way in WAYS}}
         for i, r in [*enumerate(test)][:: max(1, len(test) // SHOWN)]
     ][:SHOWN]  # fmt: skip
-    plus = lambda value: "–" if value is None else f"± {value:.2g}"
+    plus = lambda value: "–" if value is None else f"± {value:.1f}"
     body = [
         [name, "none", f"{b['em']:.1f}", "–", plus(b["em, half width, texts"]), f"{b['f1']:.1f}", "–",
          plus(b["f1, half width, texts"])]

@@ -669,7 +669,7 @@ def tables(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             [
                 *[f"{m} ({o})" for m, o in (t["a"], t["b"])],
                 str(t["n"]),
-                f"{t['mean']:+.3f} ± {t['half']:.2g}",
+                f"{t['mean']:+.3f} ± {t['half']:.3f}",
                 *[f"{t[name]:.2g}" for name in ("holm", "detectable")],
             ]
             for t in found

@@ -352,7 +352,7 @@ def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
         cells = []
         for way in WAYS:
             found = interval(matrix(runs, arm, way), sections)
-            cells.append(f"{found['mean']:.3f} ± {found['half']:.2g}")
+            cells.append(f"{found['mean']:.3f} ± {found['half']:.3f}")
         decided = statistics.fmean(run["answers"]["decided"] for run in final)
         answers.append([arm, final[0]["recipe"], str(len(final)), *cells, f"{decided:.3f}"])
     for name, row in record["guesses"].items():
@@ -362,7 +362,7 @@ def tables(record: dict[str, Any]) -> list[dict[str, Any]]:
     for one in record["tests"]:
         (arm, way), (other, another) = one["a"], one["b"]
         name = f"{arm} − {other}" if arm != other else f"{arm}: {way} − {another}"
-        gap = f"{one['mean']:+.3f} ± {one['half']:.2g}"
+        gap = f"{one['mean']:+.3f} ± {one['half']:.3f}"
         power = f"{one['detectable']:.3f}" if one["half"] else "–"  # the same in every pair: nothing to reckon with
         compared.append([name, gap, f"{one['holm']:.2g}", power])
     made = record["settings"]

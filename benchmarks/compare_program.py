@@ -256,7 +256,7 @@ def tables(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     differences = [
         [
             *(t["a"], t["b"], " and ".join(map(str, t["n"]))),
-            f"{t['mean']:+.3f} ± {t['half']:.2g}".replace("-", "−"),
+            f"{t['mean']:+.3f} ± {t['half']:.3f}".replace("-", "−"),
             f"{t['holm']:.2g}",
         ]
         for t in tests(runs)

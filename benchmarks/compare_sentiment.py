@@ -454,9 +454,9 @@ def tables(runs: list[dict[str, Any]], compared: list[dict[str, Any]]) -> list[d
     first = {"title": f"Reviews, {seeds} seeds: mean ± 95 % interval over seeds", "head": head, "rows": body}
     body = []
     for one in compared:
-        unit = 1 if one["score"] == "right" else 100
-        cell = lambda name, one=one, unit=unit: f"{unit * one[name]:.2g}" if name in one else "–"
-        mean = f"{unit * one['mean']:+.4f}" if unit == 1 else f"{unit * one['mean']:+.1f}"
+        unit, digits = (1, 5) if one["score"] == "right" else (100, 1)
+        cell = lambda name, one=one, unit=unit, digits=digits: f"{unit * one[name]:.{digits}f}" if name in one else "–"
+        mean = f"{unit * one['mean']:+.{digits}f}"
         score = "nats a character" if unit == 1 else f"{one['score']}, points"
         row = [score, one["of"], one["minus"], mean]
         row += [cell("half width"), cell("half width, texts")]

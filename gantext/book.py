@@ -7,11 +7,13 @@ readers tell apart; `GREY` is for what needs no colour. The lines of a figure ta
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from gantext import __version__
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+_HYPHEN = re.compile(r"(?<![^\s(])-(?=\.?\d)")  # before a number, at the start of a word
 CLAIM = ("claim", "source's number", "measured here", "device", "verdict")
 
 
@@ -139,8 +142,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], title: str = ""
 
     Args:
         head: what stands above each column, plain text.
-        rows: as many cells each as the head has; `str` of each is shown, as plain text. A line may be broken before
-            a ±, but not behind it, and not before a %.
+        rows: as many cells each as the head has; `str` of each is shown, as plain text, a number below zero with a
+            minus sign. A line may be broken before a ±, but not behind it, and not before a %.
         title: what stands above the table; none if empty.
 
     A table as the records of `benchmarks/results` hold it is shown by
@@ -174,8 +177,10 @@ def trained(runs: Sequence[Mapping[str, Any]]) -> Html:
     pictures = [item for run in runs for item in run["pictures"].items()]
     columns = min(2, len(pictures))
     fig, axes = plt.subplots(-(-len(pictures) // columns), columns, squeeze=False, layout="constrained")
-    fig.set_size_inches(7, 1.9 * len(axes) * 2 / columns)
-    for ax, (title, picture) in zip(axes.flat, pictures, strict=False):
+    titles = [fill(title, 60 // columns) for title, _ in pictures]
+    lines = 1 + max(title.count("\n") for title in titles)
+    fig.set_size_inches(5.4, (2.8 / columns + 0.2 * lines) * len(axes))  # letters of 9 pixels on a phone
+    for ax, title, (_, picture) in zip(axes.flat, titles, pictures, strict=False):
         ax.imshow(plt.imread(BytesIO(b64decode(picture))), cmap="gray")
         ax.set_title(title)
     for ax in axes.flat:
@@ -209,4 +214,5 @@ def _table(name: str, head: Iterable[str], rows: Iterable[Iterable[object]], tit
 def _cells(name: str, argument: str, row: Iterable[object]) -> list[str]:
     if isinstance(row, str | bytes | dict | set) or not isinstance(row, Iterable):
         raise TypeError(f"{name}: {argument} is {row!r}, must be a sequence of cells. Write [{row!r}].")
-    return [escape(str(cell), quote=False).replace("± ", "±&nbsp;").replace(" %", "&nbsp;%") for cell in row]
+    texts = [escape(_HYPHEN.sub("\N{MINUS SIGN}", str(cell)), quote=False) for cell in row]
+    return [text.replace("± ", "±&nbsp;").replace(" %", "&nbsp;%") for text in texts]

@@ -1645,7 +1645,7 @@ plt.show()
 def line(d):
     return (
         f"{d['setting']}: {d['a']} − {d['b']} ({d['n']} seeds)",
-        f"{d['mean']:+.2f} ± {d['half']:.2f}".replace("-", "−"),
+        f"{d['mean']:+.2f} ± {d['half']:.2f}",
         f"{d.get('holm', d['p']):.2g}",
         f"{d['detectable']:.2f}",
     )

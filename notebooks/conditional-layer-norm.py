@@ -14,7 +14,7 @@
 # (conditional-layer-norm)=
 # # Conditional layer normalization: telling a language model what to write
 #
-# A trained language model can be told *what* to write through its layer normalizations alone: their scale and shift become functions of a vector. It listens, mostly in the last norm, and **gains more than a label can tell**.
+# A trained language model can be told *what* to write through its layer normalisations alone: their scale and shift become functions of a vector. It listens, mostly in the last norm, and **gains more than a label can tell**.
 #
 # Choose the wish; the random numbers stay. A classifier judges what was written.
 #
@@ -82,6 +82,7 @@ import math
 import tempfile
 import warnings
 from html import escape
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import mpmath as mp
@@ -94,7 +95,6 @@ from torch import nn
 from tqdm import tqdm
 
 from gantext import at_scale, book, docstrings
-from gantext._training import Checkpoint, resolve
 from gantext.book import BLUE, GREEN, GREY, ORANGE, RED
 from gantext.gan import laws
 from gantext.seq2seq import decoding
@@ -124,6 +124,7 @@ with warnings.catch_warnings():
     # no progress bars are drawn here
     warnings.filterwarnings("ignore", message="IProgress not found")
     import transformers
+    from accelerate import Accelerator
 
 ledger = Ledger(
     "conditional-layer-norm",
@@ -153,7 +154,7 @@ def of(method, score):
 # %% [markdown]
 # ## The idea, the formula, the code
 #
-# Su Jianlin (苏剑林) had free generation and translation from masks, and wanted a wish that is not text: a sentiment, a picture to be captioned. He took the answer, 条件层归一化 {cite:p}`su2019cln`, from the conditional batch normalization of image GANs. Layer normalization {cite:p}`ba2016layernorm` moves each word's vector of $D$ features to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ to $\hat{x}_l$), then multiplies feature $i$ by $\gamma_i$ and adds $\beta_i$: a mixing desk with $2D$ sliders, in one position for all texts. Now let a wish, a vector $h$ of $C$ numbers for the whole text, move the sliders through two matrices:
+# Su Jianlin (苏剑林) had free generation and translation from masks, and wanted a wish that is not text: a sentiment, a picture to be captioned. He took the answer, 条件层归一化 {cite:p}`su2019cln`, from the conditional batch normalisation of image GANs. Layer normalisation {cite:p}`ba2016layernorm` moves each word's vector of $D$ features to mean 0 and stretches it to length $\sqrt{D}$ (for word $l$ to $\hat{x}_l$), then multiplies feature $i$ by $\gamma_i$ and adds $\beta_i$: a mixing desk with $2D$ sliders, in one position for all texts. Now let a wish, a vector $h$ of $C$ numbers for the whole text, move the sliders through two matrices:
 #
 # $$
 # g = \gamma + W_\gamma h, \qquad b = \beta + W_\beta h, \qquad y_{li} = g_i \hat{x}_{li} + b_i
@@ -389,7 +390,7 @@ compared = [
     (
         score,
         f"{one} − {other}",
-        f"{mean.replace('-', '−')} ± {over_seeds}",
+        f"{mean} ± {over_seeds}",
         *(over_texts, holm, found),
     )
     for score, one, other, mean, over_seeds, over_texts, _, holm, found in (
@@ -408,7 +409,7 @@ book.table(**first) + book.table(head, compared, second["title"])
 # ```{folded} 2 minutes: the statistics, the start at zero, the code above and the package's
 # ```
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four small bar charts of the six features of one word. As they come, all are positive, between one and four. Normalized, they lie around zero with the same pattern. Under the wish bad and under the wish good the same six bars are stretched and moved differently, some of them to the other side of zero."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four small bar charts of the six features of one word. As they come, all are positive, between one and four. Normalised, they lie around zero with the same pattern. Under the wish bad and under the wish good the same six bars are stretched and moved differently, some of them to the other side of zero."}}
 torch.manual_seed(3)
 word = torch.tensor([[[2.5, 3.1, 1.2, 4.0, 2.2, 3.4]]])
 with torch.no_grad():
@@ -417,11 +418,11 @@ with torch.no_grad():
         nn.init.normal_(maps, std=0.7)
     stages = {
         "as they come": (word, GREY),
-        "normalized": (F.layer_norm(word, (6,)), GREEN),
+        "normalised": (F.layer_norm(word, (6,)), GREEN),
         "wish: bad": (norm(word, torch.tensor([[-1.0]])), RED),
         "wish: good": (norm(word, torch.tensor([[1.0]])), BLUE),
     }
-assert stages["normalized"][0].mean().abs() < 1e-5
+assert stages["normalised"][0].mean().abs() < 1e-5
 fig, axes = plt.subplots(
     2, 2, figsize=(5.4, 3.6), layout="constrained", sharex=True, sharey=True
 )
@@ -611,7 +612,7 @@ body(conditional_layer_norm_ref)
 
 
 # %% [markdown]
-# ## The backward pass of layer normalization
+# ## The backward pass of layer normalisation
 #
 # ```{folded} 8 minutes: all gradients by hand, and why the maps start at zero but nothing before them may
 # ```
@@ -689,7 +690,7 @@ ledger.numeric(
     "conditional-layer-norm:jacobian",
     where=one_row,
     tol=1e-13,
-    weak="the derivative of a normalization is symmetric, as the page says",
+    weak="the derivative of a normalisation is symmetric, as the page says",
 )
 
 # %% tags=["ledger"]
@@ -1104,7 +1105,7 @@ ledger.numeric(
 #
 # feature by feature, and differ in the statistics, in how scale and shift depend on the condition $c$, and in how they start. The cell below computes each one by its usual program and by {eq}`conditional-layer-norm:family`. (A SiLU is $x$ times the sigmoid of $x$.)
 #
-# | layer | what it normalizes; scale and shift; start |
+# | layer | what it normalises; scale and shift; start |
 # | --- | --- |
 # | conditional batch norm {cite:p}`devries2017cbn` | batch and space, each channel; $\gamma + \Delta\gamma(c)$, $\beta + \Delta\beta(c)$, with $\gamma$, $\beta$ pre-trained and frozen; $\Delta$ near zero |
 # | FiLM {cite:p}`perez2018film` | nothing, or anything; $\gamma(c)$, $\beta(c)$, often as $1 + \Delta\gamma(c)$; not prescribed |
@@ -1183,7 +1184,7 @@ def family(x, over, g, b, eps=eps):
 image = lambda v: v[:, :, None, None]  # (B, D) beside pictures
 token = lambda v: v[:, None]  # (B, D) beside words
 
-# Conditional batch norm: batch normalization as PyTorch has it, then the
+# Conditional batch norm: batch normalisation as PyTorch has it, then the
 # pre-trained and the conditional part.
 usual = F.batch_norm(picture, None, None, None, None, True, 0, eps) * image(
     constant["gamma"] + scale
@@ -1215,7 +1216,7 @@ general["FiLM"] = (
         image(constant["shift"] + shift),
     ),
 )
-# AdaIN: instance normalization, and the statistics of the style; its two
+# AdaIN: instance normalisation, and the statistics of the style; its two
 # sizes both have the epsilon inside.
 size = (style.var((2, 3), correction=0) + eps).sqrt()
 usual = F.instance_norm(picture, eps=eps) * image(size) + image(
@@ -1537,7 +1538,7 @@ ledger.numeric(
 # ```{folded} 1 minute: what runs on a CPU and on a GPU
 # ```
 #
-# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalizes with PyTorch's own fused layer normalization; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over for large batches and in CUDA graphs (recorded calls, repeated without Python), one block of rows of one sequence in each program, without atomics (additions whose order varies). On an NVIDIA H200 it was right and gave the same bits 20 times (PyTorch added its partial sums there; the launch that does so now has not run on a GPU). In a graph its backward pass was 1.1 to 2.4 times as fast as what `torch.compile` makes of the formula, its forward pass 0.95 to 0.99 times; called from Python, where the host holds it up, it was slower forward, and backward at three sizes of four ([page of results](../book/results.md)).
+# On a CPU {func}`gantext.kernels.layer_norm.conditional_layer_norm` normalises with PyTorch's own fused layer normalisation; the gradients of all but small batches come from one compiled pass, {eq}`conditional-layer-norm:backward` row by row. On a GPU a Triton kernel takes over for large batches and in CUDA graphs (recorded calls, repeated without Python), one block of rows of one sequence in each program, without atomics (additions whose order varies). On an NVIDIA H200 it was right and gave the same bits 20 times (PyTorch added its partial sums there; the launch that does so now has not run on a GPU). In a graph its backward pass was 1.1 to 2.4 times as fast as what `torch.compile` makes of the formula, its forward pass 0.95 to 0.99 times; called from Python, where the host holds it up, it was slower forward, and backward at three sizes of four ([page of results](../book/results.md)).
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -1702,21 +1703,29 @@ def descend(name, batches, loss, optimizer, *parts):
     """Steps on the loss of each batch. A larger size keeps its state in a
     file, and goes on from there if it was stopped.
     """
-    file = None if SCALE == "reduced" else f"norm-{name}-{SCALE}.pt"
-    recipe = {"batches": [*batches.shape, batches.sum().item()]}
-    accelerator, steps = resolve(None), len(batches)
-    with Checkpoint(file, [optimizer, *parts], recipe, accelerator) as kept:
-        done, _ = kept.load(steps)
-        for k in tqdm(range(done, steps), name, disable=file is None):
-            value = loss(batches[k].to(device)).mean()
-            optimizer.zero_grad()
-            accelerator.backward(value)
-            optimizer.step()
-            for part in parts:
-                if isinstance(part, torch.optim.lr_scheduler.LRScheduler):
-                    part.step()
-            if (k + 1) % 1000 == 0:
-                kept.save(k + 1, None)
+    file, small = Path(f"norm-{name}-{SCALE}.pt"), SCALE == "reduced"
+    recipe, done = [*batches.shape, batches.sum().item()], 0
+    stateful = [optimizer, *parts]
+    if not small and file.exists():
+        kept = torch.load(file, map_location="cpu", weights_only=True)
+        assert kept["recipe"] == recipe, f"{file}: of another run, delete it"
+        done = kept["step"]
+        for part, state in zip(stateful, kept["parts"], strict=True):
+            part.load_state_dict(state)
+    accelerator, steps = Accelerator(), len(batches)
+    for k in tqdm(range(done, steps), name, disable=small):
+        value = loss(batches[k].to(device)).mean()
+        optimizer.zero_grad()
+        accelerator.backward(value)
+        optimizer.step()
+        for part in parts:
+            if isinstance(part, torch.optim.lr_scheduler.LRScheduler):
+                part.step()
+        if not small and (k + 1) % 1000 == 0:
+            kept = {"step": k + 1, "recipe": recipe}
+            kept["parts"] = [part.state_dict() for part in stateful]
+            torch.save(kept, file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)  # whole or not at all
 
 
 def fit(name, told, data, steps):
@@ -2431,7 +2440,7 @@ assert out.shape[1] <= 6
 
 
 # %% [markdown]
-# Llama has no layer norm but RMS norms {cite:p}`zhang2019rmsnorm`, $\hat{x} = x / \sqrt{\frac{1}{D} \sum_i x_i^2 + \varepsilon}$ with a scale and no shift, each library's own class. `condition_all_norms` tries such a norm on random rows: it must be a weight, or as in Gemma 1 + weight, times a normalization of its input. Then the condition moves the weight that the norm's own code gets, so that a model in half precision, too, starts where it was, to the last bit. Other norms, with a gate for one, are refused by name.
+# Llama has no layer norm but RMS norms {cite:p}`zhang2019rmsnorm`, $\hat{x} = x / \sqrt{\frac{1}{D} \sum_i x_i^2 + \varepsilon}$ with a scale and no shift, each library's own class. `condition_all_norms` tries such a norm on random rows: it must be a weight, or as in Gemma 1 + weight, times a normalisation of its input. Then the condition moves the weight that the norm's own code gets, so that a model in half precision, too, starts where it was, to the last bit. Other norms, with a gate for one, are refused by name.
 #
 # A conditional model is saved as any other. `from_pretrained` drops the maps with a warning unless it knows of the conditional norms: a subclass says so in its constructor.
 

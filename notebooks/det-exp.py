@@ -233,7 +233,7 @@ axis.set(
     ylabel="absolute error",
     ylim=(1e-17, 1e4),
 )
-fig.legend(fontsize=9.5, loc="outside upper center", ncols=2)
+fig.legend(fontsize=10, loc="outside upper center", ncols=2)
 plt.show()
 
 
@@ -283,7 +283,7 @@ grid = np.stack(
 fig, axes = plt.subplots(2, 2, figsize=(5.4, 5.2), layout="constrained")
 for axis, (name, rows) in zip(axes.flat, winds.items(), strict=True):
     A = np.array(rows)
-    axis.quiver(*grid.T, *(A @ grid.T), color="#bbbbbb", width=0.004)
+    axis.quiver(*grid.T, *(A @ grid.T), color="#999999", width=0.004)
     for t, colour in ((0.0, GREY), (0.6, ORANGE), (1.2, BLUE)):
         flow = scipy.linalg.expm(t * A)
         image = corners @ flow.T
@@ -298,14 +298,14 @@ for axis, (name, rows) in zip(axes.flat, winds.items(), strict=True):
         )
         axis.plot(*(letter @ flow.T).T, color=colour)
     axis.set(
-        title=f"{name}, Tr A = {np.trace(A):.1f}",
+        title=f"{name}, Tr A = {np.trace(A):.1f}".replace("-", "−"),
         aspect="equal",
         xlim=(-1.8, 3.8),
         ylim=(-1.8, 2.9),
     )
     axis.legend(
         loc="lower right",
-        fontsize=9.5,
+        fontsize=10,
         handlelength=1,
         labelspacing=0.2,
         borderpad=0.1,
@@ -2287,17 +2287,17 @@ axis.barh(rows, 0.0, alpha=0)  # so that all rows are there
 for row, A in zip(rows, zoo.values(), strict=True):
     at = min(comparison.bar(A), right_edge)
     axis.plot([at, at], [row - 0.4, row + 0.4], color="#888888", linewidth=3)
-marks = (
-    ("jax", GREEN, "^", "JAX (record)"),
-    ("scipy", ORANGE, "s", "SciPy"),
-    ("torch", GREY, "D", "PyTorch"),
-    ("ours", BLUE, "o", "gantext"),
+marks = (  # the smaller ones last, so that all are seen
+    ("jax", GREEN, "^", 8, "JAX (record)"),
+    ("scipy", ORANGE, "s", 6, "SciPy"),
+    ("torch", GREY, "D", 4.5, "PyTorch"),
+    ("ours", BLUE, "o", 3.5, "gantext"),
 )
-for name, colour, mark, label in marks:
+for name, colour, mark, size, label in marks:
     values = (stored if name == "jax" else live)[name].values()
     shown = [right_edge if e is None else min(e, right_edge) for e in values]
     axis.semilogx(
-        np.maximum(shown, 0.3), rows, mark, color=colour, ms=5, label=label
+        np.maximum(shown, 0.3), rows, mark, color=colour, ms=size, label=label
     )
 axis.set_yticks(rows, list(zoo))
 axis.set(xlabel="error / u, float64", xlim=(0.2, 2e10), ylim=(28, -1))

@@ -142,8 +142,8 @@ axes[2].set_xscale("log")
 axes[2].set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
 axes[0].set_yticks(range(len(METHODS)), METHODS, fontsize=9.5)
 axes[0].invert_yaxis()
-axes[0].set_xlim(-0.3, 8.9)
-axes[1].set_xlim(-0.5, 25.5)
+axes[0].set(xlim=(-0.3, 8.9), xticks=[0, 5])
+axes[1].set(xlim=(-0.5, 25.5), xticks=[0, 10, 20])
 plt.show()
 
 

@@ -2261,6 +2261,7 @@ left.axvspan(-1, 0, color=RED, alpha=0.08, linewidth=0)
 left.annotate("pulls closer", (-0.6, -1.95), color="black")
 left.set(
     xlabel="cosine h of negative word and context",
+    xticks=[-1, -0.5, 0, 0.5, 1],
     title="factor of the negative word",
 )
 left.legend(loc="upper left")
@@ -2731,9 +2732,7 @@ packages = sorted({name.split(".")[0] for name in names})
 colours = dict(
     zip(
         packages,
-        itertools.cycle(
-            (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", GREY)
-        ),
+        itertools.cycle((BLUE, ORANGE, GREEN, RED, GREY)),
         strict=False,
     )
 )
@@ -2767,7 +2766,7 @@ for number, name in enumerate(names):
         (x, y),
         ha="center",
         va="center",
-        fontsize=9.5,
+        fontsize=10,
         bbox={
             "facecolor": "white",
             "alpha": 0.8,
@@ -3047,12 +3046,9 @@ columns = [
 
 
 def three(text):
-    """Mean and spread of the record with three decimals each."""
-    parts = text.split(" ± ")
-    if "." not in parts[0] or parts[0].strip("-.0123456789"):
-        return text  # words, or a whole number
-    rounded = [f"{float(part):.3f}" for part in parts]
-    return " ± ".join(rounded).replace("-", "−")
+    """A single run's number with three decimals, as the means have."""
+    number = "." in text and not text.strip("-.0123456789")
+    return f"{float(text):.3f}" if number else text
 
 
 known = [name.partition(" (") for name in similar["head"][3:]]

@@ -313,13 +313,16 @@ def arrow(axis, start, end, colour, width=2.0):
 fig, axis = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
 turn = np.linspace(0, 2 * math.pi, 200)
 axis.plot([0, 0], [-0.6, 2.6], color=GREY, linewidth=1.2)
-for m, s, phi, name in ((0.75, 1.0, 3.6, "z"), (1.75, 1.4, 5.35, "ẑ")):
+for m, s, phi, name, beside in (
+    (0.75, 1.0, 3.6, "z", (-0.2, 0.1)),
+    (1.75, 1.4, 5.35, "ẑ", (0.02, -0.28)),
+):
     ring = np.array([seen(m, s, t) for t in turn])
     axis.plot(*ring.T, color=GREY, linewidth=0.9, linestyle=":")
     tip = seen(m, s, phi)
     arrow(axis, (0, 0), tip, "black")
     axis.plot([0, tip[0]], [m, tip[1]], color=GREY, linewidth=0.9)
-    axis.text(*(tip + np.array([-0.2, 0.1])), name)
+    axis.text(*(tip + beside), name)
 arrow(axis, tip, tip + [0, 0.7], ORANGE)
 arrow(axis, tip, seen(1.75, 1.9, 5.35), GREEN)
 arrow(axis, tip, seen(1.75, 1.4, 4.75), BLUE)
@@ -1887,7 +1890,7 @@ axes[0].set_yticks(
     range(4), [name.replace(", ", ",\n") for name in base_names]
 )
 axes[0].set_ylim(3.5, -0.5)
-axes[0].legend(loc="center", fontsize=9)
+axes[0].legend(loc="center", fontsize=9.5)
 plt.show()
 # the text below
 assert len(base_names) == 4

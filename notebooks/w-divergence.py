@@ -2401,6 +2401,7 @@ axis.semilogx(line, 1 + line / 20, color=RED, label="$1 + a/20$")
 for (name, values), marker, colour in zip(
     slopes.items(), "os^x", (BLUE, GREEN, RED, GREY), strict=True
 ):
+    around = marker == "o"  # the same slopes as the squares: a ring
     places = reach if len(values) == 5 else reach[1:4]
     axis.semilogx(
         places,
@@ -2408,7 +2409,8 @@ for (name, values), marker, colour in zip(
         marker,
         color=colour,
         label=name,
-        markersize=6,
+        markersize=12 if around else 5,
+        fillstyle="none" if around else "full",
     )
 axis.set(
     xlabel="distance a",
@@ -2535,10 +2537,11 @@ for axis, (name, (played, steps, n_critic, betas)) in zip(
         bell_of = torch.cdist(fakes, target.means).argmin(1)
         least[name, seed] = bell_of.bincount(minlength=8).min().item()
         if seed == 0:
-            axis.plot(*target.means.T, "o", color="#bbbbbb", markersize=11)
+            axis.plot(*target.means.T, "o", color="#aaaaaa", markersize=11)
             axis.plot(*fakes[:500].T, ".", color=BLUE, markersize=3)
             axis.set_title(name.replace(", ", ",\n"))
             axis.set(aspect="equal", xlim=(-3.2, 3.2), ylim=(-3.2, 3.2))
+            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2])
 plt.show()
 print("                       seed  energy  slope")
 for (name, seed), (distance, steep) in played_out.items():

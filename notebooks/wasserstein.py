@@ -1840,6 +1840,7 @@ right.hist(
 right.set(
     xlabel="weight / c",
     ylabel="number of weights",
+    xticks=[-1, -0.5, 0, 0.5, 1],
     yscale="log",
     title="weights of the clipped critic",
 )

@@ -193,6 +193,12 @@ def test_a_spread_stays_with_its_sign() -> None:
     assert cells(book.table(["± 95 %"], [["10 % of 5 %"]]), "th") == [["±\xa095\xa0%"]]
 
 
+def test_a_number_below_zero_has_a_minus_sign() -> None:
+    row = ["-0.10 ± 0.15", "0.30; -.27 (-3)", "GAN-2, 1e-05, 3-5, -inf, - 1"]
+    told = ["−0.10 ±\xa00.15", "0.30; −.27 (−3)", "GAN-2, 1e-05, 3-5, -inf, - 1"]
+    assert cells(book.table([*"abc"], [row]), "td") == [told]
+
+
 def test_wide_tables_are_cards() -> None:
     kind = lambda html: BeautifulSoup(html, "html.parser").select("table")[0]["class"]
     assert kind(book.table("abcd".split() * 4, [range(4)])) == ["table"]
@@ -207,7 +213,10 @@ def test_trainings_are_drawn_and_told(settings: None) -> None:
     run = {"game": "hinge", "steps": 3000, "scores": scores, "digits": {**scores, "frechet, held out": 24.0}}
     picture = base64.b64encode(grey.getvalue()).decode()
     html = book.trained([run | {"pictures": {name: picture}} for name in "ab"])
-    assert [ax.get_title() for ax in plt.gcf().axes] == ["a", "b"]
+    fig = plt.gcf()
+    assert [ax.get_title() for ax in fig.axes] == ["a", "b"]
+    points = min(float(ax.title.get_fontsize()) for ax in fig.axes)
+    assert points * 343 / (72 * fig.get_figwidth()) > 8.5  # pixels on a phone
     plt.close("all")
     mine = ["hinge", "3,000", "30", "50.1", "0.75", "0.5"]
     assert cells(html, "td") == [mine, mine, ["training digits", "–", "0", "24", "0.75", "0.5"]]

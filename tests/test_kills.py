@@ -22,7 +22,7 @@ import torch
 from _kills import KINDS, STEPS
 from gantext_book.source import ROOT
 
-from gantext._training import Checkpoint, resolve
+from gantext._training import Checkpoint
 from gantext.sphere import files, training
 
 PROGRAM = Path(__file__).with_name("_kills.py")
@@ -223,12 +223,13 @@ def test_the_loop_of_conditional_layer_norm_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At its larger sizes: the functions of the page itself, stopped between two files, end as if they were not."""
+    from accelerate import Accelerator
     from torch.optim.lr_scheduler import LambdaLR
     from tqdm import tqdm
 
     tree = ast.parse((ROOT / "notebooks" / "conditional-layer-norm.py").read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ("orders", "descend")]
-    scope: dict[str, Any] = {"torch": torch, "tqdm": tqdm, "Checkpoint": Checkpoint, "resolve": resolve}
+    scope: dict[str, Any] = {"torch": torch, "tqdm": tqdm, "Path": Path, "Accelerator": Accelerator}
     scope |= {"SCALE": "gpu", "device": torch.device("cpu")}
     exec(compile(tree, "conditional-layer-norm", "exec"), scope)
     monkeypatch.chdir(tmp_path)

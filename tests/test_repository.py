@@ -263,6 +263,12 @@ def test_what_repeats_comes_from_one_module(chapter: Path) -> None:
 
 
 @every_chapter
+def test_chapters_use_public_names(chapter: Path) -> None:
+    code = "\n".join(cell.source for cell in code_cells(chapter))
+    assert re.findall(r"\b(?:gantext|texledger)(?:\.\w+)*(?:\.| import .*\b)_[a-z]\w*", code) == []
+
+
+@every_chapter
 def test_the_files_of_the_book_are_fetched_by_one_function(chapter: Path) -> None:
     """Stored records and programs come through `gantext.book`; where from, a chapter says once at most."""
     cells = twins.code_cells(read_notebook(chapter, site(ROOT)))

@@ -1,4 +1,4 @@
-"""Layer and RMS normalization with a scale and shift of each sequence's own; the modules are in `gantext.norm`."""
+"""Layer and RMS normalisation with a scale and shift of each sequence's own; the modules are in `gantext.norm`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def conditional_layer_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5, *, backend: str | None = None
 ) -> Tensor:
-    """Layer normalization over the last dimension with a scale and shift that depend on the sequence, or on the token.
+    """Layer normalisation over the last dimension with a scale and shift that depend on the sequence, or on the token.
 
     `y = gamma (x - mu) / (sigma^2 + eps)^(1/2) + beta` with mean mu and population variance sigma^2 of the last
     dimension (equation `conditional-layer-norm:definition`).
@@ -104,7 +104,7 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
 
 
 def _affine(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, in the memory of the normalized rows; means, and 1 over deviations. For no autograd to see."""
+    """The result, in the memory of the normalised rows; means, and 1 over deviations. For no autograd to see."""
     y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
     return torch.addcmul(beta, gamma, y, out=y), mean, rstd
 
@@ -135,7 +135,7 @@ def _compiles() -> bool:
 
 
 def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
-    """Conditional layer normalization by the textbook, line for line (equation `conditional-layer-norm:definition`).
+    """Conditional layer normalisation by the textbook, line for line (equation `conditional-layer-norm:definition`).
 
     Args and returns as `conditional_layer_norm`, except that everything is computed in the dtype of its arguments.
 
@@ -152,9 +152,9 @@ def conditional_layer_norm_ref(x: Tensor, gamma: Tensor, beta: Tensor, eps: floa
 def conditional_layer_norm_backward_ref(
     grad: Tensor, x: Tensor, gamma: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of conditional layer normalization, line for line (equation `conditional-layer-norm:backward`).
+    """The gradients of conditional layer normalisation, line for line (equation `conditional-layer-norm:backward`).
 
-    With `t = grad gamma` and the normalized x^, `dx = (t - mean(t) - x^ mean(t x^)) / (sigma^2 + eps)^(1/2)`, `dgamma`
+    With `t = grad gamma` and the normalised x^, `dx = (t - mean(t) - x^ mean(t x^)) / (sigma^2 + eps)^(1/2)`, `dgamma`
     the sum of `grad x^` and `dbeta` the sum of `grad` over the tokens that share one gamma. `grad` has the shape of x;
     returned are dx, dgamma and dbeta, for a beta of gamma's shape.
 
@@ -173,9 +173,9 @@ def conditional_layer_norm_backward_ref(
 
 
 def conditional_rms_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float | None = None) -> Tensor:
-    """RMS normalization over the last dimension with a scale and shift that depend on the sequence, or on the token.
+    """RMS normalisation over the last dimension with a scale and shift that depend on the sequence, or on the token.
 
-    `y = gamma x / (mean(x^2) + eps)^(1/2) + beta`: PyTorch's own RMS normalization, multiplied and added to; arguments
+    `y = gamma x / (mean(x^2) + eps)^(1/2) + beta`: PyTorch's own RMS normalisation, multiplied and added to; arguments
     and result as in `conditional_layer_norm`, except that eps may be None: the resolution of what is computed in, as in
     PyTorch.
 

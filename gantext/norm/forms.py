@@ -77,4 +77,4 @@ def recognise(caller: str, norm: nn.Module) -> tuple[Kind, Form | None]:
         for offset in (0, 1):
             if y.shape == x.shape and torch.allclose(y.float(), n * (w + offset) + (0 if b is None else b), 0, 1e-2):
                 return kind, Form(form, offset)
-    raise fail(TypeError, "compute weight or 1 + weight times the layer or RMS normalization of its input", by_hand)
+    raise fail(TypeError, "compute weight or 1 + weight times the layer or RMS normalisation of its input", by_hand)

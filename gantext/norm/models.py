@@ -55,7 +55,7 @@ def condition_all_norms(
     A norm is an `nn.LayerNorm`, an `nn.RMSNorm`, or a module whose class has LayerNorm or RMSNorm in its name and no
     modules inside; other norms (batch, group, instance) are left as they are. What is not PyTorch's own is tried, on a
     copy with random weights: it must take one tensor, have a weight (D,) and at most a bias (D,), compute
-    `n weight + bias` or `n (1 + weight) + bias`, n the layer or RMS normalization of the last dimension (the 1 is
+    `n weight + bias` or `n (1 + weight) + bias`, n the layer or RMS normalisation of the last dimension (the 1 is
     Gemma's), and take a weight for each sequence. Then the condition moves the weight that is handed to its own code.
     Maps go to the device and dtype of the weight; without a weight, to those of the parameters nearest to the norm.
 

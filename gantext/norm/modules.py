@@ -133,7 +133,7 @@ class ConditionalLayerNorm(Conditional, nn.LayerNorm):
     0 where it has none. The maps W start at zero: at the start, whatever the condition, this is the plain layer norm.
 
     Args:
-        normalized_shape: D, an int: only the last dimension is normalized.
+        normalized_shape: D, an int: only the last dimension is normalised.
         condition_size: C, the length of the condition vector.
         eps, elementwise_affine, bias: as in `nn.LayerNorm`.
         hidden_size: width of a hidden layer between condition and maps, of each norm's own; None has none.

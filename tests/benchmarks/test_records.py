@@ -102,6 +102,19 @@ def test_the_tables_and_tests_of_heads_are_those_of_their_runs() -> None:
     assert alike(again["question"], _common.rounded(question))
 
 
+def test_a_mean_and_its_interval_are_rounded_at_the_same_place() -> None:
+    told = {
+        "0.904 ± 0.051": [0.9, 0.908], "0.980 ± 0.002": [0.98, 0.981, 0.979], "0.267 ± 0.000": [0.267] * 3,
+        "5.1 ± 2.5": [4.0, 6.0, 5.2], "0.0 ± 2.5": [-1.0, 1.0, 0.0], "0 ± 0": [0.0, 0.0],
+        "0.00010 ± 0.00025": [1e-4, 0.0, 2e-4], "1.6321 ± 0.0006": [1.632, 1.6321],  # a digit of the interval is kept
+        "586 ± 274": [579.0, 480.0, 700.0], "30400 ± 3800": [30100.0, 30700.0], "5.00 ± 0.00": [5.0],
+    }  # fmt: skip
+    assert {_common.spread(values): values for values in told.values()} == told
+    for record in RECORDS.values():
+        for mean, half in re.findall(r"(\d[\d.e+]*) ± (\d[\d.e+]*)", json.dumps(record, ensure_ascii=False)):
+            assert len(mean.partition(".")[2]) == len(half.partition(".")[2]) and "e" not in mean + half
+
+
 def test_a_family_is_corrected_as_a_whole() -> None:
     first, second, third = _common.paired([[1.0, 1.1, 0.9], [0.1, -0.1, 0.3], [0.0, 0.0, 0.0]])
     assert [one["holm"] for one in (first, second, third)] == pytest.approx(
