@@ -1014,7 +1014,7 @@ for _name in CHAPTERS:
         "d",
         f"chapter {_name} at SCALE = gpu",
         seconds=120,
-        tiny=30,
+        tiny=120,
         needs=["sympy", "mpmath", "sklearn"],
         apart=True,
         name=f"chapter-{_name}",

@@ -181,7 +181,7 @@ def trained(runs: Sequence[Mapping[str, Any]]) -> Html:
     lines = 1 + max(title.count("\n") for title in titles)
     fig.set_size_inches(5.4, (2.8 / columns + 0.2 * lines) * len(axes))  # letters of 9 pixels on a phone
     for ax, title, (_, picture) in zip(axes.flat, titles, pictures, strict=False):
-        ax.imshow(plt.imread(BytesIO(b64decode(picture))), cmap="gray")
+        ax.imshow(plt.imread(BytesIO(b64decode(picture))), cmap="gray_r")  # ink on the page, by day and by night
         ax.set_title(title)
     for ax in axes.flat:
         ax.axis("off")

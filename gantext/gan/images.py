@@ -148,6 +148,8 @@ def images(
 def show(images: Tensor, title: str, columns: int = 8) -> None:
     """Draw images (n, C, H, W) in [-1, 1], n a multiple of `columns`, row by row as one figure of Matplotlib.
 
+    Grey ones are ink on paper: 1 is black.
+
     >>> show(torch.zeros(3, 1, 28, 28), "three grey images", columns=3)
     """
     import matplotlib.pyplot as plt
@@ -156,7 +158,7 @@ def show(images: Tensor, title: str, columns: int = 8) -> None:
     if floating("show", "images", images).dim() != 4 or len(images) % columns:
         raise ValueError(f"show: images has shape {tuple(images.shape)}, must be ({columns} k, C, H, W). Take fewer.")
     rows = images.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)  # (k, H, columns, W, C)
-    plt.imshow((rows.flatten(0, 1).flatten(1, 2).float().numpy(force=True) + 1) / 2, cmap="gray")
+    plt.imshow((rows.flatten(0, 1).flatten(1, 2).float().numpy(force=True) + 1) / 2, cmap="gray_r")
     plt.title(title)
     plt.axis("off")
     plt.show()
