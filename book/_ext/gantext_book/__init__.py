@@ -83,7 +83,7 @@ def write_on_every_core(app: Sphinx, env: BuildEnvironment) -> list[str]:
     Sphinx copies style sheets and scripts only when it writes a page, and each page names the version of all of them.
     """
     if app.parallel > 1:
-        app.parallel = max(app.parallel, 2 * (os.cpu_count() or 1))
+        app.parallel = max(app.parallel, 4 * (os.cpu_count() or 1))
     if app.builder.format != "html":
         return []
     folders = (Path(app.confdir, folder) for folder in (*app.config.html_static_path, *app.config.html_extra_path))
