@@ -763,6 +763,8 @@ def test_paper(site: Path, browser: Any, name: str, tmp_path: Path) -> None:
     assert page.evaluate(TABLES) == 0, "nobody can scroll a table on paper"
     none(page.evaluate(BROKEN))
     none(page.evaluate(WHOLE))
+    heads = page.evaluate("[...document.querySelectorAll('table.claims thead')].map(e => getComputedStyle(e).display)")
+    assert heads and set(heads) == {"table-header-group"}, "else only the first sheet of a table has its head"
     assert page.locator("figure.live input[type=range]:visible").count() == 0, "nobody can move a slider on paper"
     figure = page.locator("figure.live").first
     assert figure.is_visible(), "its caption is printed too"
