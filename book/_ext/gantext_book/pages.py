@@ -112,13 +112,28 @@ def set_equations(doctree: nodes.document, view: BookView) -> None:
     """On the package's pages, labels of equations become links, and what a function computes is shown as a formula."""
     for literal in list(doctree.findall(nodes.literal)):
         if (place := view.equation(literal.astext())) is not None:
-            literal.replace_self(nodes.reference("", f"({place['number']})", internal=True, refuri=place["href"]))
+            name = place["number"] if _in_brackets(literal) else f"({place['number']})"
+            literal.replace_self(nodes.reference("", name, internal=True, refuri=place["href"]))
     places = {place["href"]: place for m in view.book.all_entries() if (place := view.equation(m.entry.label))}
     for paragraph in list(doctree.findall(nodes.paragraph)):
         if "ledger-code" in paragraph["classes"] and paragraph.astext().startswith("Computes"):
             links = [link["refuri"] for link in paragraph.findall(nodes.reference)]
             if all(link in places for link in links):
                 paragraph.replace_self(raw(view.fill("computes", equations=[places[link] for link in links])))
+
+
+def _in_brackets(node: nodes.Node) -> bool:
+    """Whether the words around a node put it in brackets."""
+    words, at = node.parent.children, node.parent.index(node)
+    return 0 < at < len(words) - 1 and words[at - 1].astext().endswith("(") and words[at + 1].astext().startswith(")")
+
+
+def whole_signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """``autodoc-process-signature``: a default that is made anew is `...`; Sphinx cannot read `<factory>`, nor then
+    the types beside it."""
+    return signature and signature.replace("<factory>", "..."), returned
 
 
 def drop_aliases(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -394,6 +409,7 @@ def setup(app: Sphinx) -> None:
         app.add_directive(name, Made)
     app.add_directive("chapter-card", ChapterCard)
     app.connect("autodoc-process-docstring", drop_aliases)
+    app.connect("autodoc-process-signature", whole_signature)
     if "viewcode-find-source" in app.events.events:
         app.connect("viewcode-find-source", source_of)
     app.connect("env-updated", drop_unused_sources)
