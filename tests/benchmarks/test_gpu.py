@@ -304,12 +304,11 @@ def test_a_png_holds_the_images() -> None:
 # Chapters. ---------------------------------------------------------------------------------------------------------
 
 
-def run_chapter(path: Path, only: str | None = None, **scope: Any) -> tuple[Found, list[Found]]:
+def run_chapter(path: Path, **options: Any) -> tuple[Found, list[Found]]:
     from _gpu_chapters import run
 
     told: list[Found] = []
-    pattern = re.compile(only) if only else None
-    return run(path, told.append, lambda: 1e9, scope=scope, only=pattern), told
+    return run(path, told.append, lambda: 1e9, **options), told
 
 
 CHAPTER = """
@@ -379,7 +378,7 @@ def test_a_chapter_is_cut_and_its_errors_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "chapter.md"
     path.write_text(textwrap.dedent(CHAPTER))
     kept: Found = {}
-    found, told = run_chapter(path, keep=kept)
+    found, told = run_chapter(path, scope={"keep": kept})
     at = lambda text: next(k for k, line in enumerate(path.read_text().splitlines(), 1) if text in line)
     assert found["cells"] == found["run"] == 8
     assert found["cut"] == [f"chapter.md:{at(text)}: assertion {text}" for text in ("not trained", "nothing to show")]
@@ -543,15 +542,15 @@ def test_a_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
 )
 def test_no_chapter_mixes_devices(chapter: str, pattern: str, smaller: dict[str, str]) -> None:
     """The cells that train, or bring a network of their own, with those that they need, on a GPU that is not there."""
-    from _gpu_chapters import cells, needed, run
+    from _gpu_chapters import cells, needed
 
-    path, told = ROOT / "notebooks" / f"{chapter}.md", list[Found]()
+    path = ROOT / "notebooks" / f"{chapter}.md"
     text = path.read_text(encoding="utf-8")
     for size, instead in smaller.items():
         assert size in text
         text = text.replace(size, instead)
     with _pretended.gpu():
-        found = run(path, told.append, lambda: 1e9, only=needed(cells(text), re.compile(pattern)))
+        found, told = run_chapter(path, only=needed(cells(text), re.compile(pattern)))
     assert found["run"] > 3 and found["cuts"] > 0
     mixed = [record for record in told if "device" in record["error"]]
     assert not mixed, mixed[0]["error"]

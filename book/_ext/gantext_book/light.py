@@ -2,7 +2,7 @@
 
 The theme brings its icons as 1.8 MB of scripts and fonts, half a megabyte of styles for components that this book has
 not, and the whole search index to pages that do not search. Icons are drawn by `gantext.css`; here scripts and styles
-are left out page by page, pictures become WebP of few colours and are loaded when they come into view, and after the
+are left out page by page, pictures become WebP and are loaded when they come into view, and after the
 build every style sheet loses the rules that nothing can match and the variables that nothing reads. What the pages
 themselves need not say is left out by `compact`.
 """
@@ -115,11 +115,12 @@ def begin(app: Sphinx) -> list[Any]:
         first = Path(builder.get_outfilename(app.config.root_doc)).resolve()
         asked = _asked(first, first.read_text(encoding="utf-8"))
         texts = {_whole(sheet, out) for sheet in asked if sheet.suffix == ".css" and sheet.is_file()}
-        drawn = [Path(file) for file in builder.images if file.endswith(".png")]
-        app.gantext_ahead = _Ahead(  # type: ignore[attr-defined]  # Sphinx hands nothing from one event to another
+        images = {Path(app.srcdir, file): out / "_images" / name for file, name in builder.images.items()}
+        build: Any = app  # Sphinx hands nothing from one event to another
+        build.gantext_ahead = _Ahead(
             pool,
             {text: pool.submit(_parsed, text) for text in sorted(texts, key=len, reverse=True)},
-            [pool.submit(to_webp, file, out / "_images" / file.with_suffix(".webp").name) for file in drawn],
+            [pool.submit(to_webp, file, at.with_suffix(".webp")) for file, at in images.items() if at.suffix == ".png"],
         )
     return []
 
@@ -192,8 +193,8 @@ def _restyle(out: Path, pages: dict[Path, str], ending: str, read: dict[str, tup
     while waiting:
         sheet = waiting.pop()
         text = _whole(sheet, out)
-        rules = read.get(text) or _parsed(text)
-        sheets[sheet] = _kept(rules, written if sheet.name == "pygments.css" else used)
+        rules = read[text] if text in read else _parsed(text)
+        sheets[sheet] = purge(rules, written if sheet.name == "pygments.css" else used)
         imported = [(sheet.parent / name).resolve() for name in IMPORTED.findall(text)]
         waiting += [other for other in imported if other.is_file() and other not in sheets]
     for sheet, text in zip(sheets, without_unread(list(sheets.values()), used.text), strict=True):
@@ -266,15 +267,6 @@ def _camel(attribute: str) -> str:
     return re.sub(r"-(\w)", lambda m: m[1].upper(), attribute.removeprefix("data-")) + " "
 
 
-def purge(css: str, used: _Used) -> str:
-    """``css`` without comments and without the rules whose selectors name a class, id or tag that is nowhere used.
-
-    >>> purge(".a{x:1} .b, .a em {y:2} @media print{.b{z:3}}", _Used(tags={"em"}, classes={"a"}))
-    '.a{x:1}.a em{y:2}'
-    """
-    return _kept(_parsed(css), used)
-
-
 @dataclass(frozen=True)
 class _Rule:
     """A rule of a style sheet: its selectors or, of one that begins with @, its head; its text or the rules in it."""
@@ -306,7 +298,12 @@ def _rules(rules: list[Any]) -> Iterator[_Rule]:
                 yield _Rule(head=head, text=f"{{{_tight(tinycss2.serialize(rule.content))}}}")
 
 
-def _kept(rules: Iterable[_Rule], used: _Used) -> str:
+def purge(rules: Iterable[_Rule], used: _Used) -> str:
+    """A sheet without comments and without the rules whose selectors name a class, id or tag that is nowhere used.
+
+    >>> purge(_parsed(".a{x:1} .b, .a em {y:2} @media print{.b{z:3}}"), _Used(tags={"em"}, classes={"a"}))
+    '.a{x:1}.a em{y:2}'
+    """
     out = []
     for rule in rules:
         if rule.selectors:
@@ -315,7 +312,7 @@ def _kept(rules: Iterable[_Rule], used: _Used) -> str:
                 out.append(f"{','.join(selectors)}{{{rule.text}}}")
         elif rule.rules is None:
             out.append(rule.head + rule.text)
-        elif text := _kept(rule.rules, used):
+        elif text := purge(rule.rules, used):
             out.append(f"{rule.head}{{{text}}}")
     return "".join(out)
 

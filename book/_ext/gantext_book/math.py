@@ -352,7 +352,7 @@ def _end(server: subprocess.Popen[str]) -> None:
 
 
 def close(app: Sphinx, exception: Exception | None) -> None:
-    """``build-finished``: end the Node process; the input, at whose end it stops, processes that began later share."""
+    """``build-finished``: end the Node process, whose input, at whose end it stops, later processes hold open."""
     if _server.cache_info().currsize:
         server = _server(os.getpid())
         _server.cache_clear()

@@ -178,7 +178,7 @@ def drop_font_searches(nb: NotebookNode) -> None:
 
 
 def thin_pictures(nb: NotebookNode) -> None:
-    """Store every PNG in the colours that are seen: a fifth of the bytes, in the repository and on Colab."""
+    """Store every PNG in the colours that are seen: a quarter of the bytes, in the repository and on Colab."""
     for cell in code_cells(nb):
         for output in cell.outputs:
             if png := output.get("data", {}).get("image/png"):

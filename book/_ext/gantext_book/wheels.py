@@ -61,8 +61,8 @@ def begin(app: Sphinx) -> list[Any]:
     """``html-collect-pages``: build them beside the last pages into `wheels/`, which the set-up cells know."""
     if app.builder.format == "html":
         pool = ThreadPoolExecutor(1)
-        wheels: Any = app  # Sphinx hands nothing from one event to another
-        wheels.gantext_wheels = pool.submit(build_wheels, Path(app.outdir, "wheels"), Path(app.srcdir))
+        build: Any = app  # Sphinx hands nothing from one event to another
+        build.gantext_wheels = pool.submit(build_wheels, Path(app.outdir, "wheels"), Path(app.srcdir))
         pool.shutdown(wait=False)
     return []
 
